@@ -1,0 +1,229 @@
+"""Messages <-> domain. Requests come here after `validate` found nothing wrong with them."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from sdgrpc import domain
+from sdgrpc.api.rules import shortest
+from sdgrpc.domain import ModelInfo, Picture, Task, TaskKind
+from sdgrpc.v1 import diffusion_pb2 as pb
+
+Request = pb.GenerateRequest | pb.TransformRequest | pb.InpaintRequest
+
+KINDS: Mapping[type[Request], TaskKind] = {
+    pb.GenerateRequest: TaskKind.GENERATE,
+    pb.TransformRequest: TaskKind.TRANSFORM,
+    pb.InpaintRequest: TaskKind.INPAINT,
+}
+DEFAULT_STRENGTH = {TaskKind.GENERATE: 1.0, TaskKind.TRANSFORM: 0.8, TaskKind.INPAINT: 1.0}
+RANDOM_SEEDS = 2**32  # every tool can read these, also those whose numbers are JavaScript's
+
+
+def task(request: Request, model: ModelInfo, image: Picture | None, mask: Picture | None) -> Task:
+    """The request with every default filled in, the seed too."""
+    kind = KINDS[type(request)]
+    width, height = size(request, model, image)
+    return Task(
+        kind=kind,
+        request_id=request.request_id or uuid.uuid4().hex,
+        model=model.name,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        loras=tuple(map(lora_ref, request.loras)),
+        sampling=sampling(request.sampling, model),
+        output=output(request.output, max(width, height)),
+        width=width,
+        height=height,
+        image=image,
+        mask=mask,
+        strength=_set(request, "strength", DEFAULT_STRENGTH[kind]),
+        mask_options=_mask_options(request),
+    )
+
+
+def size(request: Request, model: ModelInfo, image: Picture | None) -> tuple[int, int]:
+    """Width and height of the result; 0 is the image's, rounded down to a multiple of 8, or the model's."""
+    default = (model.width, model.height)
+    if image is not None:
+        default = (image.width // 8 * 8, image.height // 8 * 8)
+    return request.width or default[0], request.height or default[1]
+
+
+def scheduler(message: pb.Sampling, model: ModelInfo) -> domain.Scheduler:
+    """The scheduler asked for; unspecified is the model's."""
+    if message.scheduler == pb.SCHEDULER_UNSPECIFIED:
+        return model.scheduler
+    return domain.Scheduler[pb.Scheduler.Name(message.scheduler).removeprefix("SCHEDULER_")]
+
+
+def spacing(message: pb.Sampling) -> domain.SigmaSpacing:
+    """The spacing asked for; unspecified is the scheduler's own."""
+    if message.sigma_spacing == pb.SIGMA_SPACING_UNSPECIFIED:
+        return domain.SigmaSpacing.DEFAULT
+    return domain.SigmaSpacing[pb.SigmaSpacing.Name(message.sigma_spacing).removeprefix("SIGMA_SPACING_")]
+
+
+def sampling(message: pb.Sampling, model: ModelInfo) -> domain.Sampling:
+    """How to denoise, every default filled in."""
+    seed = message.seed if message.HasField("seed") else secrets.randbelow(RANDOM_SEEDS)
+    return domain.Sampling(
+        steps=message.steps or model.steps,
+        guidance_scale=_set(message, "guidance_scale", model.guidance_scale),
+        scheduler=scheduler(message, model),
+        sigma_spacing=spacing(message),
+        seed=seed,
+        image_count=message.image_count or 1,
+        clip_skip=message.clip_skip,
+    )
+
+
+def lora_ref(message: pb.Lora) -> domain.LoraRef:
+    """One LoRA; the strength on the text encoders is the other one's unless it is given."""
+    strength = _set(message, "strength", 1.0)
+    return domain.LoraRef(
+        strength=strength,
+        text_encoder_strength=_set(message, "text_encoder_strength", strength),
+        name=message.name,
+        sha256=message.sha256.lower(),
+        content=message.safetensors,
+        strict=message.strict,
+    )
+
+
+def output(message: pb.Output, longer_side: int) -> domain.Output:
+    """How to send images and previews, whose pictures are at most as large as the image."""
+    preview = message.preview
+    kind = domain.PreviewKind.NONE
+    if preview.kind != pb.PREVIEW_KIND_UNSPECIFIED:
+        kind = domain.PreviewKind[pb.PreviewKind.Name(preview.kind).removeprefix("PREVIEW_KIND_")]
+    max_side = min(preview.max_side, longer_side)
+    return domain.Output(
+        media_type=message.media_type or "image/png",
+        quality=message.quality or 90,
+        preview=domain.PreviewOptions(kind, preview.every_n_steps or 1, max_side),
+        omit_metadata=message.omit_metadata,
+    )
+
+
+def job_event(event: domain.Event, request_id: str, sequence: int) -> pb.JobEvent:
+    """An event as it is sent."""
+    field, encode = _EVENTS[type(event)]
+    return pb.JobEvent(request_id=request_id, sequence=sequence, **{field: encode(event)})
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds as a Duration, never below 0."""
+    nanos = max(0, round(seconds * 1e9))
+    return Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
+
+
+def _set(message: Any, field: str, default: float) -> float:  # noqa: ANN401 - any message with that field
+    """A float that has presence, as the client wrote it."""
+    known = field in message.DESCRIPTOR.fields_by_name
+    return shortest(getattr(message, field)) if known and message.HasField(field) else default
+
+
+def _mask_options(request: Request) -> domain.MaskOptions:
+    if not isinstance(request, pb.InpaintRequest):
+        return domain.MaskOptions()
+    options = request.mask_options
+    padding = options.crop_padding if options.HasField("crop_padding") else None
+    return domain.MaskOptions(shortest(options.blur), padding)
+
+
+def _accepted(event: domain.Accepted) -> pb.Accepted:
+    task, values = event.task, event.task.sampling
+    return pb.Accepted(
+        queue_position=event.queue_position,
+        sampling=pb.Sampling(
+            steps=values.steps,
+            guidance_scale=values.guidance_scale,
+            scheduler=pb.Scheduler.Value(f"SCHEDULER_{values.scheduler.name}"),
+            sigma_spacing=pb.SigmaSpacing.Value(f"SIGMA_SPACING_{values.sigma_spacing.name}"),
+            seed=values.seed,
+            image_count=values.image_count,
+            clip_skip=values.clip_skip,
+        ),
+        width=task.width,
+        height=task.height,
+        model=task.model,
+        step_count=task.step_count,
+    )
+
+
+def _prepared(event: domain.Prepared) -> pb.Prepared:
+    return pb.Prepared(
+        loras=map(_lora_report, event.loras),
+        lora_set_id=event.lora_set_id,
+        lora_set_cached=event.lora_set_cached,
+        fuse_duration=duration(event.fuse_seconds),
+    )
+
+
+def _lora_report(report: domain.LoraReport) -> pb.LoraReport:
+    return pb.LoraReport(
+        name=report.name,
+        sha256=report.sha256,
+        algorithms=report.algorithms,
+        modules=report.modules,
+        unmatched_tensors=report.unmatched_tensors,
+        unmatched_examples=report.unmatched_examples,
+        relative_norm=report.relative_norm,
+        strength=report.strength,
+        text_encoder_strength=report.text_encoder_strength,
+        warnings=report.warnings,
+    )
+
+
+def _progress(event: domain.Progress) -> pb.Progress:
+    return pb.Progress(
+        step=event.step,
+        step_count=event.step_count,
+        timestep=event.timestep,
+        elapsed=duration(event.elapsed_seconds),
+        remaining=duration(event.remaining_seconds),
+        previews=map(_preview, event.previews),
+    )
+
+
+def _preview(preview: domain.Preview) -> pb.Preview:
+    content = preview.content
+    if isinstance(content, domain.EncodedImage):
+        return pb.Preview(image_index=preview.image_index, picture=_image(content))
+    latent = pb.Latent(
+        channels=content.channels, height=content.height, width=content.width, data=content.data
+    )
+    return pb.Preview(image_index=preview.image_index, latent=latent)
+
+
+def _image_ready(event: domain.ImageReady) -> pb.GeneratedImage:
+    return pb.GeneratedImage(index=event.index, seed=event.seed, image=_image(event.image))
+
+
+def _image(image: domain.EncodedImage) -> pb.Image:
+    return pb.Image(data=image.data, media_type=image.media_type, width=image.width, height=image.height)
+
+
+def _finished(event: domain.Finished) -> pb.Finished:
+    return pb.Finished(
+        queued=duration(event.queued_seconds),
+        prepared=duration(event.prepared_seconds),
+        denoised=duration(event.denoised_seconds),
+        decoded=duration(event.decoded_seconds),
+        largest_batch=event.largest_batch,
+    )
+
+
+_EVENTS: Mapping[type[domain.Event], tuple[str, Callable[[Any], Any]]] = {
+    domain.Accepted: ("accepted", _accepted),
+    domain.Prepared: ("prepared", _prepared),
+    domain.Progress: ("progress", _progress),
+    domain.ImageReady: ("image", _image_ready),
+    domain.Finished: ("finished", _finished),
+}

@@ -1,0 +1,102 @@
+"""The outermost layer of every call: whatever a handler raises becomes a status with details.
+
+grpc.aio sends `str(error)` of an unknown exception to the client; here it stays in the log, under an id that
+the client is told. Cancellation passes through untouched.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import traceback
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+from grpc import aio
+from grpc_status import rpc_status
+
+from sdgrpc.api.status import internal, status_of
+from sdgrpc.errors import SdgrpcError
+
+logger = logging.getLogger(__name__)
+
+SECRETS = ("prompt", "negative_prompt")
+Context = aio.ServicerContext[Any, Any]
+
+
+class FailureInterceptor(aio.ServerInterceptor):
+    """Maps SdgrpcError by `status`, and any other exception to INTERNAL with an error id."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:  # noqa: ANN401 - grpc's handlers have no public type
+        """Return the call's handler, wrapped."""
+        handler = await continuation(handler_call_details)
+        if handler is None:  # no such method: UNIMPLEMENTED is grpc's to say
+            return None
+        method = handler_call_details.method
+        for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            behaviour = getattr(handler, kind)
+            if behaviour is not None:
+                handler = handler._replace(**{kind: _guarded(behaviour, method)})
+        return handler
+
+
+def _guarded(behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
+    """Wrap a handler of either style: a coroutine, or an asynchronous generator."""
+    if not inspect.isasyncgenfunction(behaviour):
+
+        async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message or stream
+            try:
+                return await behaviour(request, context)
+            except Exception as error:
+                await _fail(error, request, context, method)
+
+        return call
+
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - as above
+        responses = behaviour(request, context)
+        try:
+            async for response in responses:
+                yield response
+        except Exception as error:
+            await _fail(error, request, context, method)
+        finally:
+            await responses.aclose()
+
+    return stream
+
+
+async def _fail(error: Exception, request: object, context: Context, method: str) -> NoReturn:
+    """End the call by the failure's status."""
+    if isinstance(error, aio.AbortError):  # the handler has said so itself
+        raise error
+    if isinstance(error, SdgrpcError):
+        await _abort(context, status_of(error))
+    error_id = uuid.uuid4().hex[:12]
+    cause = "".join(traceback.format_exception(error))
+    logger.error("error_id=%s method=%s\n%s", error_id, method, scrubbed(cause, request))
+    await _abort(context, internal(error_id))
+
+
+async def _abort(context: Context, status: status_pb2.Status) -> NoReturn:
+    described = rpc_status.to_status(status)
+    await context.abort(described.code, described.details, described.trailing_metadata)
+
+
+def scrubbed(text: str, request: object) -> str:
+    """The text without the request's prompts: libraries like to quote what they could not handle."""
+    if not isinstance(request, Message):
+        return text
+    for name in SECRETS:
+        secret = str(getattr(request, name, ""))
+        for written in (secret, repr(secret)[1:-1]):
+            if written.strip():
+                text = text.replace(written, f"<{name}>")
+    return text

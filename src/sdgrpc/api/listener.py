@@ -1,0 +1,129 @@
+"""A gRPC server with health, reflection, TLS and sane limits around a servicer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from sdgrpc.api.interceptor import FailureInterceptor
+from sdgrpc.api.servicer import DiffusionServicer
+from sdgrpc.api.tasks import first_of
+from sdgrpc.errors import Draining, SettingsError
+from sdgrpc.settings import Settings
+from sdgrpc.v1 import diffusion_pb2 as pb
+from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
+
+logger = logging.getLogger(__name__)
+
+DIFFUSION = pb.DESCRIPTOR.services_by_name["DiffusionService"].full_name
+SERVICES = (DIFFUSION, health.SERVICE_NAME, reflection.SERVICE_NAME)
+
+
+class Listener:
+    """Owns the port. Health answers NOT_SERVING from the start until `serving`, and again after `leaving`."""
+
+    def __init__(self, settings: Settings, servicer: DiffusionServicer) -> None:
+        self._settings = settings
+        self._health = Health()
+        self._server = aio.server(interceptors=[FailureInterceptor()], options=channel_options(settings))
+        pb_grpc.add_DiffusionServiceServicer_to_server(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(SERVICES, self._server)
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT with the port that was taken."""
+        return f"{self._settings.host}:{self.port}"
+
+    async def start(self) -> None:
+        """Take the port and answer.
+
+        Raises:
+            SettingsError: the port is taken or not ours, or the certificate or key is no PEM file.
+
+        """
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        credentials = server_credentials(self._settings)
+        listen = self._settings.listen
+        try:
+            if credentials is None:
+                self.port = self._server.add_insecure_port(listen)
+            else:
+                self.port = self._server.add_secure_port(listen, credentials)
+        except RuntimeError as error:
+            hint = " or the TLS files do not fit" if credentials else ""
+            raise SettingsError(f"cannot listen on {listen}: the port may be taken{hint} ({error})") from None
+        await self._server.start()
+
+    async def serving(self) -> None:
+        """Tell health that jobs are welcome."""
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def leaving(self) -> None:
+        """Tell health, for good, that they are not; calls are still answered."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace: float) -> None:
+        """Give up the port; calls that still run are cut after `grace` seconds."""
+        self._health.end_watches()
+        await self._server.stop(grace)
+
+    async def _set_health(self, status: int) -> None:
+        for service in ("", DIFFUSION):
+            await self._health.set(service, status)
+
+
+class Health(health.aio.HealthServicer):
+    """Health whose watches end with the server, instead of being cut with a traceback on standard error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended = asyncio.Event()
+
+    def end_watches(self) -> None:
+        """End every watch, now and later, with UNAVAILABLE."""
+        self._ended.set()
+
+    async def Watch(  # noqa: N802 - the protocol's name
+        self, request: health_pb2.HealthCheckRequest, context: aio.ServicerContext[Any, Any]
+    ) -> None:
+        """See grpc.health.v1."""
+        if not await first_of(super().Watch(request, context), self._ended.wait()):
+            raise Draining("the server stopped")
+
+
+def channel_options(settings: Settings) -> list[tuple[str, int]]:
+    """Message sizes, and pings that find clients which vanished without closing: their jobs are cancelled."""
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),  # what we send is bounded by what we accept to draw
+        ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not load balancing
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """TLS as the settings ask for, None without. With a client CA, clients must show a certificate."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    authority = _content(settings.tls_client_ca) if settings.tls_client_ca else None
+    pair = (_content(settings.tls_key), _content(settings.tls_certificate))
+    return grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,150 @@
+"""The three calls: validate, decode, submit, stream, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from grpc import aio
+
+from sdgrpc.api import codec
+from sdgrpc.api.codec import Request
+from sdgrpc.api.validate import read
+from sdgrpc.domain import Task
+from sdgrpc.engine.base import Engine
+from sdgrpc.errors import Draining, Loading, SdgrpcError
+from sdgrpc.settings import Settings
+from sdgrpc.v1 import diffusion_pb2 as pb
+from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
+
+logger = logging.getLogger(__name__)
+
+READERS = 2  # each may hold a few hundred MB while it decodes the largest image
+
+Context = aio.ServicerContext[Any, pb.JobEvent]
+
+
+class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
+    """Serves an engine once there is one. It owns the threads that decode requests, not the engine."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine: Engine | None = None
+        self._draining = False
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sdgrpc-request")
+
+    def open(self, engine: Engine) -> None:
+        """Take calls from now on."""
+        self._engine = engine
+
+    def close_door(self) -> None:
+        """Refuse calls from now on; those that are inside go on."""
+        self._draining = True
+
+    async def idle(self) -> None:
+        """Return when no call is inside."""
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """End the threads; requests that still wait for one fail. May be called twice."""
+        self._draining = True
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    # The calls write to their context instead of yielding: a cancelled call then ends by CancelledError at
+    # an `await` in here, wherever it was, and never by being forgotten at a `yield`.
+
+    async def Generate(  # type: ignore[override]  # noqa: N802 - the contract's name; see above
+        self, request: pb.GenerateRequest, context: Context
+    ) -> None:
+        """See the contract."""
+        await self._run(request, context)
+
+    async def Transform(  # type: ignore[override]  # noqa: N802
+        self, request: pb.TransformRequest, context: Context
+    ) -> None:
+        """See the contract."""
+        await self._run(request, context)
+
+    async def Inpaint(  # type: ignore[override]  # noqa: N802
+        self, request: pb.InpaintRequest, context: Context
+    ) -> None:
+        """See the contract."""
+        await self._run(request, context)
+
+    async def _run(self, request: Request, context: Context) -> None:
+        with self._call() as engine, logged(request) as entry:
+            entry.task = await self._read(request, engine)
+            async with aclosing(engine.submit(entry.task)) as events:
+                sequence = 0
+                async for event in events:
+                    await context.write(codec.job_event(event, entry.task.request_id, sequence))
+                    sequence += 1
+
+    async def _read(self, request: Request, engine: Engine) -> Task:
+        """Make a task of the request; images are decoded in a thread, and only requests with them wait."""
+        work = partial(read, request, self._settings, engine.models)
+        if isinstance(request, pb.GenerateRequest):
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+
+    @contextmanager
+    def _call(self) -> Iterator[Engine]:
+        """Count a call from its door to its end; refuse it if there is no engine to take it."""
+        if self._draining:
+            raise Draining("the server is stopping; send the job to another", retry_after=1.0)
+        if self._engine is None:
+            raise Loading("the model is still loading; try again soon", retry_after=2.0)
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield self._engine
+        finally:
+            self._calls -= 1
+            if self._calls == 0:
+                self._idle.set()
+
+
+@dataclass
+class Entry:
+    """What the log says about a call; `task` is None if the request was refused."""
+
+    rpc: str
+    task: Task | None = None
+
+    def __str__(self) -> str:
+        if self.task is None:
+            return f"rpc={self.rpc}"
+        task, sampling = self.task, self.task.sampling
+        return (
+            f"rpc={self.rpc} request_id={task.request_id!r} model={task.model!r} "
+            f"size={task.width}x{task.height} steps={task.step_count} "
+            f"images={sampling.image_count} loras={len(task.loras)}"
+        )
+
+
+@contextmanager
+def logged(request: Request) -> Iterator[Entry]:
+    """Write one line per call at its end: what, how it ended, how long it took. Never a prompt."""
+    entry = Entry(codec.KINDS[type(request)].value)
+    started, outcome = time.monotonic(), "CANCELLED"
+    try:
+        yield entry
+        outcome = "OK"
+    except SdgrpcError as error:
+        outcome = error.reason
+        raise
+    except Exception:
+        outcome = "INTERNAL"
+        raise
+    finally:
+        logger.info("%s outcome=%s seconds=%.3f", entry, outcome, time.monotonic() - started)

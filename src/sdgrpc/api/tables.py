@@ -1,0 +1,130 @@
+"""The rules of every single field of the contract's requests.
+
+A test compares these tables with the contract's descriptors, so that no field can be overlooked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sdgrpc import images
+from sdgrpc.api.codec import Request
+from sdgrpc.api.rules import (
+    Complaint,
+    Rule,
+    anything,
+    every,
+    exactly_one,
+    fields,
+    first,
+    items,
+    matching,
+    member,
+    multiple_of,
+    name,
+    number,
+    one_of,
+    refused,
+    text,
+    zero_or,
+)
+from sdgrpc.settings import Settings
+from sdgrpc.v1 import diffusion_pb2 as pb
+
+Table = Mapping[str, Rule]
+
+MAX_NAME = 256
+MIN_SIDE = 64
+SHA256 = matching("[0-9a-fA-F]{64}", "is not a SHA-256: 64 hexadecimal digits")
+
+
+def request_table(kind: type[Request], settings: Settings) -> Table:
+    """The rules of a request's fields."""
+    side = zero_or(first(number(MIN_SIDE, settings.max_side), multiple_of(8)))
+    table: dict[str, Rule] = {
+        "request_id": name(MAX_NAME),
+        "model": name(MAX_NAME),
+        "prompt": text(settings.max_prompt_chars, needed=True),
+        "negative_prompt": text(settings.max_prompt_chars),
+        "loras": items(
+            every(exactly_one("source"), fields(lora_table(settings))), at_most=settings.max_loras
+        ),
+        "sampling": fields(sampling_table(settings)),
+        "output": fields(output_table(settings)),
+        "width": side,
+        "height": side,
+    }
+    if kind is not pb.GenerateRequest:
+        table |= {"image": fields(IMAGE_TABLE), "strength": number(0.0, 1.0)}
+    if kind is pb.InpaintRequest:
+        table |= {"mask": fields(IMAGE_TABLE), "mask_options": fields(mask_table(settings))}
+    return table
+
+
+def lora_table(settings: Settings) -> Table:
+    """The rules of a Lora's fields."""
+    strength = number(settings.lora_strength_min, settings.lora_strength_max)
+    inline = refused("this server takes no LoRA files in requests; name one, or give its sha256")
+    return {
+        "name": name(MAX_NAME, needed=True),
+        "sha256": SHA256,
+        "safetensors": size_of_file(settings.max_inline_lora_bytes)
+        if settings.allow_inline_loras
+        else inline,
+        "strength": strength,
+        "text_encoder_strength": strength,
+        "strict": anything,
+    }
+
+
+def size_of_file(most: int) -> Rule:
+    """A file that is there and not too large."""
+
+    def rule(value: bytes) -> Iterator[Complaint]:
+        if not value:
+            yield "", "is empty"
+        elif len(value) > most:
+            yield "", f"has {len(value)} bytes; the most is {most}"
+
+    return rule
+
+
+def sampling_table(settings: Settings) -> Table:
+    """The rules of Sampling's fields."""
+    return {
+        "steps": zero_or(number(1, settings.max_steps)),
+        "guidance_scale": number(1.0, 100.0, hint="; 1 turns guidance off"),
+        "scheduler": member(pb.Scheduler.DESCRIPTOR),
+        "sigma_spacing": member(pb.SigmaSpacing.DESCRIPTOR),
+        "seed": number(0, 2**63 - 1, hint="; leave it unset for a random seed"),
+        "image_count": zero_or(number(1, settings.max_image_count)),
+        "clip_skip": number(0, 64),
+    }
+
+
+def output_table(settings: Settings) -> Table:
+    """The rules of Output's fields."""
+    return {
+        "media_type": one_of(images.MEDIA_TYPES),
+        "quality": zero_or(number(1, 100)),
+        "preview": fields(preview_table(settings)),
+        "omit_metadata": anything,
+    }
+
+
+def preview_table(settings: Settings) -> Table:
+    """The rules of PreviewOptions' fields."""
+    return {
+        "kind": member(pb.PreviewKind.DESCRIPTOR),
+        "every_n_steps": zero_or(number(1, settings.max_steps)),
+        "max_side": zero_or(number(1, settings.max_side)),
+    }
+
+
+def mask_table(settings: Settings) -> Table:
+    """The rules of MaskOptions' fields."""
+    return {"blur": number(0.0, 1024.0), "crop_padding": number(0, settings.max_image_side)}
+
+
+# `data` is judged by decoding it; the contract says that the others are ignored in requests.
+IMAGE_TABLE: Table = {"data": anything, "media_type": anything, "width": anything, "height": anything}

@@ -1,0 +1,197 @@
+"""A request is judged as a whole: every violation is collected, then it fails once.
+
+`tables` has the rules of single fields; what concerns several of them stands here under "Across fields".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sdgrpc import images
+from sdgrpc.api import codec
+from sdgrpc.api.codec import Request
+from sdgrpc.api.rules import Complaint, fields, number
+from sdgrpc.api.tables import MIN_SIDE, request_table
+from sdgrpc.domain import SUPPORTED_SPACINGS, ModelInfo, Picture, Task
+from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
+from sdgrpc.settings import Settings
+from sdgrpc.v1 import diffusion_pb2 as pb
+
+MAX_SEED = 2**63 - 1  # as the contract's int64 and torch's generators hold them
+
+
+def read(request: Request, settings: Settings, models: Sequence[ModelInfo]) -> Task:
+    """Judge the request, decode its images, and make a task of it. Takes as long as decoding does.
+
+    An unknown model is one violation among others; alone it is ModelNotFound.
+
+    Raises:
+        InvalidRequest: with every violation.
+        ModelNotFound: nothing else is wrong.
+
+    """
+    findings = Findings(request, settings, models)
+    findings.judge()
+    if findings.violations:
+        raise InvalidRequest(findings.violations)
+    if findings.model is None:
+        raise findings.unknown_model()
+    return codec.task(request, findings.model, findings.pictures.get("image"), findings.pictures.get("mask"))
+
+
+@dataclass
+class Findings:
+    """What is known about a request while it is judged. `model` is None if no model has its name."""
+
+    request: Request
+    settings: Settings
+    models: Sequence[ModelInfo]
+    violations: list[FieldViolation] = field(default_factory=list)
+    pictures: dict[str, Picture] = field(default_factory=dict)
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The model that the request names, or the default."""
+        wanted = self.request.model or self.models[0].name
+        return next((model for model in self.models if model.name == wanted), None)
+
+    def judge(self) -> None:
+        """Collect every violation."""
+        rule = fields(request_table(type(self.request), self.settings), needed=("image", "mask"))
+        self._add(rule(self.request))
+        self._decode_images()
+        for across in ACROSS:
+            self._add(across(self))
+        if self.violations and self.model is None and not self.wrong("model"):
+            self._add([(".model", self.unknown_model().message)])
+
+    def unknown_model(self) -> ModelNotFound:
+        """The failure for a model that is not served."""
+        known = ", ".join(model.name for model in self.models)
+        return ModelNotFound(self.request.model, f"no model {self.request.model!r} here; there are: {known}")
+
+    def wrong(self, *paths: str) -> bool:
+        """Tell whether one of the fields, or something below it, has a violation already."""
+        return any(
+            violation.field == path or violation.field.startswith((f"{path}.", f"{path}["))
+            for violation in self.violations
+            for path in paths
+        )
+
+    def _add(self, complaints: Iterator[Complaint] | Sequence[Complaint]) -> None:
+        self.violations += [FieldViolation(path.lstrip("."), sentence) for path, sentence in complaints]
+
+    def _decode_images(self) -> None:
+        if isinstance(self.request, pb.GenerateRequest):
+            return
+        limits = images.ImageLimits(
+            max_bytes=self.settings.max_image_bytes,
+            max_pixels=self.settings.max_image_pixels,
+            max_side=self.settings.max_image_side,
+        )
+        self._decode("image", images.decode, limits)
+        if isinstance(self.request, pb.InpaintRequest):
+            self._decode("mask", images.decode_mask, limits)
+
+    def _decode(self, name: str, decode: images.Decode, limits: images.ImageLimits) -> None:
+        if self.wrong(name):
+            return
+        try:
+            self.pictures[name] = decode(getattr(self.request, name).data, limits)
+        except images.ImageError as error:
+            self._add([(f".{name}.data", str(error))])
+
+
+# Across fields. Each is silent where a field it needs is wrong already.
+
+
+def default_strength(found: Findings) -> Iterator[Complaint]:
+    """An unset LoRA strength is 1, which the operator's range may not hold."""
+    rule = number(found.settings.lora_strength_min, found.settings.lora_strength_max)
+    if found.wrong("loras") and len(found.request.loras) > found.settings.max_loras:
+        return
+    for index, lora in enumerate(found.request.loras):
+        if not lora.HasField("strength"):
+            for _, sentence in rule(1.0):
+                yield f".loras[{index}].strength", f"is unset, which means 1.0: {sentence}"
+
+
+def default_steps(found: Findings) -> Iterator[Complaint]:
+    """The model's own number of steps may be more than the operator allows."""
+    if found.model is None or found.request.sampling.steps != 0:
+        return
+    for _, sentence in number(1, found.settings.max_steps)(found.model.steps):
+        yield ".sampling.steps", f"is unset, which means {found.model.steps}: {sentence}; set it"
+
+
+def result_size(found: Findings) -> Iterator[Complaint]:
+    """The result's size after defaults: not too small, too long or too large."""
+    needs_image = not isinstance(found.request, pb.GenerateRequest)
+    image = found.pictures.get("image")
+    if found.model is None or found.wrong("width", "height") or (needs_image and image is None):
+        return
+    width, height = codec.size(found.request, found.model, image)
+    side = number(MIN_SIDE, found.settings.max_side)
+    for field_name, value in (("width", width), ("height", height)):
+        if getattr(found.request, field_name) == 0:
+            for _, sentence in side(value):
+                yield f".{field_name}", f"is unset, which means {value}: {sentence}; set it"
+    if width * height > found.settings.max_pixels:
+        most = found.settings.max_pixels
+        yield ".width", f"{width}x{height} are {width * height} pixels; the most is {most}"
+
+
+def mask_size(found: Findings) -> Iterator[Complaint]:
+    """The mask is as large as the image."""
+    image, mask = found.pictures.get("image"), found.pictures.get("mask")
+    if image and mask and (image.width, image.height) != (mask.width, mask.height):
+        yield (
+            ".mask",
+            f"is {mask.width}x{mask.height} pixels; the image is {image.width}x{image.height}, "
+            "and they must be equal",
+        )
+
+
+def spacing(found: Findings) -> Iterator[Complaint]:
+    """Not every scheduler can space its noise levels otherwise."""
+    sampling = found.request.sampling
+    if found.model is None or found.wrong("sampling.scheduler", "sampling.sigma_spacing"):
+        return
+    scheduler, wanted = codec.scheduler(sampling, found.model), codec.spacing(sampling)
+    supported = SUPPORTED_SPACINGS[scheduler]
+    if wanted not in supported:
+        choices = ", ".join(sorted(each.name for each in supported))
+        yield (
+            ".sampling.sigma_spacing",
+            f"{wanted.name} is not supported by the scheduler {scheduler.name}, which takes: {choices}",
+        )
+
+
+def last_seed(found: Findings) -> Iterator[Complaint]:
+    """The last image's seed is a seed, too."""
+    sampling = found.request.sampling
+    if found.wrong("sampling.seed", "sampling.image_count"):
+        return
+    if sampling.seed + max(sampling.image_count, 1) - 1 > MAX_SEED:
+        yield ".sampling.seed", f"{sampling.seed} leaves no seeds for {sampling.image_count} images"
+
+
+def clip_skip(found: Findings) -> Iterator[Complaint]:
+    """A layer of the text encoder must remain."""
+    if found.model is None or found.wrong("sampling.clip_skip"):
+        return
+    layers = found.model.text_encoder_layers
+    for _, sentence in number(0, layers - 1)(found.request.sampling.clip_skip):
+        yield ".sampling.clip_skip", f"{sentence}; the text encoder has {layers} layers"
+
+
+ACROSS: Sequence[Callable[[Findings], Iterator[Complaint]]] = (
+    default_strength,
+    default_steps,
+    result_size,
+    mask_size,
+    spacing,
+    last_seed,
+    clip_skip,
+)

@@ -1,0 +1,54 @@
+"""Which commands there are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sdgrpc import __version__
+from sdgrpc.cli import demo, draw, loras, models, serve
+
+
+def build_app() -> typer.Typer:
+    """Build the whole command line."""
+    app = typer.Typer(
+        name="sdgrpc",
+        help="Draws with Stable Diffusion over gRPC, with LoRAs.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(common)
+    app.command("serve")(serve.serve)
+    app.command("demo")(demo.demo)
+    app.command("generate")(draw.generate)
+    app.command("transform")(draw.transform)
+    app.command("inpaint")(draw.inpaint)
+    lora_app = typer.Typer(help="Look at LoRA files; needs no server.", no_args_is_help=True)
+    lora_app.command("list")(loras.list_files)
+    lora_app.command("inspect")(loras.inspect_file)
+    app.add_typer(lora_app, name="loras")
+    model_app = typer.Typer(help="Look at the models that `serve` would serve.", no_args_is_help=True)
+    model_app.command("list")(models.list_models)
+    app.add_typer(model_app, name="models")
+    return app
+
+
+def main() -> None:
+    """Run the command line: the console script `sdgrpc` and `python -m sdgrpc`."""
+    build_app()()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sdgrpc {__version__}")
+        raise typer.Exit
+
+
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Draws with Stable Diffusion over gRPC, with LoRAs."""

@@ -1,0 +1,206 @@
+"""`generate`, `transform` and `inpaint`: a call, shown while it runs, and its pictures as files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sdgrpc.cli.failures import failures_as_lines
+from sdgrpc.cli.grouped import takes
+from sdgrpc.cli.output import OutputPattern
+from sdgrpc.cli.text import printable
+from sdgrpc.cli.views import open_view, watch
+from sdgrpc.client import Client, Job, Lora, Options, PreviewKind, PreviewOptions, Result, Tls
+from sdgrpc.domain import Scheduler, SigmaSpacing
+
+PREVIEW_SIDE = 64
+
+
+class ShownPreview(Enum):
+    """The previews that a terminal can show; values of PreviewKind."""
+
+    NONE = "none"
+    PICTURE = "picture"
+    DECODED = "decoded"
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """What all three calls take."""
+
+    server: Annotated[str, typer.Option(metavar="HOST:PORT", envvar="SDGRPC_SERVER")] = "localhost:50051"
+    lora: Annotated[
+        list[str], typer.Option(metavar="NAME[:STRENGTH]", help="A LoRA of the server's folder; repeat it.")
+    ] = field(default_factory=list)
+    negative_prompt: Annotated[str, typer.Option(help="What the picture must not show.")] = ""
+    steps: Annotated[int, typer.Option(help="Denoising steps; 0 is the model's default.")] = 0
+    seed: Annotated[int | None, typer.Option(help="Image i is drawn from seed + i. Random if left out.")] = (
+        None
+    )
+    count: Annotated[int, typer.Option(help="Images to draw.")] = 1
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WIDTHxHEIGHT", help="Pixels, multiples of 8.", show_default="the model's"),
+    ] = None
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(help="Classifier-free guidance; 1 turns it off.", show_default="the model's"),
+    ] = None
+    scheduler: Annotated[Scheduler | None, typer.Option(show_default="the model's")] = None
+    spacing: Annotated[SigmaSpacing | None, typer.Option(help="Of the noise levels.")] = None
+    clip_skip: Annotated[int, typer.Option(help="Text encoder layers to leave out at the end.")] = 0
+    model: Annotated[str, typer.Option(help="One of the server's models.", show_default="the server's")] = ""
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", help="File name; {seed} and {index} are filled in. The suffix is the format."
+        ),
+    ] = "sdgrpc-{seed}.png"
+    quality: Annotated[int, typer.Option(help="Of jpeg and webp, 1 to 100.", show_default="90")] = 0
+    omit_metadata: Annotated[
+        bool, typer.Option("--omit-metadata", help="Leave the parameters out of the file.")
+    ] = False
+    preview: Annotated[
+        ShownPreview | None,
+        typer.Option(help="What to show while drawing.", show_default="picture, in a terminal"),
+    ] = None
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Give up after so long.")] = None
+    tls: Annotated[bool, typer.Option("--tls", help="Connect with TLS.")] = False
+    tls_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The authority to trust; implies --tls.")
+    ] = None
+
+    def request(self, console: Console, pattern: OutputPattern) -> Options:
+        """Return the client's arguments.
+
+        Raises:
+            ValueError: --size or --lora is not in its form.
+
+        """
+        width, height = parse_size(self.size)
+        return Options(
+            negative_prompt=self.negative_prompt,
+            loras=[Lora.parse(text) for text in self.lora],
+            model=self.model,
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            scheduler=self.scheduler,
+            sigma_spacing=self.spacing,
+            seed=self.seed,
+            image_count=self.count,
+            clip_skip=self.clip_skip,
+            width=width,
+            height=height,
+            media_type=pattern.media_type,
+            quality=self.quality,
+            omit_metadata=self.omit_metadata,
+            preview=self._preview(console),
+            timeout=self.timeout,
+        )
+
+    def _preview(self, console: Console) -> PreviewOptions:
+        shown = self.preview or (ShownPreview.PICTURE if console.is_terminal else ShownPreview.NONE)
+        kind = PreviewKind(shown.value)
+        return PreviewOptions(kind, max_side=PREVIEW_SIDE if kind is PreviewKind.DECODED else 0)
+
+    def connect(self) -> Client:
+        """Open the client."""
+        return Client(self.server, tls=Tls(ca=self.tls_ca) if self.tls or self.tls_ca else None)
+
+
+Prompt = Annotated[str, typer.Argument(help="What the picture shows.")]
+Picture = Annotated[Path, typer.Option("--image", "-i", metavar="FILE", help="A PNG, JPEG or WebP file.")]
+
+
+@takes(DrawOptions)
+def generate(prompt: Prompt, options: DrawOptions) -> None:
+    """Draw pictures from a prompt."""
+    _draw(prompt, options, lambda client, request: client.generate(prompt, **request))
+
+
+@takes(DrawOptions)
+def transform(
+    prompt: Prompt,
+    image: Picture,
+    options: DrawOptions,
+    strength: Annotated[
+        float | None, typer.Option(help="How far from the picture, 0 to 1.", show_default="0.8")
+    ] = None,
+) -> None:
+    """Redraw a picture under a prompt."""
+    _draw(
+        prompt, options, lambda client, request: client.transform(prompt, image, strength=strength, **request)
+    )
+
+
+@takes(DrawOptions)
+def inpaint(
+    prompt: Prompt,
+    image: Picture,
+    mask: Annotated[
+        Path, typer.Option("--mask", metavar="FILE", help="As large as the picture; white is redrawn.")
+    ],
+    options: DrawOptions,
+    strength: Annotated[
+        float | None, typer.Option(help="How far from the picture, 0 to 1.", show_default="1")
+    ] = None,
+    mask_blur: Annotated[float, typer.Option(help="Blur of the mask's edge, in pixels.")] = 0.0,
+    crop_padding: Annotated[
+        int | None, typer.Option(help="Redraw only a crop around the mask, with so many pixels around it.")
+    ] = None,
+) -> None:
+    """Redraw the masked part of a picture under a prompt."""
+
+    def start(client: Client, request: Options) -> Job:
+        return client.inpaint(
+            prompt, image, mask, strength=strength, mask_blur=mask_blur, crop_padding=crop_padding, **request
+        )
+
+    _draw(prompt, options, start)
+
+
+def parse_size(text: str | None) -> tuple[int, int]:
+    """Return the width and height of `512x768`; zeros, the model's own, for None.
+
+    Raises:
+        ValueError: `text` does not have that form.
+
+    """
+    if text is None:
+        return 0, 0
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    if match is None:
+        raise ValueError(f"--size {text}: write WIDTHxHEIGHT, such as 128x128")
+    return int(match[1]), int(match[2])
+
+
+def _draw(prompt: str, options: DrawOptions, start: Callable[[Client, Options], Job]) -> None:
+    console = Console()
+    with failures_as_lines(options.server):
+        pattern = OutputPattern(options.output)
+        request = options.request(console, pattern)
+        with options.connect() as client:
+            result = watch(start(client, request), open_view(console, _shorten(prompt)))
+        _save(result, pattern, console)
+
+
+def _save(result: Result, pattern: OutputPattern, console: Console) -> None:
+    for report in result.prepared.loras:
+        for warning in report.warnings:
+            typer.echo(printable(f"warning: LoRA {report.name}: {warning}"), err=True)
+    for image in result.images:
+        path = pattern.path(index=image.index, seed=image.seed, count=len(result.images))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+        console.print(f"saved {path} (seed {image.seed})", markup=False, highlight=False, soft_wrap=True)
+
+
+def _shorten(prompt: str, length: int = 40) -> str:
+    return prompt if len(prompt) <= length else f"{prompt[: length - 1]}…"

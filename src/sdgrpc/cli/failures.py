@@ -1,0 +1,47 @@
+"""How commands end when something goes wrong: one clear line per fault, no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from sdgrpc.cli.text import printable
+from sdgrpc.client import DeadlineExceededError, InvalidRequestError, SdgrpcServerError, UnavailableError
+from sdgrpc.errors import SdgrpcError
+
+CANCELLED = 130  # what shells report for a command that Ctrl-C ended
+
+
+@contextmanager
+def failures_as_lines(server: str = "") -> Iterator[None]:
+    """Turn the failures that a user can meet into lines on standard error and exit status 1.
+
+    Ctrl-C says "cancelled" and exits with 130. `server` is named where nobody answers there.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("cancelled", err=True)
+        raise typer.Exit(CANCELLED) from None
+    except (SdgrpcServerError, SdgrpcError, ValueError, OSError) as error:
+        for line in _lines(error, server):
+            typer.echo(f"error: {printable(line)}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _lines(error: Exception, server: str) -> list[str]:
+    if isinstance(error, InvalidRequestError) and error.violations:
+        return [f"{violation.field}: {violation.description}" for violation in error.violations]
+    if isinstance(error, UnavailableError) and not error.reason and server:
+        advice = "start one with `sdgrpc serve`, or name one with --server"
+        return [f"no server answers at {server}; {advice} ({error.message})"]
+    if isinstance(error, DeadlineExceededError):
+        return ["not drawn within --timeout; the server has dropped the job"]
+    if isinstance(error, SdgrpcServerError):
+        wait = f" (try again in {error.retry_after:.1f} s)" if error.retry_after else ""
+        return [f"{error.message}{wait}"]
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return [f"{error.filename}: {error.strerror}"]
+    return str(error).splitlines() or [type(error).__name__]

@@ -1,0 +1,130 @@
+"""`loras list` and `loras inspect`: LoRA files without any model or server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sdgrpc.cli.extras import server_extra
+from sdgrpc.cli.failures import failures_as_lines
+from sdgrpc.cli.text import printable
+from sdgrpc.errors import LoraError
+
+if TYPE_CHECKING:
+    from sdgrpc.lora.library import LoraEntry
+
+TRIGGER = "modelspec.trigger_phrase"
+MIB = 1 << 20
+UNBROKEN = 4096  # columns
+
+
+def list_files(
+    lora_dir: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="As of `serve`; repeat it.", show_default="the embedded model's"),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="The settings file of `serve`.")] = None,
+    names: Annotated[bool, typer.Option("--names", help="Only the names; opens no file.")] = False,
+) -> None:
+    """List the LoRA files of a folder by the names that requests use, and what each is for."""
+    with failures_as_lines(), server_extra():
+        from sdgrpc.lora.library import LoraLibrary
+        from sdgrpc.settings import Settings
+
+        folders = Settings.load(config, lora_dir=lora_dir or None).lora_dirs
+        entries = LoraLibrary(folders).entries()
+        if names:
+            for entry in entries:
+                typer.echo(printable(entry.name))
+            return
+        if entries:
+            _console().print(_file_table(entries), markup=False)
+        else:
+            typer.echo(f"no LoRA files in {', '.join(map(str, folders))}")
+
+
+def _console() -> Console:
+    """A console that breaks no lines where no terminal has a width."""
+    console = Console()
+    return console if console.is_terminal else Console(width=UNBROKEN)
+
+
+def _file_table(entries: list[LoraEntry]) -> Table:
+    table = Table("name", "MiB", "base", "algorithms", "trigger words, or why it is refused", box=None)
+    table.columns[0].no_wrap = True
+    table.columns[1].justify = "right"
+    for entry in entries:
+        table.add_row(printable(entry.name), f"{entry.size / MIB:.1f}", *map(printable, _describe(entry)))
+    return table
+
+
+def _describe(entry: LoraEntry) -> tuple[str, str, str]:
+    """Return the base, the algorithms, and the trigger words or the reason why the file is refused."""
+    from sdgrpc.lora import reading
+    from sdgrpc.lora.detect import adapt, base_of
+
+    try:
+        file = reading.read(entry.path, entry.name)
+        adapter = adapt(file)
+    except (LoraError, OSError) as error:
+        return "-", "-", f"refused: {str(error).removeprefix(f'LoRA {entry.name!r}: ')}"
+    found = base_of(adapter)
+    algorithms = ", ".join(sorted({module.label for module in adapter.modules}))
+    note = file.metadata.get(TRIGGER, "") if found else "refused: fits no base that is known"
+    return found[0] if found else "unknown", algorithms, note
+
+
+def inspect_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A safetensors file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything, as JSON.")] = False,
+) -> None:
+    """Say what a LoRA file is for and what is in it; exits with 1 for one that would be refused."""
+    with failures_as_lines(), server_extra():
+        from sdgrpc.lora.inspect import inspect
+
+        report = inspect(file)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        _console().print(_report_table(report), markup=False, highlight=False)
+    if report["refused"]:
+        typer.echo(f"error: {printable(report['refused'])}", err=True)
+        raise typer.Exit(1)
+
+
+def _report_table(report: dict[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("file", printable(report["file"]))
+    table.add_row("sha256", report["sha256"])
+    table.add_row("base", report["base"])
+    table.add_row("algorithms", ", ".join(report["algorithms"]))
+    table.add_row("tensors", f"{report['tensors']}, unmatched: {len(report['unmatched'])}")
+    for component, line in _components(report["modules"]).items():
+        table.add_row(component, line)
+    if report["metadata"]:
+        table.add_row()
+        table.add_row("metadata")
+    for key, value in report["metadata"].items():
+        shown = printable(value if len(value) <= 80 else f"{value[:79]}…")
+        table.add_row(Text(f"  {printable(key)}", "not bold"), shown)
+    return table
+
+
+def _components(modules: list[dict[str, Any]]) -> dict[str, str]:
+    """Return a line for each component: how many modules, their ranks, and the norm of their change."""
+    lines = {}
+    for component in dict.fromkeys(module["component"] for module in modules):
+        own = [module for module in modules if module["component"] == component]
+        ranks = sorted({module["rank"] for module in own if module["rank"] is not None})
+        norm = sum(module["delta_norm"] ** 2 for module in own) ** 0.5
+        shown = ", ".join(map(str, ranks))
+        lines[component] = f"{len(own)} modules, rank {shown}, norm of the change {norm:.3g}"
+    return lines

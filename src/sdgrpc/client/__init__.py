@@ -1,0 +1,94 @@
+"""A thin, typed client over the generated stubs. It needs no torch.
+
+>>> from sdgrpc.client import Client
+>>> with Client("localhost:50051") as client:
+...     for image in client.generate("a red circle", loras=["postcard:0.8"], seed=7).images():
+...         image.save(f"{image.seed}.png")
+"""
+
+from sdgrpc.client.aio import AsyncClient, AsyncJob
+from sdgrpc.client.channel import Tls
+from sdgrpc.client.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    IncompleteAnswerError,
+    InternalServerError,
+    InvalidRequestError,
+    JobCancelledError,
+    LoraNotFoundError,
+    LoraUnusableError,
+    ModelNotFoundError,
+    NotFoundError,
+    OutOfMemoryError,
+    QueueFullError,
+    Resource,
+    ResourceExhaustedError,
+    SdgrpcServerError,
+    UnavailableError,
+)
+from sdgrpc.client.events import Accepted, Event, Result
+from sdgrpc.client.loras import Lora
+from sdgrpc.client.pictures import DrawnImage, open_image
+from sdgrpc.client.requests import Options
+from sdgrpc.client.sync import Client, Job
+from sdgrpc.domain import (
+    EncodedImage,
+    Finished,
+    ImageReady,
+    LatentArray,
+    LoraReport,
+    Prepared,
+    Preview,
+    PreviewKind,
+    PreviewOptions,
+    Progress,
+    Sampling,
+    Scheduler,
+    SigmaSpacing,
+)
+from sdgrpc.errors import FieldViolation
+
+__all__ = [
+    "Accepted",
+    "AsyncClient",
+    "AsyncJob",
+    "Client",
+    "DeadlineExceededError",
+    "DrawnImage",
+    "EncodedImage",
+    "Event",
+    "FailedPreconditionError",
+    "FieldViolation",
+    "Finished",
+    "ImageReady",
+    "IncompleteAnswerError",
+    "InternalServerError",
+    "InvalidRequestError",
+    "Job",
+    "JobCancelledError",
+    "LatentArray",
+    "Lora",
+    "LoraNotFoundError",
+    "LoraReport",
+    "LoraUnusableError",
+    "ModelNotFoundError",
+    "NotFoundError",
+    "Options",
+    "OutOfMemoryError",
+    "Prepared",
+    "Preview",
+    "PreviewKind",
+    "PreviewOptions",
+    "Progress",
+    "QueueFullError",
+    "Resource",
+    "ResourceExhaustedError",
+    "Result",
+    "Sampling",
+    "Scheduler",
+    "SdgrpcServerError",
+    "SigmaSpacing",
+    "Tls",
+    "UnavailableError",
+    "open_image",
+]

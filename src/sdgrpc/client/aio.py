@@ -1,0 +1,168 @@
+"""The client for asyncio: the same calls, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+import grpc
+import grpc.aio
+
+from sdgrpc.client.channel import (
+    DIFFUSION_SERVICE,
+    HEALTH_WATCH,
+    SERVING,
+    ChannelOptions,
+    Tls,
+    channel_options,
+    decode_health_status,
+    encode_health_request,
+)
+from sdgrpc.client.errors import DeadlineExceededError, JobCancelledError, UnavailableError, server_error
+from sdgrpc.client.events import Collector, Event, Result
+from sdgrpc.client.pictures import DrawnImage
+from sdgrpc.client.requests import (
+    Options,
+    generate_request,
+    inpaint_request,
+    mask_message,
+    transform_request,
+)
+from sdgrpc.v1 import diffusion_pb2 as pb
+from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
+
+if TYPE_CHECKING:
+    from sdgrpc.client.pictures import ImageLike
+    from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceAsyncStub
+
+
+class AsyncJob:
+    """A running call: iterate its events, or wait for its images. Leaving its `async with` block cancels it.
+
+    Iterating and waiting raise SdgrpcServerError, or one of its subclasses, if the call fails.
+    """
+
+    def __init__(self, call: grpc.aio.UnaryStreamCall[Any, pb.JobEvent]) -> None:
+        self._call = call
+        self._collector = Collector()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        try:
+            async for message in self._call:
+                event = self._collector.take(message)
+                if event is not None:
+                    yield event
+        except grpc.aio.AioRpcError as error:
+            raise server_error(error) from error
+        except asyncio.CancelledError:
+            # grpc says the same for "your task was cancelled", which must travel on, and for `cancel()`.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise JobCancelledError("CANCELLED", "cancelled by this client") from None
+
+    async def result(self) -> Result:
+        """Wait for the end of the call; events that were iterated before count."""
+        async for _ in self:
+            continue
+        return self._collector.result()
+
+    async def images(self) -> tuple[DrawnImage, ...]:
+        """Wait for the end of the call and return its images in order."""
+        return (await self.result()).images
+
+    def cancel(self) -> None:
+        """Cancel the call; the server drops the job before its next step. Does nothing after its end."""
+        self._call.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.cancel()
+
+
+class AsyncClient:
+    """Draws on a server from one event loop; close it, or use it in an `async with` block.
+
+    `target` is `host:port`; without `tls` the connection is plain text; `options` are further gRPC channel
+    options.
+    """
+
+    def __init__(
+        self, target: str = "localhost:50051", *, tls: Tls | None = None, options: ChannelOptions = ()
+    ) -> None:
+        self.target = target
+        self._tls = tls
+        self._options = channel_options(tls, options)
+
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        """A channel belongs to the loop it is made in, so it is made at the first call."""
+        if self._tls is None:
+            return grpc.aio.insecure_channel(self.target, self._options)
+        return grpc.aio.secure_channel(self.target, self._tls.credentials(), self._options)
+
+    @cached_property
+    def _stub(self) -> DiffusionServiceAsyncStub:
+        return DiffusionServiceStub(self._channel)
+
+    def generate(self, prompt: str, **options: Unpack[Options]) -> AsyncJob:
+        """Draw images from a prompt."""
+        request = generate_request(prompt, options)
+        return AsyncJob(self._stub.Generate(request, timeout=options.get("timeout")))
+
+    def transform(
+        self, prompt: str, image: ImageLike, *, strength: float | None = None, **options: Unpack[Options]
+    ) -> AsyncJob:
+        """Redraw `image` under a prompt; `strength` is how far from it, in [0, 1]."""
+        request = transform_request(prompt, image, strength, options)
+        return AsyncJob(self._stub.Transform(request, timeout=options.get("timeout")))
+
+    def inpaint(
+        self,
+        prompt: str,
+        image: ImageLike,
+        mask: ImageLike,
+        *,
+        strength: float | None = None,
+        mask_blur: float = 0.0,
+        crop_padding: int | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncJob:
+        """Redraw the part of `image` where `mask` is white; see `Client.inpaint`."""
+        use = mask_message(mask_blur, crop_padding)
+        request = inpaint_request(prompt, image, mask, strength, use, options)
+        return AsyncJob(self._stub.Inpaint(request, timeout=options.get("timeout")))
+
+    async def wait_until_ready(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109 - a gRPC deadline
+        """Return as soon as the health service says that it serves; see `Client.wait_until_ready`."""
+        watch = self._channel.unary_stream(HEALTH_WATCH, encode_health_request, decode_health_status)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while (left := deadline - loop.time()) > 0:
+            call = watch(DIFFUSION_SERVICE, timeout=left, wait_for_ready=True)
+            try:
+                async for status in call:
+                    if status == SERVING:
+                        return
+            except grpc.aio.AioRpcError as error:
+                failure = server_error(error)
+                if not isinstance(failure, (DeadlineExceededError, UnavailableError)):
+                    raise failure from error
+            finally:
+                call.cancel()
+        raise UnavailableError("UNAVAILABLE", f"{self.target} was not ready within {timeout:g} s")
+
+    async def close(self) -> None:
+        """Close the connection; jobs that still run are cancelled. May be called twice."""
+        if "_channel" in self.__dict__:
+            await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,78 @@
+"""How to reach a server: message sizes, TLS and its health."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+
+MAX_MESSAGE_BYTES = 128 << 20
+"""Images travel whole in one message, and gRPC's own limit of 4 MiB is below that of a large PNG."""
+
+HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
+SERVING = 1
+DIFFUSION_SERVICE = "sdgrpc.v1.DiffusionService"
+
+ChannelOptions = Sequence[tuple[str, str | int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files for a server with TLS; `Tls()` trusts the system's authorities.
+
+    `ca` are the authorities to trust, `certificate` and `key` this client's own where the server asks for
+    them, `server_name` is the name in the server's certificate if it is not the target's.
+    """
+
+    ca: str | os.PathLike[str] | None = None
+    certificate: str | os.PathLike[str] | None = None
+    key: str | os.PathLike[str] | None = None
+    server_name: str = ""
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Read the files.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: only one of `certificate` and `key` is given.
+
+        """
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a client certificate needs both `certificate` and `key`")
+        return grpc.ssl_channel_credentials(
+            root_certificates=_read(self.ca),
+            private_key=_read(self.key),
+            certificate_chain=_read(self.certificate),
+        )
+
+
+def channel_options(tls: Tls | None, extra: ChannelOptions) -> list[tuple[str, str | int]]:
+    """Return the options for a channel; `extra` come last and win."""
+    options: list[tuple[str, str | int]] = [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ]
+    if tls is not None and tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return [*options, *extra]
+
+
+def encode_health_request(service: str) -> bytes:
+    """Serialize a grpc.health.v1.HealthCheckRequest.
+
+    Its wire form, one string in field 1, is that of StringValue: no generated health stubs are needed.
+    """
+    return StringValue(value=service).SerializeToString()
+
+
+def decode_health_status(data: bytes) -> int:
+    """Return the status of a grpc.health.v1.HealthCheckResponse, an enum in field 1 like Int32Value's."""
+    return Int32Value.FromString(data).value
+
+
+def _read(path: str | os.PathLike[str] | None) -> bytes | None:
+    return None if path is None else Path(path).read_bytes()

@@ -1,0 +1,190 @@
+"""The messages of a call's stream -> typed events, and what they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from sdgrpc.client.errors import Details, IncompleteAnswerError
+from sdgrpc.client.pictures import DrawnImage
+from sdgrpc.domain import (
+    EncodedImage,
+    Finished,
+    LatentArray,
+    LoraReport,
+    Prepared,
+    Preview,
+    Progress,
+    Sampling,
+    Scheduler,
+    SigmaSpacing,
+)
+from sdgrpc.v1 import diffusion_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The request is valid and queued behind `queue_position` others; every default is filled in."""
+
+    request_id: str
+    queue_position: int
+    sampling: Sampling
+    width: int
+    height: int
+    model: str
+    step_count: int
+
+
+Event = Accepted | Prepared | Progress | DrawnImage | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished call: its images in order, and what its events said."""
+
+    accepted: Accepted
+    prepared: Prepared
+    images: tuple[DrawnImage, ...]
+    finished: Finished
+
+
+class Collector:
+    """Turns the messages of one call into events and remembers those that make its result."""
+
+    def __init__(self) -> None:
+        self._accepted: Accepted | None = None
+        self._prepared: Prepared | None = None
+        self._images: list[DrawnImage] = []
+        self._finished: Finished | None = None
+
+    def take(self, message: pb.JobEvent) -> Event | None:
+        """Return the message's event, or None for one of a newer contract that this version does not know."""
+        kind = message.WhichOneof("event")
+        if kind is None:
+            return None
+        if kind == "accepted":
+            self._accepted = accepted = _accepted(message)
+            return accepted
+        event = _DECODERS[kind](getattr(message, kind))
+        match event:
+            case Prepared():
+                self._prepared = event
+            case DrawnImage():
+                self._images.append(event)
+            case Finished():
+                self._finished = event
+        return event
+
+    def result(self) -> Result:
+        """Return what the stream, now at its end, added up to.
+
+        Raises:
+            IncompleteAnswerError: it ended before its last event.
+
+        """
+        if self._accepted is None or self._prepared is None or self._finished is None:
+            raise IncompleteAnswerError(
+                "DATA_LOSS", "the stream ended before `finished`", Details(reason="INCOMPLETE_ANSWER")
+            )
+        images = tuple(sorted(self._images, key=lambda image: image.index))
+        return Result(self._accepted, self._prepared, images, self._finished)
+
+
+def _accepted(message: pb.JobEvent) -> Accepted:
+    accepted, sampling = message.accepted, message.accepted.sampling
+    return Accepted(
+        request_id=message.request_id,
+        queue_position=accepted.queue_position,
+        sampling=Sampling(
+            steps=sampling.steps,
+            guidance_scale=sampling.guidance_scale,
+            scheduler=Scheduler[pb.Scheduler.Name(sampling.scheduler).removeprefix("SCHEDULER_")],
+            sigma_spacing=SigmaSpacing[
+                pb.SigmaSpacing.Name(sampling.sigma_spacing).removeprefix("SIGMA_SPACING_")
+            ],
+            seed=sampling.seed,
+            image_count=sampling.image_count,
+            clip_skip=sampling.clip_skip,
+        ),
+        width=accepted.width,
+        height=accepted.height,
+        model=accepted.model,
+        step_count=accepted.step_count,
+    )
+
+
+def _prepared(message: pb.Prepared) -> Prepared:
+    return Prepared(
+        loras=tuple(_report(report) for report in message.loras),
+        lora_set_id=message.lora_set_id,
+        lora_set_cached=message.lora_set_cached,
+        fuse_seconds=_seconds(message.fuse_duration),
+    )
+
+
+def _report(message: pb.LoraReport) -> LoraReport:
+    return LoraReport(
+        name=message.name,
+        sha256=message.sha256,
+        algorithms=tuple(message.algorithms),
+        modules=dict(message.modules),
+        relative_norm=message.relative_norm,
+        strength=message.strength,
+        text_encoder_strength=message.text_encoder_strength,
+        unmatched_tensors=message.unmatched_tensors,
+        unmatched_examples=tuple(message.unmatched_examples),
+        warnings=tuple(message.warnings),
+    )
+
+
+def _progress(message: pb.Progress) -> Progress:
+    return Progress(
+        step=message.step,
+        step_count=message.step_count,
+        timestep=message.timestep,
+        elapsed_seconds=_seconds(message.elapsed),
+        remaining_seconds=_seconds(message.remaining),
+        previews=tuple(_preview(preview) for preview in message.previews),
+    )
+
+
+def _preview(message: pb.Preview) -> Preview:
+    latent = message.latent
+    if message.WhichOneof("content") == "latent":
+        return Preview(
+            message.image_index, LatentArray(latent.channels, latent.height, latent.width, latent.data)
+        )
+    return Preview(message.image_index, _image(message.picture))
+
+
+def _drawn(message: pb.GeneratedImage) -> DrawnImage:
+    return DrawnImage(message.index, message.seed, _image(message.image))
+
+
+def _image(message: pb.Image) -> EncodedImage:
+    return EncodedImage(message.data, message.media_type, message.width, message.height)
+
+
+def _finished(message: pb.Finished) -> Finished:
+    return Finished(
+        queued_seconds=_seconds(message.queued),
+        prepared_seconds=_seconds(message.prepared),
+        denoised_seconds=_seconds(message.denoised),
+        decoded_seconds=_seconds(message.decoded),
+        largest_batch=message.largest_batch,
+    )
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
+
+
+_DECODERS: Mapping[str, Callable[[Any], Event]] = {
+    "prepared": _prepared,
+    "progress": _progress,
+    "image": _drawn,
+    "finished": _finished,
+}

@@ -1,0 +1,81 @@
+"""The ways to name a LoRA in a call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sdgrpc.v1 import diffusion_pb2 as pb
+
+_STRENGTH = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """One LoRA of a call, by exactly one of `name`, `sha256` (hex) or `content` (a safetensors file's bytes).
+
+    `strength` None is the server's default (1), `text_encoder_strength` None is `strength`.
+
+    Raises:
+        ValueError: none or several of `name`, `sha256` and `content` are given.
+
+    """
+
+    name: str = ""
+    strength: float | None = None
+    text_encoder_strength: float | None = None
+    sha256: str = ""
+    content: bytes = field(default=b"", repr=False)
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if sum(map(bool, (self.name, self.sha256, self.content))) != 1:
+            raise ValueError("a LoRA needs exactly one of name, sha256 and content")
+
+    @classmethod
+    def parse(cls, text: str) -> Lora:
+        """Read `NAME` or `NAME:STRENGTH`; the strength stands after the last colon, names may hold colons.
+
+        Raises:
+            ValueError: the name is empty, or nothing follows the last colon.
+
+        """
+        name, colon, tail = text.rpartition(":")
+        if not colon:
+            name = text
+        elif _STRENGTH.fullmatch(tail) is None:
+            name, colon = text, ""
+        if not name or text.endswith(":"):
+            raise ValueError(f"{text!r} is not NAME or NAME:STRENGTH, such as postcard:0.8")
+        return cls(name, strength=float(tail) if colon else None)
+
+
+LoraLike = Lora | str | tuple[str, float] | tuple[str, float, float]
+"""A Lora, `"name"`, `"name:0.8"`, `("name", 0.8)` or `("name", 0.8, text_encoder_strength)`."""
+
+
+def lora_messages(loras: Iterable[LoraLike]) -> list[pb.Lora]:
+    """Return the contract's messages for `loras`, in their order."""
+    return [_message(_lora(lora)) for lora in loras]
+
+
+def _lora(lora: LoraLike) -> Lora:
+    if isinstance(lora, Lora):
+        return lora
+    if isinstance(lora, str):
+        return Lora.parse(lora)
+    return Lora(*lora)
+
+
+def _message(lora: Lora) -> pb.Lora:
+    message = pb.Lora(strength=lora.strength, strict=lora.strict)
+    if lora.text_encoder_strength is not None:
+        message.text_encoder_strength = lora.text_encoder_strength
+    if lora.name:
+        message.name = lora.name
+    elif lora.sha256:
+        message.sha256 = lora.sha256
+    else:
+        message.safetensors = lora.content
+    return message

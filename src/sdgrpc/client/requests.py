@@ -1,0 +1,154 @@
+"""Keyword arguments -> request messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, TypedDict, TypeVar
+
+from sdgrpc.client.loras import LoraLike, lora_messages
+from sdgrpc.client.pictures import image_bytes
+from sdgrpc.domain import PreviewKind, PreviewOptions, Scheduler, SigmaSpacing
+from sdgrpc.v1 import diffusion_pb2 as pb
+
+if TYPE_CHECKING:
+    from sdgrpc.client.pictures import ImageLike
+
+_E = TypeVar("_E", bound=Enum)
+_R = TypeVar("_R", pb.GenerateRequest, pb.TransformRequest, pb.InpaintRequest)
+
+
+class Options(TypedDict, total=False):
+    """What all three calls take; what is left out is the server's or the model's default.
+
+    `scheduler`, `sigma_spacing` and `preview` take the enums of sdgrpc.domain or their values ("euler",
+    "karras", "picture"). `width` and `height` are pixels, multiples of 8. Image i of `image_count` is drawn
+    from `seed` + i. `timeout` is the call's deadline in seconds.
+    """
+
+    negative_prompt: str
+    loras: Iterable[LoraLike]
+    model: str
+    steps: int
+    guidance_scale: float | None
+    scheduler: Scheduler | str | None
+    sigma_spacing: SigmaSpacing | str | None
+    seed: int | None
+    image_count: int
+    clip_skip: int
+    width: int
+    height: int
+    media_type: str
+    quality: int
+    omit_metadata: bool
+    preview: PreviewOptions | PreviewKind | str | None
+    request_id: str
+    timeout: float | None
+
+
+def generate_request(prompt: str, options: Options) -> pb.GenerateRequest:
+    """Build a request.
+
+    Raises:
+        ValueError: a scheduler, spacing or preview of an unknown name, or a LoRA that cannot be read.
+        TypeError: an option of an unknown name.
+
+    """
+    return _request(pb.GenerateRequest, prompt, options)
+
+
+def transform_request(
+    prompt: str, image: ImageLike, strength: float | None, options: Options
+) -> pb.TransformRequest:
+    """Build a request; raises what `generate_request` and `image_bytes` raise."""
+    request = _request(pb.TransformRequest, prompt, options)
+    request.image.data = image_bytes(image)
+    if strength is not None:
+        request.strength = strength
+    return request
+
+
+def inpaint_request(
+    prompt: str,
+    image: ImageLike,
+    mask: ImageLike,
+    strength: float | None,
+    mask_options: pb.MaskOptions,
+    options: Options,
+) -> pb.InpaintRequest:
+    """Build a request; raises what `generate_request` and `image_bytes` raise."""
+    request = _request(pb.InpaintRequest, prompt, options)
+    request.image.data = image_bytes(image)
+    request.mask.data = image_bytes(mask)
+    request.mask_options.CopyFrom(mask_options)
+    if strength is not None:
+        request.strength = strength
+    return request
+
+
+def mask_message(blur: float, crop_padding: int | None) -> pb.MaskOptions:
+    """How to use the mask, as a message."""
+    return pb.MaskOptions(blur=blur, crop_padding=crop_padding)
+
+
+def _request(kind: type[_R], prompt: str, options: Options) -> _R:
+    if unknown := set(options) - set(Options.__annotations__):
+        raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
+    return kind(
+        request_id=options.get("request_id", ""),
+        model=options.get("model", ""),
+        prompt=prompt,
+        negative_prompt=options.get("negative_prompt", ""),
+        loras=lora_messages(options.get("loras", ())),
+        sampling=_sampling(options),
+        output=_output(options),
+        width=options.get("width", 0),
+        height=options.get("height", 0),
+    )
+
+
+def _sampling(options: Options) -> pb.Sampling:
+    scheduler = _member(Scheduler, "scheduler", options.get("scheduler"))
+    spacing = _member(SigmaSpacing, "sigma_spacing", options.get("sigma_spacing"))
+    return pb.Sampling(
+        steps=options.get("steps", 0),
+        guidance_scale=options.get("guidance_scale"),
+        scheduler=pb.Scheduler.Value(f"SCHEDULER_{scheduler.name}" if scheduler else "SCHEDULER_UNSPECIFIED"),
+        sigma_spacing=pb.SigmaSpacing.Value(f"SIGMA_SPACING_{spacing.name if spacing else 'UNSPECIFIED'}"),
+        seed=options.get("seed"),
+        image_count=options.get("image_count", 0),
+        clip_skip=options.get("clip_skip", 0),
+    )
+
+
+def _output(options: Options) -> pb.Output:
+    return pb.Output(
+        media_type=options.get("media_type", ""),
+        quality=options.get("quality", 0),
+        preview=_preview(options.get("preview")),
+        omit_metadata=options.get("omit_metadata", False),
+    )
+
+
+def _preview(preview: PreviewOptions | PreviewKind | str | None) -> pb.PreviewOptions | None:
+    if not isinstance(preview, PreviewOptions):
+        kind = _member(PreviewKind, "preview", preview)
+        preview = PreviewOptions(kind or PreviewKind.NONE)
+    if preview.kind is PreviewKind.NONE:
+        return None
+    return pb.PreviewOptions(
+        kind=pb.PreviewKind.Value(f"PREVIEW_KIND_{preview.kind.name}"),
+        every_n_steps=preview.every_n_steps,
+        max_side=preview.max_side,
+    )
+
+
+def _member(kind: type[_E], field: str, value: _E | str | None) -> _E | None:
+    if value is None or isinstance(value, kind):
+        return value
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(
+            f"{field}: no {value!r}; there are {', '.join(str(each.value) for each in kind)}"
+        ) from None

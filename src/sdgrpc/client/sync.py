@@ -1,0 +1,166 @@
+"""The client for ordinary code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol, Self, Unpack
+
+import grpc
+
+from sdgrpc.client.channel import (
+    DIFFUSION_SERVICE,
+    HEALTH_WATCH,
+    SERVING,
+    ChannelOptions,
+    Tls,
+    channel_options,
+    decode_health_status,
+    encode_health_request,
+)
+from sdgrpc.client.errors import DeadlineExceededError, UnavailableError, server_error
+from sdgrpc.client.events import Collector, Event, Result
+from sdgrpc.client.pictures import DrawnImage
+from sdgrpc.client.requests import (
+    Options,
+    generate_request,
+    inpaint_request,
+    mask_message,
+    transform_request,
+)
+from sdgrpc.v1 import diffusion_pb2 as pb
+from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
+
+if TYPE_CHECKING:
+    from sdgrpc.client.pictures import ImageLike
+
+
+class _Call(Protocol):
+    """What a Job needs of grpc's call, whose own type is private."""
+
+    def __iter__(self) -> Iterator[pb.JobEvent]: ...
+    def cancel(self) -> object: ...
+
+
+class Job:
+    """A running call: iterate its events, or wait for its images. Leaving its `with` block cancels it.
+
+    Iterating and waiting raise SdgrpcServerError, or one of its subclasses, if the call fails.
+    """
+
+    def __init__(self, call: _Call) -> None:
+        self._call = call
+        self._collector = Collector()
+
+    def __iter__(self) -> Iterator[Event]:
+        try:
+            for message in self._call:
+                event = self._collector.take(message)
+                if event is not None:
+                    yield event
+        except grpc.RpcError as error:
+            raise server_error(error) from error
+
+    def result(self) -> Result:
+        """Wait for the end of the call; events that were iterated before count."""
+        for _ in self:
+            continue
+        return self._collector.result()
+
+    def images(self) -> tuple[DrawnImage, ...]:
+        """Wait for the end of the call and return its images in order."""
+        return self.result().images
+
+    def cancel(self) -> None:
+        """Cancel the call; the server drops the job before its next step. Does nothing after its end."""
+        self._call.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+
+
+class Client:
+    """Draws on a server. Any number of threads may use it at once; close it, or use it in a `with` block.
+
+    `target` is `host:port`; without `tls` the connection is plain text; `options` are further gRPC channel
+    options.
+    """
+
+    def __init__(
+        self, target: str = "localhost:50051", *, tls: Tls | None = None, options: ChannelOptions = ()
+    ) -> None:
+        self.target = target
+        arguments = channel_options(tls, options)
+        self._channel = (
+            grpc.insecure_channel(target, arguments)
+            if tls is None
+            else grpc.secure_channel(target, tls.credentials(), arguments)
+        )
+        self._stub = DiffusionServiceStub(self._channel)
+
+    def generate(self, prompt: str, **options: Unpack[Options]) -> Job:
+        """Draw images from a prompt."""
+        return Job(self._stub.Generate(generate_request(prompt, options), timeout=options.get("timeout")))
+
+    def transform(
+        self, prompt: str, image: ImageLike, *, strength: float | None = None, **options: Unpack[Options]
+    ) -> Job:
+        """Redraw `image` under a prompt; `strength` is how far from it, in [0, 1]."""
+        request = transform_request(prompt, image, strength, options)
+        return Job(self._stub.Transform(request, timeout=options.get("timeout")))
+
+    def inpaint(
+        self,
+        prompt: str,
+        image: ImageLike,
+        mask: ImageLike,
+        *,
+        strength: float | None = None,
+        mask_blur: float = 0.0,
+        crop_padding: int | None = None,
+        **options: Unpack[Options],
+    ) -> Job:
+        """Redraw the part of `image` where `mask`, an image of the same size, is white.
+
+        `mask_blur` is pixels of its edge; with `crop_padding` only a crop around the mask, with so many
+        pixels of padding, is redrawn at full resolution.
+        """
+        use = mask_message(mask_blur, crop_padding)
+        request = inpaint_request(prompt, image, mask, strength, use, options)
+        return Job(self._stub.Inpaint(request, timeout=options.get("timeout")))
+
+    def wait_until_ready(self, timeout: float = 60.0) -> None:
+        """Return as soon as the server's health service says that it serves.
+
+        Raises:
+            UnavailableError: `timeout` seconds have passed.
+            SdgrpcServerError: the server has no health service, or refuses to answer.
+
+        """
+        watch = self._channel.unary_stream(HEALTH_WATCH, encode_health_request, decode_health_status)
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            call = watch(DIFFUSION_SERVICE, timeout=left, wait_for_ready=True)
+            try:
+                if SERVING in call:
+                    return
+            except grpc.RpcError as error:
+                failure = server_error(error)
+                if not isinstance(failure, (DeadlineExceededError, UnavailableError)):
+                    raise failure from error
+            finally:
+                call.cancel()
+        raise UnavailableError("UNAVAILABLE", f"{self.target} was not ready within {timeout:g} s")
+
+    def close(self) -> None:
+        """Close the connection; jobs that still run are cancelled. May be called twice."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,98 @@
+"""What the demonstration draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from PIL import Image, ImageDraw
+
+from sdgrpc.client import Client, Job, Lora, Options, PreviewKind, PreviewOptions
+
+SEED = 7
+STEPS = 24
+SIDE = 128
+
+
+class Start(Enum):
+    """What a scene begins with."""
+
+    NOISE = "noise"
+    PICTURE = "picture"
+    MASKED_PICTURE = "masked picture"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One job: its file name's stem, its caption, and what to ask for.
+
+    `source` names the scene whose picture it starts from.
+    """
+
+    name: str
+    title: str
+    prompt: str
+    loras: tuple[Lora, ...] = ()
+    start: Start = Start.NOISE
+    source: str = ""
+    strength: float | None = None
+
+    @property
+    def chips(self) -> list[str]:
+        """The LoRAs as labels."""
+        return [f"{lora.name} {lora.strength:g}" for lora in self.loras if lora.strength is not None]
+
+
+STYLE = Lora("postcard", 0.8)
+CONCEPT = Lora("flower", 1.0)
+
+SCENES: Sequence[Scene] = (
+    Scene("plain", "Generate", "a purple star on a green background"),
+    Scene("style", "The same seed, a style", "a purple star on a green background", (STYLE,)),
+    Scene("concept", "A new concept", "a purple flower on a green background", (CONCEPT,)),
+    Scene("stacked", "Both stacked", "a purple flower on a green background", (STYLE, CONCEPT)),
+    Scene(
+        "transform",
+        "Transform",
+        "a red heart on a yellow background",
+        start=Start.PICTURE,
+        source="plain",
+        strength=0.9,
+    ),
+    Scene(
+        "inpaint",
+        "Inpaint",
+        "an orange square on a green background",
+        start=Start.MASKED_PICTURE,
+        source="plain",
+    ),
+)
+
+
+def draw_mask() -> Image.Image:
+    """A mask as large as the pictures: a white disc, to be redrawn, on black, to be kept."""
+    mask = Image.new("L", (SIDE * 4, SIDE * 4), 0)
+    edge = SIDE // 2 - 8
+    ImageDraw.Draw(mask).ellipse([4 * (SIDE // 2 - edge)] * 2 + [4 * (SIDE // 2 + edge)] * 2, fill=255)
+    return mask.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def start_job(client: Client, scene: Scene, pictures: Mapping[str, bytes], mask: Image.Image) -> Job:
+    """Start a scene's call; `pictures` holds the files of the scenes before it, by name."""
+    options = Options(
+        seed=SEED,
+        steps=STEPS,
+        loras=scene.loras,
+        preview=PreviewOptions(PreviewKind.DECODED, max_side=SIDE),
+        request_id=f"demo-{scene.name}",
+    )
+    match scene.start:
+        case Start.NOISE:
+            return client.generate(scene.prompt, **options)
+        case Start.PICTURE:
+            source = pictures[scene.source]
+            return client.transform(scene.prompt, source, strength=scene.strength, **options)
+        case Start.MASKED_PICTURE:
+            source = pictures[scene.source]
+            return client.inpaint(scene.prompt, source, mask, strength=scene.strength, **options)

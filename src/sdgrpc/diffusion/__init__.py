@@ -1,0 +1,1 @@
+"""Models, prompts, denoising and previews, on top of diffusers."""

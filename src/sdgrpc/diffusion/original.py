@@ -1,0 +1,233 @@
+"""The original layout of checkpoints: which model a file holds, read from its tensors' names and shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+UNET = "model.diffusion_model."
+VAE = "first_stage_model."
+CLIP = {"sd15": "cond_stage_model.transformer.", "sdxl": "conditioner.embedders.0.transformer."}
+OPEN_CLIP = {"sd2": "cond_stage_model.model.", "sdxl": "conditioner.embedders.1.model."}
+
+# Side of the pictures that each base was trained on, in latent cells, and its VAE's scale.
+SAMPLE_SIZES = {"sd15": 64, "sd2": 64, "sdxl": 128}
+SD2_V_SAMPLE_SIZE = 96
+VAE_SCALES = {"sd15": 0.18215, "sd2": 0.18215, "sdxl": 0.13025}
+
+# Width of an attention head in CLIP, in SD2's UNet and in SDXL's; SD1's UNet has 8 heads of any width.
+HEAD_WIDTH = 64
+SD1_HEADS = 8
+TOKENS = 77
+
+# What other kinds of file hold, to say what they are.
+STRANGERS: Mapping[str, str] = {
+    "conditioner.embedders.0.model.": "the SDXL refiner",
+    "lora_unet_": "a LoRA; put it in a LoRA folder",
+    "lora_te": "a LoRA; put it in a LoRA folder",
+    "model.diffusion_model.double_blocks.": "a Flux checkpoint",
+    "double_blocks.": "a Flux checkpoint",
+    "model.diffusion_model.joint_blocks.": "an SD3 checkpoint",
+    "control_model.": "a ControlNet",
+    "down_blocks.": "one component in diffusers' layout; give the folder that holds all of them",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and shapes of a file's tensors."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def base(self) -> str | None:
+        """`sd15`, `sd2` or `sdxl` by the text encoders; None where the file holds none of the three."""
+        if not self._has(UNET) or self._has("conditioner.embedders.0.model."):
+            return None
+        if self._has(CLIP["sdxl"]) and self._has(OPEN_CLIP["sdxl"]):
+            return "sdxl"
+        bases = [base for base, prefix in (CLIP | OPEN_CLIP).items() if base != "sdxl" and self._has(prefix)]
+        return bases[0] if bases else None
+
+    def stranger(self) -> str:
+        """What the file seems to be instead."""
+        named = [name for prefix, name in STRANGERS.items() if self._has(prefix)]
+        if self._has(UNET):
+            named.append("a checkpoint without a text encoder")
+        return named[0] if named else "no checkpoint that is known here"
+
+    def names(self, prefix: str) -> list[str]:
+        """The tensors under `prefix`."""
+        return [name for name in self.shapes if name.startswith(prefix)]
+
+    def _has(self, prefix: str) -> bool:
+        return any(name.startswith(prefix) for name in self.shapes)
+
+    def _indices(self, pattern: str) -> list[int]:
+        """The numbers that `pattern`'s group takes in the names, ascending."""
+        found = (re.match(pattern, name) for name in self.shapes)
+        return sorted({int(match[1]) for match in found if match})
+
+    def unet(self, base: str) -> dict[str, Any]:
+        """The configuration of diffusers' UNet2DConditionModel for the file's tensors.
+
+        Levels end at their downsampling; channels, layers and transformer depths follow from the shapes. A
+        KeyError or IndexError says that the tensors are of no UNet of this family.
+        """
+        levels = self._levels()
+        channels = [
+            self.shapes[f"{UNET}input_blocks.{level[0]}.0.out_layers.3.weight"][0] for level in levels
+        ]
+        depths = [self._depth(f"input_blocks.{level[0]}.1") for level in levels]
+        middle = f"{UNET}middle_block.1."
+        attended = self.shapes[f"{middle}transformer_blocks.0.attn2.to_k.weight"][1]
+        config = {
+            "sample_size": SAMPLE_SIZES[base],
+            "in_channels": self.shapes[f"{UNET}input_blocks.0.0.weight"][1],
+            "out_channels": self.shapes[f"{UNET}out.2.weight"][0],
+            "layers_per_block": len(levels[0]),
+            "block_out_channels": channels,
+            "down_block_types": ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
+            "up_block_types": ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)],
+            # The middle has the last level's depth, also where that level itself has no transformers.
+            "transformer_layers_per_block": [
+                *(depth or 1 for depth in depths[:-1]),
+                self._depth("middle_block.1"),
+            ],
+            "cross_attention_dim": attended,
+            "use_linear_projection": len(self.shapes[f"{middle}proj_in.weight"]) == 2,
+            "attention_head_dim": SD1_HEADS if base == "sd15" else [heads(width) for width in channels],
+        }
+        return config | (self._added(base) if base == "sdxl" else {})
+
+    def _levels(self) -> list[list[int]]:
+        """The input blocks of each level, without the downsampling ones."""
+        levels: list[list[int]] = [[]]
+        for index in self._indices(re.escape(UNET) + r"input_blocks\.(\d+)\.")[1:]:
+            if f"{UNET}input_blocks.{index}.0.op.weight" in self.shapes:
+                levels.append([])
+            else:
+                levels[-1].append(index)
+        return levels
+
+    def _depth(self, block: str) -> int:
+        return len(self._indices(re.escape(f"{UNET}{block}.transformer_blocks.") + r"(\d+)\."))
+
+    def _added(self, base: str) -> dict[str, Any]:
+        """SDXL's embeddings of six sizes beside the pooled prompt."""
+        width = self.shapes[f"{UNET}label_emb.0.0.weight"][1]
+        pooled = self.shapes[f"{OPEN_CLIP[base]}text_projection"][1]
+        return {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": (width - pooled) // 6,
+            "projection_class_embeddings_input_dim": width,
+        }
+
+    def vae(self, base: str) -> dict[str, Any]:
+        """The configuration of diffusers' AutoencoderKL."""
+        levels = self._indices(re.escape(VAE) + r"encoder\.down\.(\d+)\.block\.")
+        channels = [self.shapes[f"{VAE}encoder.down.{level}.block.0.conv2.weight"][0] for level in levels]
+        return {
+            "block_out_channels": channels,
+            "down_block_types": ["DownEncoderBlock2D"] * len(levels),
+            "up_block_types": ["UpDecoderBlock2D"] * len(levels),
+            "layers_per_block": len(self._indices(re.escape(VAE) + r"encoder\.down\.0\.block\.(\d+)\.")),
+            "latent_channels": self.shapes[f"{VAE}decoder.conv_in.weight"][1],
+            "scaling_factor": VAE_SCALES[base],
+            "sample_size": 8 * SAMPLE_SIZES[base],
+        }
+
+    def clip(self, base: str) -> dict[str, Any]:
+        """The configuration of OpenAI's CLIP text encoder (ViT-L/14) as transformers names it."""
+        prefix = CLIP[base]
+        prefix += "text_model." if self._has(f"{prefix}text_model.") else ""
+        return _text(
+            self.shapes[f"{prefix}embeddings.token_embedding.weight"],
+            layers=len(self._indices(re.escape(f"{prefix}encoder.layers.") + r"(\d+)\.")),
+            inner=self.shapes[f"{prefix}encoder.layers.0.mlp.fc1.weight"][0],
+            activation="quick_gelu",
+        )
+
+    def open_clip(self, base: str) -> dict[str, Any]:
+        """The configuration of OpenCLIP's text encoder (ViT-H/14, ViT-bigG/14).
+
+        SD2 was trained on the last layer but one, so its last layer is left out. SDXL's pools with the last.
+        """
+        prefix = OPEN_CLIP[base]
+        layers = len(self._indices(re.escape(f"{prefix}transformer.resblocks.") + r"(\d+)\."))
+        config = _text(
+            self.shapes[f"{prefix}token_embedding.weight"],
+            layers=layers if base == "sdxl" else layers - 1,
+            inner=self.shapes[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"][0],
+            activation="gelu",
+        )
+        if base == "sdxl":
+            config["projection_dim"] = self.shapes[f"{prefix}text_projection"][1]
+        return config
+
+
+def heads(width: int) -> int:
+    """Attention heads of a layer of `width` channels."""
+    return max(1, width // HEAD_WIDTH)
+
+
+def _text(embeddings: tuple[int, ...], *, layers: int, inner: int, activation: str) -> dict[str, Any]:
+    """What the text encoders have in common; `embeddings` is the shape `[vocabulary, width]`."""
+    vocabulary, width = embeddings
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads(width),
+        "max_position_embeddings": TOKENS,
+        "hidden_act": activation,
+        # The published configurations' own: pool at the highest token id, which is the end of the text.
+        "bos_token_id": 0,
+        "pad_token_id": 1,
+        "eos_token_id": 2,
+    }
+
+
+# The published scheduler configurations share these.
+_NOISE: Mapping[str, Any] = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+}
+
+
+def scheduler(base: str, prediction_type: str, *, zero_snr: bool) -> dict[str, Any]:
+    """The scheduler configuration that the base was published with.
+
+    `zero_snr` rescales the noise to a zero signal at the last step, from where steps then count
+    (https://arxiv.org/abs/2305.08891).
+    """
+    config = dict(_NOISE) | {"_class_name": "PNDMScheduler", "prediction_type": prediction_type}
+    if base == "sdxl":
+        config |= {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
+    if zero_snr:
+        config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    if prediction_type == "v_prediction" and base != "sdxl":
+        config["_class_name"] = "DDIMScheduler"
+    return config
+
+
+def stated_prediction_type(metadata: Mapping[str, str], names: Iterable[str]) -> str | None:
+    """`epsilon` or `v_prediction` where the file says so, None where it does not.
+
+    Read are `modelspec.prediction_type` (Stability AI's model metadata standard), kohya's
+    `ss_v_parameterization`, and the empty tensor `v_pred` by which merging tools mark files.
+    """
+    stated = metadata.get("modelspec.prediction_type", "").lower()
+    if stated in {"v", "v_prediction", "epsilon"}:
+        return "epsilon" if stated == "epsilon" else "v_prediction"
+    if "v_pred" in set(names) or metadata.get("ss_v_parameterization", "").lower() == "true":
+        return "v_prediction"
+    return "epsilon" if metadata.get("ss_v_parameterization", "").lower() == "false" else None

@@ -1,0 +1,94 @@
+"""One task on its way through the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdgrpc.domain import Finished, Prepared, Progress, Task
+from sdgrpc.engine.stream import EventStream, RenderPreviews
+
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class Times:
+    """When a job entered each phase, in seconds of the engine's clock; 0 until it did."""
+
+    submitted: float
+    preparing: float = 0.0
+    prepared: float = 0.0
+    stepping: float = 0.0
+    denoised: float = 0.0
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One task's state. One thread at a time works on it; only `cancelled` is set from outside.
+
+    `steps` is the generator of ARCHITECTURE.md: it yields what it wants the UNet to evaluate (`wanted`) and
+    is sent the prediction. `release` gives back what `prepare` took (the fused LoRA set).
+    """
+
+    job_id: int
+    task: Task
+    stream: EventStream
+    clock: Clock = time.monotonic
+    resources: Any = None
+    cancelled: bool = False
+    group: Hashable = None
+    rows: int = 0
+    wanted: Any = None
+    result: Any = None
+    largest_batch: int = 0
+    report: Prepared = field(default_factory=Prepared)
+    steps: Generator[Any, Any, Any] | None = None
+    release: Callable[[], None] | None = None
+    times: Times = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.times = Times(submitted=self.clock())
+
+    def advance(self, prediction: object = None) -> bool:
+        """Send a prediction (none to start) and take the next wish; True once `result` is there."""
+        assert self.steps is not None, "advance comes after prepare"  # noqa: S101
+        try:
+            self.wanted = self.steps.send(prediction)
+        except StopIteration as stop:
+            self.wanted, self.result = None, stop.value
+            return True
+        return False
+
+    def progress(self, step: int, step_count: int, timestep: float, render: RenderPreviews) -> None:
+        """Report a finished step; `render` runs if the task wants previews and somebody reads them."""
+        elapsed = self.clock() - (self.times.stepping or self.clock())
+        remaining = elapsed / step * (step_count - step)
+        event = Progress(step, step_count, timestep, elapsed, remaining)
+        self.stream.put(event, render if self.wants_preview(step, step_count) else None)
+
+    def wants_preview(self, step: int, step_count: int) -> bool:
+        """Tell whether a preview belongs to this step; the last has none, since the image follows."""
+        options = self.task.output.preview
+        asked = options.kind.value != "none"
+        return asked and step < step_count and step % max(options.every_n_steps, 1) == 0
+
+    def finished(self) -> Finished:
+        """Say where the time went."""
+        times, now = self.times, self.clock()
+        return Finished(
+            queued_seconds=times.preparing - times.submitted,
+            prepared_seconds=times.prepared - times.preparing,
+            denoised_seconds=times.denoised - times.prepared,
+            decoded_seconds=now - times.denoised,
+            largest_batch=self.largest_batch,
+        )
+
+    def close(self) -> None:
+        """Let go of tensors and of the LoRA set. May be called twice."""
+        if self.steps is not None:
+            self.steps.close()
+        if self.release is not None:
+            self.release()
+        self.steps = self.release = self.wanted = self.result = self.resources = None

@@ -1,0 +1,208 @@
+"""The engine on this machine's device."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.model import Model
+from sdgrpc.domain import (
+    Accepted,
+    EngineStatus,
+    Event,
+    ModelInfo,
+    Output,
+    Progress,
+    Sampling,
+    SigmaSpacing,
+    Task,
+    TaskKind,
+)
+from sdgrpc.engine.job import Job
+from sdgrpc.engine.loop import EngineLoop, LoopOptions
+from sdgrpc.engine.runner import JobResources, LocalRunner, ServedModel
+from sdgrpc.engine.stream import EventStream, Item
+from sdgrpc.errors import ModelNotFound
+from sdgrpc.lora.library import LoraFile, LoraLibrary
+from sdgrpc.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """The loop's bounds and the bytes that fused LoRA sets may take, per model."""
+
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    lora_cache_bytes: int = 2 << 30
+
+
+class LocalEngine:
+    """Serves `models` on their device with the LoRAs of `library`. Implements `engine.base.Engine`.
+
+    It owns its threads, the fused sets and, from then on, the models: whoever opens it closes it.
+    """
+
+    def __init__(
+        self, models: Sequence[Model], library: LoraLibrary, options: EngineOptions = EngineOptions()
+    ) -> None:
+        self._served = {
+            model.info.name: ServedModel.of(model, lora_cache_bytes=options.lora_cache_bytes)
+            for model in models
+        }
+        self._library = library
+        self._job_ids = itertools.count()
+        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-read")
+        self._renderers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-preview")
+        self._loop = EngineLoop(LocalRunner(max_rows_per_call=options.loop.max_rows_per_call), options.loop)
+        self._ready = False
+
+    @property
+    def models(self) -> Sequence[ModelInfo]:
+        """See `Engine.models`."""
+        return [served.model.info for served in self._served.values()]
+
+    @property
+    def library(self) -> LoraLibrary:
+        """The LoRA files that tasks can name."""
+        return self._library
+
+    async def warm_up(self) -> None:
+        """Draw one small picture of one step with every model: proof that it works, and no wait later."""
+        for info in self.models:
+            started = time.monotonic()
+            async for _ in self.submit(warm_up_task(info)):
+                continue
+            logger.info("model %s drew its first step in %.2f s", info.name, time.monotonic() - started)
+        self._ready = True
+
+    async def submit(self, task: Task) -> AsyncGenerator[Event, None]:
+        """See `Engine.submit`."""
+        served = self._served.get(task.model)
+        if served is None:
+            raise ModelNotFound(
+                task.model, f"no model {task.model!r} here; there are {', '.join(self._served)}"
+            )
+        self._loop.check_room()
+        loop = asyncio.get_running_loop()
+        files: list[LoraFile] = []
+        if task.loras:  # the index may have to look at the folder
+            files = await loop.run_in_executor(
+                self._readers, lambda: [self._library.find(ref) for ref in task.loras]
+            )
+        job = Job(next(self._job_ids), task, EventStream(loop), resources=JobResources(served, files))
+        position = self._loop.submit(job)
+        try:
+            yield Accepted(position, task)
+            async for item in job.stream:
+                yield await self._rendered(item)
+        finally:
+            self._loop.cancel(job)
+
+    async def _rendered(self, item: Item) -> Event:
+        """Make the previews now that somebody reads them, away from the threads that draw."""
+        event, render = item.event, item.render
+        if isinstance(event, Progress) and render is not None:
+            previews = await asyncio.get_running_loop().run_in_executor(self._renderers, render)
+            return replace(event, previews=previews)
+        return event
+
+    def status(self) -> EngineStatus:
+        """See `Engine.status`."""
+        running, queued, finished = self._loop.counts()
+        rows_per_call, steps_per_second = self._loop.meter.rates()
+        stats = [served.sets.stats() for served in self._served.values()]
+        return EngineStatus(
+            ready=self._ready,
+            running=running,
+            queued=queued,
+            rows_per_call=rows_per_call,
+            steps_per_second=steps_per_second,
+            lora_sets=sum(stat.sets for stat in stats),
+            lora_set_bytes=sum(stat.bytes for stat in stats),
+            fuse_count=sum(stat.fuse_count for stat in stats),
+            jobs_finished=finished,
+        )
+
+    async def drain(self) -> None:
+        """See `Engine.drain`."""
+        await asyncio.to_thread(self._loop.wait_idle)
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        self._ready = False
+        await asyncio.to_thread(self._loop.close)
+        self._readers.shutdown()
+        self._renderers.shutdown()
+        self._served.clear()
+
+
+def warm_up_task(info: ModelInfo) -> Task:
+    """The smallest real task for a model: one guided step, at most 256 pixels wide, decoded."""
+    return Task(
+        kind=TaskKind.GENERATE,
+        request_id="warm-up",
+        model=info.name,
+        prompt="a picture",
+        negative_prompt="",
+        loras=(),
+        sampling=Sampling(
+            steps=1,
+            guidance_scale=info.guidance_scale,
+            scheduler=info.scheduler,
+            sigma_spacing=SigmaSpacing.DEFAULT,
+            seed=0,
+        ),
+        output=Output(),
+        width=min(info.width, 256),
+        height=min(info.height, 256),
+    )
+
+
+def open_engine(settings: Settings) -> LocalEngine:
+    """Load every model, index the LoRA folders and draw a first step. Blocks; call it in a thread.
+
+    Raises:
+        ModelError: a model cannot be loaded; the message says why.
+
+    """
+    device, dtype = choose_device(settings.device), choose_dtype(settings.dtype)
+    models = [
+        load(name, source, device=device, dtype=dtype, tokenizer=settings.tokenizer)
+        for name, source in settings.models
+    ]
+    library = LoraLibrary(settings.lora_dirs, allow_inline=settings.allow_inline_loras)
+    options = EngineOptions(
+        loop=LoopOptions(
+            queue_size=settings.queue_size,
+            max_rows_per_call=settings.max_rows_per_call,
+            batching=settings.batching,
+        ),
+        lora_cache_bytes=settings.lora_cache_bytes,
+    )
+    engine = LocalEngine(models, library, options)
+    asyncio.run(engine.warm_up())
+    return engine
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the named device; `auto` is the first of cuda, mps and cpu that is there."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_dtype(name: str) -> torch.dtype | None:
+    """Return the named dtype; None for `auto`, which leaves the choice to the model."""
+    names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    return names.get(name)

@@ -1,0 +1,277 @@
+"""The engine's threads: one prepares jobs, one runs their steps, a few finish them. No torch here.
+
+The step loop is three verbs: choose the jobs of the next call, run it, settle what came back. Preparing
+(fusing a LoRA set, encoding a prompt) and finishing (the VAE, the image file) happen beside it, so that
+neither stops the steps of other jobs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from sdgrpc.engine.job import Clock, Job
+from sdgrpc.engine.meter import Meter
+from sdgrpc.engine.scheduler import StepScheduler
+from sdgrpc.errors import Draining, QueueFull
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """Bounds of the engine.
+
+    `queue_size` jobs may wait; `max_running_jobs` are prepared or stepping at a time; a UNet call has at most
+    `max_rows_per_call` rows (guidance takes two per image); a group of jobs waits for at most
+    `max_wait_calls` calls of others before it comes next.
+    """
+
+    queue_size: int = 64
+    max_running_jobs: int = 16
+    max_rows_per_call: int = 8
+    max_wait_calls: int = 8
+    batching: bool = True
+
+
+class Runner(Protocol):
+    """What the loop asks of the device. Each method works for one job at a time but for `predict`."""
+
+    def prepare(self, job: Job) -> bool:
+        """Set up the job (group, rows, steps, report, release) and take its first wish; True if none."""
+        ...
+
+    def predict(self, jobs: Sequence[Job]) -> Sequence[object]:
+        """Evaluate the wishes of jobs of one group in one call; one prediction per job."""
+        ...
+
+    def advance(self, job: Job, prediction: object) -> bool:
+        """Send the job its prediction; True once its `result` is there."""
+        ...
+
+    def finish(self, job: Job) -> None:
+        """Decode `result` and put the images into the job's stream."""
+        ...
+
+
+class EngineLoop:
+    """Takes jobs in, runs them on `runner`, ends their streams. Every method is thread safe and quick."""
+
+    def __init__(self, runner: Runner, options: LoopOptions, *, clock: Clock = time.monotonic) -> None:
+        self.options = options
+        self.meter = Meter(clock=clock)
+        self._runner = runner
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._queued: deque[Job] = deque()
+        self._preparing: dict[int, Job] = {}
+        self._stepping: dict[int, Job] = {}  # exactly those that the scheduler knows
+        self._finishing: dict[int, Job] = {}
+        self._scheduler = StepScheduler(
+            max_rows=options.max_rows_per_call, patience=options.max_wait_calls, batching=options.batching
+        )
+        self._draining = False
+        self._closing = False
+        self._jobs_finished = 0
+        self._mean_seconds = 1.0
+        self._finisher = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-finish")
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for target, name in ((self._prepare_jobs, "sdgrpc-prepare"), (self._step_jobs, "sdgrpc-step"))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # What the event loop calls.
+
+    def check_room(self) -> None:
+        """Raise Draining or QueueFull if a job would not be taken now."""
+        with self._changed:
+            self._check_room()
+
+    def submit(self, job: Job) -> int:
+        """Queue `job` and return how many jobs wait before it."""
+        with self._changed:
+            self._check_room()
+            self._queued.append(job)
+            self._changed.notify_all()
+            return len(self._queued) - 1
+
+    def cancel(self, job: Job) -> None:
+        """Drop `job` before its next step; one that ended already is left alone."""
+        with self._changed:
+            job.cancelled = True
+            waiting = job in self._queued
+            if waiting:
+                self._queued.remove(job)
+            self._changed.notify_all()
+        if waiting:
+            self._end(job)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return the numbers of jobs that run, wait, and have finished since the start."""
+        with self._changed:
+            running = len(self._preparing) + len(self._stepping) + len(self._finishing)
+            return running, len(self._queued), self._jobs_finished
+
+    def wait_idle(self) -> None:
+        """Take no new jobs and block until the last one has ended."""
+        with self._changed:
+            self._draining = True
+            self._changed.wait_for(lambda: self._closing or not self._has_jobs())
+
+    def close(self) -> None:
+        """Drop every job and stop the threads; blocks until the running calls return. May be called twice."""
+        with self._changed:
+            self._draining = self._closing = True
+            started = (self._preparing, self._stepping, self._finishing)
+            jobs = [*self._queued, *(job for jobs in started for job in jobs.values())]
+            self._queued.clear()
+            for job in jobs:
+                job.stream.end(Draining("the server stopped before this job ended; send it to another"))
+                job.cancelled = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._finisher.shutdown()
+        for job in jobs:
+            self._end(job)
+
+    def _check_room(self) -> None:
+        if self._draining:
+            raise Draining("the server is stopping; send the job to another", retry_after=1.0)
+        if len(self._queued) >= self.options.queue_size:
+            raise QueueFull(
+                f"{len(self._queued)} jobs wait already (queue_size); try again later or on another server",
+                retry_after=max(1.0, self._mean_seconds * len(self._queued) / 2),
+            )
+
+    def _has_jobs(self) -> bool:
+        return bool(self._queued or self._preparing or self._stepping or self._finishing)
+
+    # The preparing thread.
+
+    def _prepare_jobs(self) -> None:
+        while (job := self._next_queued()) is not None:
+            self._guarded(job, self._prepare)
+
+    def _next_queued(self) -> Job | None:
+        def ready() -> bool:
+            room = len(self._stepping) < self.options.max_running_jobs
+            return self._closing or bool(self._queued and room)
+
+        with self._changed:
+            self._changed.wait_for(ready)
+            if self._closing:
+                return None
+            job = self._queued.popleft()
+            self._preparing[job.job_id] = job
+            return job
+
+    def _prepare(self, job: Job) -> None:
+        job.times.preparing = self._clock()
+        done = self._runner.prepare(job)
+        job.times.prepared = job.times.stepping = self._clock()
+        if job.cancelled:
+            self._end(job)
+            return
+        job.stream.put(job.report)
+        if done:
+            self._hand_to_finisher(job)
+            return
+        with self._changed:
+            del self._preparing[job.job_id]
+            self._stepping[job.job_id] = job
+            self._scheduler.add(job.job_id, job.group, job.rows)
+            self._changed.notify_all()
+
+    # The step thread.
+
+    def _step_jobs(self) -> None:
+        while (batch := self._choose()) is not None:
+            if batch:
+                self._run(batch)
+
+    def _choose(self) -> list[Job] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or len(self._scheduler))
+            if self._closing:
+                return None
+            dropped = [job for job in self._stepping.values() if job.cancelled]
+            for job in dropped:
+                self._forget(job)
+            batch = [self._stepping[job_id] for job_id in self._scheduler.next_batch()]
+        for job in dropped:
+            self._end(job)
+        return batch
+
+    def _run(self, batch: list[Job]) -> None:
+        try:
+            predictions = self._runner.predict(batch)
+        except Exception as error:
+            # One job's fault must not cost its neighbours their pictures: alone, each meets its own.
+            if len(batch) == 1:
+                self._end(batch[0], error)
+                return
+            logger.warning(
+                "a call of %d jobs failed (%s); running them one by one", len(batch), type(error).__name__
+            )
+            for job in batch:
+                self._run([job])
+            return
+        self.meter.record(len(batch), sum(job.rows for job in batch))
+        for job, prediction in zip(batch, predictions, strict=True):
+            job.largest_batch = max(job.largest_batch, len(batch))
+            self._guarded(job, self._settle, prediction)
+
+    def _settle(self, job: Job, prediction: object) -> None:
+        if job.cancelled:
+            self._end(job)
+        elif self._runner.advance(job, prediction):
+            self._hand_to_finisher(job)
+
+    # Finishing.
+
+    def _hand_to_finisher(self, job: Job) -> None:
+        with self._changed:
+            self._forget(job)
+            self._finishing[job.job_id] = job
+            self._changed.notify_all()
+        job.times.denoised = self._clock()
+        self._finisher.submit(self._guarded, job, self._finish)
+
+    def _finish(self, job: Job) -> None:
+        if not job.cancelled:
+            self._runner.finish(job)
+        if not job.cancelled:
+            job.stream.put(job.finished())
+            with self._changed:
+                self._jobs_finished += 1
+                took = self._clock() - job.times.preparing
+                self._mean_seconds += 0.2 * (took - self._mean_seconds)
+        self._end(job)
+
+    def _guarded(self, job: Job, work: Callable[..., None], *arguments: object) -> None:
+        """Let a failure end its own job and nothing else."""
+        try:
+            work(job, *arguments)
+        except Exception as error:  # whatever it was, the thread must live on
+            self._end(job, error)
+
+    def _end(self, job: Job, error: BaseException | None = None) -> None:
+        with self._changed:
+            self._forget(job)
+            self._changed.notify_all()
+        job.close()
+        job.stream.end(error)
+
+    def _forget(self, job: Job) -> None:
+        self._scheduler.remove(job.job_id)
+        for phase in (self._preparing, self._stepping, self._finishing):
+            phase.pop(job.job_id, None)

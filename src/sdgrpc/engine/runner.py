@@ -1,0 +1,162 @@
+"""What the loop's threads do on the device: fuse and encode, predict, decode and write the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from sdgrpc import images
+from sdgrpc.diffusion.autoencoder import decode
+from sdgrpc.diffusion.conditioning import Conditioning, encode
+from sdgrpc.diffusion.denoise import ModelInput, OnStep, StepResult
+from sdgrpc.diffusion.inpainting import finish
+from sdgrpc.diffusion.model import Model
+from sdgrpc.diffusion.predict import predict
+from sdgrpc.diffusion.previews import fitted, latent_array, preview_pictures
+from sdgrpc.diffusion.start import prepare
+from sdgrpc.domain import ImageReady, Prepared, Preview, PreviewKind, PreviewOptions
+from sdgrpc.engine.job import Job
+from sdgrpc.errors import ModelError, OutOfMemory
+from sdgrpc.lora.fused import FusedSets, Lease, OverlaySwitch
+from sdgrpc.lora.library import LoraFile
+from sdgrpc.parameters import parameters_text
+
+
+@dataclass(slots=True)
+class ServedModel:
+    """A model with its fused sets and, per component, the switch that puts a set's weights in place."""
+
+    model: Model
+    sets: FusedSets
+    switches: Mapping[str, OverlaySwitch]
+
+    @classmethod
+    def of(cls, model: Model, *, lora_cache_bytes: int) -> ServedModel:
+        """Wrap a loaded model."""
+        components = model.lora_components()
+        sets = FusedSets(components, base=model.info.base, capacity_bytes=lora_cache_bytes)
+        return cls(model, sets, {name: OverlaySwitch(module) for name, module in components.items()})
+
+    def use(self, component: str, lease: Lease) -> None:
+        """Point `component` at the weights of the lease's set."""
+        self.switches[component].use(lease.overlay.tensors.get(component, {}))
+
+
+@dataclass(slots=True)
+class JobResources:
+    """What a job holds on the device: its model, the files it named, and its set once fused."""
+
+    served: ServedModel
+    files: Sequence[LoraFile]
+    lease: Lease | None = field(default=None)
+
+
+class LocalRunner:
+    """Runs jobs on this machine's device; `job.resources` is a JobResources.
+
+    The preparing thread alone uses the text encoders' switches, the step thread alone the UNet's; the VAE is
+    never touched by a LoRA and may run anywhere.
+    """
+
+    def __init__(self, *, max_rows_per_call: int) -> None:
+        self._max_rows = max_rows_per_call
+
+    @torch.inference_mode()
+    def prepare(self, job: Job) -> bool:
+        """See `Runner.prepare`."""
+        with memory_named():
+            resources: JobResources = job.resources
+            served, task = resources.served, job.task
+            lease = served.sets.acquire(list(zip(resources.files, task.loras, strict=True)))
+            job.release, resources.lease = lease.release, lease
+            job.report = Prepared(lease.reports, lease.set_id, lease.cached, lease.fuse_seconds)
+            conditioning = self._encode(served, lease, job)
+            job.steps = prepare(served.model, task, conditioning, self._reporter(job))
+            done = job.advance()
+        if not done:
+            wanted: ModelInput = job.wanted
+            shape = tuple(wanted.sample.shape[1:])
+            job.rows = wanted.rows
+            job.group = (task.model, lease.set_id, shape, wanted.guided, conditioning.positive.shape[1])
+        return done
+
+    def _encode(self, served: ServedModel, lease: Lease, job: Job) -> Conditioning:
+        for component in served.model.text_encoders:
+            served.use(component, lease)
+        sampling = job.task.sampling
+        negative = job.task.negative_prompt if sampling.guidance_scale > 1 else None
+        return encode(served.model, job.task.prompt, negative, clip_skip=sampling.clip_skip)
+
+    @torch.inference_mode()
+    def predict(self, jobs: Sequence[Job]) -> Sequence[torch.Tensor]:
+        """See `Runner.predict`."""
+        resources: JobResources = jobs[0].resources
+        assert resources.lease is not None, "predict comes after prepare"  # noqa: S101
+        resources.served.use("unet", resources.lease)
+        with memory_named():
+            return predict(resources.served.model, [job.wanted for job in jobs], max_rows=self._max_rows)
+
+    @torch.inference_mode()
+    def advance(self, job: Job, prediction: object) -> bool:
+        """See `Runner.advance`."""
+        return job.advance(prediction)
+
+    @torch.inference_mode()
+    def finish(self, job: Job) -> None:
+        """Decode one image after the other, so that the first is sent while the second is decoded."""
+        model, task, sampling = job.resources.served.model, job.task, job.task.sampling
+        if not torch.isfinite(job.result).all():
+            raise ModelError(
+                "the latents are not finite: the model overflowed; serve it with --dtype float32, "
+                "or lower the LoRA strengths"
+            )
+        for index in range(sampling.image_count):
+            if job.cancelled:
+                return
+            with memory_named():
+                pictures = finish(task, decode(model, job.result[index : index + 1]))
+            seed = sampling.seed + index
+            text = ""
+            if not task.output.omit_metadata:
+                text = parameters_text(task, model.info, job.report.loras, seed)
+            image = images.encode(pictures[0], task.output.media_type, quality=task.output.quality, text=text)
+            job.stream.put(ImageReady(index, seed, image))
+
+    def _reporter(self, job: Job) -> OnStep:
+        def report(result: StepResult) -> None:
+            model, options = job.resources.served.model, job.task.output.preview
+            render = partial(render_previews, model, options, result.predict_clean)
+            job.progress(result.step, result.step_count, result.timestep, render)
+
+        return report
+
+
+@torch.inference_mode()
+def render_previews(
+    model: Model, options: PreviewOptions, predict_clean: Callable[[], torch.Tensor]
+) -> tuple[Preview, ...]:
+    """One preview per image of the predicted clean latents `[n, 4, h, w]`."""
+    denoised = predict_clean()
+    if options.kind is PreviewKind.LATENT:
+        return tuple(Preview(index, latent_array(row)) for index, row in enumerate(denoised))
+    if options.kind is PreviewKind.DECODED:
+        longer_side = options.max_side or max(denoised.shape[-2:])
+        pictures = [fitted(picture, longer_side) for picture in decode(model, denoised)]
+    else:
+        pictures = preview_pictures(model, denoised, options.max_side)
+    return tuple(Preview(index, images.encode(one, "image/png")) for index, one in enumerate(pictures))
+
+
+@contextmanager
+def memory_named() -> Iterator[None]:
+    """Turn the device's out-of-memory error into ours."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            "the device ran out of memory for this job; ask for a smaller picture or fewer images"
+        ) from error

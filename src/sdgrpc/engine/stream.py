@@ -1,0 +1,79 @@
+"""The bridge from the engine's threads to the event loop: one job's events, in order, never blocking."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from sdgrpc.domain import Event, Preview
+
+RenderPreviews = Callable[[], tuple[Preview, ...]]
+
+
+@dataclass(slots=True)
+class Item:
+    """An event, and for a progress event the work that makes its previews when somebody reads it."""
+
+    event: Event
+    render: RenderPreviews | None = None
+
+
+class EventStream:
+    """A queue that any thread may write to and one coroutine reads.
+
+    It is bounded without ever blocking the writer: a task has a fixed number of events, and only the latest
+    unread one keeps its previews, so previews cost memory and time only for a reader that keeps up.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._items: deque[Item] = deque()
+        self._ended = False
+        self._error: BaseException | None = None
+        self._changed = asyncio.Event()
+
+    def put(self, event: Event, render: RenderPreviews | None = None) -> None:
+        """Append an event; `render` replaces that of the unread ones before it. Ignored after the end."""
+        with self._lock:
+            if self._ended:
+                return
+            if render is not None:
+                for item in self._items:
+                    item.render = None
+            self._items.append(Item(event, render))
+        self._wake()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the stream after what is in it, by `error` where one is given. The first end counts."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended, self._error = True, error
+        self._wake()
+
+    def _wake(self) -> None:
+        # The loop may be gone: the server was stopped while a job ran, and nobody reads any more.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+    def _take(self) -> tuple[Item | None, bool]:
+        with self._lock:
+            self._changed.clear()
+            return (self._items.popleft() if self._items else None), self._ended
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        """Yield the items as they come; raise the error that ended the stream, if any."""
+        while True:
+            item, ended = self._take()
+            if item is not None:
+                yield item
+            elif ended:
+                break
+            else:
+                await self._changed.wait()
+        if self._error is not None:
+            raise self._error

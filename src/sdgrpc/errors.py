@@ -1,0 +1,146 @@
+"""Every failure that a user can meet, as one small tree.
+
+Each class knows its gRPC status code (by name, so that no room but `api` needs grpc) and the reason that
+stands in google.rpc.ErrorInfo. Messages say what is wrong and what to do; they never hold prompts,
+image bytes or file contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class SdgrpcError(Exception):
+    """A failure with a name. `retry_after` (seconds) is set where trying again may help."""
+
+    code: ClassVar[str] = "INTERNAL"
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field that is wrong: `loras[1].strength`, `1.5 is above 1.0`."""
+
+    field: str
+    description: str
+
+
+class InvalidRequest(SdgrpcError):
+    """A request with every violation that was found in it."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = tuple(violations)
+
+
+class ResourceMissing(SdgrpcError):
+    """Something the request names does not exist."""
+
+    code = "NOT_FOUND"
+    resource_type: ClassVar[str] = ""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class ModelNotFound(ResourceMissing):
+    """No model of that name is served."""
+
+    reason = "MODEL_NOT_FOUND"
+    resource_type = "sdgrpc.v1.Model"
+
+
+class LoraNotFound(ResourceMissing):
+    """No LoRA of that name or hash is in the server's folders."""
+
+    reason = "LORA_NOT_FOUND"
+    resource_type = "sdgrpc.v1.Lora"
+
+
+class LoraError(SdgrpcError):
+    """A LoRA file that cannot be used as asked; `key` names the tensor, where one is to blame."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "LORA_UNUSABLE"
+
+    def __init__(self, name: str, message: str, *, key: str = "") -> None:
+        super().__init__(f"LoRA {name!r}: {message}")
+        self.name = name
+        self.key = key
+
+
+class LoraIncompatible(LoraError):
+    """The file is sound but for another base or architecture."""
+
+    reason = "LORA_INCOMPATIBLE"
+
+
+class LoraMalformed(LoraError):
+    """The file is broken: truncated, with NaN, with half of a pair, with shapes that do not fit."""
+
+    reason = "LORA_MALFORMED"
+
+
+class LoraUnsupported(LoraError):
+    """The file is sound but in a format that this version does not apply."""
+
+    reason = "LORA_UNSUPPORTED"
+
+
+class ModelError(SdgrpcError):
+    """A model that cannot be loaded or cannot do what was asked."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "MODEL_UNUSABLE"
+
+
+class NotAnInpaintingModel(ModelError):
+    """The loaded model cannot inpaint."""
+
+    reason = "NOT_AN_INPAINTING_MODEL"
+
+
+class QueueFull(SdgrpcError):
+    """The queue is full; try again after `retry_after` seconds."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "QUEUE_FULL"
+
+
+class OutOfMemory(SdgrpcError):
+    """The device has no memory left for this job."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "OUT_OF_MEMORY"
+
+
+class Draining(SdgrpcError):
+    """The server is stopping and takes no new jobs."""
+
+    code = "UNAVAILABLE"
+    reason = "DRAINING"
+
+
+class Loading(SdgrpcError):
+    """The server is up but its models are not loaded yet."""
+
+    code = "UNAVAILABLE"
+    reason = "LOADING"
+
+
+class SettingsError(SdgrpcError):
+    """The server cannot start as it was configured; the message names the setting."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "BAD_SETTINGS"

@@ -1,0 +1,1 @@
+"""The LoRA library: files of every dialect -> adapters -> fused overlays. Usable alone."""

@@ -1,0 +1,174 @@
+"""The dialects of LoRA files: keys -> modules with their tensors -> one Adapter.
+
+A key is a module's spelling plus an ending that says which tensor of which algorithm it is. The endings are
+listed here, the spellings in `names`. Sources: the loaders of kohya's sd-scripts, LyCORIS, diffusers, PEFT
+and ComfyUI.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sdgrpc.errors import LoraMalformed, LoraUnsupported
+from sdgrpc.lora.adapter import Adapter, AdapterModule
+from sdgrpc.lora.algorithms import BadTensors, expect
+from sdgrpc.lora.differences import check_sparse
+from sdgrpc.lora.numbered import numbered_order
+from sdgrpc.lora.peft import PeftConfig
+from sdgrpc.lora.reading import TensorFile
+from sdgrpc.lora.registry import algorithm_of
+
+ROLES: Mapping[str, str] = {
+    # kohya, and its malformed twin with an underscore
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".lora_mid.weight": "mid",
+    "_lora_down.weight": "down",
+    "_lora_up.weight": "up",
+    # diffusers: oldest and middle, then current, then its text encoders
+    "_lora.down.weight": "down",
+    "_lora.up.weight": "up",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    ".lora_linear_layer.down.weight": "down",
+    ".lora_linear_layer.up.weight": "up",
+    # PEFT
+    ".lora_A.weight": "down",
+    ".lora_B.weight": "up",
+    ".lora_B.bias": "up_bias",
+    ".lora_magnitude_vector": "magnitude",
+    ".lora_magnitude_vector.weight": "magnitude",
+    ".oft_R.weight": "oft_R",
+    # LyCORIS
+    **{f".hada_{part}": f"hada_{part}" for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
+    **{f".lokr_w{n}{part}": f"lokr_w{n}{part}" for n in (1, 2) for part in ("", "_a", "_b")},
+    ".lokr_t1": "lokr_t1",
+    ".lokr_t2": "lokr_t2",
+    **{f".{part}.weight": part for part in ("a1", "a2", "b1", "b2", "bm")},
+    ".on_input": "on_input",
+    ".diff": "diff",
+    ".diff_b": "diff_b",
+    ".w_norm": "w_norm",
+    ".b_norm": "b_norm",
+    ".oft_blocks": "oft_blocks",
+    ".oft_diag": "oft_diag",
+    ".rescale": "rescale",
+    ".dora_scale": "dora_scale",
+    ".bias_indices": "bias_indices",
+    ".bias_values": "bias_values",
+    ".bias_size": "bias_size",
+    # cloneofsimo, see `numbered`
+    ":up": "up",
+    ":down": "down",
+    # everybody
+    ".alpha": "alpha",
+    "_lora.alpha": "alpha",
+    ".lora.alpha": "alpha",
+    ".scale": "scale",
+}
+"""Endings of keys -> the tensor's role in its algorithm."""
+
+
+FOREIGN: Mapping[str, str] = {
+    ".reshape_weight": "weights that are padded, which only Flux has",
+    ".set_weight": "weights that are replaced, which only Flux has",
+}
+"""Endings of what is recognised and refused by name."""
+
+
+def _ending(endings: Mapping[str, str]) -> re.Pattern[str]:
+    longest_first = sorted(endings, key=len, reverse=True)
+    return re.compile("(.+?)(" + "|".join(map(re.escape, longest_first)) + ")$", re.DOTALL)
+
+
+EMBEDDING = re.compile(r"(<[^<>]+>|bundle_emb\..+)$")
+"""Tokens that a file brings along: cloneofsimo's, and those that LyCORIS and OneTrainer bundle."""
+
+
+_ADAPTER_NAME = re.compile(
+    r"(\.lora_[AB]|\.lora_magnitude_vector|\.oft_R)\.(?!(?:weight|bias)$)[^.]+(\.weight|\.bias|)$"
+)
+"""The name that PEFT gives an adapter, mostly `default`, in the middle of an ending."""
+
+_ROLE = _ending(ROLES)
+
+
+_FOREIGN = _ending(FOREIGN)
+
+
+def parse(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
+    """Sort a file's tensors into modules.
+
+    Args:
+        file: the file's tensors and metadata.
+        config: what stands in an `adapter_config.json` beside the file; the file's own metadata goes first.
+
+    Raises:
+        LoraMalformed: half of a pair is missing, ranks differ, an alpha is no number; names the key.
+        LoraUnsupported: something that is not applied; says what.
+
+    """
+    grouped, unmatched = _group(file)
+    configs = PeftConfig.from_metadata(file.metadata) or config or PeftConfig({})
+    modules = [_module(file, spelling, keys, configs) for spelling, keys in sorted(grouped.items())]
+    order = numbered_order({module.spelling: module.size for module in modules})
+    return Adapter(
+        name=file.name,
+        sha256=file.sha256,
+        modules=tuple(replace(module, spelling=order + module.spelling) for module in modules),
+        unmatched=tuple(key for key in unmatched if not EMBEDDING.match(key)),
+        embeddings=tuple(key for key in unmatched if EMBEDDING.match(key)),
+        metadata=file.metadata,
+        tensor_count=len(file.tensors),
+        nbytes=file.nbytes,
+    )
+
+
+def _group(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return module -> role -> key, and the keys that belong to none."""
+    grouped: dict[str, dict[str, str]] = {}
+    unmatched: list[str] = []
+    for key in file.tensors:
+        if found := _ROLE.match(_ADAPTER_NAME.sub(r"\1\2", key)):
+            spelling, role = found.group(1), ROLES[found.group(2)]
+            roles = grouped.setdefault(spelling, {})
+            if role in roles:
+                raise LoraMalformed(
+                    file.name, f"has {roles[role]!r} and {key!r}, which mean the same", key=key
+                )
+            roles[role] = key
+        elif found := _FOREIGN.match(key):
+            uses = FOREIGN[found.group(2)]
+            raise LoraUnsupported(file.name, f"uses {uses}, not applied by this version ({key!r})", key=key)
+        else:
+            unmatched.append(key)
+    for key in list(unmatched):  # only beside (IA)^3's flag does a plain `.weight` mean a LoRA's tensor
+        spelling = key.removesuffix(".weight")
+        if spelling != key and "on_input" in grouped.get(spelling, {}):
+            grouped[spelling]["weight"] = key
+            unmatched.remove(key)
+    return grouped, unmatched
+
+
+def _module(file: TensorFile, spelling: str, keys: Mapping[str, str], config: PeftConfig) -> AdapterModule:
+    tensors = {role: file.tensors[key] for role, key in keys.items()}
+    try:
+        algorithm = algorithm_of(tensors)
+        for role in ("alpha", "scale"):
+            if role in tensors and tensors[role].numel() != 1:
+                raise BadTensors(role, "is not one number")
+        for role in ("dora_scale", "magnitude"):
+            if role in tensors:
+                expect(tensors, role, 1, 2, 4)
+        size = algorithm.size(tensors)
+        if any(role.startswith("bias_") for role in tensors):
+            check_sparse(tensors, size)
+    except BadTensors as error:
+        key = keys[error.role]
+        raise LoraMalformed(file.name, f"tensor {key!r} {error}", key=key) from error
+    if ".lora_A." in keys.get("down", "") and "alpha" not in tensors:  # only PEFT's names have its alpha
+        alpha = config.alpha(spelling, tensors["down"].shape[0])
+        tensors |= {} if alpha is None else {"alpha": alpha}
+    return AdapterModule(spelling, algorithm, tensors, keys, size)

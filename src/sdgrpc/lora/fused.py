@@ -1,0 +1,239 @@
+"""LoRA sets, fused once: a cache of overlays, bounded in bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from sdgrpc.domain import LoraRef, LoraReport
+from sdgrpc.errors import LoraIncompatible, LoraMalformed
+from sdgrpc.lora.adapter import Adapter
+from sdgrpc.lora.detect import place_or_refuse
+from sdgrpc.lora.fusing import Fuser, Member, Plan, Prepared, plan
+from sdgrpc.lora.lease import Lease
+from sdgrpc.lora.library import LoraFile
+from sdgrpc.lora.names import NameIndex
+from sdgrpc.lora.overlay import Buffers, Overlay, OverlaySwitch
+from sdgrpc.lora.reports import report
+
+__all__ = ["FusedSets", "Lease", "Overlay", "OverlaySwitch", "SetStats"]
+
+
+MemberKey = tuple[str, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SetStats:
+    """What the cache holds now, and how many sets it ever fused."""
+
+    sets: int
+    bytes: int
+    fuse_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FusedSet:
+    """A fused overlay and what each of its members did."""
+
+    overlay: Overlay
+    reports: Mapping[MemberKey, LoraReport]
+
+
+class Entry:
+    """A set's place in the cache: its users, its bytes once known, and the set once made."""
+
+    def __init__(self) -> None:
+        self.future: Future[FusedSet] = Future()
+        self.users = 0
+        self.nbytes = 0
+
+
+class FusedSets:
+    """Fuses LoRA sets for one model, each once, and keeps them while there is room. Thread safe.
+
+    Two that ask for the same missing set cause one fuse. The least recently used sets make room for a new one
+    before it is made, and their memory is used again; one in use is never evicted, so the cache may hold more
+    than `capacity_bytes` meanwhile.
+
+    Args:
+        components: `unet`, `text_encoder`, `text_encoder_2` -> the module. Their parameters are read, never
+            written, and must be the pristine ones now.
+        base: what the model is: `sd15`, `sd2`, `sdxl` or `embedded`.
+        capacity_bytes: how much the sets may hold together.
+
+    """
+
+    def __init__(self, components: Mapping[str, nn.Module], *, base: str, capacity_bytes: int) -> None:
+        self._base, self._capacity = base, capacity_bytes
+        self._pristine = {
+            component: {name: parameter.detach() for name, parameter in module.named_parameters()}
+            for component, module in components.items()
+        }
+        self._names = NameIndex(
+            {
+                component: {name: tuple(weight.shape) for name, weight in weights.items()}
+                for component, weights in self._pristine.items()
+            }
+        )
+        self._fuser = Fuser(self._pristine)
+        self._prepared: WeakKeyDictionary[Adapter, Prepared] = WeakKeyDictionary()
+        self._entries: OrderedDict[str, Entry] = OrderedDict()  # the least recently used first
+        self._lock = threading.Lock()
+        self._fuse_lock = threading.Lock()
+        self._fuse_count = 0
+
+    def acquire(self, members: Sequence[tuple[LoraFile, LoraRef]]) -> Lease:
+        """Return the fused set of these files at these strengths; blocks while it is made.
+
+        Raises:
+            LoraMalformed, LoraUnsupported, LoraIncompatible: a file cannot be used, or `strict` was asked for
+                and a tensor finds no place.
+
+        """
+        started = time.perf_counter()
+        active = [(file, ref) for file, ref in members if ref.strength or ref.text_encoder_strength]
+        if not active:
+            reports = tuple(self._report(file, ref, {}) for file, ref in members)
+            return Lease("", Overlay({}), reports, cached=False, fuse_seconds=0.0)
+        set_id = identify(active)
+        entry, is_new = self._join(set_id)
+        try:
+            if is_new:
+                self._make(set_id, entry, active)
+            fused = entry.future.result()
+            reports = tuple(self._report(file, ref, fused.reports) for file, ref in members)
+        except BaseException:
+            self._leave(entry)
+            raise
+        seconds = time.perf_counter() - started if is_new else 0.0
+        return Lease(
+            set_id,
+            fused.overlay,
+            reports,
+            cached=not is_new,
+            fuse_seconds=seconds,
+            on_release=lambda: self._leave(entry),
+        )
+
+    def stats(self) -> SetStats:
+        """Return what is held now."""
+        with self._lock:
+            nbytes = sum(entry.nbytes for entry in self._entries.values())
+            return SetStats(len(self._entries), nbytes, self._fuse_count)
+
+    def _join(self, set_id: str) -> tuple[Entry, bool]:
+        with self._lock:
+            entry = self._entries.get(set_id)
+            is_new = entry is None
+            if entry is None:
+                entry = self._entries[set_id] = Entry()
+            entry.users += 1
+            self._entries.move_to_end(set_id)
+            return entry, is_new
+
+    def _leave(self, entry: Entry) -> None:
+        with self._lock:
+            entry.users -= 1
+            self._evict()
+
+    def _make(self, set_id: str, entry: Entry, active: Sequence[tuple[LoraFile, LoraRef]]) -> None:
+        """Fuse a set and settle its future; a failure reaches all who wait and leaves no entry behind."""
+        try:
+            entry.future.set_result(self._fuse(entry, active))
+        except BaseException as error:
+            with self._lock:
+                del self._entries[set_id]
+            entry.future.set_exception(error)
+            raise
+
+    def _fuse(self, entry: Entry, active: Sequence[tuple[LoraFile, LoraRef]]) -> FusedSet:
+        ordered = sorted(active, key=lambda member: member_key(*member))
+        members = [
+            Member(self._prepare(file), ref.strength, ref.text_encoder_strength) for file, ref in ordered
+        ]
+        planned = plan(members)
+        with self._lock:
+            self._fuse_count += 1
+            entry.nbytes = sum(self._pristine[component][name].nbytes for component, name in planned)
+            evicted = self._evict()
+        # Tensors made in inference mode could not be used outside of it.
+        with self._fuse_lock, torch.inference_mode(False), torch.no_grad():
+            overlay = self._fill(planned, Buffers(fused.overlay for fused in evicted))
+            reports = {
+                member_key(file, ref): report(file, ref, member, self._fuser)
+                for (file, ref), member in zip(ordered, members, strict=True)
+            }
+        for made in reports.values():
+            if not math.isfinite(made.relative_norm):
+                raise LoraMalformed(
+                    made.name, "its change is too large for a number: alpha or a factor is wrong"
+                )
+        return FusedSet(overlay, reports)
+
+    def _fill(self, planned: Plan, buffers: Buffers) -> Overlay:
+        fused: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for (component, name), contributions in planned.items():
+            out = buffers.take(self._pristine[component][name])
+            self._fuser.fuse((component, name), contributions, out)
+            fused[component][name] = out
+        return Overlay(dict(fused))
+
+    def _prepare(self, file: LoraFile) -> Prepared:
+        """Read, check and place a file; what is known already is not done again."""
+        adapter = file.adapter()
+        with self._lock:
+            prepared = self._prepared.get(adapter)
+        if prepared is None:
+            prepared = Prepared.of(adapter, place_or_refuse(adapter, self._names, self._base))
+            with self._lock:
+                prepared = self._prepared.setdefault(adapter, prepared)
+        return prepared
+
+    def _report(self, file: LoraFile, ref: LoraRef, known: Mapping[MemberKey, LoraReport]) -> LoraReport:
+        made = known.get(member_key(file, ref))
+        if made is None:  # without strength it is no member, but what it says must be true all the same
+            made = report(file, ref, Member(self._prepare(file), 0.0, 0.0), self._fuser)
+        if ref.strict and made.unmatched_tensors:
+            examples = ", ".join(repr(key) for key in made.unmatched_examples)
+            raise LoraIncompatible(
+                file.name,
+                f"{made.unmatched_tensors} tensors find no place in the model ({examples}), "
+                "and strict was asked for",
+                key=made.unmatched_examples[0],
+            )
+        return replace(made, name=file.name)
+
+    def _evict(self) -> list[FusedSet]:
+        """Drop unused sets, the least recently used first, until the rest has room. Needs the lock."""
+        held = sum(entry.nbytes for entry in self._entries.values())
+        evicted = []
+        for set_id, entry in list(self._entries.items()):
+            if held <= self._capacity:
+                break
+            if entry.users == 0:
+                del self._entries[set_id]
+                held -= entry.nbytes
+                evicted.append(entry.future.result())
+        return evicted
+
+
+def member_key(file: LoraFile, ref: LoraRef) -> MemberKey:
+    """Return what tells members of sets apart; also their order."""
+    return file.identity, ref.strength, ref.text_encoder_strength
+
+
+def identify(members: Sequence[tuple[LoraFile, LoraRef]]) -> str:
+    """Return the id of a set: the same for the same files at the same strengths in any order."""
+    keys = sorted(member_key(file, ref) for file, ref in members)
+    text = "\n".join(f"{sha256} {strength!r} {other!r}" for sha256, strength, other in keys)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,195 @@
+"""W' = W + sum of the changes, for every weight that a set touches.
+
+Each weight is touched once: the low-rank members become one product over their concatenated ranks, added to
+the pristine weight in float32 and rounded once. What depends on the weight is computed from the pristine one.
+Members come in a fixed order, so the same set gives the same bits however it was asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sdgrpc.lora.adapter import Adapter
+from sdgrpc.lora.changes import bias_change, change_norm, factors, weight_change
+from sdgrpc.lora.names import UNET
+from sdgrpc.lora.placement import Placed, Placement
+
+Weights = Mapping[str, Mapping[str, Tensor]]
+Parameter = tuple[str, str]
+"""A component and the name of one of its parameters."""
+
+PIECE = 1 << 18
+"""Numbers that are fused at a time on the CPU: one MiB in float32 stays in the cache."""
+
+
+@dataclass(eq=False)
+class Prepared:
+    """A file that has its place in the model, and the norms of its changes at strength 1, as far as known.
+
+    It does not hold the adapter: it is kept as long as somebody else keeps that.
+    """
+
+    placement: Placement
+    unmatched: tuple[str, ...]
+    embeddings: tuple[str, ...]
+    norms: dict[Parameter, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, adapter: Adapter, placement: Placement) -> Prepared:
+        """Keep of an adapter what reports say about it."""
+        return cls(placement, tuple(placement.unmatched(adapter)), adapter.embeddings)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a set and how strongly it is applied, on the U-Net and on the text encoders."""
+
+    prepared: Prepared
+    strength: float
+    text_encoder_strength: float
+
+    def strength_on(self, component: str) -> float:
+        """Return the strength for a component."""
+        return self.strength if component == UNET else self.text_encoder_strength
+
+    def active(self) -> list[Placed]:
+        """Return the modules that it changes: those whose component has a strength."""
+        return [
+            placed for placed in self.prepared.placement.placed if self.strength_on(placed.target.component)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one member adds to one parameter."""
+
+    prepared: Prepared
+    placed: Placed
+    strength: float
+
+
+Plan = dict[Parameter, list[Contribution]]
+
+
+def plan(members: Sequence[Member]) -> Plan:
+    """List for each touched parameter what is added to it, in the members' order."""
+    touched: Plan = defaultdict(list)
+    for member in members:
+        for placed in member.active():
+            strength = member.strength_on(placed.target.component)
+            for parameter in placed.parameters:
+                touched[parameter].append(Contribution(member.prepared, placed, strength))
+    return touched
+
+
+class Fuser:
+    """Makes fused weights from pristine ones. Holds the float32 workspace of one thread."""
+
+    def __init__(self, pristine: Weights) -> None:
+        self._pristine = pristine
+        self._workspace: dict[torch.device, Tensor] = {}
+        self._norms: dict[Parameter, float] = {}
+
+    def fuse(self, parameter: Parameter, contributions: Sequence[Contribution], out: Tensor) -> None:
+        """Write the fused parameter into `out`, contiguous, of the pristine one's shape, dtype and device."""
+        component, name = parameter
+        weight = self._pristine[component][name]
+        matrix, result = weight.reshape(weight.shape[0], -1), out.view(weight.shape[0], -1)
+        if name.endswith(".bias"):
+            added, product = _biases(parameter, contributions, weight.device), None
+        else:
+            added, product = _full(parameter, contributions, weight), _low_rank(contributions, weight.device)
+        for rows in pieces(matrix):
+            total = self._float32(result[rows])
+            total.copy_(matrix[rows])
+            if added is not None:
+                total.add_(added[rows])
+            if product is not None:
+                total.addmm_(product[0][rows], product[1])
+            if result.dtype != torch.float32:
+                result[rows].copy_(total)
+
+    def weight_norm(self, parameter: Parameter) -> float:
+        """Frobenius norm of a pristine parameter, computed once."""
+        if parameter not in self._norms:
+            weight = self._pristine[parameter[0]][parameter[1]]
+            self._norms[parameter] = torch.linalg.vector_norm(weight, dtype=torch.float32).item()
+        return self._norms[parameter]
+
+    def relative_norm(self, member: Member) -> float:
+        """||dW|| / ||W|| over the parameters that a fused member touches at its strengths; 0 if none."""
+        change = weight = 0.0
+        norms = member.prepared.norms
+        for placed in member.active():
+            strength = member.strength_on(placed.target.component)
+            for parameter in placed.parameters:
+                if parameter not in norms:
+                    norms[parameter] = change_norm(placed.source, placed.target.weight) or 0.0
+                change += (strength * norms[parameter]) ** 2
+                weight += self.weight_norm(parameter) ** 2
+        return math.sqrt(change / weight) if weight else 0.0
+
+    def _float32(self, matrix: Tensor) -> Tensor:
+        """Return workspace of that shape; the memory is used again and again, so its pages stay warm."""
+        if matrix.dtype == torch.float32:
+            return matrix
+        workspace = self._workspace.get(matrix.device)
+        if workspace is None or workspace.numel() < matrix.numel():
+            workspace = torch.empty(matrix.numel(), dtype=torch.float32, device=matrix.device)
+            self._workspace[matrix.device] = workspace
+        return workspace[: matrix.numel()].view(matrix.shape)
+
+
+def pieces(matrix: Tensor) -> list[slice]:
+    """Cut a matrix into ranges of rows: on the CPU small enough for its cache, elsewhere one."""
+    rows, columns = matrix.shape
+    if matrix.device.type != "cpu":
+        return [slice(0, rows)]
+    step = max(1, PIECE // columns)
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def _biases(
+    parameter: Parameter, contributions: Sequence[Contribution], device: torch.device
+) -> Tensor | None:
+    """Sum what is added to a bias, `(out, 1)`."""
+    total: Tensor | None = None
+    for each in contributions:
+        change = bias_change(each.placed.source, device, torch.float32)[:, None]
+        each.prepared.norms.setdefault(parameter, float(change.norm()))
+        total = change * each.strength if total is None else total.add_(change, alpha=each.strength)
+    return total
+
+
+def _full(parameter: Parameter, contributions: Sequence[Contribution], weight: Tensor) -> Tensor | None:
+    """Sum the changes that are no low-rank products, each computed from the pristine weight."""
+    total: Tensor | None = None
+    pristine: Tensor | None = None
+    for each in contributions:
+        source = each.placed.source
+        if source.is_low_rank:
+            continue
+        if pristine is None:
+            pristine = weight.reshape(weight.shape[0], -1).to(torch.float32)
+        change = weight_change(source, pristine, tuple(weight.shape), torch.float32)
+        if parameter not in each.prepared.norms:
+            each.prepared.norms[parameter] = float(change.norm())
+        total = change * each.strength if total is None else total.add_(change, alpha=each.strength)
+    return total
+
+
+def _low_rank(contributions: Sequence[Contribution], device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Join all low-rank changes into one product over the concatenated ranks."""
+    ups, downs = [], []
+    for each in contributions:
+        if each.placed.source.is_low_rank:
+            up, down = factors(each.placed.source, device, torch.float32)
+            ups.append(up * each.strength)
+            downs.append(down)
+    return (torch.cat(ups, dim=1), torch.cat(downs, dim=0)) if ups else None

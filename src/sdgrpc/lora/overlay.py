@@ -1,0 +1,75 @@
+"""Weights that stand in for a model's own, and the switch that puts them there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """The weights that a LoRA set changes: component -> parameter name -> tensor. Never written once made."""
+
+    tensors: Mapping[str, Tensors]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tensors hold."""
+        return sum(tensor.nbytes for named in self.tensors.values() for tensor in named.values())
+
+
+class OverlaySwitch:
+    """Points a module's parameters at an overlay's tensors, and back.
+
+    It swaps the Parameter objects that the module looks up; neither the pristine ones nor the overlay's are
+    ever written, so going back is exact to the bit. One thread uses one switch.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._slots = {
+            f"{path}.{leaf}" if path else leaf: (owner, leaf, parameter)
+            for path, owner in module.named_modules()
+            for leaf, parameter in owner.named_parameters(recurse=False)
+        }
+        self._active: Tensors = {}
+
+    def use(self, tensors: Tensors) -> None:
+        """Put these tensors in place of the parameters they name, and the pristine ones elsewhere.
+
+        No work if this very mapping is active already, or none is and none is wanted.
+
+        Raises:
+            KeyError: a name that the module does not have; nothing is changed then.
+
+        """
+        if tensors is self._active or not (tensors or self._active):
+            return
+        wanted = {name: (*self._slots[name][:2], tensor) for name, tensor in tensors.items()}
+        for name in self._active.keys() - wanted.keys():
+            owner, leaf, pristine = self._slots[name]
+            owner._parameters[leaf] = pristine  # setattr would search three dictionaries
+        for owner, leaf, tensor in wanted.values():
+            owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+        self._active = tensors
+
+
+class Buffers:
+    """Memory of evicted sets, to be filled again: fresh memory costs more than the arithmetic."""
+
+    def __init__(self, evicted: Iterable[Overlay]) -> None:
+        self._free: dict[object, list[Tensor]] = defaultdict(list)
+        for overlay in evicted:
+            for tensors in overlay.tensors.values():
+                for tensor in tensors.values():
+                    self._free[tensor.shape, tensor.dtype, tensor.device].append(tensor)
+
+    def take(self, like: Tensor) -> Tensor:
+        """Return a contiguous tensor of that shape, dtype and device, whatever it holds."""
+        free = self._free[like.shape, like.dtype, like.device]
+        return free.pop() if free else torch.empty_like(like, memory_format=torch.contiguous_format)

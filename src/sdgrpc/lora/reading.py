@@ -1,0 +1,182 @@
+"""A safetensors reader for files that nobody vouches for.
+
+The file is read into memory once and hashed meanwhile; it is never mapped, since a mapped file that shrinks
+kills the process. The safetensors library reads by mapping, and accepts NaN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdgrpc.errors import LoraMalformed, LoraUnsupported
+from sdgrpc.lora.header import DEFAULT_LIMITS, Entry, ReadLimits, parse_header
+
+__all__ = ["DEFAULT_LIMITS", "ReadLimits", "TensorFile", "read", "read_shapes", "sha256"]
+
+
+PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+HASH_CHUNK = 1 << 20
+
+
+PICKLE_REFUSED = (
+    "is a PyTorch pickle, which can run code when it is opened; only safetensors files are read. "
+    "Convert it to safetensors"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFile:
+    """A file's tensors (views of one buffer, on the CPU, every float finite) and its metadata."""
+
+    name: str
+    sha256: str
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tensors hold."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+def read(
+    source: Path | bytes,
+    name: str,
+    limits: ReadLimits = DEFAULT_LIMITS,
+    check_keys: Callable[[str, Iterable[str]], None] = lambda _name, _keys: None,
+) -> TensorFile:
+    """Read, hash and check a whole file.
+
+    Args:
+        source: where it is, or what is in it.
+        name: what to call it in messages.
+        limits: what it may claim at most.
+        check_keys: called with the name and the keys before any data is read; raises to refuse the file.
+
+    Raises:
+        LoraMalformed: truncated, lying header, duplicate keys, NaN or infinity; names the key.
+        LoraUnsupported: a pickle, whatever its name says.
+        OSError: the file cannot be opened.
+
+    """
+    digest = hashlib.sha256()
+    with _open(source) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        header = _read_header(file, size, name, limits)
+        entries, metadata = parse_header(header, size - 8 - len(header), name, limits)
+        check_keys(name, [entry.key for entry in entries])
+        data = torch.empty(size - 8 - len(header), dtype=torch.uint8)
+        _fill(file, data, name)
+    digest.update(len(header).to_bytes(8, "little"))
+    digest.update(header)
+    digest.update(_bytes_of(data))
+    tensors = {entry.key: _view(data, entry) for entry in entries}
+    for key, tensor in tensors.items():
+        _check_finite(key, tensor, name)
+    return TensorFile(name, digest.hexdigest(), tensors, metadata)
+
+
+def read_shapes(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> dict[str, tuple[int, ...]]:
+    """Read only the header of a file: the shape of every tensor.
+
+    Raises:
+        LoraMalformed, LoraUnsupported, OSError: as `read` does.
+
+    """
+    with _open(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        header = _read_header(file, size, path.name, limits)
+    entries, _ = parse_header(header, size - 8 - len(header), path.name, limits)
+    return {entry.key: entry.shape for entry in entries}
+
+
+def sha256(path: Path) -> str:
+    """Hash a file's bytes as `read` does, lower-case hex."""
+    digest = hashlib.sha256()
+    with _open(path) as file:
+        while chunk := file.read(HASH_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _open(source: Path | bytes) -> io.RawIOBase | io.BytesIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    # A path that became a link after the folder was indexed is not followed, a pipe does not block.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return io.FileIO(os.open(source, flags | getattr(os, "O_BINARY", 0)), "rb")
+
+
+def _read_header(file: io.RawIOBase | io.BytesIO, size: int, name: str, limits: ReadLimits) -> bytes:
+    if size > limits.max_file_bytes:
+        raise LoraMalformed(name, f"the file has {size:,} bytes; at most {limits.max_file_bytes:,} are read")
+    start = file.read(8) or b""
+    if len(start) < 8:
+        raise LoraMalformed(name, f"the file has {size} bytes, too few for a safetensors file")
+    length = int.from_bytes(start, "little")
+    if length > limits.max_header_bytes:
+        if start.startswith(PICKLE_STARTS):
+            raise LoraUnsupported(name, PICKLE_REFUSED)
+        raise LoraMalformed(
+            name,
+            f"is not a safetensors file, or its header is too large: it claims {length:,} bytes, "
+            f"at most {limits.max_header_bytes:,} are read",
+        )
+    if length > size - 8:
+        raise LoraMalformed(
+            name, f"is truncated: the header claims {length:,} bytes, {size - 8:,} are there; fetch it again"
+        )
+    header = file.read(length)
+    if header is None or len(header) != length:
+        raise LoraMalformed(name, "is truncated: it shrank while it was read; fetch it again")
+    return header
+
+
+def _bytes_of(data: Tensor) -> memoryview:
+    view: Any = data.numpy()
+    return memoryview(view)
+
+
+def _fill(file: io.RawIOBase | io.BytesIO, data: Tensor, name: str) -> None:
+    view = _bytes_of(data)
+    done = 0
+    while done < len(view):
+        count = file.readinto(view[done:])
+        if not count:
+            raise LoraMalformed(
+                name, f"is truncated: it shrank to {done:,} bytes of data while it was read; fetch it again"
+            )
+        done += count
+
+
+def _view(data: Tensor, entry: Entry) -> Tensor:
+    if entry.begin == entry.end:
+        return torch.empty(entry.shape, dtype=entry.dtype)
+    piece = data[entry.begin : entry.end]
+    if piece.data_ptr() % entry.dtype.itemsize:
+        piece = piece.clone()  # no kernel is promised to work on misaligned numbers
+    return piece.view(entry.dtype).view(entry.shape)
+
+
+def _check_finite(key: str, tensor: Tensor, name: str) -> None:
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return
+    if tensor.dtype in (torch.float64, torch.float8_e4m3fn, torch.float8_e5m2):
+        tensor = tensor.float()  # what the numbers are used as, and what the 8-bit kinds have a sum of
+    # A finite sum has finite terms and costs one pass; only a sum that overflows needs the second look.
+    if not math.isfinite(tensor.sum(dtype=torch.float32)) and not torch.isfinite(tensor).all():
+        raise LoraMalformed(name, f"tensor {key!r} holds NaN or infinity", key=key)

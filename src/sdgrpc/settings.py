@@ -1,0 +1,238 @@
+"""What the operator chooses: flags, `SDGRPC_*` environment variables, a TOML file, defaults; in this order.
+
+A bad value fails at the start and names itself. Only the server needs this module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from sdgrpc.errors import SettingsError
+
+MIB = 1 << 20
+EMBEDDED = "embedded"
+PREFIX = "SDGRPC_"
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """The server's settings, frozen. Sizes are pixels or bytes, times seconds.
+
+    `model` lists NAME=SOURCE or SOURCE; `tokenizer` is a folder with CLIP's vocabulary for models that are
+    single files. `tls_certificate` with `tls_key` (PEM files) turns TLS on, and with
+    `tls_client_ca` clients must show a certificate that it signed.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False, env_ignore_empty=True
+    )
+
+    listen: str = "127.0.0.1:50051"
+    model: Annotated[list[str], NoDecode] = Field([EMBEDDED], min_length=1)
+    lora_dir: Annotated[list[Path] | None, NoDecode] = None
+    tokenizer: Path | None = None
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+    queue_size: Positive = 64
+    max_rows_per_call: Positive = 8
+    batching: bool = True
+    lora_cache_bytes: Annotated[int, Field(ge=0)] = 2048 * MIB
+
+    max_steps: Positive = 150
+    max_side: Annotated[int, Field(ge=64)] = 4096
+    max_pixels: Annotated[int, Field(ge=64 * 64)] = 2048 * 2048
+    max_image_count: Positive = 8
+    max_prompt_chars: Positive = 4000
+    max_loras: Annotated[int, Field(ge=0)] = 16
+    lora_strength_min: float = 0.0
+    lora_strength_max: float = 1.0
+    allow_inline_loras: bool = False
+    max_inline_lora_bytes: Positive = 256 * MIB
+    max_image_bytes: Positive = 32 * MIB
+    max_image_pixels: Positive = 32 * MIB
+    max_image_side: Annotated[int, Field(ge=64)] = 16384
+
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+
+    drain_timeout: Annotated[float, Field(ge=0)] = 30.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def load(cls, config: Path | None = None, **flags: object) -> Self:
+        """Read every source; flags that are None count as not given.
+
+        Raises:
+            SettingsError: a value is wrong or a name unknown; the message names each and its source.
+
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        if config is not None:
+            _check_toml(config)
+
+        class FromFile(cls):  # type: ignore[valid-type, misc]  # one class per file: sources are the class's
+            model_config = SettingsConfigDict(toml_file=config)
+
+        FromFile.__name__ = cls.__name__
+        try:
+            loaded: Self = FromFile(**given)
+        except ValidationError as error:
+            raise SettingsError("; ".join(_sentence(e, given) for e in error.errors())) from None
+        return loaded
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags before environment before file; no dotenv and no secrets folder."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def models(self) -> tuple[tuple[str, str], ...]:
+        """The models to serve as (name, source); a source without a name gets its file's or folder's."""
+        return tuple(_named(entry) for entry in self.model)
+
+    @property
+    def lora_dirs(self) -> tuple[Path, ...]:
+        """The LoRA folders; without any given, the packaged ones if the embedded model is served."""
+        if self.lora_dir is not None:
+            return tuple(self.lora_dir)
+        embedded = any(source == EMBEDDED for _, source in self.models)
+        return (Path(str(files("sdgrpc") / "assets/tiny/loras")),) if embedded else ()
+
+    @property
+    def host(self) -> str:
+        """The host part of `listen`, with the brackets of an IPv6 address."""
+        return self.listen.rpartition(":")[0]
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest request that can be valid: image, mask, inline LoRAs, and a MiB for the rest."""
+        loras = self.max_inline_lora_bytes if self.allow_inline_loras else 0
+        return min(2 * self.max_image_bytes + loras + MIB, 2**31 - 1)
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        return _split(value, ",")
+
+    @field_validator("lora_dir", mode="before")
+    @classmethod
+    def _split_folders(cls, value: object) -> object:
+        return _split(value, os.pathsep)
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535 or (":" in host and host[0] != "["):
+            raise ValueError("is not HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051")
+        return value
+
+    @field_validator("model")
+    @classmethod
+    def _check_models(cls, value: list[str]) -> list[str]:
+        names = [_named(entry)[0] for entry in value]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two models are called {', '.join(repeated)}; write NAME=SOURCE")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise ValueError(f"{value!r} is not auto, cpu, mps, cuda or cuda:NUMBER")
+        return value
+
+    @field_validator("lora_dir")
+    @classmethod
+    def _check_folders(cls, value: list[Path] | None) -> list[Path] | None:
+        for folder in value or ():
+            if not folder.is_dir():
+                raise ValueError(f"{folder} is not a folder")
+        return value
+
+    @field_validator("tls_certificate", "tls_key", "tls_client_ca")
+    @classmethod
+    def _check_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"{value} is not a file")
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together; give both or none")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if self.lora_strength_min > self.lora_strength_max:
+            raise ValueError("lora_strength_min is above lora_strength_max")
+        return self
+
+
+def _split(value: object, separator: str) -> object:
+    """A list from the environment: JSON, or parts between separators."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("starts like a JSON list but is none") from None
+    return [part.strip() for part in value.split(separator) if part.strip()]
+
+
+def _named(entry: str) -> tuple[str, str]:
+    name, found, source = entry.partition("=")
+    if not found or "/" in name:
+        name, source = entry.rstrip("/").rpartition("/")[2].removesuffix(".safetensors"), entry
+    if not name.strip() or not source.strip():
+        raise ValueError(f"{entry!r} is not NAME=SOURCE or SOURCE")
+    return name.strip(), source.strip()
+
+
+def _check_toml(path: Path) -> None:
+    """Say what is wrong with a settings file; a missing one would be passed over."""
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _sentence(error: Mapping[str, Any], flags: Mapping[str, object]) -> str:
+    """`max_steps (SDGRPC_MAX_STEPS): input should be greater than or equal to 1, not 0`."""
+    text = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return text
+    name = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    variable = PREFIX + name.upper()
+    source = f" ({variable})" if name not in flags and variable in os.environ else ""
+    shown = "" if error["type"] == "value_error" else f", not {error['input']!r}"
+    return f"{name}{source}: {text[0].lower()}{text[1:]}{shown}"

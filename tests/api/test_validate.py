@@ -1,0 +1,276 @@
+"""Requests judged as a whole."""
+
+from __future__ import annotations
+
+import math
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from sdgrpc.api.validate import read
+from sdgrpc.domain import SUPPORTED_SPACINGS, Scheduler, SigmaSpacing
+from sdgrpc.errors import InvalidRequest, ModelNotFound
+from sdgrpc.v1 import diffusion_pb2 as pb
+from tests.support.api import generate, inpaint, make_settings, png, transform
+from tests.support.engine import make_model
+
+HASH = "0123456789abcdef" * 4
+
+
+def violations(request, *, models=None, **settings) -> dict[str, str]:
+    """Field -> sentence, one per field; empty for a valid request."""
+    found = []
+    try:
+        read(request, make_settings(**settings), models or [make_model()])
+    except InvalidRequest as error:
+        found = [(each.field, each.description) for each in error.violations]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+@pytest.mark.parametrize("request_of", [generate, transform, inpaint])
+def test_a_plain_request_is_valid(request_of) -> None:
+    """What the examples send passes."""
+    assert violations(request_of()) == {}
+
+
+def test_every_violation_is_named_at_once() -> None:
+    """A client mends its request in one go."""
+    request = inpaint(
+        request_id="a\x07",
+        model="nope",
+        prompt=" ",
+        loras=[pb.Lora(name="inks"), pb.Lora(name="dots", strength=1.5)],
+        sampling=pb.Sampling(steps=151, guidance_scale=math.nan, scheduler=99, seed=-1, image_count=99),
+        output=pb.Output(media_type="image/gif", quality=101, preview=pb.PreviewOptions(every_n_steps=-1)),
+        width=100,
+        height=-8,
+        image=pb.Image(data=b"no image"),
+        strength=1.25,
+        mask=pb.Image(data=png()[:60]),
+        mask_options=pb.MaskOptions(blur=-1, crop_padding=-1),
+    )
+    assert violations(request) == {
+        "request_id": "has characters that cannot be printed",
+        "prompt": "is required and is empty",
+        "loras[1].strength": "1.5 is above 1.0",
+        "sampling.steps": "151 is above 150",
+        "sampling.guidance_scale": "nan is not a finite number",
+        "sampling.scheduler": "99 is not a Scheduler; they go from 0 to 16",
+        "sampling.seed": "-1 is below 0; leave it unset for a random seed",
+        "sampling.image_count": "99 is above 8",
+        "output.media_type": "is none of image/png, image/jpeg, image/webp",
+        "output.quality": "101 is above 100",
+        "output.preview.every_n_steps": "-1 is below 1",
+        "width": "100 is not a multiple of 8; 96 and 104 are",
+        "height": "-8 is below 64",
+        "image.data": "is not a PNG, JPEG or WebP file",
+        "strength": "1.25 is above 1.0",
+        "mask.data": "is truncated or damaged",
+        "mask_options.blur": "-1.0 is below 0.0",
+        "mask_options.crop_padding": "-1 is below 0",
+        "model": "no model 'nope' here; there are: fake",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "sentence"),
+    [
+        ({"prompt": "x" * 4001}, "prompt", "has 4001 characters; the most is 4000"),
+        ({"negative_prompt": "x" * 4001}, "negative_prompt", "has 4001 characters; the most is 4000"),
+        ({"request_id": "x" * 257}, "request_id", "has 257 characters; the most is 256"),
+        ({"width": 56}, "width", "56 is below 64"),
+        ({"height": 4104}, "height", "4104 is above 4096"),
+        ({"width": 4096, "height": 2048}, "width", "4096x2048 are 8388608 pixels; the most is 4194304"),
+        ({"loras": [pb.Lora(name="x")] * 17}, "loras", "has 17 entries; the most is 16"),
+        ({"loras": [pb.Lora(strength=1)]}, "loras[0]", "set one of name, sha256, safetensors"),
+        ({"loras": [pb.Lora(name="")]}, "loras[0].name", "is required and is empty"),
+        ({"loras": [pb.Lora(name="a\0")]}, "loras[0].name", "has characters that cannot be printed"),
+        ({"loras": [pb.Lora(sha256="12")]}, "loras[0].sha256", "is not a SHA-256: 64 hexadecimal digits"),
+        (
+            {"loras": [pb.Lora(name="a", strength=math.inf)]},
+            "loras[0].strength",
+            "inf is not a finite number",
+        ),
+        (
+            {"loras": [pb.Lora(name="a", text_encoder_strength=-0.5)]},
+            "loras[0].text_encoder_strength",
+            "-0.5 is below 0.0",
+        ),
+        (
+            {"loras": [pb.Lora(safetensors=b"x")]},
+            "loras[0].safetensors",
+            "this server takes no LoRA files in requests; name one, or give its sha256",
+        ),
+    ],
+)
+def test_fields_of_every_request(changes: dict, field: str, sentence: str) -> None:
+    """Each wrong field alone is the one violation."""
+    assert violations(generate(**changes)) == {field: sentence}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"steps": -1}, "-1 is below 1"),
+        ({"steps": 151}, "151 is above 150"),
+        ({"guidance_scale": 0.5}, "0.5 is below 1.0; 1 turns guidance off"),
+        ({"guidance_scale": 101}, "101.0 is above 100.0; 1 turns guidance off"),
+        ({"sigma_spacing": 5}, "5 is not a SigmaSpacing; they go from 0 to 4"),
+        ({"image_count": -1}, "-1 is below 1"),
+        ({"image_count": 9}, "9 is above 8"),
+        ({"clip_skip": -1}, "-1 is below 0"),
+        ({"clip_skip": 12}, "12 is above 11; the text encoder has 12 layers"),
+        ({"seed": 2**63 - 1, "image_count": 2}, "9223372036854775807 leaves no seeds for 2 images"),
+    ],
+)
+def test_fields_of_sampling(changes: dict, sentence: str) -> None:
+    """Each wrong field alone is the one violation, named below `sampling`."""
+    field = next(iter(changes))
+    assert violations(generate(sampling=pb.Sampling(**changes))) == {f"sampling.{field}": sentence}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "sentence"),
+    [
+        ({"kind": 4}, "kind", "4 is not a PreviewKind; they go from 0 to 3"),
+        ({"kind": 1, "every_n_steps": 151}, "every_n_steps", "151 is above 150"),
+        ({"kind": 1, "max_side": -1}, "max_side", "-1 is below 1"),
+        ({"kind": 1, "max_side": 5000}, "max_side", "5000 is above 4096"),
+    ],
+)
+def test_fields_of_previews(changes: dict, field: str, sentence: str) -> None:
+    """Each wrong field alone is the one violation, named below `output.preview`."""
+    request = generate(output=pb.Output(preview=pb.PreviewOptions(**changes)))
+    assert violations(request) == {f"output.preview.{field}": sentence}
+
+
+@pytest.mark.parametrize("request_of", [transform, inpaint])
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"hello", "is not a PNG, JPEG or WebP file"),
+        (png(60000, 1), "is 60000x1 pixels; no side may have more than 16384"),
+        (png()[:-40], "is truncated or damaged"),
+        (png(200, 200), "is 200x200 pixels, 40000 in all; the most is 30000"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(900), "has 908 bytes; the most is 900"),
+    ],
+)
+def test_undecodable_images(request_of, data: bytes, sentence: str) -> None:
+    """What cannot be decoded, or must not be, is named."""
+    request = request_of(image=pb.Image(data=data))
+    assert violations(request, max_image_pixels=30_000, max_image_bytes=900) == {"image.data": sentence}
+
+
+def test_images_are_required() -> None:
+    """A Transform needs its start, an Inpaint a mask too."""
+    assert violations(pb.TransformRequest(prompt="a")) == {"image": "is required and is not set"}
+    assert violations(pb.InpaintRequest(prompt="a")) == {
+        "image": "is required and is not set",
+        "mask": "is required and is not set",
+    }
+
+
+def test_the_mask_is_as_large_as_the_image() -> None:
+    """Sizes are compared as a viewer shows them, so after the EXIF orientation."""
+    mask = pb.Image(data=png(64, 128, colour=255, mode="L"))
+    sentence = "is 64x128 pixels; the image is 128x64, and they must be equal"
+    assert violations(inpaint(image=pb.Image(data=png(128, 64)), mask=mask)) == {"mask": sentence}
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = BytesIO()
+    Image.new("RGB", (128, 64)).save(buffer, "JPEG", exif=exif)
+    assert violations(inpaint(image=pb.Image(data=buffer.getvalue()), mask=mask)) == {}
+
+
+def test_an_input_too_small_or_large_for_the_default_size_is_named() -> None:
+    """The size that a default stands for is judged too, and can be set instead."""
+    small = {"image": pb.Image(data=png(40, 200))}
+    assert violations(transform(**small)) == {"width": "is unset, which means 40: 40 is below 64; set it"}
+    assert violations(transform(**small, width=64)) == {}
+    large = {"image": pb.Image(data=png(200, 128))}
+    assert violations(transform(**large), max_pixels=20_000) == {
+        "width": "200x128 are 25600 pixels; the most is 20000"
+    }
+    assert violations(transform(**large), max_side=192) == {
+        "width": "is unset, which means 200: 200 is above 192; set it"
+    }
+
+
+def test_spacings_that_a_scheduler_cannot_take() -> None:
+    """Every pair of the contract is either supported or named, the model's default scheduler too."""
+    for scheduler in Scheduler:
+        for spacing in SigmaSpacing:
+            sampling = pb.Sampling(
+                scheduler=f"SCHEDULER_{scheduler.name}", sigma_spacing=f"SIGMA_SPACING_{spacing.name}"
+            )
+            found = violations(generate(sampling=sampling))
+            assert set(found) == (
+                set() if spacing in SUPPORTED_SPACINGS[scheduler] else {"sampling.sigma_spacing"}
+            )
+    models = [make_model(scheduler=Scheduler.DDIM)]
+    sampling = pb.Sampling(sigma_spacing=pb.SIGMA_SPACING_KARRAS)
+    assert violations(generate(sampling=sampling), models=models) == {
+        "sampling.sigma_spacing": "KARRAS is not supported by the scheduler DDIM, which takes: DEFAULT"
+    }
+
+
+def test_an_unknown_model_alone_is_not_found() -> None:
+    """NOT_FOUND if nothing else is wrong; else it is one of the violations (tested above)."""
+    with pytest.raises(ModelNotFound, match="no model 'nope' here; there are: fake") as caught:
+        read(generate(model="nope"), make_settings(), [make_model()])
+    assert caught.value.name == "nope"
+
+
+def test_the_operator_sets_the_limits() -> None:
+    """Settings widen and narrow what passes; a default outside of them is named like a value."""
+    lora = pb.Lora(name="inks", strength=-1.5)
+    wide = {
+        "max_steps": 1000,
+        "lora_strength_min": -2.0,
+        "allow_inline_loras": True,
+        "max_prompt_chars": 9000,
+    }
+    request = generate(
+        prompt="x" * 9000, loras=[lora, pb.Lora(safetensors=b"x")], sampling=pb.Sampling(steps=1000)
+    )
+    assert violations(request, **wide) == {}
+    assert violations(generate(loras=[pb.Lora(name="inks")]), lora_strength_max=0.5) == {
+        "loras[0].strength": "is unset, which means 1.0: 1.0 is above 0.5"
+    }
+    assert violations(generate(sampling=pb.Sampling()), max_steps=3) == {
+        "sampling.steps": "is unset, which means 4: 4 is above 3; set it"
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(b"", "is empty"), (b"12345", "has 5 bytes; the most is 4")]
+)
+def test_inline_loras_where_they_are_allowed(content: bytes, sentence: str) -> None:
+    """They need content of limited size."""
+    request = generate(loras=[pb.Lora(safetensors=content)])
+    found = violations(request, allow_inline_loras=True, max_inline_lora_bytes=4)
+    assert found == {"loras[0].safetensors": sentence}
+
+
+def test_limits_are_inclusive() -> None:
+    """The extreme of every range is valid."""
+    request = generate(
+        loras=[pb.Lora(name="inks", strength=0), pb.Lora(sha256=HASH.upper(), strength=1)],
+        sampling=pb.Sampling(steps=150, guidance_scale=1, seed=0, image_count=8, clip_skip=11),
+        output=pb.Output(media_type="image/webp", quality=100),
+        width=2048,
+        height=2048,
+    )
+    assert violations(request) == {}
+    assert violations(transform(strength=0)) == {}
+    assert violations(transform(strength=1)) == {}
+
+
+def test_sentences_do_not_repeat_the_clients_texts() -> None:
+    """Prompts and image bytes never appear in a status."""
+    request = transform(prompt="s3cret" * 1000, image=pb.Image(data=b"s3cret"), width=1)
+    assert len(violations(request)) == 3
+    assert "s3cret" not in str(violations(request))

@@ -1,0 +1,177 @@
+"""`generate`, `transform` and `inpaint` against a scripted server."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from google.rpc import code_pb2, error_details_pb2
+from PIL import Image
+
+from sdgrpc.cli.draw import parse_size
+from sdgrpc.v1 import diffusion_pb2 as pb
+from tests.support.scripted_server import fail_script, hang_script, invalid_script, png, scripted_server
+
+
+def test_generate_saves_the_picture(run, server, tmp_path: Path) -> None:
+    """One picture lands in the default file, named by its seed, and the lines say so."""
+    result = run("generate", "a red circle", "--server", server.target, "--seed", 7)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "saved sdgrpc-7.png (seed 7)" in result.output
+    assert "a red circle: step 20/20, 0.0 s left" in result.output
+    assert (tmp_path / "sdgrpc-7.png").read_bytes() == png()
+
+
+def test_generate_sends_every_option(run, server) -> None:
+    """Each flag lands in its field of the request."""
+    flags = (
+        "--lora postcard:0.8 --lora styles/a:b:-0.5 --lora sepia --negative-prompt blur --steps 9 --seed -3 "
+        "--count 2 --size 96x64 --guidance-scale 2.5 --scheduler unipc --spacing karras --clip-skip 1 "
+        "--model embedded -o out/x.webp --quality 70 --omit-metadata --preview decoded"
+    )
+    result = run("generate", "a star", "--server", server.target, *flags.split())
+    assert result.exit_code == 0, result.output
+    assert server.requests == [
+        pb.GenerateRequest(
+            model="embedded",
+            prompt="a star",
+            negative_prompt="blur",
+            loras=[
+                pb.Lora(name="postcard", strength=0.8),
+                pb.Lora(name="styles/a:b", strength=-0.5),
+                pb.Lora(name="sepia"),
+            ],
+            sampling=pb.Sampling(
+                steps=9,
+                guidance_scale=2.5,
+                scheduler=pb.SCHEDULER_UNIPC,
+                sigma_spacing=pb.SIGMA_SPACING_KARRAS,
+                seed=-3,
+                image_count=2,
+                clip_skip=1,
+            ),
+            output=pb.Output(
+                media_type="image/webp",
+                quality=70,
+                omit_metadata=True,
+                preview=pb.PreviewOptions(kind=pb.PREVIEW_KIND_DECODED, every_n_steps=1, max_side=64),
+            ),
+            width=96,
+            height=64,
+        )
+    ]
+
+
+def test_several_pictures_get_several_files(run, server, tmp_path: Path) -> None:
+    """A plain file name gets an index for each of several pictures, and folders are made."""
+    result = run("generate", "a star", "--server", server.target, "--count", 3, "-o", "new/star.png")
+    assert result.exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        f"star-{index}.png" for index in range(3)
+    ]
+
+
+def test_lora_warnings_are_shown(run, server) -> None:
+    """What the server warns of is said on standard error."""
+    result = run("generate", "a star", "--server", server.target, "--lora", "postcard:0.8")
+    assert "warning: LoRA postcard: alpha is 0" in result.stderr
+
+
+def test_transform_and_inpaint(run, server, tmp_path: Path) -> None:
+    """Pictures and masks are read from files, and what is not given is not sent."""
+    (tmp_path / "in.png").write_bytes(png(16))
+    Image.new("L", (16, 16), 255).save(tmp_path / "mask.png")
+    base = ["--server", server.target, "-i", "in.png"]
+    assert run("transform", "a star", *base, "--strength", 0.5).exit_code == 0
+    flags = ["--mask", "mask.png", "--mask-blur", 2, "--crop-padding", 8]
+    assert run("inpaint", "a star", *base, *flags).exit_code == 0
+    transform, inpaint = server.requests
+    assert (transform.image.data, transform.strength) == (png(16), 0.5)
+    assert inpaint.image.data == png(16)
+    assert Image.open(io.BytesIO(inpaint.mask.data)).mode == "L"
+    assert inpaint.mask_options == pb.MaskOptions(blur=2, crop_padding=8)
+    assert not inpaint.HasField("strength")
+
+
+def test_every_violation_is_a_line(run) -> None:
+    """An invalid request prints one line per violation and exits with 1."""
+    with scripted_server(invalid_script()) as server:
+        result = run("generate", "", "--server", server.target)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "error: sampling.steps: 999 is above 150",
+        "error: loras[1].strength: 1.5 is above 1.0",
+    ]
+
+
+def test_failures_are_one_line(run) -> None:
+    """A failure prints the server's sentence and when to try again."""
+    details = [error_details_pb2.ErrorInfo(reason="QUEUE_FULL"), error_details_pb2.RetryInfo()]
+    details[1].retry_delay.FromMilliseconds(2500)
+    with scripted_server(fail_script(code_pb2.RESOURCE_EXHAUSTED, "the queue is full", details)) as server:
+        result = run("generate", "a star", "--server", server.target)
+    assert (result.exit_code, result.stderr) == (1, "error: the queue is full (try again in 2.5 s)\n")
+
+
+def test_no_server_says_how_to_start_one(run) -> None:
+    """Where nobody listens the message says what to do."""
+    result = run("generate", "a star", "--server", "127.0.0.1:1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: no server answers at 127.0.0.1:1; start one with `sdgrpc serve`")
+
+
+def test_timeout_is_said(run) -> None:
+    """A job that takes too long is given up with a sentence."""
+    with scripted_server(hang_script(threading.Event())) as server:
+        result = run("generate", "a star", "--server", server.target, "--timeout", 0.2)
+        assert server.cancelled.wait(timeout=10)
+    expected = "error: not drawn within --timeout; the server has dropped the job\n"
+    assert (result.exit_code, result.stderr) == (1, expected)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--size", "12"], "--size 12: write WIDTHxHEIGHT"),
+        (["--lora", "postcard:"], "'postcard:' is not NAME or NAME:STRENGTH"),
+        (["-o", "x.gif"], "--output x.gif: the name must end in .png, .jpg, .jpeg, .webp"),
+    ],
+)
+def test_wrong_flags_are_named(run, server, flags: list[str], message: str) -> None:
+    """A flag that cannot be read fails before anything is sent."""
+    result = run("generate", "a star", "--server", server.target, *flags)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {message}")
+    assert server.requests == []
+
+
+def test_missing_files_are_named(run, server) -> None:
+    """A picture that is not there is named."""
+    result = run("transform", "a star", "-i", "none.png", "--server", server.target)
+    assert (result.exit_code, result.stderr) == (1, "error: none.png: No such file or directory\n")
+
+
+def test_parse_size() -> None:
+    """Both letters work, and no size is the model's own."""
+    assert (parse_size("512x768"), parse_size("8X16"), parse_size(None)) == ((512, 768), (8, 16), (0, 0))
+
+
+def test_ctrl_c_cancels_the_job(tmp_path: Path) -> None:
+    """SIGINT ends the server's job and the command, without a traceback."""
+    started = threading.Event()
+    with scripted_server(hang_script(started)) as server:
+        command = [sys.executable, "-m", "sdgrpc", "generate", "a star", "--server", server.target]
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, cwd=tmp_path, text=True, env={**os.environ, "COLUMNS": "80"}
+        )
+        assert started.wait(timeout=60)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert server.cancelled.wait(timeout=10)
+    assert (process.returncode, errors) == (130, "cancelled\n")

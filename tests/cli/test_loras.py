@@ -1,0 +1,135 @@
+"""`loras list` and `loras inspect`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.support.loras import require_shared
+
+MODULE = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+KEY = f"lora_unet_{MODULE.replace('.', '_')}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A LoRA for SD1.5 in a sub-folder, one for Flux, and a pickle."""
+    path = tmp_path / "loras"
+    (path / "styles").mkdir(parents=True)
+    pair = {
+        f"{KEY}.lora_down.weight": torch.ones(4, 320),
+        f"{KEY}.lora_up.weight": torch.ones(320, 4),
+        f"{KEY}.alpha": torch.tensor(2.0),
+    }
+    save_file(pair, path / "styles/ink.safetensors", {"modelspec.trigger_phrase": "inkwash"})
+    flux = {"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.ones(4, 8)}
+    save_file(flux, path / "flux.safetensors")
+    (path / "old.pt").write_bytes(b"PK\x03\x04 and so on")
+    return path
+
+
+def test_list_says_what_each_file_is_for(run, folder: Path) -> None:
+    """Names are as requests use them, with base, algorithm and trigger words, or the reason for refusing."""
+    result = run("loras", "list", "--lora-dir", folder)
+    assert result.exit_code == 0
+    header, *rows = [line.split() for line in result.output.splitlines()]
+    assert header[:4] == ["name", "MiB", "base", "algorithms"]
+    assert [row[0] for row in rows] == ["flux", "styles/ink"]
+    assert "refused: is for Flux, not for Stable Diffusion" in " ".join(rows[0])
+    assert rows[1][1:] == ["0.0", "sd15", "lora", "inkwash"]
+
+
+def test_list_of_names_only(run, folder: Path) -> None:
+    """Names alone come one to a line, for scripts."""
+    assert run("loras", "list", "--names", "--lora-dir", folder).output == "flux\nstyles/ink\n"
+
+
+def test_list_of_nothing(run, tmp_path: Path) -> None:
+    """An empty folder is said to be empty, one that is not there is an error."""
+    (tmp_path / "empty").mkdir()
+    assert run("loras", "list", "--lora-dir", "empty").output == "no LoRA files in empty\n"
+    result = run("loras", "list", "--lora-dir", "none")
+    assert (result.exit_code, result.stderr) == (1, "error: lora_dir: none is not a folder\n")
+
+
+def test_inspect_json(run, folder: Path) -> None:
+    """The JSON has every documented key, and the norm of the change is that of alpha / rank * up @ down."""
+    path = folder / "styles/ink.safetensors"
+    result = run("loras", "inspect", path, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.output) == {
+        "file": str(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "base": "sd15",
+        "algorithms": ["lora"],
+        "tensors": 3,
+        "unmatched": [],
+        "refused": None,
+        "metadata": {"modelspec.trigger_phrase": "inkwash"},
+        "modules": [
+            {
+                "component": "unet",
+                "module": MODULE,
+                "algorithm": "lora",
+                "rank": 4,
+                "alpha": 2.0,
+                "delta_norm": pytest.approx(2 / 4 * 4 * 320),
+            }
+        ],
+    }
+
+
+def test_inspect_for_people(run, folder: Path) -> None:
+    """Without --json a few lines say the same in short."""
+    output = run("loras", "inspect", folder / "styles/ink.safetensors").output
+    assert "1 modules, rank 4, norm of the change 640" in output
+    assert "inkwash" in output
+
+
+def test_metadata_cannot_steer_the_terminal(run, tmp_path: Path) -> None:
+    """Escape sequences in a file's metadata are not passed on."""
+    save_file(
+        {"lora_unet_x.alpha": torch.ones(1)}, tmp_path / "evil.safetensors", {"ss\x1b[2J": "\x1b]0;owned\x07"}
+    )
+    output = run("loras", "inspect", "evil.safetensors").output
+    assert "owned" in output
+    assert "\x1b" not in output
+    assert "\x07" not in output
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("flux.safetensors", "is for Flux"), ("old.pt", "is a PyTorch pickle")]
+)
+def test_refused_files_exit_with_1(run, folder: Path, name: str, reason: str) -> None:
+    """A file that would be refused is described as far as it goes, with the reason and exit status 1."""
+    result = run("loras", "inspect", folder / name, "--json")
+    assert result.exit_code == 1
+    assert reason in result.stderr
+    assert reason in json.loads(result.stdout)["refused"]
+
+
+def test_missing_files_are_named(run) -> None:
+    """A file that is not there is an error of one line."""
+    result = run("loras", "inspect", "none.safetensors")
+    assert result.exit_code == 1
+    assert re.fullmatch(r"error: \S*none\.safetensors: No such file or directory\n", result.stderr)
+
+
+def test_packaged_loras_are_for_the_embedded_model(run) -> None:
+    """Without a folder the packaged LoRAs are listed."""
+    rows = [line.split() for line in run("loras", "list").output.splitlines()[1:]]
+    assert "postcard" in [row[0] for row in rows]
+    assert {row[2] for row in rows} == {"embedded"}
+
+
+def test_real_file(run) -> None:
+    """A published file is read with every tensor placed."""
+    path = require_shared("loras") / "catundchat_pytorch_lora_weights.safetensors"
+    report = json.loads(run("loras", "inspect", path, "--json").output)
+    assert (report["base"], len(report["modules"]), report["unmatched"]) == ("sd15", 128, [])

@@ -1,0 +1,59 @@
+"""Tiny models, built once for all tests of this room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.model import Model
+from tests.support.models import save_model, save_sdxl_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an ordinary epsilon model; tests may read it and copy it."""
+    return save_model(tmp_path_factory.mktemp("models") / "ordinary")
+
+
+@pytest.fixture(scope="session")
+def model(folder: Path) -> Model:
+    """An ordinary epsilon model."""
+    return load("tiny", folder, device=CPU, dtype=None)
+
+
+@pytest.fixture(scope="session")
+def v_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A v-prediction model."""
+    saved = save_model(tmp_path_factory.mktemp("models") / "v", prediction_type="v_prediction")
+    return load("tiny-v", saved, device=CPU, dtype=None)
+
+
+@pytest.fixture(scope="session")
+def inpainting_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model whose UNet takes 9 channels."""
+    saved = save_model(tmp_path_factory.mktemp("models") / "nine", inpainting=True)
+    return load("tiny-inpainting", saved, device=CPU, dtype=None)
+
+
+@pytest.fixture(scope="session")
+def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of SDXL's structure; tests may read it and copy it."""
+    return save_sdxl_model(tmp_path_factory.mktemp("models") / "xl")
+
+
+@pytest.fixture(scope="session")
+def sdxl_model(sdxl_folder: Path) -> Model:
+    """A model of SDXL's structure."""
+    return load("tiny-xl", sdxl_folder, device=CPU, dtype=None)
+
+
+@pytest.fixture(scope="session")
+def sdxl_inpainting_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """SDXL with a UNet of 9 channels."""
+    saved = save_sdxl_model(tmp_path_factory.mktemp("models") / "xl-nine", inpainting=True)
+    return load("tiny-xl-inpainting", saved, device=CPU, dtype=None)

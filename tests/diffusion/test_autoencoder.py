@@ -1,0 +1,69 @@
+"""Pictures and latents."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+
+from sdgrpc.diffusion import autoencoder
+from sdgrpc.diffusion.model import Model
+from sdgrpc.images import to_image, to_picture
+from tests.support.tasks import box_mask, gradient, pixels_of
+
+
+def test_pictures_survive_pil() -> None:
+    """RGB and grey pictures come back as they were."""
+    for picture in (gradient(5, 3), box_mask(5, 3)):
+        assert to_picture(to_image(picture)) == picture
+
+
+def test_pixels_are_what_diffusers_feeds_the_vae() -> None:
+    """Resized and scaled as its image processor does it."""
+    image = to_image(gradient(50, 70))
+    ours = autoencoder.to_tensor(autoencoder.resized(image, 64, 48)) * 2 - 1
+    theirs = VaeImageProcessor(vae_scale_factor=8).preprocess(image, height=48, width=64)
+    assert torch.equal(ours, theirs)
+
+
+def test_an_image_of_the_right_size_is_not_resampled() -> None:
+    """Resizing to the own size changes nothing."""
+    image = Image.new("RGB", (8, 8))
+    assert autoencoder.resized(image, 8, 8) is image
+
+
+def test_decoded_pixels_are_those_of_diffusers(model: Model) -> None:
+    """Clamped, scaled and rounded as its image processor does it."""
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * 3
+    pictures = autoencoder.decode(model, latents)
+    with torch.inference_mode():
+        pixels = model.vae.decode(latents / model.vae.config.scaling_factor).sample
+    expected = VaeImageProcessor(vae_scale_factor=8).postprocess(pixels, output_type="pil")
+    for picture, image in zip(pictures, expected, strict=True):
+        assert (picture.width, picture.height, picture.channels) == (64, 64, 3)
+        assert abs(pixels_of(picture).astype(int) - np.asarray(image)).max() <= 1
+
+
+def test_a_picture_does_not_depend_on_its_neighbours(model: Model) -> None:
+    """Decoded together or alone, the bytes are equal."""
+    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    together = autoencoder.decode(model, latents)
+    assert together == [autoencoder.decode(model, one[None])[0] for one in latents]
+
+
+def test_values_beyond_the_range_are_clamped() -> None:
+    """-3 is black and 3 is white."""
+    picture = autoencoder.pixels_to_picture(torch.tensor([-3.0, 0.0, 3.0]).view(3, 1, 1))
+    assert list(picture.data) == [0, 128, 255]
+
+
+def test_sampling_moves_the_generator_on(model: Model) -> None:
+    """Two draws differ, the same generator state repeats, and the scale is the VAE's."""
+    posterior = autoencoder.encode(model, torch.zeros(1, 3, 64, 64))
+    generator = torch.Generator().manual_seed(3)
+    first, second = (autoencoder.sample(model, posterior, generator) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, autoencoder.sample(model, posterior, torch.Generator().manual_seed(3)))
+    expected = posterior.sample(torch.Generator().manual_seed(3)) * model.vae.config.scaling_factor
+    assert torch.equal(first, expected)

@@ -1,0 +1,201 @@
+"""Loading a diffusers folder, and the sentences for folders that cannot be loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sdgrpc.diffusion.loading import EMBEDDED, embedded_folder, load
+from sdgrpc.diffusion.model import Model
+from sdgrpc.domain import Scheduler
+from sdgrpc.errors import ModelError
+
+CPU = torch.device("cpu")
+UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """A folder of its own for a test that breaks it."""
+    return Path(shutil.copytree(folder, tmp_path / "model"))
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_folder_becomes_a_model(folder: Path, model: Model) -> None:
+    """Weights are read, frozen and in evaluation mode, in float32 unless told otherwise."""
+    assert set(model.lora_components()) == {"unet", "text_encoder"}
+    assert model.dtype is torch.float32
+    saved = load_file(folder / UNET_WEIGHTS)
+    assert all(torch.equal(saved[name], value) for name, value in model.unet.state_dict().items())
+    for module in (model.unet, model.vae, model.text_encoders["text_encoder"]):
+        assert not module.training
+        assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_the_dtype_is_of_the_unet_and_the_text_encoder(folder: Path) -> None:
+    """The VAE stays in float32, in which it does not overflow."""
+    model = load("half", str(folder), device=CPU, dtype=torch.bfloat16)
+    assert model.unet.dtype is torch.bfloat16
+    assert model.text_encoders["text_encoder"].dtype is torch.bfloat16
+    assert model.vae.dtype is torch.float32
+
+
+def test_the_embedded_model_is_packaged() -> None:
+    """`embedded` needs no path and names itself so."""
+    model = load("default", EMBEDDED, device=CPU, dtype=None)
+    assert (model.info.name, model.info.base) == ("default", "embedded")
+    assert (model.info.width, model.info.height) == (128, 128)
+    assert embedded_folder().is_dir()
+
+
+def test_nothing_is_printed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A server's standard error stays free of the libraries' progress bars."""
+    load("quiet", folder, device=CPU, dtype=None)
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_the_scheduler_configuration_is_kept_as_written(folder: Path, model: Model) -> None:
+    """The default scheduler is the one that the folder was saved with."""
+    assert model.scheduler_config == json.loads((folder / "scheduler/scheduler_config.json").read_text())
+    assert model.info.scheduler is Scheduler.PNDM
+
+
+def rename(path: Path, renames: dict[str, str], prefix: str = "") -> None:
+    """Spell the tensors of a weights file in an older way."""
+    spelled = {}
+    for name, tensor in load_file(path).items():
+        for new, old in renames.items():
+            name = name.replace(new, old)  # noqa: PLW2901 - several renames of one name
+        spelled[prefix + name] = tensor
+    save_file(spelled, path, metadata={"format": "pt"})
+
+
+def test_the_spelling_of_the_first_published_folders(copy: Path, model: Model) -> None:
+    """Stable Diffusion 1.5 as published names its VAE's attention and its text encoder in an older way."""
+    old_attention = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    rename(copy / "vae/diffusion_pytorch_model.safetensors", old_attention)
+    names = load_file(copy / "text_encoder/model.safetensors")
+    if not any(name.startswith("text_model.") for name in names):
+        rename(copy / "text_encoder/model.safetensors", {}, prefix="text_model.")
+    loaded = load("old", copy, device=CPU, dtype=None)
+    encoder, saved = loaded.text_encoders["text_encoder"], model.text_encoders["text_encoder"]
+    for ours, theirs in ((loaded.vae, model.vae), (encoder, saved)):
+        expected = theirs.state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in ours.state_dict().items())
+
+
+def test_a_tokenizer_of_vocabulary_and_merges(copy: Path, model: Model) -> None:
+    """Folders without tokenizer.json, as the first published ones, read prompts the same way."""
+    saved = json.loads((copy / "tokenizer/tokenizer.json").read_text())["model"]
+    (copy / "tokenizer/vocab.json").write_text(json.dumps(saved["vocab"]))
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in saved["merges"]]
+    (copy / "tokenizer/merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    (copy / "tokenizer/tokenizer.json").unlink()
+    loaded = load("old", copy, device=CPU, dtype=None)
+    prompt = "A red cat, and: a BLUE dog's ümläut 12"
+    assert loaded.tokenizers["tokenizer"](prompt).input_ids == model.tokenizers["tokenizer"](prompt).input_ids
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load("broken", path, device=CPU, dtype=None)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    """A path that is no folder is named, with what would do."""
+    refused(
+        tmp_path / "none", r"none is no folder or file; give a folder in diffusers' layout, .* or 'embedded'"
+    )
+
+
+def test_no_index(tmp_path: Path) -> None:
+    """A folder without an index is no model."""
+    refused(tmp_path, "has no model_index.json")
+
+
+@pytest.mark.parametrize("component", ["tokenizer", "text_encoder", "unet", "vae"])
+def test_a_missing_component(copy: Path, component: str) -> None:
+    """A component that the index names but nobody saved is named."""
+    shutil.rmtree(copy / component)
+    refused(copy, f"has no folder {component}, which its model_index.json names")
+
+
+def test_a_component_that_the_index_leaves_out(copy: Path) -> None:
+    """An index with a null for a component that is needed."""
+    edit(copy / "model_index.json", vae=[None, None])
+    refused(copy, "model_index.json names no vae")
+
+
+def test_a_component_of_another_class(copy: Path) -> None:
+    """Another architecture is told by the class that it would need."""
+    edit(copy / "model_index.json", unet=["diffusers", "FluxTransformer2DModel"])
+    refused(copy, "is a FluxTransformer2DModel; only UNet2DConditionModel is supported")
+
+
+def test_missing_weights(copy: Path) -> None:
+    """A component without its weights is named."""
+    (copy / UNET_WEIGHTS).unlink()
+    refused(copy, "the unet in .*unet cannot be loaded")
+
+
+def test_pickled_weights_are_not_read(copy: Path) -> None:
+    """Weights that only exist as a pickle count as missing."""
+    torch.save(load_file(copy / UNET_WEIGHTS), copy / "unet/diffusion_pytorch_model.bin")
+    (copy / UNET_WEIGHTS).unlink()
+    refused(copy, "the unet in .*unet cannot be loaded")
+
+
+def test_truncated_weights(copy: Path) -> None:
+    """Half a file is a clear failure, not a model."""
+    weights = copy / UNET_WEIGHTS
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    refused(copy, "the unet in .*unet cannot be loaded")
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [(UNET_WEIGHTS, "conv_in.weight"), ("text_encoder/model.safetensors", "final_layer_norm.weight")],
+)
+def test_weights_that_lack_a_tensor(copy: Path, file: str, key: str) -> None:
+    """A tensor that is missing is named; it is never left random."""
+    tensors = load_file(copy / file)
+    name = next(one for one in tensors if one.endswith(key))
+    save_file({k: v for k, v in tensors.items() if k != name}, copy / file, metadata={"format": "pt"})
+    refused(copy, f"lack 1 tensors, .*{key}")
+
+
+def test_a_broken_scheduler_configuration(copy: Path) -> None:
+    """JSON that cannot be read names its file."""
+    (copy / "scheduler/scheduler_config.json").write_text("{")
+    refused(copy, r"scheduler_config.json cannot be read as JSON")
+
+
+def test_no_scheduler_configuration(copy: Path) -> None:
+    """A missing file names itself."""
+    (copy / "scheduler/scheduler_config.json").unlink()
+    refused(copy, "the model has no scheduler/scheduler_config.json")
+
+
+def test_json_that_is_no_object(copy: Path) -> None:
+    """A list is not a configuration."""
+    (copy / "scheduler/scheduler_config.json").write_text("[]")
+    refused(copy, "holds no JSON object")
+
+
+def test_a_unet_of_other_channels(copy: Path) -> None:
+    """Depth, upscaling and editing models have inputs that we do not make."""
+    edit(copy / "unet/config.json", in_channels=8)
+    tensors = load_file(copy / UNET_WEIGHTS)
+    tensors["conv_in.weight"] = tensors["conv_in.weight"].repeat(1, 2, 1, 1)
+    save_file(tensors, copy / UNET_WEIGHTS, metadata={"format": "pt"})
+    refused(copy, r"takes 8 channels; 4 \(ordinary\) or 9 \(inpainting\) are supported")

@@ -1,0 +1,58 @@
+"""Which dtype `auto` is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdgrpc.diffusion import precision
+from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.model import Model
+from tests.support.original import save_original
+
+CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
+
+
+@pytest.mark.parametrize(
+    ("avx512", "amx", "expected"),
+    [(True, False, torch.bfloat16), (False, True, torch.bfloat16), (False, False, torch.float32)],
+)
+def test_cpus(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool, expected: torch.dtype) -> None:
+    """bfloat16 where the CPU computes in it."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert precision.fastest_dtype(CPU) is expected
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_gpus(monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dtype) -> None:
+    """bfloat16 where the GPU has it and does not emulate it, float16 elsewhere."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: native)
+    assert precision.fastest_dtype(CUDA) is expected
+    assert precision.fastest_dtype(MPS) is torch.float16
+
+
+def test_small_models_stay_exact(folder: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the UNet's own number of parameters; a large one is loaded in the device's dtype."""
+    count = sum(parameter.numel() for parameter in model.unet.parameters())
+    assert precision.unet_parameters(folder) == count
+    monkeypatch.setattr(precision, "fastest_dtype", lambda _: torch.bfloat16)
+    assert precision.automatic_dtype(folder, CPU) is torch.float32
+    monkeypatch.setattr(precision, "SMALLEST_HALVED", count)
+    assert load("large", folder, device=CPU, dtype=None).unet.dtype is torch.bfloat16
+
+
+def test_single_files_are_counted_too(model: Model, tmp_path: Path) -> None:
+    """Only the UNet's tensors of the file count."""
+    count = sum(parameter.numel() for parameter in model.unet.parameters())
+    path = save_original(model, tmp_path / "one.safetensors")
+    assert precision.unet_parameters(path) == count
+
+
+def test_what_cannot_be_read_is_small(tmp_path: Path) -> None:
+    """Loading says what is wrong with it, not this."""
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"nothing")
+    assert precision.unet_parameters(broken) == precision.unet_parameters(tmp_path / "none") == 0

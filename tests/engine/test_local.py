@@ -1,0 +1,268 @@
+"""The engine on this machine's device, drawing with a tiny random model."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdgrpc.diffusion.loading import load
+from sdgrpc.domain import (
+    Accepted,
+    EncodedImage,
+    Finished,
+    ImageReady,
+    LatentArray,
+    LoraRef,
+    Output,
+    Prepared,
+    PreviewKind,
+    PreviewOptions,
+    Progress,
+    Task,
+    TaskKind,
+)
+from sdgrpc.engine.local import choose_device, choose_dtype, open_engine, warm_up_task
+from sdgrpc.errors import LoraNotFound, ModelError, ModelNotFound
+from sdgrpc.settings import Settings
+from tests.support.models import save_model
+from tests.support.original import save_original
+from tests.support.published import save_published
+from tests.support.tasks import pixels_of, task
+
+ONE = LoraRef(0.8, 0.8, name="one")
+TWO = LoraRef(0.5, 0.5, name="two")
+
+
+async def run(engine, asked: Task) -> list:
+    return [event async for event in engine.submit(asked)]
+
+
+async def images_of(engine, asked: Task) -> list[bytes]:
+    return [event.image.data for event in await run(engine, asked) if isinstance(event, ImageReady)]
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("kind", list(TaskKind))
+async def test_every_kind_of_task_is_drawn(open_tiny, kind):
+    """The events follow the contract's order, with one progress per step that runs."""
+    async with open_tiny() as engine:
+        asked = task(kind, steps=5, image_count=2)
+        events = await run(engine, asked)
+    kinds = [type(event) for event in events]
+    assert kinds[:2] == [Accepted, Prepared]
+    assert kinds[-1] is Finished
+    assert [e.step for e in events if isinstance(e, Progress)] == list(range(1, asked.step_count + 1))
+    assert [(e.index, e.seed) for e in events if isinstance(e, ImageReady)] == [(0, 7), (1, 8)]
+
+
+async def test_the_same_request_gives_the_same_bytes(open_tiny):
+    """Twice alone is twice the same file."""
+    async with open_tiny() as engine:
+        assert await images_of(engine, task()) == await images_of(engine, task())
+
+
+async def test_image_i_is_the_single_image_of_seed_plus_i(open_tiny):
+    """Several images of a request equal the single ones within 2 of 255 in any pixel."""
+    async with open_tiny() as engine:
+        together = await images_of(engine, task(image_count=3))
+        alone = [(await images_of(engine, task(seed=7 + i)))[0] for i in range(3)]
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(pixels(one) - pixels(other)).max() <= 2
+
+
+async def test_jobs_that_share_calls_get_their_own_pictures(open_tiny):
+    """Eight jobs at once draw what each draws alone, within 2 of 255, in fewer calls."""
+    asked = [task(seed=seed, prompt=f"cat {seed}") for seed in range(8)]
+    async with open_tiny(max_rows_per_call=16) as engine:
+        alone = [(await images_of(engine, one))[0] for one in asked]
+        batched = await asyncio.gather(*(run(engine, one) for one in asked))
+    assert max(events[-1].largest_batch for events in batched) > 1
+    for events, expected in zip(batched, alone, strict=True):
+        image = next(event.image.data for event in events if isinstance(event, ImageReady))
+        assert np.abs(pixels(image) - pixels(expected)).max() <= 2
+
+
+async def test_without_batching_nothing_depends_on_the_neighbours(open_tiny):
+    """With batching off, jobs at once give the very bytes that each gives alone."""
+    asked = [task(seed=seed) for seed in range(3)]
+    async with open_tiny(batching=False) as engine:
+        alone = [await images_of(engine, one) for one in asked]
+        together = await asyncio.gather(*(images_of(engine, one) for one in asked))
+    assert alone == together
+
+
+async def test_a_set_is_fused_once_and_the_base_comes_back_bit_for_bit(open_tiny):
+    """Ten requests of one set fuse once; afterwards the base draws what it drew before."""
+    async with open_tiny() as engine:
+        base = await images_of(engine, task())
+        runs = [await run(engine, task(loras=(ONE,))) for _ in range(10)]
+        assert [r[1].lora_set_cached for r in runs] == [False] + [True] * 9
+        assert engine.status().fuse_count == 1
+        assert {r[1].lora_set_id for r in runs} != {""}
+        changed = next(e.image.data for e in runs[0] if isinstance(e, ImageReady))
+        assert changed != base[0]
+        await run(engine, task(loras=(TWO,)))
+        assert await images_of(engine, task()) == base
+
+
+async def test_the_order_of_loras_does_not_matter(open_tiny):
+    """The same set in another order is the same set and the same picture."""
+    async with open_tiny() as engine:
+        there = await run(engine, task(loras=(ONE, TWO)))
+        back = await run(engine, task(loras=(TWO, ONE)))
+        assert there[1].lora_set_id == back[1].lora_set_id
+        assert back[1].lora_set_cached
+        image = [next(e.image.data for e in r if isinstance(e, ImageReady)) for r in (there, back)]
+        assert (pixels(image[0]) == pixels(image[1])).all()
+
+
+async def test_strength_zero_is_the_base(open_tiny):
+    """A LoRA without strength changes no pixel and makes no set."""
+    async with open_tiny() as engine:
+        base = await images_of(engine, task(output=Output(omit_metadata=True)))
+        off = await run(
+            engine,
+            task(
+                loras=(replace(ONE, strength=0.0, text_encoder_strength=0.0),),
+                output=Output(omit_metadata=True),
+            ),
+        )
+        assert off[1].lora_set_id == ""
+        assert [e.image.data for e in off if isinstance(e, ImageReady)] == base
+
+
+async def test_two_at_once_fuse_once(open_tiny):
+    """Jobs that ask for the same missing set at the same time cause one fuse."""
+    async with open_tiny() as engine:
+        await asyncio.gather(*(run(engine, task(loras=(ONE, TWO), seed=seed)) for seed in range(4)))
+        assert engine.status().fuse_count == 1
+
+
+async def test_jobs_of_different_sets_do_not_mix(open_tiny):
+    """Jobs with other sets, or none, run interleaved and each draws its own picture."""
+    asked = [task(), task(loras=(ONE,)), task(loras=(TWO,)), task(loras=(ONE, TWO))]
+    async with open_tiny(max_wait_calls=1) as engine:
+        alone = [await images_of(engine, one) for one in asked]
+        together = await asyncio.gather(*(images_of(engine, one) for one in asked))
+    assert alone == together
+    assert len({image for images in alone for image in images}) == 4
+
+
+@pytest.mark.parametrize("kind", [PreviewKind.PICTURE, PreviewKind.LATENT, PreviewKind.DECODED])
+async def test_previews(open_tiny, kind):
+    """Each step but the last has one preview per image, unless the reader is slow."""
+    async with open_tiny() as engine:
+        asked = task(steps=4, image_count=2, output=Output(preview=PreviewOptions(kind)))
+        progress = [event async for event in engine.submit(asked) if isinstance(event, Progress)]
+    assert progress[-1].previews == ()
+    seen = [event.previews for event in progress if event.previews]
+    assert seen
+    for previews in seen:
+        assert [preview.image_index for preview in previews] == [0, 1]
+        content = previews[0].content
+        if kind is PreviewKind.LATENT:
+            assert isinstance(content, LatentArray)
+            assert len(content.data) == content.channels * content.height * content.width * 2
+        else:
+            assert isinstance(content, EncodedImage)
+            assert Image.open(io.BytesIO(content.data)).size == (8, 8)
+
+
+async def test_black_mask_pixels_keep_the_input(open_tiny):
+    """Where the mask is black the result equals the input, pixel for pixel."""
+    async with open_tiny() as engine:
+        asked = task(TaskKind.INPAINT)
+        result = pixels((await images_of(engine, asked))[0])
+    kept = pixels_of(asked.mask)[:, :, 0] == 0
+    known = pixels_of(asked.image).astype(int)
+    assert (result[kept] == known[kept]).all()
+    assert (result[~kept] != known[~kept]).any()
+
+
+async def test_closing_the_stream_cancels_the_job(open_tiny):
+    """A reader that goes away ends its job; nothing stays behind and the engine draws on."""
+    async with open_tiny() as engine:
+        stream = engine.submit(task(steps=150, loras=(ONE,)))
+        async for event in stream:
+            if isinstance(event, Progress):
+                break
+        await stream.aclose()
+        await run(engine, task())
+        status = engine.status()
+        assert (status.running, status.queued, status.jobs_finished) == (0, 0, 1)
+
+
+async def test_unknown_names_are_refused_before_the_job_is_accepted(open_tiny):
+    """An unknown LoRA or model fails at the door."""
+    async with open_tiny() as engine:
+        with pytest.raises(LoraNotFound, match="'onee'"):
+            await run(engine, task(loras=(replace(ONE, name="onee"),)))
+        with pytest.raises(ModelNotFound, match="there are tiny"):
+            await run(engine, replace(task(), model="other"))
+
+
+async def test_latents_that_overflowed_are_an_error_not_a_black_picture(open_tiny, tiny_model, monkeypatch):
+    """A prediction of NaN ends the job with advice; the next job is drawn."""
+    async with open_tiny() as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(tiny_model.unet, "forward", lambda sample, *_, **__: (sample * torch.nan,))
+            with pytest.raises(ModelError, match="float32"):
+                await run(engine, task())
+        assert await images_of(engine, task())
+
+
+async def test_status_counts(open_tiny):
+    """After a job the counters say so; ready comes with the warm-up."""
+    async with open_tiny() as engine:
+        assert not engine.status().ready
+        await engine.warm_up()
+        status = engine.status()
+        assert status.ready
+        assert status.jobs_finished == 1
+        assert status.rows_per_call > 0
+
+
+def test_open_engine_warms_up(tmp_path):
+    """An engine opened from settings has drawn its first step and knows its model by name."""
+    save_model(tmp_path / "mine")
+    engine = open_engine(Settings(model=[f"mine={tmp_path / 'mine'}"], device="cpu"))
+    try:
+        assert engine.status().ready
+        assert [info.name for info in engine.models] == ["mine"]
+    finally:
+        asyncio.run(engine.close())
+
+
+def test_a_single_file_gets_its_vocabulary_from_the_settings(tmp_path):
+    """`tokenizer` names the folder with CLIP's vocabulary for models in single files."""
+    folder = save_published(tmp_path / "folder", "sd15", inpainting=False)
+    whole = load("whole", folder, device=torch.device("cpu"), dtype=None)
+    path = save_original(whole, tmp_path / "mine.safetensors")
+    engine = open_engine(Settings(model=[str(path)], tokenizer=folder / "tokenizer", device="cpu"))
+    try:
+        assert [info.name for info in engine.models] == ["mine"]
+    finally:
+        asyncio.run(engine.close())
+
+
+def test_the_warm_up_is_small(tiny_model):
+    """One step, at most 256 pixels."""
+    asked = warm_up_task(replace(tiny_model.info, width=1024, height=768))
+    assert (asked.width, asked.height, asked.step_count) == (256, 256, 1)
+
+
+def test_devices_and_dtypes_by_name():
+    """`auto` leaves the dtype to the model and takes some device that is there."""
+    assert choose_dtype("auto") is None
+    assert choose_dtype("bfloat16") is torch.bfloat16
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in {"cpu", "cuda", "mps"}

@@ -1,0 +1,122 @@
+"""PEFT's configuration of a LoRA."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from sdgrpc.lora.formats import parse
+from sdgrpc.lora.peft import METADATA_KEY, PeftConfig
+from sdgrpc.lora.reading import TensorFile
+
+PREFIX = "base_model.model."
+
+
+def alpha(values: dict[str, object], spelling: str = f"{PREFIX}a.to_q", rank: int = 4) -> float | None:
+    config = PeftConfig.from_json(json.dumps(values))
+    found = config.alpha(spelling, rank) if config else None
+    return None if found is None else found.item()
+
+
+@pytest.mark.parametrize("use_rslora", [False, True])
+def test_the_scale_is_pefts(use_rslora: bool) -> None:
+    """The change is that of PEFT's merged layer: rsLoRA, and one module with its own alpha and rank."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"a": nn.Linear(6, 5), "b": nn.Linear(6, 5)})
+    model.forward = lambda x: x
+    before = {name: layer.weight.detach().clone() for name, layer in model.items()}
+    config = LoraConfig(
+        r=4,
+        lora_alpha=6,
+        target_modules=["a", "b"],
+        alpha_pattern={"b": 3},
+        rank_pattern={"b": 2},
+        use_rslora=use_rslora,
+        init_lora_weights=False,
+    )
+    wrapped = get_peft_model(model, config)
+    state = {
+        key.replace(".default", ""): value.detach().clone()
+        for key, value in wrapped.state_dict().items()
+        if "lora_" in key
+    }
+    values = PeftConfig.from_json(json.dumps(config.to_dict(), default=list))
+    adapter = parse(TensorFile("x", "", state, {}), values)
+    merged = wrapped.merge_and_unload()
+    for module in adapter.modules:
+        name = module.spelling.removeprefix(PREFIX)
+        up, down = module.algorithm.factors(module.tensors)
+        torch.testing.assert_close(before[name] + up @ down, merged[name].weight.detach())
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"lora_alpha": 8}, 8.0),
+        ({"lora_alpha": 8, "use_rslora": True}, 16.0),
+        ({"lora_alpha": 8, "alpha_pattern": {"to_q": 2}}, 2.0),
+        ({"lora_alpha": 8, "alpha_pattern": {"a.to_q": 2}}, 2.0),
+        ({"lora_alpha": 8, "alpha_pattern": {"^a.to_q": 2}}, 2.0),
+        ({"lora_alpha": 8, "alpha_pattern": {"o_q": 2, "to_k": 3}}, 8.0),
+        ({"lora_alpha": 8, "alpha_pattern": {"(a+)+$": 2}}, 8.0),
+        ({"lora_alpha": 8, "alpha_pattern": [1]}, 8.0),
+        ({"lora_alpha": "8"}, None),
+        ({"lora_alpha": True}, None),
+        ({"r": 4}, None),
+    ],
+)
+def test_alpha_of_a_module(values: dict[str, object], expected: float | None) -> None:
+    """Patterns are names, compared from the end; what is no number is none."""
+    assert alpha(values) == expected
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "null", '{"peft_type": "OFT"}'])
+def test_what_is_no_configuration(text: str) -> None:
+    """Broken text is as if it were not there."""
+    assert PeftConfig.from_json(text) is None
+
+
+def test_an_infinite_alpha_is_none() -> None:
+    """JSON as Python reads it knows Infinity; a scale does not."""
+    config = PeftConfig.from_json('{"lora_alpha": Infinity}')
+    assert config is not None
+    assert config.alpha("a", 4) is None
+
+
+def test_metadata_as_diffusers_writes_it() -> None:
+    """One flat map, each name after its component."""
+    flat = {
+        "unet.lora_alpha": 8,
+        "unet.use_rslora": True,
+        "unet.alpha_pattern": {"to_k": 2},
+        "text_encoder.lora_alpha": 3,
+        "text_encoder_2.lora_alpha": 5,
+    }
+    config = PeftConfig.from_metadata({METADATA_KEY: json.dumps(flat)})
+    assert config is not None
+    found = {
+        spelling: config.alpha(spelling, 4)
+        for spelling in ("unet.a.to_q", "unet.a.to_k", "text_encoder.a", "text_encoder_2.a")
+    }
+    assert [value.item() for value in found.values() if value is not None] == [16.0, 4.0, 3.0, 5.0]
+    assert config.alpha("transformer.a", 4) is None
+    assert PeftConfig.from_metadata({}) is None
+    assert PeftConfig.from_metadata({METADATA_KEY: "{}"}) is None
+
+
+def test_only_pefts_names_have_its_alpha() -> None:
+    """A configuration says nothing about kohya's tensors beside it, nor against an alpha in the file."""
+    config = PeftConfig({"": {"lora_alpha": 8}})
+
+    def parsed(**tensors: torch.Tensor) -> float | None:
+        named = {f"a.{name.replace('__', '.')}": tensor for name, tensor in tensors.items()}
+        return parse(TensorFile("x", "", named, {}), config).modules[0].alpha
+
+    up, down = torch.ones(3, 4), torch.ones(4, 2)
+    assert parsed(lora_up__weight=up, lora_down__weight=down) is None
+    assert parsed(lora_B__weight=up, lora_A__weight=down) == 8.0
+    assert parsed(lora_B__weight=up, lora_A__weight=down, alpha=torch.tensor(1.0)) == 1.0

@@ -1,0 +1,96 @@
+"""Tasks for engine tests, and a device without tensors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+
+from sdgrpc.domain import (
+    EncodedImage,
+    ImageReady,
+    Output,
+    Prepared,
+    PreviewKind,
+    PreviewOptions,
+    Sampling,
+    Scheduler,
+    SigmaSpacing,
+    Task,
+    TaskKind,
+)
+from sdgrpc.engine.job import Job
+
+
+def make_task(
+    *,
+    steps: int = 3,
+    image_count: int = 1,
+    prompt: str = "a",
+    preview: PreviewKind = PreviewKind.NONE,
+    **changes,
+) -> Task:
+    """A Generate task; the prompt names the group of the fake device's jobs."""
+    values = {
+        "kind": TaskKind.GENERATE,
+        "request_id": "r",
+        "model": "m",
+        "prompt": prompt,
+        "negative_prompt": "",
+        "loras": (),
+        "sampling": Sampling(
+            steps, 1.0, Scheduler.EULER, SigmaSpacing.DEFAULT, seed=0, image_count=image_count
+        ),
+        "output": Output(preview=PreviewOptions(preview)),
+        "width": 64,
+        "height": 64,
+    }
+    return Task(**{**values, **changes})
+
+
+class FakeRunner:
+    """Counts instead of drawing. `before_call` runs on the step thread before every call.
+
+    A task's prompt is its group; the prompts `bad prepare`, `bad step` and `bad finish` fail there.
+    """
+
+    def __init__(self, before_call: Callable[[Sequence[Job]], None] = lambda _: None) -> None:
+        self.before_call = before_call
+        self.calls: list[list[int]] = []
+        self.released: list[int] = []
+        self.threads: set[str] = set()
+
+    def prepare(self, job: Job) -> bool:
+        self.threads.add(threading.current_thread().name)
+        if job.task.prompt == "bad prepare":
+            raise ValueError(job.task.prompt)
+        job.group, job.rows = job.task.prompt, job.task.sampling.image_count
+        job.release = lambda: self.released.append(job.job_id)
+        job.report = Prepared(lora_set_id=job.task.prompt)
+        job.steps = self._steps(job)
+        return job.advance()
+
+    def _steps(self, job: Job) -> Generator[str, object, str]:
+        count = job.task.step_count
+        for step in range(1, count + 1):
+            prediction = yield f"wish {step}"
+            assert prediction == f"answer to wish {step}", "each job gets the answer to its own wish"
+            job.progress(step, count, 1000.0 - step, lambda: ())
+        return "latents"
+
+    def predict(self, jobs: Sequence[Job]) -> Sequence[object]:
+        self.threads.add(threading.current_thread().name)
+        self.before_call(jobs)
+        self.calls.append([job.job_id for job in jobs])
+        if any(job.task.request_id == "bad step" for job in jobs):
+            raise ValueError("bad step")
+        return [f"answer to {job.wanted}" for job in jobs]
+
+    def advance(self, job: Job, prediction: object) -> bool:
+        return job.advance(prediction)
+
+    def finish(self, job: Job) -> None:
+        self.threads.add(threading.current_thread().name)
+        if job.task.prompt == "bad finish":
+            raise ValueError(job.task.prompt)
+        for index in range(job.task.sampling.image_count):
+            job.stream.put(ImageReady(index, index, EncodedImage(b"", "image/png", 64, 64)))

@@ -1,0 +1,110 @@
+"""The same task through diffusers' own pipelines: what ours is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import diffusers
+import torch
+from transformers import CLIPTextModel
+
+from sdgrpc.diffusion.model import Model
+from sdgrpc.domain import Scheduler, SigmaSpacing, Task, TaskKind
+from sdgrpc.images import to_image
+
+# The classes and options of diffusers' documentation for each sampler's name in A1111.
+CLASSES: Mapping[Scheduler, tuple[str, dict[str, Any]]] = {
+    Scheduler.EULER: ("EulerDiscreteScheduler", {}),
+    Scheduler.EULER_ANCESTRAL: ("EulerAncestralDiscreteScheduler", {}),
+    Scheduler.HEUN: ("HeunDiscreteScheduler", {}),
+    Scheduler.DDIM: ("DDIMScheduler", {}),
+    Scheduler.DDPM: ("DDPMScheduler", {}),
+    Scheduler.PNDM: ("PNDMScheduler", {}),
+    Scheduler.LMS: ("LMSDiscreteScheduler", {}),
+    Scheduler.DPMPP_2M: ("DPMSolverMultistepScheduler", {}),
+    Scheduler.DPMPP_2M_SDE: ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    Scheduler.DPMPP_SDE: ("DPMSolverSinglestepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    Scheduler.UNIPC: ("UniPCMultistepScheduler", {}),
+    Scheduler.KDPM2: ("KDPM2DiscreteScheduler", {}),
+    Scheduler.KDPM2_ANCESTRAL: ("KDPM2AncestralDiscreteScheduler", {}),
+    Scheduler.DEIS: ("DEISMultistepScheduler", {}),
+    Scheduler.LCM: ("LCMScheduler", {}),
+    Scheduler.TCD: ("TCDScheduler", {}),
+}
+SPACINGS: Mapping[SigmaSpacing, dict[str, bool]] = {
+    SigmaSpacing.DEFAULT: {},
+    SigmaSpacing.KARRAS: {"use_karras_sigmas": True},
+    SigmaSpacing.EXPONENTIAL: {"use_exponential_sigmas": True},
+    SigmaSpacing.BETA: {"use_beta_sigmas": True},
+}
+PIPELINES: Mapping[TaskKind, str] = {
+    TaskKind.GENERATE: "StableDiffusionPipeline",
+    TaskKind.TRANSFORM: "StableDiffusionImg2ImgPipeline",
+    TaskKind.INPAINT: "StableDiffusionInpaintPipeline",
+}
+
+
+def diffusers_latents(model: Model, task: Task) -> torch.Tensor:
+    """The final latents of diffusers' pipeline with the model's own weights, one image after the other."""
+    pipeline = _pipeline(model, task)
+    sampling = task.sampling
+    arguments: dict[str, Any] = {
+        "prompt": task.prompt,
+        # An empty negative prompt is none for SDXL, whose pipelines tell the two apart.
+        "negative_prompt": (task.negative_prompt or None) if model.is_sdxl else task.negative_prompt,
+        "num_inference_steps": sampling.steps,
+        "guidance_scale": sampling.guidance_scale,
+        "clip_skip": sampling.clip_skip or None,
+        "output_type": "latent",
+    }
+    if task.kind is not TaskKind.TRANSFORM:
+        arguments |= {"width": task.width, "height": task.height}
+    if task.image is not None:
+        arguments |= {"image": to_image(task.image), "strength": task.strength}
+    if task.mask is not None:
+        arguments["mask_image"] = to_image(task.mask)
+    seeds = range(sampling.seed, sampling.seed + sampling.image_count)
+    with _text_model_of_transformers_4():
+        drawn = [
+            pipeline(**arguments, generator=torch.Generator().manual_seed(seed)).images for seed in seeds
+        ]
+    return torch.cat(drawn)
+
+
+@contextmanager
+def _text_model_of_transformers_4() -> Iterator[None]:
+    """Give CLIPTextModel the attribute that transformers 5 dropped and diffusers' clip skip still reads."""
+    if hasattr(CLIPTextModel, "text_model"):
+        yield
+        return
+    with patch.object(CLIPTextModel, "text_model", property(lambda encoder: encoder), create=True):
+        yield
+
+
+def _pipeline(model: Model, task: Task) -> Any:
+    name, options = CLASSES[task.sampling.scheduler]
+    spacing = SPACINGS[task.sampling.sigma_spacing]
+    scheduler = getattr(diffusers, name).from_config(model.scheduler_config, **options, **spacing)
+    parts = {"vae": model.vae, "unet": model.unet, "scheduler": scheduler}
+    parts |= model.text_encoders | model.tokenizers
+    if model.is_sdxl:
+        zeros = model.force_zeros_for_empty_prompt
+        options = {"force_zeros_for_empty_prompt": zeros, "add_watermarker": False}
+    else:
+        options = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipeline = getattr(diffusers, _pipeline_name(model, task.kind))(**parts, **options)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _pipeline_name(model: Model, kind: TaskKind) -> str:
+    name = PIPELINES[kind]
+    return name.replace("StableDiffusion", "StableDiffusionXL") if model.is_sdxl else name
+
+
+def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """The largest difference of any latent, relative to the standard deviation of theirs."""
+    return float((ours - theirs).abs().max() / theirs.std())

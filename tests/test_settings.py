@@ -1,0 +1,155 @@
+"""The server's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdgrpc.errors import SettingsError
+from sdgrpc.settings import MIB, Settings
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the developer's shell do not count here."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"SDGRPC_{name.upper()}", raising=False)
+
+
+def test_the_defaults_serve_the_embedded_model() -> None:
+    """On loopback, with its own LoRAs, within the contract's limits."""
+    settings = Settings.load()
+    assert settings.listen == "127.0.0.1:50051"
+    assert settings.models == (("embedded", "embedded"),)
+    assert [folder.parts[-3:] for folder in settings.lora_dirs] == [("assets", "tiny", "loras")]
+    assert (settings.max_steps, settings.lora_strength_min, settings.lora_strength_max) == (150, 0.0, 1.0)
+
+
+def test_flags_beat_the_environment_beats_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each source fills in what the ones before it left out; a flag of None is not given."""
+    (tmp_path / "sdgrpc.toml").write_text("max_steps = 1\nmax_side = 100\nmax_loras = 3\nqueue_size = 4\n")
+    monkeypatch.setenv("SDGRPC_MAX_STEPS", "2")
+    monkeypatch.setenv("SDGRPC_MAX_SIDE", "200")
+    settings = Settings.load(tmp_path / "sdgrpc.toml", max_steps=3, max_loras=None)
+    found = (settings.max_steps, settings.max_side, settings.max_loras, settings.queue_size)
+    assert found == (3, 200, 3, 4)
+
+
+def test_lists_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are separated by commas, folders like a PATH; JSON lists work too; empty means not set."""
+    monkeypatch.setenv("SDGRPC_MODEL", "tiny=embedded, v15=/models/v15")
+    monkeypatch.setenv("SDGRPC_LORA_DIR", f"{tmp_path}:/")
+    settings = Settings.load()
+    assert settings.models == (("tiny", "embedded"), ("v15", "/models/v15"))
+    assert settings.lora_dirs == (tmp_path, Path("/"))
+    monkeypatch.setenv("SDGRPC_MODEL", '["a,b=/x"]')
+    monkeypatch.setenv("SDGRPC_LORA_DIR", "")
+    assert Settings.load().models == (("a,b", "/x"),)
+    assert Settings.load().lora_dirs == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("embedded", "embedded"),
+        ("/models/v15/", "v15"),
+        ("/models/v15.safetensors", "v15"),
+        ("runway/stable-diffusion", "stable-diffusion"),
+        ("/models/a=b", "a=b"),
+    ],
+)
+def test_a_model_without_a_name_gets_its_files(source: str, name: str) -> None:
+    """The last part of the path, without the extension."""
+    assert Settings.load(model=[source]).models == ((name, source),)
+
+
+def test_lora_folders_of_ones_own() -> None:
+    """Given folders replace the packaged one; a model of one's own brings none."""
+    assert Settings.load(lora_dir=[Path("/")]).lora_dirs == (Path("/"),)
+    assert Settings.load(lora_dir=[]).lora_dirs == ()
+    assert Settings.load(model=["/models/v15"]).lora_dirs == ()
+
+
+def test_the_message_size_follows_from_what_may_be_in_it() -> None:
+    """Image, mask, LoRAs where they are allowed; never more than gRPC can count."""
+    assert Settings.load(max_image_bytes=3 * MIB).max_message_bytes == 7 * MIB
+    inline = Settings.load(max_image_bytes=3 * MIB, allow_inline_loras=True, max_inline_lora_bytes=5 * MIB)
+    assert inline.max_message_bytes == 12 * MIB
+    assert Settings.load(max_image_bytes=1 << 40).max_message_bytes == 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"max_steps": 0}, "max_steps: input should be greater than or equal to 1, not 0"),
+        (
+            {"log_level": "loud"},
+            "log_level: input should be 'debug', 'info', 'warning' or 'error', not 'loud'",
+        ),
+        ({"lora_strength_max": float("nan")}, "lora_strength_max: input should be a finite number, not nan"),
+        ({"lora_strength_min": 2.0}, "lora_strength_min is above lora_strength_max"),
+        ({"listen": "50051"}, "listen: is not HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051"),
+        ({"listen": "::1:50051"}, "listen: is not HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051"),
+        ({"listen": "a:99999"}, "listen: is not HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051"),
+        ({"device": "gpu"}, "device: 'gpu' is not auto, cpu, mps, cuda or cuda:NUMBER"),
+        ({"lora_dir": [Path("/nope")]}, "lora_dir: /nope is not a folder"),
+        ({"model": ["=x"]}, "model: '=x' is not NAME=SOURCE or SOURCE"),
+        ({"model": ["/a/v", "/b/v"]}, "model: two models are called v; write NAME=SOURCE"),
+        ({"tls_key": Path("/nope.pem")}, "tls_key: /nope.pem is not a file"),
+        ({"tls_key": Path(__file__)}, "tls_certificate and tls_key belong together; give both or none"),
+        ({"tls_client_ca": Path(__file__)}, "tls_client_ca needs tls_certificate and tls_key"),
+        ({"no_such": 1}, "no_such: there is no such setting"),
+    ],
+)
+def test_a_bad_value_names_itself(flags: dict, sentence: str) -> None:
+    """At the start, in one sentence."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(**flags)
+    assert str(caught.value) == sentence
+
+
+def test_several_bad_values_are_named_at_once() -> None:
+    """As with requests."""
+    with pytest.raises(SettingsError, match=r"queue_size: .*; max_steps: "):
+        Settings.load(max_steps=0, queue_size=0)
+
+
+def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nobody looks for it among the flags."""
+    monkeypatch.setenv("SDGRPC_QUEUE_SIZE", "many")
+    with pytest.raises(SettingsError, match=r"queue_size \(SDGRPC_QUEUE_SIZE\): .* not 'many'"):
+        Settings.load()
+    assert Settings.load(queue_size=3).queue_size == 3
+    monkeypatch.delenv("SDGRPC_QUEUE_SIZE")
+    monkeypatch.setenv("SDGRPC_MODEL", "[1")
+    with pytest.raises(SettingsError, match=r"model \(SDGRPC_MODEL\): starts like a JSON list but is none"):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"max_steps =", "Invalid value"),
+        (b"\xff", "can't decode"),
+        (b"max_step = 3", "max_step: there is no such setting"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, content: bytes, sentence: str) -> None:
+    """Broken TOML and misspelt names, with the path of the file."""
+    path = tmp_path / "sdgrpc.toml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=sentence):
+        Settings.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """It is not passed over."""
+    with pytest.raises(SettingsError, match=r"nope\.toml: .*No such file"):
+        Settings.load(tmp_path / "nope.toml")
+
+
+def test_settings_are_frozen() -> None:
+    """Nobody changes them under a running server."""
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.load().max_steps = 3
