@@ -139,7 +139,8 @@ async def test_a_cancelled_job_leaves_the_queue():
         gate.open.set()
         await events(running)
         await events(replacement)
-        assert h.runner.released == [running.job_id, replacement.job_id]
+        # Two jobs that finish side by side may do so in either order.
+        assert sorted(h.runner.released) == sorted([running.job_id, replacement.job_id])
 
 
 @pytest.mark.parametrize("where", ["prepare", "finish"])
