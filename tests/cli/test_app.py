@@ -17,6 +17,7 @@ EVERY_COMMAND = [
     ["generate"],
     ["transform"],
     ["inpaint"],
+    ["health"],
     ["loras"],
     ["loras", "list"],
     ["loras", "inspect"],

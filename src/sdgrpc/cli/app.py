@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sdgrpc import __version__
-from sdgrpc.cli import demo, draw, loras, models, serve
+from sdgrpc.cli import demo, draw, health, loras, models, serve
 
 
 def build_app() -> typer.Typer:
@@ -25,6 +25,7 @@ def build_app() -> typer.Typer:
     app.command("generate")(draw.generate)
     app.command("transform")(draw.transform)
     app.command("inpaint")(draw.inpaint)
+    app.command("health")(health.health)
     lora_app = typer.Typer(help="Look at LoRA files; needs no server.", no_args_is_help=True)
     lora_app.command("list")(loras.list_files)
     lora_app.command("inspect")(loras.inspect_file)
