@@ -37,7 +37,8 @@ class Settings(BaseSettings):
 
     `model` lists NAME=SOURCE or SOURCE; `tokenizer` is a folder with CLIP's vocabulary for models that are
     single files. `tls_certificate` with `tls_key` (PEM files) turns TLS on, and with
-    `tls_client_ca` clients must show a certificate that it signed.
+    `tls_client_ca` clients must show a certificate that it signed. `reflection` lets tools read the contract
+    from the server.
     """
 
     model_config = SettingsConfigDict(
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
+    reflection: bool = True
 
     drain_timeout: Annotated[float, Field(ge=0)] = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -184,6 +184,14 @@ async def test_reflection_describes_the_contract() -> None:
         await call.done_writing()
 
 
+async def test_reflection_can_be_turned_off() -> None:
+    """An operator who does not want the contract read from the server gets UNIMPLEMENTED for the asker."""
+    async with running_api(FakeEngine(), reflection=False) as api:
+        call = reflection_pb2_grpc.ServerReflectionStub(api.channel).ServerReflectionInfo()
+        assert (await failure_of(call)).code() is grpc.StatusCode.UNIMPLEMENTED
+        assert await health_of(api.channel) == {SERVING}
+
+
 async def test_messages_of_the_largest_valid_size_arrive() -> None:
     """The 4 MiB that gRPC comes with are less than a large picture; our limit follows from the settings."""
     async with running_api(FakeEngine(), max_image_bytes=6 << 20) as api:

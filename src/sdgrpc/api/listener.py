@@ -35,7 +35,8 @@ class Listener:
         self._server = aio.server(interceptors=[FailureInterceptor()], options=channel_options(settings))
         pb_grpc.add_DiffusionServiceServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(SERVICES, self._server)
+        if settings.reflection:
+            reflection.enable_server_reflection(SERVICES, self._server)
         self.port = 0
 
     @property

@@ -88,6 +88,10 @@ class ServeOptions:
     tls_certificate: Annotated[Path | None, Tls] = None
     tls_key: Annotated[Path | None, Tls] = None
     tls_client_ca: Annotated[Path | None, Tls] = None
+    reflection: Annotated[
+        bool | None,
+        typer.Option("--reflection/--no-reflection", help="Let tools read the contract from the server."),
+    ] = None
     drain_timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="For running jobs when stopping.")
     ] = None
