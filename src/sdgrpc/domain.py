@@ -304,6 +304,20 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelState:
+    """A configured model and its weights: `dtype` is the UNet's, as `float32`, `float16` or `bfloat16`.
+
+    `size_bytes` is what the weights take in memory, or took when they were there last; 0 until they were
+    loaded once.
+    """
+
+    info: ModelInfo
+    dtype: str
+    resident: bool
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """The engine's load at one moment."""
 

@@ -231,6 +231,16 @@ async def test_status_counts(open_tiny):
         assert status.rows_per_call > 0
 
 
+async def test_model_states(open_tiny, tiny_model):
+    """A loaded model is resident, with its UNet's dtype and the bytes of its weights."""
+    async with open_tiny() as engine:
+        (state,) = engine.model_states()
+    assert (state.info, state.dtype, state.resident) == (tiny_model.info, "float32", True)
+    networks = (tiny_model.unet, tiny_model.vae, tiny_model.text_encoders["text_encoder"])
+    weights = sum(parameter.nbytes for network in networks for parameter in network.parameters())
+    assert weights <= state.size_bytes <= 1.01 * weights  # small buffers may count
+
+
 def test_open_engine_warms_up(tmp_path):
     """An engine opened from settings has drawn its first step and knows its model by name."""
     save_model(tmp_path / "mine")

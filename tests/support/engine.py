@@ -18,6 +18,7 @@ from sdgrpc.domain import (
     LatentArray,
     LoraReport,
     ModelInfo,
+    ModelState,
     Picture,
     Prepared,
     Preview,
@@ -141,6 +142,9 @@ class FakeEngine:
             self._running.discard(job)
             if not self._running:
                 self._idle.set()
+
+    def model_states(self) -> list[ModelState]:
+        return [ModelState(info, "float32", resident=True, size_bytes=1000) for info in self.models]
 
     def status(self) -> EngineStatus:
         return EngineStatus(self.ready, len(self._running), 0, 1.0, 0.0, 0, 0, 0, self.finished)

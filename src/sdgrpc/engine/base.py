@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from sdgrpc.domain import EngineStatus, Event, ModelInfo, Task
+from sdgrpc.domain import EngineStatus, Event, ModelInfo, ModelState, Task
 
 
 class Engine(Protocol):
@@ -13,7 +13,11 @@ class Engine(Protocol):
 
     @property
     def models(self) -> Sequence[ModelInfo]:
-        """The models that tasks can name; the first is the default."""
+        """The models that tasks can name, loaded or not; the first is the default."""
+        ...
+
+    def model_states(self) -> Sequence[ModelState]:
+        """Tell for each of `models`, in their order, whether its weights are in memory, and their size."""
         ...
 
     def submit(self, task: Task) -> AsyncGenerator[Event, None]:

@@ -19,6 +19,7 @@ from sdgrpc.domain import (
     EngineStatus,
     Event,
     ModelInfo,
+    ModelState,
     Output,
     Progress,
     Sampling,
@@ -69,6 +70,10 @@ class LocalEngine:
     def models(self) -> Sequence[ModelInfo]:
         """See `Engine.models`."""
         return [served.model.info for served in self._served.values()]
+
+    def model_states(self) -> Sequence[ModelState]:
+        """See `Engine.model_states`."""
+        return [model_state(served.model) for served in self._served.values()]
 
     @property
     def library(self) -> LoraLibrary:
@@ -143,6 +148,12 @@ class LocalEngine:
         self._readers.shutdown()
         self._renderers.shutdown()
         self._served.clear()
+
+
+def model_state(model: Model) -> ModelState:
+    """Describe a loaded model."""
+    size = sum(module.get_memory_footprint() for module in (model.vae, *model.lora_components().values()))
+    return ModelState(model.info, str(model.dtype).removeprefix("torch."), resident=True, size_bytes=size)
 
 
 def warm_up_task(info: ModelInfo) -> Task:
