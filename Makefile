@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format gen gen-check clean
+.PHONY: help setup demo test lint format gen descriptors contract grpcurl clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,7 @@ lint: setup ## ruff, mypy --strict, buf lint and format, generated code fresh
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/buf breaking protos --against protos/released.binpb
 	$(BIN)/python tools/generate.py --check
 
 format: setup ## format Python and protos
@@ -41,5 +42,15 @@ format: setup ## format Python and protos
 gen: setup ## regenerate src/sdgrpc/v1 from protos/
 	$(BIN)/python tools/generate.py
 
+descriptors: setup ## write build/sdgrpc.protoset, the contract for tools without reflection
+	@mkdir -p build
+	$(BIN)/buf build protos --as-file-descriptor-set --output build/sdgrpc.protoset#format=binpb
+
+contract: setup ## accept the contract as released: later changes must not break it
+	$(BIN)/buf build protos --exclude-source-info --output protos/released.binpb
+
+grpcurl: setup ## install grpcurl with Go and run the README's commands against a server
+	$(BIN)/python -m tools.grpcurl
+
 clean: ## remove what the commands above made
-	rm -rf $(VENV) demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .tools demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
