@@ -621,6 +621,9 @@ class Accepted(_message.Message):
     queue_position: _builtins.int
     """Jobs that wait before this one."""
     width: _builtins.int
+    """Pixels in which the model draws. The result has them too, but with `mask_options.crop_padding`, where
+    it has the size of the input.
+    """
     height: _builtins.int
     model: _builtins.str
     step_count: _builtins.int
