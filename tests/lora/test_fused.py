@@ -434,17 +434,6 @@ def test_biases_and_norms_are_fused_too() -> None:
     assert report.unmatched_examples == (f"{kohya(LINEAR)}.diff_b",)
 
 
-def test_tokens_that_a_file_brings_are_mentioned() -> None:
-    """They are no unmatched tensors, but the report says that the prompt does not know them."""
-    tensors = kohya_file(LINEAR) | {
-        "<s1>": torch.ones(12),
-        "bundle_emb.cat.string_to_param.*": torch.ones(1, 12),
-    }
-    (report,) = sets().acquire([(lora_file(tensors), ref(strict=True))]).reports
-    assert report.unmatched_tensors == 0
-    assert report.warnings == ("brings 2 tokens, which are not added to the prompt's vocabulary",)
-
-
 def unreachable() -> Adapter:
     raise AssertionError("a set that is there needs no file")
 

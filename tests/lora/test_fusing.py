@@ -27,7 +27,7 @@ def test_other_devices_take_a_matrix_whole() -> None:
 
 def prepared(*paths: str) -> Prepared:
     adapter = adapter_of(kohya_file(*paths))
-    return Prepared.of(adapter, place(adapter, NameIndex(small_shapes())))
+    return Prepared.of(adapter, place(adapter, NameIndex(small_shapes())), {})
 
 
 def test_a_plan_lists_members_in_order() -> None:

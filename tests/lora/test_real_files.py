@@ -81,7 +81,10 @@ def test_a_numbered_file_lands_where_its_shapes_say() -> None:
     assert places["unet:54:up"] == "up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
     assert places["unet:143:up"] == "mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0"
     assert places["text_encoder:1:up"] == "encoder.layers.0.self_attn.v_proj"
-    assert adapter.embeddings == ("<s1>", "<s2>")
+    assert [(token.name, token.tensors[""].shape) for token in adapter.tokens] == [
+        ("<s1>", (768,)),
+        ("<s2>", (768,)),
+    ]
 
 
 @pytest.mark.parametrize("name", list(LOW_RANK)[:2])

@@ -21,7 +21,7 @@ def test_a_module_under_two_names_is_mentioned() -> None:
     }
     file = lora_file(twice)
     adapter = file.adapter()
-    prepared = Prepared.of(adapter, place(adapter, NameIndex(small_shapes())))
+    prepared = Prepared.of(adapter, place(adapter, NameIndex(small_shapes())), {})
     weights = {name: dict(module.named_parameters()) for name, module in small_components().items()}
     said = report(file, ref(0.5), Member(prepared, 0.5, 0.5), Fuser(weights))
     assert said.modules == {"unet": 1}
@@ -34,7 +34,7 @@ def test_only_a_few_examples_are_named() -> None:
     """All unmatched tensors are counted."""
     file = lora_file(kohya_file(LINEAR) | {f"stray{n}": torch.ones(1) for n in range(9)})
     adapter = file.adapter()
-    prepared = Prepared.of(adapter, place(adapter, NameIndex(small_shapes())))
+    prepared = Prepared.of(adapter, place(adapter, NameIndex(small_shapes())), {})
     weights = {name: dict(module.named_parameters()) for name, module in small_components().items()}
     said = report(file, ref(), Member(prepared, 1.0, 1.0), Fuser(weights))
     assert said.unmatched_tensors == 9

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sdgrpc.lora.algorithms import Size
 from sdgrpc.lora.registry import BIAS, LORA, Algorithm
+from sdgrpc.lora.tokens import Bundled
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +101,14 @@ class AdapterModule:
 class Adapter:
     """A LoRA file in one form, whatever its dialect. It owns its tensors; nobody writes them.
 
-    `unmatched` are keys of no known kind, `embeddings` those of tokens for the prompt.
+    `unmatched` are keys of no known kind, `tokens` what the file brings for the prompt.
     """
 
     name: str
     sha256: str
     modules: tuple[AdapterModule, ...]
     unmatched: tuple[str, ...]
-    embeddings: tuple[str, ...]
+    tokens: tuple[Bundled, ...]
     metadata: Mapping[str, str] = field(repr=False)
     tensor_count: int
     nbytes: int

@@ -19,6 +19,7 @@ from sdgrpc.lora.numbered import numbered_order
 from sdgrpc.lora.peft import PeftConfig
 from sdgrpc.lora.reading import TensorFile
 from sdgrpc.lora.registry import algorithm_of
+from sdgrpc.lora.tokens import bundled
 
 ROLES: Mapping[str, str] = {
     # kohya, and its malformed twin with an underscore
@@ -83,10 +84,6 @@ def _ending(endings: Mapping[str, str]) -> re.Pattern[str]:
     return re.compile("(.+?)(" + "|".join(map(re.escape, longest_first)) + ")$", re.DOTALL)
 
 
-EMBEDDING = re.compile(r"(<[^<>]+>|bundle_emb\..+)$")
-"""Tokens that a file brings along: cloneofsimo's, and those that LyCORIS and OneTrainer bundle."""
-
-
 _ADAPTER_NAME = re.compile(
     r"(\.lora_[AB]|\.lora_magnitude_vector|\.oft_R)\.(?!(?:weight|bias)$)[^.]+(\.weight|\.bias|)$"
 )
@@ -113,13 +110,15 @@ def parse(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
     grouped, unmatched = _group(file)
     configs = PeftConfig.from_metadata(file.metadata) or config or PeftConfig({})
     modules = [_module(file, spelling, keys, configs) for spelling, keys in sorted(grouped.items())]
+    tokens = bundled(file.name, file.tensors, unmatched)
+    in_tokens = {key for token in tokens for key in token.keys.values()}
     order = numbered_order({module.spelling: module.size for module in modules})
     return Adapter(
         name=file.name,
         sha256=file.sha256,
         modules=tuple(replace(module, spelling=order + module.spelling) for module in modules),
-        unmatched=tuple(key for key in unmatched if not EMBEDDING.match(key)),
-        embeddings=tuple(key for key in unmatched if EMBEDDING.match(key)),
+        unmatched=tuple(key for key in unmatched if key not in in_tokens),
+        tokens=tokens,
         metadata=file.metadata,
         tensor_count=len(file.tensors),
         nbytes=file.nbytes,

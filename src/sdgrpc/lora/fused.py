@@ -24,7 +24,9 @@ from sdgrpc.lora.lease import Lease
 from sdgrpc.lora.library import LoraFile
 from sdgrpc.lora.names import NameIndex
 from sdgrpc.lora.overlay import Buffers, Overlay, OverlaySwitch
+from sdgrpc.lora.prompt_part import PromptPart, prompt_part
 from sdgrpc.lora.reports import report
+from sdgrpc.lora.tokens import embedding_widths
 
 __all__ = ["FusedSets", "Lease", "Overlay", "OverlaySwitch", "SetStats"]
 
@@ -43,10 +45,11 @@ class SetStats:
 
 @dataclass(frozen=True, slots=True)
 class FusedSet:
-    """A fused overlay and what each of its members did."""
+    """A fused overlay, what each of its members did, and what they mean for prompts."""
 
     overlay: Overlay
     reports: Mapping[MemberKey, LoraReport]
+    prompt_part: PromptPart
 
 
 class Entry:
@@ -86,6 +89,7 @@ class FusedSets:
             }
         )
         self._fuser = Fuser(self._pristine)
+        self._token_widths = embedding_widths(self._pristine)
         self._prepared: WeakKeyDictionary[Adapter, Prepared] = WeakKeyDictionary()
         self._entries: OrderedDict[str, Entry] = OrderedDict()  # the least recently used first
         self._lock = threading.Lock()
@@ -122,6 +126,7 @@ class FusedSets:
             reports,
             cached=not is_new,
             fuse_seconds=seconds,
+            prompt_part=fused.prompt_part,
             on_release=lambda: self._leave(entry),
         )
 
@@ -178,7 +183,7 @@ class FusedSets:
                 raise LoraMalformed(
                     made.name, "its change is too large for a number: alpha or a factor is wrong"
                 )
-        return FusedSet(overlay, reports)
+        return FusedSet(overlay, reports, prompt_part(list(zip(ordered, members, strict=True))))
 
     def _fill(self, planned: Plan, buffers: Buffers) -> Overlay:
         fused: dict[str, dict[str, Tensor]] = defaultdict(dict)
@@ -194,7 +199,8 @@ class FusedSets:
         with self._lock:
             prepared = self._prepared.get(adapter)
         if prepared is None:
-            prepared = Prepared.of(adapter, place_or_refuse(adapter, self._names, self._base))
+            placement = place_or_refuse(adapter, self._names, self._base)
+            prepared = Prepared.of(adapter, placement, self._token_widths)
             with self._lock:
                 prepared = self._prepared.setdefault(adapter, prepared)
         return prepared

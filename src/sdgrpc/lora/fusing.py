@@ -19,6 +19,7 @@ from sdgrpc.lora.adapter import Adapter
 from sdgrpc.lora.changes import bias_change, change_norm, factors, weight_change
 from sdgrpc.lora.names import UNET
 from sdgrpc.lora.placement import Placed, Placement
+from sdgrpc.lora.tokens import NO_TOKENS, Vocabulary
 
 Weights = Mapping[str, Mapping[str, Tensor]]
 Parameter = tuple[str, str]
@@ -37,13 +38,14 @@ class Prepared:
 
     placement: Placement
     unmatched: tuple[str, ...]
-    embeddings: tuple[str, ...]
+    vocabulary: Vocabulary = NO_TOKENS
     norms: dict[Parameter, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, adapter: Adapter, placement: Placement) -> Prepared:
-        """Keep of an adapter what reports say about it."""
-        return cls(placement, tuple(placement.unmatched(adapter)), adapter.embeddings)
+    def of(cls, adapter: Adapter, placement: Placement, widths: Mapping[str, int]) -> Prepared:
+        """Keep of an adapter what reports and prompts need; `widths` are the model's token embeddings'."""
+        vocabulary = Vocabulary.of(adapter.tokens, widths)
+        return cls(placement, (*placement.unmatched(adapter), *vocabulary.unmatched), vocabulary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,12 @@ class Member:
     def strength_on(self, component: str) -> float:
         """Return the strength for a component."""
         return self.strength if component == UNET else self.text_encoder_strength
+
+    @property
+    def changes_text_encoders(self) -> bool:
+        """Whether prompts are encoded with other weights because of it."""
+        placed = self.prepared.placement.placed
+        return bool(self.text_encoder_strength) and any(each.target.component != UNET for each in placed)
 
     def active(self) -> list[Placed]:
         """Return the modules that it changes: those whose component has a strength."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sdgrpc.domain import LoraReport
 from sdgrpc.lora.overlay import Overlay
+from sdgrpc.lora.prompt_part import NO_PROMPT_PART, PromptPart
 
 
 class Lease:
@@ -17,6 +18,7 @@ class Lease:
         fuse_seconds: what reading and fusing took; 0 for a cached set.
         reports: one per member, in the order asked for.
         overlay: the weights; valid until `release`.
+        prompt_part: what the set means for prompts.
 
     """
 
@@ -28,10 +30,11 @@ class Lease:
         *,
         cached: bool,
         fuse_seconds: float,
+        prompt_part: PromptPart = NO_PROMPT_PART,
         on_release: Callable[[], None] = lambda: None,
     ) -> None:
         self.set_id, self.overlay, self.reports = set_id, overlay, reports
-        self.cached, self.fuse_seconds = cached, fuse_seconds
+        self.cached, self.fuse_seconds, self.prompt_part = cached, fuse_seconds, prompt_part
         self._on_release: list[Callable[[], None]] = [on_release]
 
     def release(self) -> None:

@@ -46,6 +46,4 @@ def warnings(member: Member) -> list[str]:
             f"{len(placement.repeated)} modules are there twice, under diffusers' and LDM's names; "
             "the latter are left out"
         )
-    if embeddings := member.prepared.embeddings:
-        said.append(f"brings {len(embeddings)} tokens, which are not added to the prompt's vocabulary")
-    return said
+    return said + member.prepared.vocabulary.warnings()
