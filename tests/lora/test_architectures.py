@@ -101,6 +101,8 @@ def test_without_the_embedded_model_the_published_bases_remain(
     """A package without its model, or with a broken one, still tells the others apart."""
     monkeypatch.setattr(architectures, "EMBEDDED_MODEL", tmp_path)
     assert architectures.known_bases() == ["sd15", "sd2", "sdxl"]
-    (tmp_path / "unet").mkdir()
-    (tmp_path / "unet" / "model.safetensors").write_bytes(b"broken")
+    broken = tmp_path / "broken"
+    (broken / "unet").mkdir(parents=True)
+    (broken / "unet" / "model.safetensors").write_bytes(b"broken")
+    monkeypatch.setattr(architectures, "EMBEDDED_MODEL", broken)
     assert architectures.known_bases() == ["sd15", "sd2", "sdxl"]

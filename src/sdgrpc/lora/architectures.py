@@ -195,8 +195,12 @@ def index(base: str) -> NameIndex:
 
 def known_bases() -> list[str]:
     """Return the bases that files can be told apart by; `embedded` only where the package has its model."""
+    return [*PLANS, "embedded"] if _holds_model(EMBEDDED_MODEL) else list(PLANS)
+
+
+@lru_cache(maxsize=8)
+def _holds_model(folder: Path) -> bool:
     try:
-        has_model = bool(model_folder_shapes(EMBEDDED_MODEL))
+        return bool(model_folder_shapes(folder))
     except (OSError, LoraError):
-        has_model = False
-    return [*PLANS, "embedded"] if has_model else list(PLANS)
+        return False

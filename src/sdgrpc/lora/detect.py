@@ -21,6 +21,8 @@ from sdgrpc.lora.reading import TensorFile
 ENOUGH = 0.75
 """A file is applied if this share of its modules finds a place; one that only half fits is refused."""
 
+NO_BASE = "fits no base that is known (SD1.5, SD2, SDXL or the embedded model)"
+
 FOREIGN: Sequence[tuple[str, str]] = (
     (
         r"lora_controlnet|controlnet_cond_embedding|controlnet_(?:down|mid)_block|input_hint_block",
@@ -45,6 +47,8 @@ FOREIGN: Sequence[tuple[str, str]] = (
 )
 """Patterns of keys that only other architectures have -> what they are for. The first match wins."""
 
+_ANY_FOREIGN = re.compile("|".join(f"(?:{pattern})" for pattern, _ in FOREIGN))
+
 CHECKPOINT = re.compile(
     r"^(?:model\.diffusion_model\.|first_stage_model\.|cond_stage_model\.|conditioner\.embedders\.)"
 )
@@ -61,9 +65,10 @@ def reject_foreign(name: str, keys: Iterable[str]) -> None:
 
     """
     keys = list(keys)
+    suspects = [key for key in keys if _ANY_FOREIGN.search(key)]  # one pass over thousands of keys, mostly
     for pattern, what in FOREIGN:
         expression = re.compile(pattern)
-        if key := next((key for key in keys if expression.search(key)), None):
+        if key := next((key for key in suspects if expression.search(key)), None):
             raise LoraIncompatible(
                 name, f"is for {what}, not for Stable Diffusion 1, 2 or XL ({key!r})", key=key
             )

@@ -11,7 +11,7 @@ import torch
 from sdgrpc.errors import LoraError, LoraIncompatible, LoraMalformed
 from sdgrpc.lora import reading
 from sdgrpc.lora.changes import change_norm
-from sdgrpc.lora.detect import adapt, base_of
+from sdgrpc.lora.detect import NO_BASE, adapt, base_of
 from sdgrpc.lora.library import read_config
 from sdgrpc.lora.peft import PeftConfig
 from sdgrpc.lora.placement import Placed
@@ -53,19 +53,23 @@ def inspect(path: Path | str) -> dict[str, Any]:
     return result
 
 
+def without_pictures(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata that a reader of text can use."""
+    return {key: text for key, text in metadata.items() if key not in PICTURES}
+
+
 def _describe(path: Path, result: dict[str, Any]) -> None:
     """Fill in what is known, as far as the file allows."""
     file = reading.read(path, path.name)
     result["tensors"] = len(file.tensors)
-    result["metadata"] = {key: text for key, text in file.metadata.items() if key not in PICTURES}
+    result["metadata"] = without_pictures(file.metadata)
     adapter = adapt(file, PeftConfig.from_json(read_config(path)))
     result["algorithms"] = sorted({module.label for module in adapter.modules})
     found = base_of(adapter)
     if found is None:
         raise LoraIncompatible(
             file.name,
-            "fits no base that is known (SD1.5, SD2, SDXL or the embedded model); "
-            f"{adapter.modules[0].spelling!r} is one of its modules",
+            f"{NO_BASE}; {adapter.modules[0].spelling!r} is one of its modules",
         )
     base, placement = found
     result["base"], result["unmatched"] = base, placement.unmatched(adapter)
