@@ -1,0 +1,58 @@
+# sdgrpc in a container: any Debian with Python 3.11 or newer as a base, torch for the CPU or for CUDA.
+#
+#   docker build -t sdgrpc .
+#   docker run -p 50051:50051 -v ./models:/models:ro -v ./loras:/loras:ro -v sdgrpc-cache:/cache sdgrpc
+#
+# The README says more, and how to build with PyTorch's smaller builds for the CPU.
+ARG BASE_IMAGE=debian:trixie-slim
+
+FROM ${BASE_IMAGE} AS build
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3 python3-venv ca-certificates \
+ && rm -rf /var/lib/apt/lists/*
+# `cuda` takes torch as the package index has it, which on x86-64 Linux brings CUDA's libraries; `cpu` takes it
+# from TORCH_INDEX_URL where that is given, and never keeps what only a compiler for GPUs needs.
+ARG VARIANT=cpu
+ARG TORCH_INDEX_URL=
+# pip's own settings, for builders behind a mirror.
+ARG PIP_INDEX_URL
+ARG PIP_CERT
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python3 -m venv /opt/sdgrpc
+WORKDIR /source
+# torch by itself first: its layer outlives every change of the source.
+RUN case "$VARIANT" in cpu|cuda) ;; *) echo "VARIANT is cpu or cuda, not $VARIANT" >&2; exit 1 ;; esac \
+ && if [ "$VARIANT" = cpu ] && [ -n "$TORCH_INDEX_URL" ]; then \
+      /opt/sdgrpc/bin/pip install --index-url "$TORCH_INDEX_URL" torch; \
+    else /opt/sdgrpc/bin/pip install torch; fi
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN /opt/sdgrpc/bin/pip install '.[server]' \
+ && if [ "$VARIANT" = cpu ]; then /opt/sdgrpc/bin/pip uninstall --yes --quiet triton; fi \
+ && /opt/sdgrpc/bin/pip uninstall --yes --quiet pip setuptools \
+ && find /opt/sdgrpc -type d \( -name tests -o -name test \) -path '*/site-packages/*/*' -not -path '*/torch/*' -prune -exec rm -rf {} + \
+ && rm -rf /opt/sdgrpc/lib/python3*/site-packages/torch/include /opt/sdgrpc/lib/python3*/site-packages/torch/share \
+ && cp -r /opt/sdgrpc/lib/python3*/site-packages/sdgrpc/assets/tiny/loras /opt/sdgrpc/loras
+
+FROM ${BASE_IMAGE}
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3 ca-certificates \
+ && rm -rf /var/lib/apt/lists/* \
+ && groupadd --gid 10001 sdgrpc \
+ && useradd --uid 10001 --gid sdgrpc --no-create-home --home-dir /cache --shell /usr/sbin/nologin sdgrpc \
+ && install -d -o sdgrpc -g sdgrpc /models /loras /cache
+COPY --from=build /opt/sdgrpc /opt/sdgrpc
+# HF_HOME: where models named as on the hub are kept. SDGRPC_LORA_DIR: yours, and those of the embedded model.
+ENV PATH=/opt/sdgrpc/bin:$PATH \
+    HF_HOME=/cache/huggingface \
+    PYTHONUNBUFFERED=1 \
+    SDGRPC_LORA_DIR=/loras:/opt/sdgrpc/loras \
+    SDGRPC_LISTEN=0.0.0.0:50051
+USER sdgrpc
+WORKDIR /cache
+VOLUME ["/models", "/loras", "/cache"]
+EXPOSE 50051
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["sdgrpc", "health"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["sdgrpc"]
+CMD ["serve"]
