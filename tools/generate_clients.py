@@ -1,0 +1,89 @@
+"""Generate the stubs of `clients/python` and `clients/go` from `protos/`, or with `--check` prove them fresh.
+
+Go's plugins are those that clients/go/go.mod pins; they are built by the Go toolchain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOS = ROOT / "protos"
+CLIENTS = ROOT / "clients"
+SOURCES = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("sdgrpc/v1/*.proto"))
+GO_MODULE = "example.com/sdgrpc"
+GO_PLUGINS = ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc")
+SUFFIXES = ("_pb2.py", "_pb2_grpc.py", ".pb.go")
+
+
+def protoc(*options: str) -> None:
+    """Run grpc_tools' compiler over every proto."""
+    includes = (f"-I{PROTOS}", f"-I{files('grpc_tools') / '_proto'}")
+    command = [sys.executable, "-m", "grpc_tools.protoc", *includes, *options, *SOURCES]
+    subprocess.run(command, check=True)  # noqa: S603 - our own interpreter
+
+
+def generate_python(target: Path) -> None:
+    """Write the modules below `target`/sdgrpc/v1."""
+    protoc(f"--python_out={target}", f"--grpc_python_out={target}")
+
+
+def generate_go(target: Path) -> None:
+    """Write the package `target`/v1; needs `go` in the PATH."""
+    with tempfile.TemporaryDirectory() as folder:
+        build = ["go", "build", "-o", f"{folder}/", *GO_PLUGINS]
+        subprocess.run(build, check=True, cwd=CLIENTS / "go")  # noqa: S603 - the pinned plugins
+        options = [f"module={GO_MODULE}", *(f"M{source}={GO_MODULE}/v1;sdgrpcv1" for source in SOURCES)]
+        protoc(
+            f"--plugin=protoc-gen-go={folder}/protoc-gen-go",
+            f"--plugin=protoc-gen-go-grpc={folder}/protoc-gen-go-grpc",
+            f"--go_out={target}",
+            f"--go-grpc_out={target}",
+            *(f"--{plugin}_opt={option}" for plugin in ("go", "go-grpc") for option in options),
+        )
+
+
+GENERATORS: dict[str, Callable[[Path], None]] = {"python": generate_python, "go": generate_go}
+
+
+def stale_files(language: str) -> Sequence[str]:
+    """Return the stubs of a language that are not what the protos give, relative to its folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        GENERATORS[language](Path(folder))
+        trees = [Path(folder), CLIENTS / language]
+        names = {
+            str(path.relative_to(tree))
+            for tree in trees
+            for path in tree.rglob("v1/*")
+            if path.name.endswith(SUFFIXES)
+        }
+        _, differing, missing = filecmp.cmpfiles(*trees, sorted(names), shallow=False)
+    return sorted([*differing, *missing])
+
+
+def main() -> int:
+    """Run as a command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("languages", nargs="*", choices=[*GENERATORS, []], help="all of them without any")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if anything is stale")
+    arguments = parser.parse_args()
+    languages = arguments.languages or list(GENERATORS)
+    if not arguments.check:
+        for language in languages:
+            GENERATORS[language](CLIENTS / language)
+        return 0
+    stale = [f"clients/{language}/{name}" for language in languages for name in stale_files(language)]
+    if stale:
+        print(f"stale stubs, run `make gen`: {', '.join(stale)}", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
