@@ -4,7 +4,7 @@
 #   docker run -p 50051:50051 -v ./models:/models:ro -v ./loras:/loras:ro -v sdgrpc-cache:/cache sdgrpc
 #
 # The README says more, and how to build with PyTorch's smaller builds for the CPU.
-ARG BASE_IMAGE=debian:trixie-slim
+ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM ${BASE_IMAGE} AS build
 RUN apt-get update \
