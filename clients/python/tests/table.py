@@ -1,0 +1,42 @@
+"""The table of tests/contract as requests."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from google.protobuf import json_format
+
+from sdgrpc.v1 import diffusion_pb2 as pb
+from server import CONTRACT, skip
+
+Case = dict[str, Any]
+REQUESTS = {"Generate": pb.GenerateRequest, "Transform": pb.TransformRequest, "Inpaint": pb.InpaintRequest}
+CASE_KEYS = {"name", "kind", "method", "request", "files", "timeout_seconds", "expect"}
+EXPECT_KEYS = {
+    *("outcome", "request_id", "model", "step_count", "width", "height", "seeds", "media_type", "loras"),
+    *("previews", "reason", "metadata", "violations", "resource", "retry"),
+}
+
+
+@cache
+def read_table() -> dict[str, Any]:
+    """The table; the tests are skipped where this folder was copied out of the repository."""
+    path = CONTRACT / "cases.json"
+    if not path.is_file():
+        skip(f"{path} is not there")
+    table = json.loads(path.read_text("utf-8"))
+    for case in table["cases"]:
+        assert set(case) <= CASE_KEYS, case["name"]
+        assert set(case["expect"]) <= EXPECT_KEYS, case["name"]
+    assert table["cases"]
+    return table
+
+
+def request_of(case: Case) -> pb.GenerateRequest | pb.TransformRequest | pb.InpaintRequest:
+    """The case's message, with the content of its files."""
+    request = json_format.ParseDict(case["request"], REQUESTS[case["method"]]())
+    for field, path in case.get("files", {}).items():
+        getattr(request, field).data = (CONTRACT / path).read_bytes()
+    return request

@@ -1,0 +1,162 @@
+"""The table of tests/contract, through the stubs. Its README says what each word means."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from checks import check_events, check_failure, details_of
+from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc
+from sdgrpc.v1 import diffusion_pb2 as pb
+from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
+from server import Server, skip
+from table import Case, read_table, request_of
+
+MOST_CALLS = 64
+MOST_REFUSALS = 60
+
+
+class Runner:
+    """Runs cases against one server."""
+
+    def __init__(self, channel: grpc.Channel, server: Server) -> None:
+        self.stub = DiffusionServiceStub(channel)
+        self.catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
+        self.server = server
+        self.hashes: dict[str, list[str]] = {}
+
+    def open(self, case: Case, timeout: float | None = None) -> grpc.Future:
+        """Start the case's call."""
+        return getattr(self.stub, case["method"])(request_of(case), timeout=timeout)
+
+    def call(self, case: Case) -> None:
+        events, error = read(self.open(case))
+        if case["expect"]["outcome"] != "OK":
+            check_failure(error, case["expect"])
+            return
+        assert error is None
+        images = check_events(events, case["expect"])
+        self.hashes[case["name"]] = [hashlib.sha256(image.image.data).hexdigest() for image in images]
+
+    def unreachable(self, case: Case) -> None:
+        with grpc.insecure_channel("127.0.0.1:1") as nobody:
+            _, error = read(getattr(DiffusionServiceStub(nobody), case["method"])(request_of(case)))
+        check_failure(error, case["expect"])
+
+    def cancel(self, case: Case) -> None:
+        before = self.until_idle()
+        call = self.open(case)
+        until_progress(call)
+        call.cancel()
+        _, error = read(call)
+        check_failure(error, case["expect"])
+        assert self.until_idle() == before
+
+    def deadline(self, case: Case) -> None:
+        before = self.until_idle()
+        _, error = read(self.open(case, timeout=case["timeout_seconds"]))
+        check_failure(error, case["expect"])
+        assert self.until_idle() == before
+
+    def fill(self, case: Case) -> None:
+        opened, refusal = self.fill_queue(case)
+        check_failure(refusal, case["expect"])
+        for call in opened:
+            call.cancel()
+        for _ in range(MOST_REFUSALS):
+            time.sleep(details_of(refusal)["RetryInfo"].retry_delay.ToTimedelta().total_seconds())
+            call = self.open(case)
+            refusal = first(call)
+            call.cancel()
+            if refusal is None:
+                return
+            check_failure(refusal, case["expect"])
+        pytest.fail(f"refused {MOST_REFUSALS} times")
+
+    def fill_queue(self, case: Case) -> tuple[list[grpc.Future], grpc.RpcError]:
+        """Open calls until one fails; return the others and the failure."""
+        opened = []
+        for _ in range(MOST_CALLS):
+            call = self.open(case)
+            if (error := first(call)) is not None:
+                return opened, error
+            opened.append(call)
+        pytest.fail(f"{MOST_CALLS} calls, and none was refused")
+
+    def drain(self, case: Case) -> None:
+        if self.server.process is None:
+            skip("the server belongs to somebody else: SDGRPC_CONTRACT_SERVER is set")
+        call = self.open(case)
+        until_progress(call)
+        self.server.stop()
+        _, error = read(call)
+        check_failure(error, case["expect"])
+
+    def until_idle(self) -> int:
+        """Wait until no job is there; return how many were finished so far."""
+        request = catalog_pb2.WatchStatusRequest(min_interval=Duration(nanos=100_000_000))
+        watch = self.catalog.WatchStatus(request)
+        try:
+            states = (state for state in watch if state.ready and state.running == state.queued == 0)
+            return next(states).jobs_finished
+        finally:
+            watch.cancel()
+
+
+KINDS: dict[str, Callable[[Runner, Case], None]] = {
+    "call": Runner.call,
+    "unreachable": Runner.unreachable,
+    "cancel": Runner.cancel,
+    "deadline": Runner.deadline,
+    "fill": Runner.fill,
+    "drain": Runner.drain,
+}
+
+
+def read(call: grpc.Future) -> tuple[list[pb.JobEvent], grpc.RpcError | None]:
+    """The events that were not read yet, and the error that ended them."""
+    events = []
+    try:
+        events.extend(call)
+    except grpc.RpcError as error:
+        return events, error
+    return events, None
+
+
+def first(call: grpc.Future) -> grpc.RpcError | None:
+    """None if the job was accepted."""
+    try:
+        assert next(call).WhichOneof("event") == "accepted"
+    except grpc.RpcError as error:
+        return error
+    return None
+
+
+def until_progress(call: grpc.Future) -> None:
+    """Read up to the first progress."""
+    while next(call).WhichOneof("event") != "progress":
+        continue
+
+
+@pytest.fixture(scope="module")
+def runner(server: Server) -> Iterator[Runner]:
+    """The runner; at its end it writes the hashes where SDGRPC_CONTRACT_HASHES asks for them."""
+    with grpc.insecure_channel(server.target, [("grpc.max_receive_message_length", 128 << 20)]) as channel:
+        runner = Runner(channel, server)
+        yield runner
+    if path := os.environ.get("SDGRPC_CONTRACT_HASHES"):
+        Path(path).write_text(json.dumps(runner.hashes), "utf-8")
+
+
+@pytest.mark.parametrize("case", read_table()["cases"], ids=lambda case: case["name"])
+def test_case(runner: Runner, case: Case) -> None:
+    """One line of the table; they run in its order, and the last one ends the server."""
+    KINDS[case["kind"]](runner, case)
