@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from sdgrpc.diffusion import autoencoder
 from sdgrpc.diffusion.model import Model
+from sdgrpc.errors import OutOfMemory
 from sdgrpc.images import to_image, to_picture
 from tests.support.tasks import box_mask, gradient, pixels_of
 
@@ -67,3 +69,34 @@ def test_sampling_moves_the_generator_on(model: Model) -> None:
     assert torch.equal(first, autoencoder.sample(model, posterior, torch.Generator().manual_seed(3)))
     expected = posterior.sample(torch.Generator().manual_seed(3)) * model.vae.config.scaling_factor
     assert torch.equal(first, expected)
+
+
+def test_a_picture_that_does_not_fit_is_decoded_in_tiles(model: Model, monkeypatch) -> None:
+    """When the memory ends the VAE is asked for tiles; the picture has its size and nearly its pixels."""
+    latents = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(0))
+    (whole,) = autoencoder.decode(model, latents)
+    limit_decoder(model, monkeypatch, 8 * 8)
+    (tiled,) = autoencoder.decode(model, latents)
+    assert (tiled.width, tiled.height) == (192, 128)
+    alike = np.corrcoef(pixels_of(tiled).ravel(), pixels_of(whole).ravel())[0, 1]
+    assert alike > 0.7  # tiles see less of noise than the whole does; a shifted tile would be far below
+
+
+def test_one_that_does_not_fit_in_tiles_either_is_out_of_memory(model: Model, monkeypatch) -> None:
+    """A picture of one tile's size cannot be decoded in smaller parts."""
+    limit_decoder(model, monkeypatch, 8 * 8 - 1)
+    for side in (8, 16):
+        with pytest.raises(OutOfMemory):
+            autoencoder.decode(model, torch.zeros(1, 4, side, side))
+
+
+def limit_decoder(model: Model, monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
+    """Let the VAE's decoder run out of memory beyond that many latent cells."""
+    decoder = model.vae.decoder.forward
+
+    def limited(sample: torch.Tensor, *rest: object) -> torch.Tensor:
+        if sample.shape[-2] * sample.shape[-1] > cells:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate much")
+        return decoder(sample, *rest)
+
+    monkeypatch.setattr(model.vae.decoder, "forward", limited)

@@ -13,7 +13,7 @@ from sdgrpc.domain import Finished, ImageReady, Prepared, Progress
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.loop import EngineLoop, LoopOptions
 from sdgrpc.engine.stream import EventStream
-from sdgrpc.errors import Draining, QueueFull
+from sdgrpc.errors import Draining, OutOfMemory, QueueFull
 from tests.support.jobs import FakeRunner, make_task
 
 
@@ -166,6 +166,35 @@ async def test_a_failing_call_costs_only_the_job_at_fault():
             await events(bad)
         assert isinstance((await events(good))[-1], Finished)
         assert [good.job_id, bad.job_id] in h.runner.calls
+
+
+async def test_jobs_end_where_the_memory_does_and_the_loop_lives():
+    """A size of which not one row fits fails with RESOURCE_EXHAUSTED; what fits is drawn before and after."""
+    runner = FakeRunner(memory_rows=2)
+    with harness(runner) as h:
+        many = [h.submit() for _ in range(5)]
+        assert all(isinstance(seen[-1], Finished) for seen in [await events(job) for job in many])
+        assert max(runner.rows) <= 2
+        runner.memory_rows = 0
+        with pytest.raises(OutOfMemory) as failure:
+            await events(h.submit())
+        assert (failure.value.code, failure.value.reason) == ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY")
+        runner.memory_rows = 2
+        assert isinstance((await events(h.submit()))[-1], Finished)
+
+
+async def test_each_model_has_its_own_most_rows():
+    """The operator's bound for a model holds for its jobs only."""
+    gate = Gate()
+    with harness(FakeRunner(gate), max_rows_per_call=3, rows_by_model={"big": 1}) as h:
+        first = h.submit(model="big")
+        await gate.wait()
+        jobs = [first, *(h.submit(model="big") for _ in range(2)), *(h.submit(prompt="b") for _ in range(3))]
+        for job in jobs[1:]:
+            assert isinstance((await anext(aiter(job.stream))).event, Prepared)
+        gate.open.set()
+        ended = await asyncio.gather(*(events(job) for job in jobs))
+        assert [seen[-1].largest_batch for seen in ended] == [1, 1, 1, 3, 3, 3]
 
 
 async def test_zero_steps_go_straight_to_the_images():

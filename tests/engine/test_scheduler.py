@@ -1,19 +1,20 @@
-"""The choice of the jobs that share the next call."""
+"""The choice of the jobs that share the next call, and how long it lets a job wait."""
 
 from __future__ import annotations
 
-from hypothesis import given
+import itertools
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdgrpc.engine.job import Size
 from sdgrpc.engine.scheduler import StepScheduler
-
-WORKLOADS = st.lists(
-    st.tuples(st.sampled_from("abcde"), st.integers(1, 4), st.integers(1, 30)), min_size=1, max_size=25
-)
 
 
 def make(*, max_rows: int = 8, patience: int = 4, batching: bool = True) -> StepScheduler:
-    return StepScheduler(max_rows=max_rows, patience=patience, batching=batching)
+    return StepScheduler(max_rows=lambda _: max_rows, patience=patience, batching=batching)
 
 
 def test_nothing_waits():
@@ -72,28 +73,125 @@ def test_removed_jobs_do_not_run():
     assert len(scheduler) == 0
 
 
-@given(WORKLOADS, st.integers(1, 6), st.integers(1, 8), st.booleans())
-def test_every_job_ends_and_none_waits_too_long(workload, patience, max_rows, batching):
-    """Whatever the workload: all steps run, calls keep their bounds, and waits are below patience + jobs."""
-    scheduler = make(max_rows=max_rows, patience=patience, batching=batching)
-    left = {job_id: steps for job_id, (_, _, steps) in enumerate(workload)}
-    for job_id, (group, rows, _) in enumerate(workload):
-        scheduler.add(job_id, group, rows)
-    waits = dict.fromkeys(left, 0)
-    calls = 0
-    while left:
-        batch = scheduler.next_batch()
-        calls += 1
-        rows = [workload[job_id][1] for job_id in batch]
-        assert len({workload[job_id][0] for job_id in batch}) == 1
-        assert sum(rows) <= max_rows or len(batch) == 1
-        assert batching or len(batch) == 1
-        for job_id in left:
-            waits[job_id] = 0 if job_id in batch else waits[job_id] + 1
-            assert waits[job_id] <= patience + len(workload)
+def test_each_size_has_its_own_bound():
+    """Calls of one size may have more rows than those of another."""
+    small, large = Size("m", (8,)), Size("m", (64,))
+    scheduler = StepScheduler(max_rows=lambda size: 2 if size is small else 1, patience=1)
+    for job_id, size in enumerate((small, small, large, large)):
+        scheduler.add(job_id, size, 1, size)
+    assert [scheduler.next_batch() for _ in range(3)] == [[0, 1], [2], [3]]
+
+
+def test_groups_that_would_come_too_late_together_come_earlier():
+    """With patience 3 and four groups none sits out more than three calls, so the oldest cannot run on."""
+    scheduler = make(patience=3)
+    for job_id, group in enumerate("abcd"):
+        scheduler.add(job_id, group, 1)
+    assert [scheduler.next_batch() for _ in range(8)] == [[0], [1], [2], [3]] * 2
+
+
+# Jobs of a simulation: seconds since the one before, group, rows, steps, and steps until it is cancelled.
+JOBS = st.lists(
+    st.tuples(
+        st.integers(0, 6), st.sampled_from("abcd"), st.integers(1, 4), st.integers(1, 12), st.integers(1, 40)
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+@dataclass
+class Simulation:
+    """The scheduler under jobs that come and go, in simulated seconds: a call takes one and one per row."""
+
+    jobs: list[tuple[int, str, int, int, int]]
+    scheduler: StepScheduler
+    max_rows: int
+    max_running: int
+    now: int = 0
+    most_running: int = 0
+    left: dict[int, int] = field(default_factory=dict)
+    waits: dict[int, int] = field(default_factory=dict)
+    longest: dict[int, int] = field(default_factory=dict)
+    served: Counter[int] = field(default_factory=Counter)
+
+    def run(self) -> None:
+        arrivals = list(itertools.accumulate(job[0] for job in self.jobs))
+        queue = deque(range(len(self.jobs)))
+        while queue or self.left:
+            while queue and len(self.left) < self.max_running and arrivals[queue[0]] <= self.now:
+                self._start(queue.popleft())
+            if self.left:
+                self._call()
+            else:
+                self.now = arrivals[queue[0]]
+
+    def _start(self, job_id: int) -> None:
+        _, group, rows, steps, patience = self.jobs[job_id]
+        self.scheduler.add(job_id, group, rows)
+        self.left[job_id] = min(steps, patience)
+        self.waits[job_id] = self.longest[job_id] = 0
+        self.most_running = max(self.most_running, len(self.left))
+
+    def _call(self) -> None:
+        batch = self.scheduler.next_batch()
+        rows = sum(self.jobs[job_id][2] for job_id in batch)
+        assert batch
+        assert len({self.jobs[job_id][1] for job_id in batch}) == 1
+        assert rows <= self.max_rows or len(batch) == 1
+        self.now += 1 + rows
+        for job_id in self.left:
+            self.waits[job_id] = 0 if job_id in batch else self.waits[job_id] + 1
+            self.longest[job_id] = max(self.longest[job_id], self.waits[job_id])
         for job_id in batch:
-            left[job_id] -= 1
-            if not left[job_id]:
-                del left[job_id]
-                scheduler.remove(job_id)
-    assert calls <= sum(steps for _, _, steps in workload)
+            self.served[job_id] += 1
+            self.left[job_id] -= 1
+            if not self.left[job_id]:
+                del self.left[job_id]
+                self.scheduler.remove(job_id)
+
+
+def simulate(jobs, max_rows: int, patience: int, max_running: int, *, batching: bool = True) -> Simulation:
+    scheduler = make(max_rows=max_rows, patience=patience, batching=batching)
+    simulation = Simulation(jobs, scheduler, max_rows, max_running)
+    simulation.run()
+    return simulation
+
+
+@given(JOBS, st.integers(1, 8), st.integers(1, 6), st.integers(1, 10), st.booleans())
+@settings(max_examples=2000, deadline=None, derandomize=True)
+def test_no_job_waits_too_long(jobs, max_rows, patience, max_running, batching):
+    """In 2000 random workloads every job gets all its steps and its waits keep the documented bound.
+
+    The bound is max_wait_calls calls of others, or one round of all running jobs where that is longer.
+    """
+    simulation = simulate(jobs, max_rows, patience, max_running, batching=batching)
+    assert simulation.most_running <= max_running
+    bound = max(patience, simulation.most_running - 1)
+    for job_id, (_, _, _, steps, cancelled_after) in enumerate(jobs):
+        assert simulation.served[job_id] == min(steps, cancelled_after)
+        assert simulation.longest[job_id] <= bound
+
+
+@given(JOBS, st.integers(3, 6))
+@settings(max_examples=500, deadline=None, derandomize=True)
+def test_no_group_waits_for_more_than_max_wait_calls(jobs, patience):
+    """Where each group fits a call, with up to four groups, the bound is the setting's number itself."""
+    simulation = simulate(jobs, 4 * len(jobs), patience, len(jobs))
+    assert max(simulation.longest.values()) <= patience
+
+
+@given(JOBS)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_patience_costs_no_calls_when_jobs_are_alone(jobs):
+    """One job at a time needs exactly its own steps: waiting is the queue's matter then."""
+    simulation = simulate(jobs, 8, 4, 1)
+    assert set(simulation.longest.values()) == {0}
+
+
+def test_the_bound_can_be_missed():
+    """The simulation notices a scheduler without patience."""
+    jobs = [(0, "a", 1, 12, 40), (0, "b", 1, 1, 40)]
+    simulation = Simulation(jobs, make(patience=10**6), 8, 2)
+    simulation.run()
+    assert simulation.longest[1] == 12

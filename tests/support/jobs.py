@@ -18,7 +18,8 @@ from sdgrpc.domain import (
     Task,
     TaskKind,
 )
-from sdgrpc.engine.job import Job
+from sdgrpc.engine.job import Job, Size
+from sdgrpc.errors import OutOfMemory
 
 
 def make_task(
@@ -50,12 +51,17 @@ def make_task(
 class FakeRunner:
     """Counts instead of drawing. `before_call` runs on the step thread before every call.
 
-    A task's prompt is its group; the prompts `bad prepare`, `bad step` and `bad finish` fail there.
+    A task's prompt is its group; the prompts `bad prepare`, `bad step` and `bad finish` fail there. A call of
+    more than `memory_rows` rows runs out of memory; `calls` are those that did not, `rows` their rows.
     """
 
-    def __init__(self, before_call: Callable[[Sequence[Job]], None] = lambda _: None) -> None:
+    def __init__(
+        self, before_call: Callable[[Sequence[Job]], None] = lambda _: None, memory_rows: int = 1000
+    ) -> None:
         self.before_call = before_call
+        self.memory_rows = memory_rows
         self.calls: list[list[int]] = []
+        self.rows: list[int] = []
         self.released: list[int] = []
         self.threads: set[str] = set()
 
@@ -64,6 +70,7 @@ class FakeRunner:
         if job.task.prompt == "bad prepare":
             raise ValueError(job.task.prompt)
         job.group, job.rows = job.task.prompt, job.task.sampling.image_count
+        job.size = Size(job.task.model, (job.task.width, job.task.height))
         job.release = lambda: self.released.append(job.job_id)
         job.report = Prepared(lora_set_id=job.task.prompt)
         job.steps = self._steps(job)
@@ -77,9 +84,13 @@ class FakeRunner:
             job.progress(step, count, 1000.0 - step, lambda: ())
         return "latents"
 
-    def predict(self, jobs: Sequence[Job]) -> Sequence[object]:
+    def predict(self, jobs: Sequence[Job], max_rows: int) -> Sequence[object]:
         self.threads.add(threading.current_thread().name)
         self.before_call(jobs)
+        rows = min(sum(job.rows for job in jobs), max_rows)
+        if rows > self.memory_rows:
+            raise OutOfMemory(f"{rows} rows are too many")
+        self.rows.append(rows)
         self.calls.append([job.job_id for job in jobs])
         if any(job.task.request_id == "bad step" for job in jobs):
             raise ValueError("bad step")

@@ -7,8 +7,10 @@ import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
+from sdgrpc.diffusion.memory import memory_named
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import Picture
+from sdgrpc.errors import OutOfMemory
 
 
 def resized(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -43,14 +45,24 @@ def sample(
 def decode(model: Model, latents: torch.Tensor) -> list[Picture]:
     """Decode scaled latents `[n, 4, h, w]` to n RGB pictures of 8h by 8w pixels.
 
-    One at a time: a picture then does not depend on its neighbours, and memory does not grow with n.
+    One at a time: a picture then does not depend on its neighbours, and memory does not grow with n. One for
+    which the memory does not suffice is decoded in overlapping tiles of the size that the VAE was trained on.
+
+    Raises:
+        OutOfMemory: not even that fits.
+
     """
     return [_decode_one(model, latent) for latent in torch.split(latents, 1)]
 
 
 def _decode_one(model: Model, latent: torch.Tensor) -> Picture:
     scaled = latent.to(model.device, torch.float32) / model.latent_scale
-    pixels = model.vae.decode(scaled).sample[0]
+    try:
+        pixels = memory_named(lambda: model.vae.decode(scaled).sample[0], model.device)
+    except OutOfMemory:
+        if max(scaled.shape[-2:]) <= model.vae.tile_latent_min_size:
+            raise
+        pixels = memory_named(lambda: model.vae.tiled_decode(scaled).sample[0], model.device)
     return pixels_to_picture(pixels)
 
 

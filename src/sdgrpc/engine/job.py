@@ -5,12 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdgrpc.domain import Finished, Prepared, Progress, Task
 from sdgrpc.engine.stream import EventStream, RenderPreviews
 
 Clock = Callable[[], float]
+
+
+class Size(NamedTuple):
+    """What decides how much memory a row of a UNet call takes: the model, and the shapes that it is given."""
+
+    model: str = ""
+    shape: tuple[int, ...] = ()
+
+
+UNSIZED = Size()
 
 
 @dataclass(slots=True)
@@ -39,6 +49,7 @@ class Job:
     resources: Any = None
     cancelled: bool = False
     group: Hashable = None
+    size: Size = UNSIZED
     rows: int = 0
     wanted: Any = None
     result: Any = None

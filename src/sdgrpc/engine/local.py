@@ -63,7 +63,7 @@ class LocalEngine:
         self._job_ids = itertools.count()
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-read")
         self._renderers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-preview")
-        self._loop = EngineLoop(LocalRunner(max_rows_per_call=options.loop.max_rows_per_call), options.loop)
+        self._loop = EngineLoop(LocalRunner(), options.loop)
         self._ready = False
 
     @property

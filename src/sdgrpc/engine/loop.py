@@ -11,12 +11,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from sdgrpc.engine.calls import Calls, Predictor
 from sdgrpc.engine.job import Clock, Job
+from sdgrpc.engine.limits import RowLimits
 from sdgrpc.engine.meter import Meter
 from sdgrpc.engine.scheduler import StepScheduler
 from sdgrpc.errors import Draining, QueueFull
@@ -28,27 +30,24 @@ logger = logging.getLogger(__name__)
 class LoopOptions:
     """Bounds of the engine.
 
-    `queue_size` jobs may wait; `max_running_jobs` are prepared or stepping at a time; a UNet call has at most
-    `max_rows_per_call` rows (guidance takes two per image); a group of jobs waits for at most
-    `max_wait_calls` calls of others before it comes next.
+    `queue_size` jobs may wait; at most `max_running_jobs` are stepping at a time; a UNet call has at most
+    `max_rows_per_call` rows (guidance takes two per image), or for a model in `rows_by_model` as many as that
+    says; a job waits for at most `max_wait_calls` calls of others, see StepScheduler.
     """
 
     queue_size: int = 64
     max_running_jobs: int = 16
     max_rows_per_call: int = 8
+    rows_by_model: Mapping[str, int] = field(default_factory=dict)
     max_wait_calls: int = 8
     batching: bool = True
 
 
-class Runner(Protocol):
+class Runner(Predictor, Protocol):
     """What the loop asks of the device. Each method works for one job at a time but for `predict`."""
 
     def prepare(self, job: Job) -> bool:
-        """Set up the job (group, rows, steps, report, release) and take its first wish; True if none."""
-        ...
-
-    def predict(self, jobs: Sequence[Job]) -> Sequence[object]:
-        """Evaluate the wishes of jobs of one group in one call; one prediction per job."""
+        """Set up the job (group, size, rows, steps, report, release), take its first wish; True if none."""
         ...
 
     def advance(self, job: Job, prediction: object) -> bool:
@@ -73,8 +72,10 @@ class EngineLoop:
         self._preparing: dict[int, Job] = {}
         self._stepping: dict[int, Job] = {}  # exactly those that the scheduler knows
         self._finishing: dict[int, Job] = {}
+        limits = RowLimits(options.max_rows_per_call, options.rows_by_model)
+        self._calls = Calls(runner, limits, self.meter)
         self._scheduler = StepScheduler(
-            max_rows=options.max_rows_per_call, patience=options.max_wait_calls, batching=options.batching
+            max_rows=limits.of, patience=options.max_wait_calls, batching=options.batching
         )
         self._draining = False
         self._closing = False
@@ -188,7 +189,7 @@ class EngineLoop:
         with self._changed:
             del self._preparing[job.job_id]
             self._stepping[job.job_id] = job
-            self._scheduler.add(job.job_id, job.group, job.rows)
+            self._scheduler.add(job.job_id, job.group, job.rows, job.size)
             self._changed.notify_all()
 
     # The step thread.
@@ -212,23 +213,11 @@ class EngineLoop:
         return batch
 
     def _run(self, batch: list[Job]) -> None:
-        try:
-            predictions = self._runner.predict(batch)
-        except Exception as error:
-            # One job's fault must not cost its neighbours their pictures: alone, each meets its own.
-            if len(batch) == 1:
-                self._end(batch[0], error)
-                return
-            logger.warning(
-                "a call of %d jobs failed (%s); running them one by one", len(batch), type(error).__name__
-            )
-            for job in batch:
-                self._run([job])
-            return
-        self.meter.record(len(batch), sum(job.rows for job in batch))
-        for job, prediction in zip(batch, predictions, strict=True):
-            job.largest_batch = max(job.largest_batch, len(batch))
-            self._guarded(job, self._settle, prediction)
+        for job, answer in self._calls.evaluate(batch):
+            if isinstance(answer, Exception):
+                self._end(job, answer)
+            else:
+                self._guarded(job, self._settle, answer)
 
     def _settle(self, job: Job, prediction: object) -> None:
         if job.cancelled:

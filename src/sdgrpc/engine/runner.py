@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,12 +13,13 @@ from sdgrpc.diffusion.autoencoder import decode
 from sdgrpc.diffusion.conditioning import Conditioning, encode
 from sdgrpc.diffusion.denoise import ModelInput, OnStep, StepResult
 from sdgrpc.diffusion.inpainting import finish
+from sdgrpc.diffusion.memory import memory_named
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.predict import predict
 from sdgrpc.diffusion.previews import fitted, latent_array, preview_pictures
 from sdgrpc.diffusion.start import prepare
 from sdgrpc.domain import ImageReady, Prepared, Preview, PreviewKind, PreviewOptions
-from sdgrpc.engine.job import Job
+from sdgrpc.engine.job import Job, Size
 from sdgrpc.errors import ModelError, OutOfMemory
 from sdgrpc.lora.fused import FusedSets, Lease, OverlaySwitch
 from sdgrpc.lora.library import LoraFile
@@ -62,26 +62,27 @@ class LocalRunner:
     never touched by a LoRA and may run anywhere.
     """
 
-    def __init__(self, *, max_rows_per_call: int) -> None:
-        self._max_rows = max_rows_per_call
-
     @torch.inference_mode()
     def prepare(self, job: Job) -> bool:
         """See `Runner.prepare`."""
-        with memory_named():
-            resources: JobResources = job.resources
-            served, task = resources.served, job.task
-            lease = served.sets.acquire(list(zip(resources.files, task.loras, strict=True)))
-            job.release, resources.lease = lease.release, lease
-            job.report = Prepared(lease.reports, lease.set_id, lease.cached, lease.fuse_seconds)
-            conditioning = self._encode(served, lease, job)
-            job.steps = prepare(served.model, task, conditioning, self._reporter(job))
-            done = job.advance()
+        resources: JobResources = job.resources
+        return memory_named(lambda: self._prepare(job), resources.served.model.device)
+
+    def _prepare(self, job: Job) -> bool:
+        resources: JobResources = job.resources
+        served, task = resources.served, job.task
+        lease = served.sets.acquire(list(zip(resources.files, task.loras, strict=True)))
+        job.release, resources.lease = lease.release, lease
+        job.report = Prepared(lease.reports, lease.set_id, lease.cached, lease.fuse_seconds)
+        conditioning = self._encode(served, lease, job)
+        job.steps = prepare(served.model, task, conditioning, self._reporter(job))
+        done = job.advance()
         if not done:
             wanted: ModelInput = job.wanted
             shape = tuple(wanted.sample.shape[1:])
             job.rows = wanted.rows
-            job.group = (task.model, lease.set_id, shape, wanted.guided, conditioning.positive.shape[1])
+            job.size = Size(task.model, (*shape, conditioning.token_count))
+            job.group = (job.size, lease.set_id, wanted.guided)
         return done
 
     def _encode(self, served: ServedModel, lease: Lease, job: Job) -> Conditioning:
@@ -92,18 +93,18 @@ class LocalRunner:
         return encode(served.model, job.task.prompt, negative, clip_skip=sampling.clip_skip)
 
     @torch.inference_mode()
-    def predict(self, jobs: Sequence[Job]) -> Sequence[torch.Tensor]:
-        """See `Runner.predict`."""
+    def predict(self, jobs: Sequence[Job], max_rows: int) -> Sequence[torch.Tensor]:
+        """See `Predictor.predict`."""
         resources: JobResources = jobs[0].resources
         assert resources.lease is not None, "predict comes after prepare"  # noqa: S101
         resources.served.use("unet", resources.lease)
-        with memory_named():
-            return predict(resources.served.model, [job.wanted for job in jobs], max_rows=self._max_rows)
+        model, wishes = resources.served.model, [job.wanted for job in jobs]
+        return memory_named(lambda: predict(model, wishes, max_rows), model.device)
 
     @torch.inference_mode()
     def advance(self, job: Job, prediction: object) -> bool:
         """See `Runner.advance`."""
-        return job.advance(prediction)
+        return memory_named(lambda: job.advance(prediction), job.resources.served.model.device)
 
     @torch.inference_mode()
     def finish(self, job: Job) -> None:
@@ -117,8 +118,7 @@ class LocalRunner:
         for index in range(sampling.image_count):
             if job.cancelled:
                 return
-            with memory_named():
-                pictures = finish(task, decode(model, job.result[index : index + 1]))
+            pictures = finish(task, decode(model, job.result[index : index + 1]))
             seed = sampling.seed + index
             text = ""
             if not task.output.omit_metadata:
@@ -139,8 +139,14 @@ class LocalRunner:
 def render_previews(
     model: Model, options: PreviewOptions, predict_clean: Callable[[], torch.Tensor]
 ) -> tuple[Preview, ...]:
-    """One preview per image of the predicted clean latents `[n, 4, h, w]`."""
-    denoised = predict_clean()
+    """One preview per image of the predicted clean latents `[n, 4, h, w]`; none where memory is short."""
+    try:
+        return memory_named(lambda: _previews(model, options, predict_clean()), model.device)
+    except OutOfMemory:
+        return ()
+
+
+def _previews(model: Model, options: PreviewOptions, denoised: torch.Tensor) -> tuple[Preview, ...]:
     if options.kind is PreviewKind.LATENT:
         return tuple(Preview(index, latent_array(row)) for index, row in enumerate(denoised))
     if options.kind is PreviewKind.DECODED:
@@ -149,14 +155,3 @@ def render_previews(
     else:
         pictures = preview_pictures(model, denoised, options.max_side)
     return tuple(Preview(index, images.encode(one, "image/png")) for index, one in enumerate(pictures))
-
-
-@contextmanager
-def memory_named() -> Iterator[None]:
-    """Turn the device's out-of-memory error into ours."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(
-            "the device ran out of memory for this job; ask for a smaller picture or fewer images"
-        ) from error

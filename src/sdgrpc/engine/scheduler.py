@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+
+from sdgrpc.engine.job import UNSIZED, Size
 
 
 @dataclass(slots=True)
@@ -17,19 +20,27 @@ class Entry:
     job_id: int
     group: Hashable
     rows: int
+    size: Size
     arrival: int
     waited: int = field(default=0)
 
 
 class StepScheduler:
-    """Chooses the jobs of the next call: the oldest job's group, unless another has waited too long.
+    """Chooses the jobs of the next call: the oldest job's group, unless another would wait too long.
 
     Serving the oldest group first keeps the mean latency low, since finishing jobs one after the other
-    beats advancing all of them at the same slow pace. `patience` bounds what that costs the others: a job
-    that sat out `patience` calls comes next, the longest-waiting first. With `patience` 1 groups take turns.
+    beats advancing all of them at the same slow pace. `patience` bounds what that costs the others: **no job
+    sits out more than `patience` calls in a row, or, where a round that serves every running job once takes
+    more calls than that, more than one round**. With `patience` 1 groups take turns.
+
+    It is kept by looking ahead: jobs that share a call wait together, and these calls are ordered by how long
+    they waited. Once the call at place i (from 0) has waited `patience - i` calls, the first must run now,
+    since otherwise the one at place i would come too late.
+
+    `max_rows` says how many rows a call of a size may have now.
     """
 
-    def __init__(self, *, max_rows: int, patience: int, batching: bool = True) -> None:
+    def __init__(self, *, max_rows: Callable[[Size], int], patience: int, batching: bool = True) -> None:
         self._max_rows = max_rows
         self._patience = patience
         self._batching = batching
@@ -39,10 +50,10 @@ class StepScheduler:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, job_id: int, group: Hashable, rows: int) -> None:
+    def add(self, job_id: int, group: Hashable, rows: int, size: Size = UNSIZED) -> None:
         """Add a job that is ready to step; it is younger than all that were added before."""
         key = group if self._batching else (group, job_id)
-        self._entries[job_id] = Entry(job_id, key, rows, self._arrivals)
+        self._entries[job_id] = Entry(job_id, key, rows, size, self._arrivals)
         self._arrivals += 1
 
     def remove(self, job_id: int) -> None:
@@ -52,30 +63,43 @@ class StepScheduler:
     def next_batch(self) -> list[int]:
         """Return the ids of the jobs that share the next call, oldest first; empty if none waits.
 
-        Their rows add up to at most `max_rows`, except for a single job that alone brings more. Within a
-        group those that waited longest come first, so that a group larger than a call takes turns too.
+        Their rows add up to at most the size's bound, except for a single job that alone brings more. Within
+        a group those that waited longest come first, so that a group larger than a call takes turns too.
         """
         if not self._entries:
             return []
-        batch = self._fill(self._choose_group())
+        batch = self._choose(self._calls())
         for entry in self._entries.values():
             entry.waited += 1
         for entry in batch:
             entry.waited = 0
         return [entry.job_id for entry in sorted(batch, key=lambda entry: entry.arrival)]
 
-    def _choose_group(self) -> list[Entry]:
-        longest = max(self._entries.values(), key=lambda entry: (entry.waited, -entry.arrival))
+    def _choose(self, calls: list[list[Entry]]) -> list[Entry]:
+        if any(call[0].waited + place >= self._patience for place, call in enumerate(calls)):
+            return calls[0]
         oldest = min(self._entries.values(), key=lambda entry: entry.arrival)
-        chosen = longest if longest.waited >= self._patience else oldest
-        return [entry for entry in self._entries.values() if entry.group == chosen.group]
+        return next(call for call in calls if call[0].group == oldest.group)
 
-    def _fill(self, group: Iterable[Entry]) -> list[Entry]:
-        batch: list[Entry] = []
-        rows = 0
-        for entry in sorted(group, key=lambda entry: (-entry.waited, entry.arrival)):
-            if batch and rows + entry.rows > self._max_rows:
-                break
-            batch.append(entry)
-            rows += entry.rows
-        return batch
+    def _calls(self) -> list[list[Entry]]:
+        """The calls that would serve every job once, the longest-waiting first."""
+        groups: defaultdict[Hashable, list[Entry]] = defaultdict(list)
+        for entry in sorted(self._entries.values(), key=_longest_waiting):
+            groups[entry.group].append(entry)
+        calls = [call for group in groups.values() for call in self._split(group)]
+        return sorted(calls, key=lambda call: _longest_waiting(call[0]))
+
+    def _split(self, group: Iterable[Entry]) -> Iterable[list[Entry]]:
+        """Fill one call after the other with the jobs of a group, in their order."""
+        call: list[Entry] = []
+        for entry in group:
+            rows = sum(other.rows for other in call) + entry.rows
+            if call and rows > self._max_rows(entry.size):
+                yield call
+                call = []
+            call.append(entry)
+        yield call
+
+
+def _longest_waiting(entry: Entry) -> tuple[int, int]:
+    return -entry.waited, entry.arrival

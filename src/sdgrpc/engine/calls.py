@@ -1,0 +1,103 @@
+"""One batch of jobs through the device: smaller where the memory ends, one by one where a job is at fault."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from sdgrpc.engine.job import Job
+from sdgrpc.engine.limits import RowLimits
+from sdgrpc.engine.meter import Meter
+from sdgrpc.errors import OutOfMemory
+
+logger = logging.getLogger(__name__)
+
+Outcome = tuple[Job, object]
+
+
+class Predictor(Protocol):
+    """The part of a runner that evaluates."""
+
+    def predict(self, jobs: Sequence[Job], max_rows: int) -> Sequence[object]:
+        """Evaluate the wishes of jobs of one group; one prediction per job.
+
+        They share one UNet call, unless a single job brings more than `max_rows` rows; then its rows take
+        several calls, and with `max_rows` 1 each row has its own.
+
+        Raises:
+            OutOfMemory: the device's memory did not suffice; nothing of the attempt is held any more.
+
+        """
+        ...
+
+
+class Calls:
+    """Evaluates batches within `limits` and tells `meter`. Used by the step thread alone."""
+
+    def __init__(self, predictor: Predictor, limits: RowLimits, meter: Meter) -> None:
+        self._predictor = predictor
+        self._limits = limits
+        self._meter = meter
+
+    def evaluate(self, batch: Sequence[Job]) -> Iterator[Outcome]:
+        """Yield every job of a group with its prediction, or with the exception that it alone meets.
+
+        A batch that does not fit into the device's memory is halved until it does, down to a single row, and
+        the bound of its size is lowered for later calls. A shared call that fails otherwise is run again
+        job by job, so that one job's fault does not cost its neighbours their pictures.
+        """
+        waiting = list(batch)
+        while waiting:
+            part = self._first_part(waiting)
+            answer = self._attempt(part)
+            if isinstance(answer, OutOfMemory) and self._lower_bound(part):
+                continue
+            waiting = waiting[len(part) :]
+            if not isinstance(answer, Exception):
+                yield from zip(part, answer, strict=True)
+            elif len(part) == 1:
+                yield part[0], answer
+            else:
+                name = type(answer).__name__
+                logger.warning("a call of %d jobs failed (%s); running them one by one", len(part), name)
+                for job in part:
+                    yield from self.evaluate([job])
+
+    def _first_part(self, waiting: Sequence[Job]) -> Sequence[Job]:
+        """The first jobs that one call may take; a single one even if it has more rows."""
+        limit = self._limits.of(waiting[0].size)
+        totals = itertools.accumulate(job.rows for job in waiting)
+        return waiting[: max(1, sum(total <= limit for total in totals))]
+
+    def _attempt(self, part: Sequence[Job]) -> Sequence[object] | Exception:
+        limit = self._limits.of(part[0].size)
+        try:
+            predictions = self._predictor.predict(part, limit)
+        except Exception as error:  # whatever it was, the step thread must live on
+            return error
+        rows = self._rows(part)
+        self._limits.succeeded(part[0].size, rows)
+        self._meter.record(len(part), rows)
+        for job in part:
+            job.largest_batch = max(job.largest_batch, len(part))
+        return predictions
+
+    def _lower_bound(self, part: Sequence[Job]) -> bool:
+        """Learn from a call that ran out of memory; False if no smaller one can be tried."""
+        size = part[0].size
+        lowered = self._limits.failed(size, self._rows(part))
+        if lowered:
+            logger.warning(
+                "out of memory with %d rows of %s for model %s; trying again with at most %d",
+                self._rows(part),
+                "x".join(map(str, size.shape)),
+                size.model,
+                self._limits.of(size),
+            )
+        return lowered
+
+    def _rows(self, part: Sequence[Job]) -> int:
+        """Rows of the largest UNet call that a part takes."""
+        return min(sum(job.rows for job in part), self._limits.of(part[0].size))
