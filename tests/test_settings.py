@@ -109,6 +109,43 @@ def test_a_bad_value_names_itself(flags: dict, sentence: str) -> None:
     assert str(caught.value) == sentence
 
 
+@pytest.mark.parametrize(
+    ("given", "every", "by_model"),
+    [
+        (["4"], 4, {}),
+        (["tiny=2"], 8, {"tiny": 2}),
+        (["tiny=2", "6", "v=1"], 6, {"tiny": 2, "v": 1}),
+        ("6, tiny=2", 6, {"tiny": 2}),
+        (3, 3, {}),
+        ([3, "tiny=2"], 3, {"tiny": 2}),
+    ],
+    ids=str,
+)
+def test_rows_per_call_by_model(given: object, every: int, by_model: dict[str, int]) -> None:
+    """One number for all models, others for the named ones; as flags, a variable's list, TOML's numbers."""
+    settings = Settings.load(model=["tiny=embedded", "v=/x"], max_rows_per_call=given)
+    assert (settings.rows_per_call, settings.rows_by_model) == (every, by_model)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["0"], "max_rows_per_call: '0' is not N or NAME=N with a number from 1"),
+        (["=3"], "max_rows_per_call: '=3' is not N or NAME=N with a number from 1"),
+        (["embedded="], "max_rows_per_call: 'embedded=' is not N or NAME=N with a number from 1"),
+        (["1", "2"], "max_rows_per_call: the number for every model is given twice"),
+        (["a=1", "a=2"], "max_rows_per_call: a is given twice"),
+        (["photo=4"], "max_rows_per_call names the model 'photo', which is not served"),
+    ],
+    ids=str,
+)
+def test_bad_rows_per_call_name_themselves(given: list[str], sentence: str) -> None:
+    """A number that is none, one given twice, a model that is not there."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(max_rows_per_call=given)
+    assert str(caught.value) == sentence
+
+
 def test_several_bad_values_are_named_at_once() -> None:
     """As with requests."""
     with pytest.raises(SettingsError, match=r"queue_size: .*; max_steps: "):

@@ -28,6 +28,7 @@ from sdgrpc.errors import SettingsError
 MIB = 1 << 20
 EMBEDDED = "embedded"
 PREFIX = "SDGRPC_"
+ROWS_PER_CALL = 8
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -39,6 +40,9 @@ class Settings(BaseSettings):
     single files. `tls_certificate` with `tls_key` (PEM files) turns TLS on, and with
     `tls_client_ca` clients must show a certificate that it signed. `reflection` lets tools read the contract
     from the server.
+
+    `max_rows_per_call` lists N and NAME=N: the most rows of a UNet call, for every model and for one. A job
+    sits out at most `max_wait_calls` calls of others, or one round of the running jobs where that is longer.
     """
 
     model_config = SettingsConfigDict(
@@ -53,7 +57,9 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
 
     queue_size: Positive = 64
-    max_rows_per_call: Positive = 8
+    max_running_jobs: Positive = 16
+    max_rows_per_call: Annotated[list[str], NoDecode] = Field([str(ROWS_PER_CALL)], min_length=1)
+    max_wait_calls: Positive = 8
     batching: bool = True
     lora_cache_bytes: Annotated[int, Field(ge=0)] = 2048 * MIB
 
@@ -128,6 +134,17 @@ class Settings(BaseSettings):
         return (Path(str(files("sdgrpc") / "assets/tiny/loras")),) if embedded else ()
 
     @property
+    def rows_per_call(self) -> int:
+        """The most rows of a UNet call, for models that `rows_by_model` does not name."""
+        plain = (number for name, number in map(_rows, self.max_rows_per_call) if not name)
+        return next(plain, ROWS_PER_CALL)
+
+    @property
+    def rows_by_model(self) -> dict[str, int]:
+        """The most rows of a UNet call for the models that have a number of their own."""
+        return {name: number for name, number in map(_rows, self.max_rows_per_call) if name}
+
+    @property
     def host(self) -> str:
         """The host part of `listen`, with the brackets of an IPv6 address."""
         return self.listen.rpartition(":")[0]
@@ -164,6 +181,21 @@ class Settings(BaseSettings):
             raise ValueError(f"two models are called {', '.join(repeated)}; write NAME=SOURCE")
         return value
 
+    @field_validator("max_rows_per_call", mode="before")
+    @classmethod
+    def _split_rows(cls, value: object) -> object:
+        parts = _split(value, ",")
+        listed = parts if isinstance(parts, list) else [parts]
+        return [str(part) if isinstance(part, int) else part for part in listed]
+
+    @field_validator("max_rows_per_call")
+    @classmethod
+    def _check_rows(cls, value: list[str]) -> list[str]:
+        names = [_rows(entry)[0] for entry in value]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{repeated[0] or 'the number for every model'} is given twice")
+        return value
+
     @field_validator("device")
     @classmethod
     def _check_device(cls, value: str) -> str:
@@ -194,6 +226,8 @@ class Settings(BaseSettings):
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
         if self.lora_strength_min > self.lora_strength_max:
             raise ValueError("lora_strength_min is above lora_strength_max")
+        if strangers := sorted(self.rows_by_model.keys() - {name for name, _ in self.models}):
+            raise ValueError(f"max_rows_per_call names the model {strangers[0]!r}, which is not served")
         return self
 
 
@@ -216,6 +250,14 @@ def _named(entry: str) -> tuple[str, str]:
     if not name.strip() or not source.strip():
         raise ValueError(f"{entry!r} is not NAME=SOURCE or SOURCE")
     return name.strip(), source.strip()
+
+
+def _rows(entry: str) -> tuple[str, int]:
+    """`8` as ("", 8) and `photo=4` as ("photo", 4)."""
+    name, found, number = entry.rpartition("=")
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", number.strip()) or (found and not name.strip()):
+        raise ValueError(f"{entry!r} is not N or NAME=N with a number from 1")
+    return name.strip(), int(number)
 
 
 def _check_toml(path: Path) -> None:

@@ -28,6 +28,7 @@ from sdgrpc.domain import (
     TaskKind,
 )
 from sdgrpc.engine.local import choose_device, choose_dtype, open_engine, warm_up_task
+from sdgrpc.engine.loop import LoopOptions
 from sdgrpc.errors import LoraNotFound, ModelError, ModelNotFound
 from sdgrpc.settings import Settings
 from tests.support.models import save_model
@@ -248,6 +249,33 @@ def test_open_engine_warms_up(tmp_path):
     try:
         assert engine.status().ready
         assert [info.name for info in engine.models] == ["mine"]
+    finally:
+        asyncio.run(engine.close())
+
+
+def test_the_settings_reach_the_loop(tmp_path):
+    """Every bound of the engine is the operator's to choose, the most rows by model too."""
+    save_model(tmp_path / "mine")
+    settings = Settings(
+        model=[f"mine={tmp_path / 'mine'}"],
+        device="cpu",
+        queue_size=3,
+        max_running_jobs=2,
+        max_rows_per_call=["6", "mine=4"],
+        max_wait_calls=5,
+        batching=False,
+    )
+    engine = open_engine(settings)
+    try:
+        expected = LoopOptions(
+            queue_size=3,
+            max_running_jobs=2,
+            max_rows_per_call=6,
+            rows_by_model={"mine": 4},
+            max_wait_calls=5,
+            batching=False,
+        )
+        assert engine.loop_options == expected
     finally:
         asyncio.run(engine.close())
 

@@ -58,9 +58,18 @@ class ServeOptions:
         str | None, typer.Option(help="auto, float32, float16 or bfloat16.", show_default="auto")
     ] = None
     queue_size: Annotated[int | None, typer.Option(metavar="N", help="Jobs that may wait.")] = None
-    max_rows_per_call: Annotated[int | None, typer.Option(metavar="N", help="Pictures in one UNet call.")] = (
-        None
-    )
+    max_running_jobs: Annotated[int | None, typer.Option(metavar="N", help="Jobs drawn side by side.")] = None
+    max_rows_per_call: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]N",
+            help="Rows of a UNet call, for every model or for one; guidance takes two a picture; repeat it.",
+            show_default="8",
+        ),
+    ] = None
+    max_wait_calls: Annotated[
+        int | None, typer.Option(metavar="N", help="Calls of others that a job may have to sit out.")
+    ] = None
     batching: Annotated[
         bool | None, typer.Option("--batching/--no-batching", help="Let jobs share UNet calls.")
     ] = None

@@ -76,6 +76,11 @@ class LocalEngine:
         return [model_state(served.model) for served in self._served.values()]
 
     @property
+    def loop_options(self) -> LoopOptions:
+        """The bounds that the engine keeps."""
+        return self._loop.options
+
+    @property
     def library(self) -> LoraLibrary:
         """The LoRA files that tasks can name."""
         return self._library
@@ -194,7 +199,10 @@ def open_engine(settings: Settings) -> LocalEngine:
     options = EngineOptions(
         loop=LoopOptions(
             queue_size=settings.queue_size,
-            max_rows_per_call=settings.max_rows_per_call,
+            max_running_jobs=settings.max_running_jobs,
+            max_rows_per_call=settings.rows_per_call,
+            rows_by_model=settings.rows_by_model,
+            max_wait_calls=settings.max_wait_calls,
             batching=settings.batching,
         ),
         lora_cache_bytes=settings.lora_cache_bytes,
