@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -11,6 +13,7 @@ import diffusers
 import torch
 from transformers import CLIPTextModel
 
+from sdgrpc.diffusion.conditioning import Conditioning
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import Scheduler, SigmaSpacing, Task, TaskKind
 from sdgrpc.images import to_image
@@ -72,6 +75,32 @@ def diffusers_latents(model: Model, task: Task) -> torch.Tensor:
             pipeline(**arguments, generator=torch.Generator().manual_seed(seed)).images for seed in seeds
         ]
     return torch.cat(drawn)
+
+
+def diffusers_conditioning(model: Model, asked: Task) -> Conditioning:
+    """What diffusers' pipeline makes of a task's prompts, which it cuts after 75 tokens."""
+    return conditioning_of(_pipeline(model, asked), asked)
+
+
+def pipeline_with_its_own_words(model: Model, asked: Task) -> Any:
+    """A pipeline whose tokenizers and text encoders are copies, so that they may be changed."""
+    copied = replace(
+        model, tokenizers=deepcopy(model.tokenizers), text_encoders=deepcopy(model.text_encoders)
+    )
+    return _pipeline(copied, asked)
+
+
+def conditioning_of(pipeline: Any, asked: Task) -> Conditioning:
+    """What a pipeline of diffusers makes of a task's prompts."""
+    arguments = {
+        "device": torch.device("cpu"),
+        "num_images_per_prompt": 1,
+        "do_classifier_free_guidance": True,
+        "negative_prompt": asked.negative_prompt,
+        "clip_skip": asked.sampling.clip_skip or None,
+    }
+    with _text_model_of_transformers_4(), torch.inference_mode():
+        return Conditioning(*pipeline.encode_prompt(asked.prompt, **arguments))
 
 
 @contextmanager

@@ -39,6 +39,10 @@ class Model:
         """Whether two text encoders and the picture's size condition the UNet."""
         return "text_encoder_2" in self.text_encoders
 
+    def tokenizer_of(self, text_encoder: str) -> CLIPTokenizer:
+        """Return the tokenizer of `text_encoder` or `text_encoder_2`."""
+        return self.tokenizers[text_encoder.replace("text_encoder", "tokenizer")]
+
     def lora_components(self) -> dict[str, nn.Module]:
         """The modules that LoRAs may change, by the names that reports use."""
         return {"unet": self.unet, **self.text_encoders}

@@ -21,7 +21,7 @@ class PromptPart:
     Attributes:
         text_encoders: what tells the weights of its text encoders from any other's; empty for the pristine
             ones. Sets that differ in the U-Net alone share it.
-        tokens: name -> vectors, of the members that have a strength.
+        tokens: name in lower case -> vectors, of the members that have a strength.
         disputed: names that two members give different vectors: which is meant cannot be said.
 
     """
@@ -47,12 +47,12 @@ def prompt_part(members: Sequence[tuple[tuple[LoraFile, LoraRef], Member]]) -> P
 
 
 def merged(vocabularies: Iterable[Vocabulary]) -> tuple[dict[str, Vectors], frozenset[str]]:
-    """Return the tokens of several files as one vocabulary, and those that they dispute."""
+    """Return the tokens of several files as one vocabulary, and those that they dispute, in lower case."""
     tokens: dict[str, Vectors] = {}
     disputed = set()
     for vocabulary in vocabularies:
         for name, vectors in vocabulary.usable.items():
-            known = tokens.setdefault(name, vectors)
+            known = tokens.setdefault(name.lower(), vectors)
             if any(not torch.equal(known[component], vectors[component]) for component in vectors):
-                disputed.add(name)
+                disputed.add(name.lower())
     return {name: vectors for name, vectors in tokens.items() if name not in disputed}, frozenset(disputed)
