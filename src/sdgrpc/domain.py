@@ -319,7 +319,7 @@ class ModelState:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """The engine's load at one moment."""
+    """The engine's load at one moment. `prompts` and `prompt_bytes` are of the encoded prompts kept."""
 
     ready: bool
     running: int
@@ -330,3 +330,5 @@ class EngineStatus:
     lora_set_bytes: int
     fuse_count: int
     jobs_finished: int
+    prompts: int = 0
+    prompt_bytes: int = 0

@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     max_wait_calls: Positive = 8
     batching: bool = True
     lora_cache_bytes: Annotated[int, Field(ge=0)] = 2048 * MIB
+    prompt_cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
 
     max_steps: Positive = 150
     max_side: Annotated[int, Field(ge=64)] = 4096

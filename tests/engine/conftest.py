@@ -53,11 +53,17 @@ def open_tiny(tiny_model, lora_dir):
     """A context manager that opens an engine with the given loop options and closes it."""
 
     @asynccontextmanager
-    async def opened(*, lora_cache_bytes: int = 64 << 20, **options):
+    async def opened(
+        *,
+        lora_cache_bytes: int = 64 << 20,
+        prompt_cache_bytes: int = 1 << 20,
+        loras: Path = lora_dir,
+        **options,
+    ):
         engine = LocalEngine(
             [tiny_model],
-            LoraLibrary([lora_dir]),
-            EngineOptions(LoopOptions(**options), lora_cache_bytes=lora_cache_bytes),
+            LoraLibrary([loras]),
+            EngineOptions(LoopOptions(**options), lora_cache_bytes, prompt_cache_bytes),
         )
         try:
             yield engine

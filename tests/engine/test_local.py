@@ -304,3 +304,13 @@ def test_devices_and_dtypes_by_name():
     assert choose_dtype("bfloat16") is torch.bfloat16
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type in {"cpu", "cuda", "mps"}
+
+
+async def test_a_closed_engine_leaves_the_model_as_it_was(open_tiny, tiny_model):
+    """The weights of the last job's set are gone with it: another engine starts from the pristine ones."""
+    components = tiny_model.lora_components()
+    before = {name: [*module.parameters()] for name, module in components.items()}
+    async with open_tiny() as engine:
+        await run(engine, task(loras=(ONE,)))
+    for name, module in components.items():
+        assert all(one is other for one, other in zip(module.parameters(), before[name], strict=True))

@@ -74,6 +74,9 @@ class ServeOptions:
         bool | None, typer.Option("--batching/--no-batching", help="Let jobs share UNet calls.")
     ] = None
     lora_cache_bytes: Annotated[int | None, typer.Option(metavar="BYTES", help="For fused LoRA sets.")] = None
+    prompt_cache_bytes: Annotated[int | None, typer.Option(metavar="BYTES", help="For encoded prompts.")] = (
+        None
+    )
     max_steps: Annotated[int | None, Limit] = None
     max_side: Annotated[int | None, Limit] = None
     max_pixels: Annotated[int | None, Limit] = None

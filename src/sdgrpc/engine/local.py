@@ -14,6 +14,7 @@ import torch
 
 from sdgrpc.diffusion.loading import load
 from sdgrpc.diffusion.model import Model
+from sdgrpc.diffusion.prompt_cache import PromptCache
 from sdgrpc.domain import (
     Accepted,
     EngineStatus,
@@ -40,10 +41,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """The loop's bounds and the bytes that fused LoRA sets may take, per model."""
+    """The loop's bounds and the bytes that fused LoRA sets, per model, and encoded prompts may take."""
 
     loop: LoopOptions = field(default_factory=LoopOptions)
     lora_cache_bytes: int = 2 << 30
+    prompt_cache_bytes: int = 64 << 20
 
 
 class LocalEngine:
@@ -60,10 +62,11 @@ class LocalEngine:
             for model in models
         }
         self._library = library
+        self._prompts = PromptCache(options.prompt_cache_bytes)
         self._job_ids = itertools.count()
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-read")
         self._renderers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-preview")
-        self._loop = EngineLoop(LocalRunner(), options.loop)
+        self._loop = EngineLoop(LocalRunner(self._prompts), options.loop)
         self._ready = False
 
     @property
@@ -129,7 +132,7 @@ class LocalEngine:
         """See `Engine.status`."""
         running, queued, finished = self._loop.counts()
         rows_per_call, steps_per_second = self._loop.meter.rates()
-        stats = [served.sets.stats() for served in self._served.values()]
+        stats, prompts = [served.sets.stats() for served in self._served.values()], self._prompts.stats()
         return EngineStatus(
             ready=self._ready,
             running=running,
@@ -140,6 +143,8 @@ class LocalEngine:
             lora_set_bytes=sum(stat.bytes for stat in stats),
             fuse_count=sum(stat.fuse_count for stat in stats),
             jobs_finished=finished,
+            prompts=prompts.prompts,
+            prompt_bytes=prompts.bytes,
         )
 
     async def drain(self) -> None:
@@ -152,6 +157,8 @@ class LocalEngine:
         await asyncio.to_thread(self._loop.close)
         self._readers.shutdown()
         self._renderers.shutdown()
+        for served in self._served.values():
+            served.restore()
         self._served.clear()
 
 
@@ -206,6 +213,7 @@ def open_engine(settings: Settings) -> LocalEngine:
             batching=settings.batching,
         ),
         lora_cache_bytes=settings.lora_cache_bytes,
+        prompt_cache_bytes=settings.prompt_cache_bytes,
     )
     engine = LocalEngine(models, library, options)
     asyncio.run(engine.warm_up())

@@ -17,6 +17,8 @@ from sdgrpc.diffusion.memory import memory_named
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.predict import predict
 from sdgrpc.diffusion.previews import fitted, latent_array, preview_pictures
+from sdgrpc.diffusion.prompt_cache import PromptCache
+from sdgrpc.diffusion.prompt_reading import PromptContext
 from sdgrpc.diffusion.start import prepare
 from sdgrpc.domain import ImageReady, Prepared, Preview, PreviewKind, PreviewOptions
 from sdgrpc.engine.job import Job, Size
@@ -45,6 +47,11 @@ class ServedModel:
         """Point `component` at the weights of the lease's set."""
         self.switches[component].use(lease.overlay.tensors.get(component, {}))
 
+    def restore(self) -> None:
+        """Give the model its pristine weights back, once no thread uses it."""
+        for switch in self.switches.values():
+            switch.use({})
+
 
 @dataclass(slots=True)
 class JobResources:
@@ -59,8 +66,11 @@ class LocalRunner:
     """Runs jobs on this machine's device; `job.resources` is a JobResources.
 
     The preparing thread alone uses the text encoders' switches, the step thread alone the UNet's; the VAE is
-    never touched by a LoRA and may run anywhere.
+    never touched by a LoRA and may run anywhere. Encoded prompts are kept in `prompts`.
     """
+
+    def __init__(self, prompts: PromptCache) -> None:
+        self._prompts = prompts
 
     @torch.inference_mode()
     def prepare(self, job: Job) -> bool:
@@ -86,11 +96,20 @@ class LocalRunner:
         return done
 
     def _encode(self, served: ServedModel, lease: Lease, job: Job) -> Conditioning:
-        for component in served.model.text_encoders:
-            served.use(component, lease)
-        sampling = job.task.sampling
+        def activate() -> None:
+            for component in served.model.text_encoders:
+                served.use(component, lease)
+
+        part, sampling = lease.prompt_part, job.task.sampling
         negative = job.task.negative_prompt if sampling.guidance_scale > 1 else None
-        return encode(served.model, job.task.prompt, negative, clip_skip=sampling.clip_skip)
+        return encode(
+            served.model,
+            job.task.prompt,
+            negative,
+            clip_skip=sampling.clip_skip,
+            context=PromptContext(part.text_encoders, part.tokens, part.disputed, activate),
+            cache=self._prompts,
+        )
 
     @torch.inference_mode()
     def predict(self, jobs: Sequence[Job], max_rows: int) -> Sequence[torch.Tensor]:
