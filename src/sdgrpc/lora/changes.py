@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from sdgrpc.lora.adapter import AdapterModule
-from sdgrpc.lora.algorithms import lokr_factors, lora_rank, product_norm, scale
+from sdgrpc.lora.algorithms import lora_rank, product_norm, scale
 from sdgrpc.lora.differences import sparse
 from sdgrpc.lora.multiplicative import decompose
-from sdgrpc.lora.registry import LOKR
+from sdgrpc.lora.norms import loha_norm, lokr_norm
+
+NORMS = {"loha": loha_norm, "lokr": lokr_norm}
+"""Algorithms whose norm needs no change."""
 
 HOST_ROLES = frozenset({"alpha", "scale", "on_input", "bias_size"})
 """Single numbers, read with `item()`: they stay on the CPU."""
@@ -91,9 +94,9 @@ def change_norm(
         return None
     if source.is_low_rank:
         return product_norm(*factors(source, CPU, dtype))
-    if source.algorithm is LOKR and "bias_values" not in source.tensors:
-        first, second = lokr_factors(on_device(source, CPU, dtype))
-        return float(first.norm() * second.norm())  # the norm of a Kronecker product
+    norm = NORMS.get(source.algorithm.name)
+    if norm is not None and "bias_values" not in source.tensors:
+        return norm(on_device(source, CPU, dtype))
     # A whole matrix: float32 is half the memory, and exact enough if the sum is not in float32.
     change = weight_change(source, None, shape, torch.float32)
     return float(torch.linalg.vector_norm(change, dtype=torch.float64))

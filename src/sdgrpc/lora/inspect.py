@@ -37,7 +37,7 @@ def inspect(path: Path | str) -> dict[str, Any]:
     named, path = str(path), Path(path).resolve()  # the reader follows no links
     result: dict[str, Any] = {
         "file": named,
-        "sha256": reading.sha256(path),
+        "sha256": "",
         "base": "unknown",
         "algorithms": [],
         "tensors": 0,
@@ -50,6 +50,7 @@ def inspect(path: Path | str) -> dict[str, Any]:
         _describe(path, result)
     except LoraError as error:
         result["refused"] = error.message
+    result["sha256"] = result["sha256"] or reading.sha256(path)
     return result
 
 
@@ -61,7 +62,7 @@ def without_pictures(metadata: Mapping[str, str]) -> dict[str, str]:
 def _describe(path: Path, result: dict[str, Any]) -> None:
     """Fill in what is known, as far as the file allows."""
     file = reading.read(path, path.name)
-    result["tensors"] = len(file.tensors)
+    result["sha256"], result["tensors"] = file.sha256, len(file.tensors)
     result["metadata"] = without_pictures(file.metadata)
     adapter = adapt(file, PeftConfig.from_json(read_config(path)))
     result["algorithms"] = sorted({module.label for module in adapter.modules})
