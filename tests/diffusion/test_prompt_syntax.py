@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -168,3 +169,24 @@ def test_escaped_text_is_one_piece(text: str) -> None:
     """A backslash before each bracket and backslash gives back the text itself."""
     escaped = re.sub(r"([()\[\]\\])", r"\\\1", text)
     assert parse(escaped) == ((Piece(text),) if text else (),)
+
+
+def documented() -> list[tuple[str, str]]:
+    """The table of docs/prompts.md: what is written, and what it is read as."""
+    text = (Path(__file__).parents[2] / "docs/prompts.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| `(.+?)` \| (`.+) \|$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("prompt", "expected"), documented())
+def test_the_page_is_right(prompt: str, expected: str) -> None:
+    """Pieces are separated by commas, sections by semicolons."""
+    sections = [
+        ", ".join(f"`{piece.text}` x {round(piece.weight, 4):g}" for piece in section)
+        for section in parse(prompt)
+    ]
+    assert "; ".join(sections) == expected
+
+
+def test_the_page_has_its_table() -> None:
+    """The test above reads every line of it."""
+    assert len(documented()) == 15

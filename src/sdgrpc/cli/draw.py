@@ -115,7 +115,7 @@ class DrawOptions:
         return Client(self.server, tls=Tls(ca=self.tls_ca) if self.tls or self.tls_ca else None)
 
 
-Prompt = Annotated[str, typer.Argument(help="What the picture shows.")]
+Prompt = Annotated[str, typer.Argument(help="What the picture shows; (word:1.2) weighs a word.")]
 Picture = Annotated[Path, typer.Option("--image", "-i", metavar="FILE", help="A PNG, JPEG or WebP file.")]
 
 
