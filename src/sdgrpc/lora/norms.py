@@ -17,11 +17,8 @@ from torch import Tensor
 
 from sdgrpc.lora.algorithms import Tensors, loha_rank, lokr_rank, product_norm, scale
 
-ROWS = 256
+ROWS = 64
 """As many rows of a LoHa are made at a time: they stay in the processor's cache."""
-
-GRAM_GAIN = 4
-"""The Gram matrices' products are so much faster per number than thin factors' and what follows them."""
 
 
 def pair_factors(tensors: Tensors, a: str, b: str, core: str) -> tuple[Tensor, Tensor]:
@@ -38,12 +35,12 @@ def loha_norm(tensors: Tensors) -> float:
     c, d = pair_factors(tensors, "hada_w2_a", "hada_w2_b", "hada_t2")
     rows, columns, product = a.shape[0], b.shape[1], a.shape[1] * c.shape[1]
     by_gram, by_rows = (rows + columns) * product**2, 2 * rows * columns * (a.shape[1] + c.shape[1])
-    if by_gram < GRAM_GAIN * by_rows:
+    if by_gram < by_rows:
         up = (a[:, :, None] * c[:, None, :]).flatten(1)
         down = (b[:, None, :] * d[None, :, :]).flatten(0, 1)
         norm = product_norm(up, down)
     else:
-        pieces = zip(a.split(ROWS), c.split(ROWS), strict=True)
+        pieces = zip(torch.split(a, ROWS), torch.split(c, ROWS), strict=True)
         norm = math.hypot(*(float(((x @ b) * (y @ d)).norm()) for x, y in pieces))
     return norm * abs(scale(tensors, loha_rank(tensors)))
 
