@@ -6,7 +6,10 @@ import gc
 import itertools
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from torch import nn
 from sdgrpc.domain import LoraRef
 from sdgrpc.errors import LoraError, LoraIncompatible, LoraMalformed
 from sdgrpc.lora import fused as fused_module
+from sdgrpc.lora import reading
 from sdgrpc.lora.adapter import Adapter
 from sdgrpc.lora.changes import weight_change
 from sdgrpc.lora.fused import FusedSets, Lease, OverlaySwitch
@@ -480,3 +484,55 @@ def test_flipped_bytes_never_change_the_base(data: st.DataObject) -> None:
     except LoraError:
         assert cache.stats().sets == 0
     assert all(torch.equal(weight_of(components, path), before[path]) for path in EVERYWHERE)
+
+
+def test_a_hundred_sets_in_turn_keep_the_memory_flat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of mixed shapes under a budget of two: sets and spare memory never hold more than it."""
+    attention, everywhere = (LINEAR, CROSS), EVERYWHERE
+    size = sum(weight_of(small_components(), path).nbytes for path in everywhere)
+    cache = sets(capacity=2 * size)
+    fresh: list[int] = []
+    empty_like = torch.empty_like
+
+    def counted(like: torch.Tensor, **options: Any) -> torch.Tensor:
+        fresh.append(like.nbytes)
+        return empty_like(like, **options)
+
+    monkeypatch.setattr(fused_module.torch, "empty_like", counted)
+    for number in range(100):
+        file = lora_file(kohya_file(*(attention if number % 3 else everywhere), seed=number))
+        with cache.acquire([(file, ref())]) as lease:
+            assert cache.stats().bytes + cache._spare.nbytes <= 2 * size
+            assert lease.overlay.nbytes == sum(
+                weight_of(small_components(), path).nbytes for path in fused_weights(lease)
+            )
+    assert sum(fresh) <= 4 * size, "memory of evicted sets is used again"
+
+
+def test_another_strength_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a stack of two, one member's strength changes: no file is opened, parsed or placed again."""
+    for seed in (1, 2):
+        (tmp_path / f"l{seed}.safetensors").write_bytes(to_bytes(kohya_file(*EVERYWHERE, seed=seed)))
+    library, cache = LoraLibrary([tmp_path]), sets()
+    calls: Counter[str] = Counter()
+    for module, name in ((reading, "read"), (reading, "_open"), (fused_module, "place_or_refuse")):
+        original = getattr(module, name)
+
+        def counted(*args: Any, _name: str = name, _call: Any = original, **options: Any) -> Any:
+            calls[_name] += 1
+            return _call(*args, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    def use(first: float, second: float) -> Lease:
+        refs = [
+            LoraRef(name=f"l{n}", strength=s, text_encoder_strength=s) for n, s in ((1, first), (2, second))
+        ]
+        return cache.acquire([(library.find(each), each) for each in refs])
+
+    use(0.8, 0.5).release()
+    assert (calls["read"], calls["place_or_refuse"]) == (2, 2)
+    calls.clear()
+    lease = use(0.6, 0.5)
+    assert not lease.cached
+    assert calls == Counter()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sdgrpc.lora.overlay import Overlay, OverlaySwitch
+from sdgrpc.lora.overlay import Buffers, Overlay, OverlaySwitch
 
 
 def layer() -> nn.Sequential:
@@ -80,3 +80,28 @@ def test_in_inference_mode_too() -> None:
 def test_an_overlay_knows_its_bytes() -> None:
     """The cache counts them."""
     assert Overlay({"unet": {"a": torch.ones(3).half()}, "text_encoder": {"b": torch.ones(2)}}).nbytes == 14
+
+
+def test_buffers_serve_whatever_has_their_bytes() -> None:
+    """Memory goes to tensors of other shapes, but of the same dtype and bytes, once each."""
+    buffers = Buffers()
+    tensor = torch.zeros(4, 6).half()
+    buffers.give(Overlay({"unet": {"a": tensor}}))
+    assert buffers.nbytes == 48
+    assert buffers.take(torch.empty(4, 6).bfloat16()) is None
+    assert buffers.take(torch.empty(5, 6).half()) is None
+    taken = buffers.take(torch.empty(8, 3).half())
+    assert taken is not None
+    assert (taken.shape, taken.data_ptr(), taken.is_contiguous()) == ((8, 3), tensor.data_ptr(), True)
+    assert (buffers.take(torch.empty(8, 3).half()), buffers.nbytes) == (None, 0)
+
+
+def test_buffers_are_trimmed_to_a_bound() -> None:
+    """The largest go first; what is left is within the bound."""
+    buffers = Buffers()
+    buffers.give(Overlay({"unet": {str(n): torch.zeros(n) for n in (1, 2, 3)}}))
+    buffers.trim(12)
+    assert buffers.nbytes == 12
+    assert buffers.take(torch.empty(3)) is None
+    buffers.trim(0)
+    assert (buffers.take(torch.empty(1)), buffers.nbytes) == (None, 0)

@@ -19,7 +19,7 @@ from sdgrpc.domain import LoraRef, LoraReport
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
 from sdgrpc.lora.adapter import Adapter
 from sdgrpc.lora.detect import place_or_refuse
-from sdgrpc.lora.fusing import Fuser, Member, Plan, Prepared, plan
+from sdgrpc.lora.fusing import Fuser, Member, Parameter, Plan, Prepared, plan
 from sdgrpc.lora.lease import Lease
 from sdgrpc.lora.library import LoraFile
 from sdgrpc.lora.names import NameIndex
@@ -92,6 +92,7 @@ class FusedSets:
         self._token_widths = embedding_widths(self._pristine)
         self._prepared: WeakKeyDictionary[Adapter, Prepared] = WeakKeyDictionary()
         self._entries: OrderedDict[str, Entry] = OrderedDict()  # the least recently used first
+        self._spare = Buffers()
         self._lock = threading.Lock()
         self._fuse_lock = threading.Lock()
         self._fuse_count = 0
@@ -150,6 +151,7 @@ class FusedSets:
         with self._lock:
             entry.users -= 1
             self._evict()
+            self._trim()
 
     def _make(self, set_id: str, entry: Entry, active: Sequence[tuple[LoraFile, LoraRef]]) -> None:
         """Fuse a set and settle its future; a failure reaches all who wait and leaves no entry behind."""
@@ -167,17 +169,15 @@ class FusedSets:
             Member(self._prepare(file), ref.strength, ref.text_encoder_strength) for file, ref in ordered
         ]
         planned = plan(members)
-        with self._lock:
-            self._fuse_count += 1
-            entry.nbytes = sum(self._pristine[component][name].nbytes for component, name in planned)
-            evicted = self._evict()
-        # Tensors made in inference mode could not be used outside of it.
-        with self._fuse_lock, torch.inference_mode(False), torch.no_grad():
-            overlay = self._fill(planned, Buffers(fused.overlay for fused in evicted))
-            reports = {
-                member_key(file, ref): report(file, ref, member, self._fuser)
-                for (file, ref), member in zip(ordered, members, strict=True)
-            }
+        # Tensors and views made in inference mode could not be written outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            spare = self._make_room(entry, planned)
+            with self._fuse_lock:
+                overlay = self._fill(planned, spare)
+                reports = {
+                    member_key(file, ref): report(file, ref, member, self._fuser)
+                    for (file, ref), member in zip(ordered, members, strict=True)
+                }
         for made in reports.values():
             if not math.isfinite(made.relative_norm):
                 raise LoraMalformed(
@@ -185,13 +185,29 @@ class FusedSets:
                 )
         return FusedSet(overlay, reports, prompt_part(list(zip(ordered, members, strict=True))))
 
-    def _fill(self, planned: Plan, buffers: Buffers) -> Overlay:
-        fused: dict[str, dict[str, Tensor]] = defaultdict(dict)
-        for (component, name), contributions in planned.items():
-            out = buffers.take(self._pristine[component][name])
-            self._fuser.fuse((component, name), contributions, out)
-            fused[component][name] = out
-        return Overlay(dict(fused))
+    def _make_room(self, entry: Entry, planned: Plan) -> dict[Parameter, Tensor | None]:
+        """Count a new set's bytes, evict others for them, and return what of their memory it can use."""
+        wanted = {parameter: self._pristine[parameter[0]][parameter[1]] for parameter in planned}
+        with self._lock:
+            self._fuse_count += 1
+            entry.nbytes = sum(weight.nbytes for weight in wanted.values())
+            self._evict()
+            spare = {parameter: self._spare.take(weight) for parameter, weight in wanted.items()}
+            self._trim()
+        return spare
+
+    def _fill(self, planned: Plan, spare: Mapping[Parameter, Tensor | None]) -> Overlay:
+        """Fuse into spare memory, and into fresh where there is none."""
+        outs: dict[Parameter, Tensor] = {}
+        named: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for component, name in planned:
+            out = spare[component, name]
+            if out is None:
+                pristine = self._pristine[component][name]
+                out = torch.empty_like(pristine, memory_format=torch.contiguous_format)
+            outs[component, name] = named[component][name] = out
+        self._fuser.fuse(planned, outs)
+        return Overlay(dict(named))
 
     def _prepare(self, file: LoraFile) -> Prepared:
         """Read, check and place a file; what is known already is not done again."""
@@ -219,18 +235,24 @@ class FusedSets:
             )
         return replace(made, name=file.name)
 
-    def _evict(self) -> list[FusedSet]:
-        """Drop unused sets, the least recently used first, until the rest has room. Needs the lock."""
+    def _evict(self) -> None:
+        """Drop unused sets, the least recently used first, until the rest has room. Needs the lock.
+
+        What they held stays as spare memory until `_trim`.
+        """
         held = sum(entry.nbytes for entry in self._entries.values())
-        evicted = []
         for set_id, entry in list(self._entries.items()):
             if held <= self._capacity:
                 break
             if entry.users == 0:
                 del self._entries[set_id]
                 held -= entry.nbytes
-                evicted.append(entry.future.result())
-        return evicted
+                self._spare.give(entry.future.result().overlay)
+
+    def _trim(self) -> None:
+        """Keep no more spare memory than there is room for beside the sets. Needs the lock."""
+        held = sum(entry.nbytes for entry in self._entries.values())
+        self._spare.trim(max(0, self._capacity - held))
 
 
 def member_key(file: LoraFile, ref: LoraRef) -> MemberKey:

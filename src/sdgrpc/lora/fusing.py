@@ -2,12 +2,14 @@
 
 Each weight is touched once: the low-rank members become one product over their concatenated ranks, added to
 the pristine weight in float32 and rounded once. What depends on the weight is computed from the pristine one.
-Members come in a fixed order, so the same set gives the same bits however it was asked for.
+Members come in a fixed order, so the same set gives the same bits however it was asked for. On the CPU the
+weights are shared out among threads; each is computed by one of them, so how many there are changes no bit.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,17 +18,19 @@ import torch
 from torch import Tensor
 
 from sdgrpc.lora.adapter import Adapter
+from sdgrpc.lora.algorithms import product_norm
 from sdgrpc.lora.changes import bias_change, change_norm, factors, weight_change
 from sdgrpc.lora.names import UNET
 from sdgrpc.lora.placement import Placed, Placement
 from sdgrpc.lora.tokens import NO_TOKENS, Vocabulary
+from sdgrpc.lora.workers import workers
 
 Weights = Mapping[str, Mapping[str, Tensor]]
 Parameter = tuple[str, str]
 """A component and the name of one of its parameters."""
 
-PIECE = 1 << 18
-"""Numbers that are fused at a time on the CPU: one MiB in float32 stays in the cache."""
+PIECE = 1 << 19
+"""Numbers that a thread fuses at a time on the CPU: two MiB in float32 stay in the cache."""
 
 
 @dataclass(eq=False)
@@ -96,25 +100,60 @@ def plan(members: Sequence[Member]) -> Plan:
     return touched
 
 
+class Workspaces(threading.local):
+    """A thread's float32 memory per device: used again and again, so its pages stay warm."""
+
+    def __init__(self) -> None:
+        self._memory: dict[torch.device, Tensor] = {}
+
+    def like(self, matrix: Tensor) -> Tensor:
+        """Return memory of that shape on that device, whatever it holds."""
+        memory = self._memory.get(matrix.device)
+        if memory is None or memory.numel() < matrix.numel():
+            memory = torch.empty(matrix.numel(), dtype=torch.float32, device=matrix.device)
+            self._memory[matrix.device] = memory
+        return memory[: matrix.numel()].view(matrix.shape)
+
+
 class Fuser:
-    """Makes fused weights from pristine ones. Holds the float32 workspace of one thread."""
+    """Makes fused weights from pristine ones. Thread safe; each thread has a float32 workspace of its own."""
 
     def __init__(self, pristine: Weights) -> None:
         self._pristine = pristine
-        self._workspace: dict[torch.device, Tensor] = {}
+        self._workspaces = Workspaces()
         self._norms: dict[Parameter, float] = {}
 
-    def fuse(self, parameter: Parameter, contributions: Sequence[Contribution], out: Tensor) -> None:
-        """Write the fused parameter into `out`, contiguous, of the pristine one's shape, dtype and device."""
+    def fuse(self, planned: Plan, outs: Mapping[Parameter, Tensor]) -> None:
+        """Write every planned parameter into its `out`: contiguous and of the pristine's kind.
+
+        On the CPU by the process's workers, the largest weight first; elsewhere one call after the other.
+        """
+        here = [parameter for parameter in planned if outs[parameter].device.type != "cpu"]
+        shared = [parameter for parameter in planned if outs[parameter].device.type == "cpu"]
+        shared.sort(key=lambda parameter: outs[parameter].numel(), reverse=True)
+
+        def work(parameter: Parameter) -> None:
+            # Tensors made in inference mode could not be used outside of it.
+            with torch.inference_mode(False), torch.no_grad():
+                self._fuse(parameter, planned[parameter], outs[parameter])
+
+        for parameter in here:
+            work(parameter)
+        if shared:
+            workers().share(work, shared)
+
+    def _fuse(self, parameter: Parameter, contributions: Sequence[Contribution], out: Tensor) -> None:
         component, name = parameter
         weight = self._pristine[component][name]
         matrix, result = weight.reshape(weight.shape[0], -1), out.view(weight.shape[0], -1)
         if name.endswith(".bias"):
             added, product = _biases(parameter, contributions, weight.device), None
         else:
-            added, product = _full(parameter, contributions, weight), _low_rank(contributions, weight.device)
+            added = _full(parameter, contributions, weight)
+            product = _low_rank(parameter, contributions, weight.device)
+        self.weight_norm(parameter)  # by the thread that computes on the weight, not by the one that waits
         for rows in pieces(matrix):
-            total = self._float32(result[rows])
+            total = result[rows] if result.dtype == torch.float32 else self._workspaces.like(result[rows])
             total.copy_(matrix[rows])
             if added is not None:
                 total.add_(added[rows])
@@ -142,16 +181,6 @@ class Fuser:
                 change += (strength * norms[parameter]) ** 2
                 weight += self.weight_norm(parameter) ** 2
         return math.sqrt(change / weight) if weight else 0.0
-
-    def _float32(self, matrix: Tensor) -> Tensor:
-        """Return workspace of that shape; the memory is used again and again, so its pages stay warm."""
-        if matrix.dtype == torch.float32:
-            return matrix
-        workspace = self._workspace.get(matrix.device)
-        if workspace is None or workspace.numel() < matrix.numel():
-            workspace = torch.empty(matrix.numel(), dtype=torch.float32, device=matrix.device)
-            self._workspace[matrix.device] = workspace
-        return workspace[: matrix.numel()].view(matrix.shape)
 
 
 def pieces(matrix: Tensor) -> list[slice]:
@@ -192,12 +221,16 @@ def _full(parameter: Parameter, contributions: Sequence[Contribution], weight: T
     return total
 
 
-def _low_rank(contributions: Sequence[Contribution], device: torch.device) -> tuple[Tensor, Tensor] | None:
+def _low_rank(
+    parameter: Parameter, contributions: Sequence[Contribution], device: torch.device
+) -> tuple[Tensor, Tensor] | None:
     """Join all low-rank changes into one product over the concatenated ranks."""
     ups, downs = [], []
     for each in contributions:
         if each.placed.source.is_low_rank:
             up, down = factors(each.placed.source, device, torch.float32)
+            if parameter not in each.prepared.norms:
+                each.prepared.norms[parameter] = product_norm(up, down)
             ups.append(up * each.strength)
             downs.append(down)
     return (torch.cat(ups, dim=1), torch.cat(downs, dim=0)) if ups else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -60,16 +60,41 @@ class OverlaySwitch:
 
 
 class Buffers:
-    """Memory of evicted sets, to be filled again: fresh memory costs more than the arithmetic."""
+    """Memory of evicted sets, to be filled again: fresh memory costs more than the arithmetic.
 
-    def __init__(self, evicted: Iterable[Overlay]) -> None:
-        self._free: dict[object, list[Tensor]] = defaultdict(list)
-        for overlay in evicted:
-            for tensors in overlay.tensors.values():
-                for tensor in tensors.values():
-                    self._free[tensor.shape, tensor.dtype, tensor.device].append(tensor)
+    A buffer serves any tensor of its bytes and dtype; `nbytes` is what waits here. Not thread safe.
+    """
 
-    def take(self, like: Tensor) -> Tensor:
-        """Return a contiguous tensor of that shape, dtype and device, whatever it holds."""
-        free = self._free[like.shape, like.dtype, like.device]
-        return free.pop() if free else torch.empty_like(like, memory_format=torch.contiguous_format)
+    def __init__(self) -> None:
+        self._free: dict[Kind, list[Tensor]] = defaultdict(list)
+        self.nbytes = 0
+
+    def give(self, overlay: Overlay) -> None:
+        """Take over the memory of an overlay that nobody uses any more."""
+        for tensors in overlay.tensors.values():
+            for tensor in tensors.values():
+                self._free[kind(tensor)].append(tensor)
+                self.nbytes += tensor.nbytes
+
+    def take(self, like: Tensor) -> Tensor | None:
+        """Return contiguous memory of that shape, dtype and device, whatever it holds; None if none waits."""
+        free = self._free.get(kind(like))
+        if not free:
+            return None
+        self.nbytes -= like.nbytes
+        return free.pop().view(like.shape)
+
+    def trim(self, nbytes: int) -> None:
+        """Give memory back to the system, the largest buffers first, until at most `nbytes` wait."""
+        for key in sorted(self._free, key=lambda key: key[0], reverse=True):
+            free = self._free[key]
+            while free and self.nbytes > nbytes:
+                self.nbytes -= free.pop().nbytes
+
+
+Kind = tuple[int, torch.dtype, torch.device]
+
+
+def kind(tensor: Tensor) -> Kind:
+    """Return what two tensors have in common if one can have the other's memory."""
+    return tensor.nbytes, tensor.dtype, tensor.device
