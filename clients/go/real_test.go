@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"example.com/sdgrpc"
@@ -28,11 +30,17 @@ func TestAgainstARealServer(t *testing.T) {
 	if err := client.WaitUntilReady(ctx); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("models", func(t *testing.T) { checkModels(t, client) })
-	t.Run("loras", func(t *testing.T) { checkLoraFiles(t, client) })
-	t.Run("prepare", func(t *testing.T) { checkPreparing(t, client) })
-	t.Run("latents", func(t *testing.T) { checkLatents(t, client) })
-	t.Run("examples", func(t *testing.T) { checkExamples(t, server.target) })
+	t.Run("catalog", func(t *testing.T) {
+		if _, err := client.ListModels(t.Context()); status.Code(err) == codes.Unimplemented {
+			t.Skip("the server has no CatalogService")
+		}
+		t.Run("models", func(t *testing.T) { checkModels(t, client) })
+		t.Run("loras", func(t *testing.T) { checkLoraFiles(t, client) })
+		t.Run("prepare", func(t *testing.T) { checkPreparing(t, client) })
+		t.Run("latents", func(t *testing.T) { checkLatents(t, client) })
+		t.Run("latents example", func(t *testing.T) { checkLatentsExample(t, server.target) })
+	})
+	t.Run("draw example", func(t *testing.T) { checkDrawExample(t, server.target) })
 	t.Run("contract", func(t *testing.T) { runTable(t, server, table.Cases) })
 }
 
@@ -144,18 +152,21 @@ func largestDifference(ours, theirs image.Image) (largest int) {
 	return largest
 }
 
-// checkExamples runs both programs as the README does, and looks at what they saved.
-func checkExamples(t *testing.T, target string) {
-	programs, drawn := t.TempDir(), t.TempDir()
-	if output, err := exec.Command("go", "build", "-o", programs, "./examples/...").CombinedOutput(); err != nil {
+// runExample builds and runs a program of the examples.
+func runExample(t *testing.T, program string, arguments ...string) (string, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), program)
+	if output, err := exec.Command("go", "build", "-o", path, "./examples/"+program).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
-	run := func(program string, arguments ...string) (string, error) {
-		arguments = append(arguments, "-server", target, "-output", drawn)
-		output, err := exec.Command(filepath.Join(programs, program), arguments...).CombinedOutput()
-		return string(output), err
-	}
-	output, err := run("draw")
+	output, err := exec.Command(path, arguments...).CombinedOutput()
+	return string(output), err
+}
+
+// checkDrawExample looks at what it said and saved, and at what it says of a failure.
+func checkDrawExample(t *testing.T, target string) {
+	drawn := t.TempDir()
+	output, err := runExample(t, "draw", "-server", target, "-output", drawn)
 	if err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
@@ -164,16 +175,20 @@ func checkExamples(t *testing.T, target string) {
 			t.Errorf("%q is not in:\n%s", words, output)
 		}
 	}
-	if output, err := run("latents"); err != nil {
-		t.Fatalf("%v: %s", err, output)
-	}
-	for name, side := range map[string]int{"picture-7.png": 128, "preview-0-15.png": 128, "latent-0-19.png": 16} {
-		checkWidth(t, filepath.Join(drawn, name), side)
-	}
-	explained, err := run("draw", "-first", "nope")
+	checkWidth(t, filepath.Join(drawn, "picture-7.png"), 128)
+	checkWidth(t, filepath.Join(drawn, "preview-0-15.png"), 128)
+	explained, err := runExample(t, "draw", "-server", target, "-output", drawn, "-first", "nope")
 	if err == nil || !strings.Contains(explained, "not found: sdgrpc.v1.Lora nope") {
 		t.Errorf("%v: %s", err, explained)
 	}
+}
+
+func checkLatentsExample(t *testing.T, target string) {
+	drawn := t.TempDir()
+	if output, err := runExample(t, "latents", "-server", target, "-output", drawn); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	checkWidth(t, filepath.Join(drawn, "latent-0-19.png"), 16)
 }
 
 func checkWidth(t *testing.T, path string, expected int) {

@@ -1,0 +1,98 @@
+"""The clients' own tests, each language's run once: they start real servers and go through tests/contract.
+
+A language is an entry of CLIENTS. Without its toolchain it is skipped, or fails if SDGRPC_REQUIRE_ALL=1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN_SECONDS = 1500  # a fresh machine downloads and compiles the libraries first
+
+
+@dataclass(frozen=True)
+class Client:
+    """How to run a language's tests in `clients/<language>`, and the programs that takes."""
+
+    command: Sequence[str]
+    needs: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ClientRun:
+    """How they ended; `hashes` are the pictures' per case of the contract, as its README says."""
+
+    returncode: int
+    output: str
+    hashes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+CLIENTS = {
+    "go": Client(["go", "test", "-race", "-count=1", "./..."], needs=["go", "gcc"]),
+    "python": Client([sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]),
+}
+
+RunClient = Callable[[str], ClientRun]
+
+
+def missing_programs(language: str) -> list[str]:
+    """The programs that a language's tests need and that are not there."""
+    return [program for program in CLIENTS[language].needs if shutil.which(program) is None]
+
+
+def require_client(language: str) -> None:
+    """Skip the test if the language's toolchain is not there; fail if everything is required."""
+    if missing := missing_programs(language):
+        reason = f"the {language} client needs {', '.join(missing)}"
+        if os.environ.get("SDGRPC_REQUIRE_ALL") == "1":
+            pytest.fail(f"SDGRPC_REQUIRE_ALL=1, but {reason}")
+        pytest.skip(reason)
+
+
+def run_in(language: str, command: Sequence[str], **variables: str) -> ClientRun:
+    """Run a command in the language's folder; whatever it started ends with it."""
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT / "clients" / language,
+        env={**os.environ, "SDGRPC_PYTHON": sys.executable, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=RUN_SECONDS)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)  # a server may be among its children
+        process.wait()
+        raise
+    return ClientRun(process.returncode, output)
+
+
+@pytest.fixture(scope="session")
+def run_client(tmp_path_factory: pytest.TempPathFactory) -> RunClient:
+    """Run a language's tests, the first time that it is asked for."""
+    runs: dict[str, ClientRun] = {}
+
+    def run(language: str) -> ClientRun:
+        require_client(language)
+        if language not in runs:
+            path = tmp_path_factory.mktemp(language) / "hashes.json"
+            done = run_in(language, CLIENTS[language].command, SDGRPC_CONTRACT_HASHES=str(path))
+            hashes = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+            runs[language] = ClientRun(done.returncode, done.output, hashes)
+        return runs[language]
+
+    return run
