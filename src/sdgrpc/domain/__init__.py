@@ -1,0 +1,49 @@
+"""What the service talks about: frozen records of tasks, events and models.
+
+Only the standard library is imported here, so that every other room may import this one.
+"""
+
+from sdgrpc.domain.events import (
+    Accepted,
+    Event,
+    Finished,
+    ImageReady,
+    LoraReport,
+    Prepared,
+    Preview,
+    Progress,
+)
+from sdgrpc.domain.models import ModelInfo, ModelState
+from sdgrpc.domain.output import Output, PreviewKind, PreviewOptions
+from sdgrpc.domain.pictures import EncodedImage, LatentArray, Picture
+from sdgrpc.domain.sampling import SUPPORTED_SPACINGS, Sampling, Scheduler, SigmaSpacing
+from sdgrpc.domain.status import EngineStatus
+from sdgrpc.domain.tasks import LoraRef, MaskOptions, Task, TaskKind
+
+__all__ = [
+    "SUPPORTED_SPACINGS",
+    "Accepted",
+    "EncodedImage",
+    "EngineStatus",
+    "Event",
+    "Finished",
+    "ImageReady",
+    "LatentArray",
+    "LoraRef",
+    "LoraReport",
+    "MaskOptions",
+    "ModelInfo",
+    "ModelState",
+    "Output",
+    "Picture",
+    "Prepared",
+    "Preview",
+    "PreviewKind",
+    "PreviewOptions",
+    "Progress",
+    "Sampling",
+    "Scheduler",
+    "SigmaSpacing",
+    "Task",
+    "TaskKind",
+]

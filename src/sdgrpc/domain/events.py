@@ -1,0 +1,86 @@
+"""What happens to a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sdgrpc.domain.pictures import EncodedImage, LatentArray
+from sdgrpc.domain.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class LoraReport:
+    """What one LoRA did to the model; see `LoraReport` of the contract."""
+
+    name: str
+    sha256: str
+    algorithms: tuple[str, ...]
+    modules: Mapping[str, int]
+    relative_norm: float
+    strength: float
+    text_encoder_strength: float
+    unmatched_tensors: int = 0
+    unmatched_examples: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One image's preview: a small encoded picture or the predicted clean latent."""
+
+    image_index: int
+    content: EncodedImage | LatentArray
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The task is queued behind `queue_position` others."""
+
+    queue_position: int
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The LoRA set is fused and the prompt encoded. `fuse_seconds` is 0 for a cached set."""
+
+    loras: tuple[LoraReport, ...] = ()
+    lora_set_id: str = ""
+    lora_set_cached: bool = False
+    fuse_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Step `step` (from 1) of `step_count` is done; `timestep` is the scheduler's, 0 to 999."""
+
+    step: int
+    step_count: int
+    timestep: float
+    elapsed_seconds: float
+    remaining_seconds: float
+    previews: tuple[Preview, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReady:
+    """Image `index` of the task, drawn from `seed`."""
+
+    index: int
+    seed: int
+    image: EncodedImage
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Every image was sent; where the time went, in seconds."""
+
+    queued_seconds: float
+    prepared_seconds: float
+    denoised_seconds: float
+    decoded_seconds: float
+    largest_batch: int
+
+
+Event = Accepted | Prepared | Progress | ImageReady | Finished

@@ -1,0 +1,38 @@
+"""Pixels, image files and latents as they travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Decoded pixels, row-major, 8 bits each: `len(data) == width * height * channels`.
+
+    `channels` is 3 (RGB) for images and 1 (grey) for masks.
+    """
+
+    width: int
+    height: int
+    channels: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image file and what it holds. `media_type` is `image/png`, `image/jpeg` or `image/webp`."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class LatentArray:
+    """A latent as it travels: float16 little endian, `[channels, height, width]`, row-major."""
+
+    channels: int
+    height: int
+    width: int
+    data: bytes = field(repr=False)
