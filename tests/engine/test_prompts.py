@@ -11,9 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sdgrpc.diffusion.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import ImageReady, LoraRef, Output, Prepared, Task
+from sdgrpc.engine.local import LocalEngine
 from sdgrpc.errors import InvalidRequest
+from sdgrpc.lora.library import LoraLibrary
+from tests.support.models import save_sdxl_model
 from tests.support.tasks import task
 
 ONE = LoraRef(0.8, 0.8, name="one")
@@ -164,3 +168,28 @@ async def test_a_disputed_token_ends_only_the_job_that_uses_it(open_tiny, token_
         with pytest.raises(InvalidRequest, match="negative_prompt: uses the token 'pet', which two LoRAs"):
             await draw(engine, task(negative_prompt="a pet", loras=both))
         assert await draw(engine, task(loras=both))
+
+
+async def test_sdxl_has_a_vector_for_each_text_encoder(tmp_path: Path) -> None:
+    """`clip_l` and `clip_g` of a file go to the first and the second; the picture is that of their word."""
+    model = load("tiny", save_sdxl_model(tmp_path / "model"), device=torch.device("cpu"), dtype=None)
+    tensors = {}
+    for part, name in (("clip_l", "text_encoder"), ("clip_g", "text_encoder_2")):
+        (dog,) = model.tokenizer_of(name)("dog", add_special_tokens=False).input_ids
+        rows = model.text_encoders[name].get_input_embeddings().weight.detach()
+        tensors[f"bundle_emb.pet.{part}"] = rows[dog].clone()
+    path, layer = next((path, m) for path, m in model.unet.named_modules() if path.endswith("attn1.to_q"))
+    key = f"lora_unet_{path.replace('.', '_')}"
+    tensors[f"{key}.lora_down.weight"] = torch.ones(1, layer.weight.shape[1])
+    tensors[f"{key}.lora_up.weight"] = torch.ones(layer.weight.shape[0], 1)
+    (tmp_path / "loras").mkdir()
+    save_file(tensors, tmp_path / "loras" / "one.safetensors")
+    engine = LocalEngine([model], LoraLibrary([tmp_path / "loras"]))
+    try:
+        word, token = [
+            await draw(engine, task(prompt=f"a red {noun}", loras=(ONE,))) for noun in ("dog", "pet")
+        ]
+        assert word == token
+        assert await draw(engine, task(prompt="a red pet")) != await draw(engine, task(prompt="a red dog"))
+    finally:
+        await engine.close()
