@@ -39,8 +39,9 @@ format: setup ## format Python and protos
 	$(BIN)/ruff format .
 	$(BIN)/buf format --write protos
 
-gen: setup ## regenerate src/sdgrpc/v1 from protos/
+gen: setup ## regenerate src/sdgrpc/v1 and the clients' stubs from protos/; Go's where go is installed
 	$(BIN)/python tools/generate.py
+	$(BIN)/python -m tools.generate_clients python $$(command -v go >/dev/null && echo go)
 
 descriptors: setup ## write build/sdgrpc.protoset, the contract for tools without reflection
 	@mkdir -p build
