@@ -52,7 +52,7 @@ PIPELINES: Mapping[TaskKind, str] = {
 
 def diffusers_latents(model: Model, task: Task) -> torch.Tensor:
     """The final latents of diffusers' pipeline with the model's own weights, one image after the other."""
-    pipeline = _pipeline(model, task)
+    pipeline = pipeline_of(model, task)
     sampling = task.sampling
     arguments: dict[str, Any] = {
         "prompt": task.prompt,
@@ -79,7 +79,7 @@ def diffusers_latents(model: Model, task: Task) -> torch.Tensor:
 
 def diffusers_conditioning(model: Model, asked: Task) -> Conditioning:
     """What diffusers' pipeline makes of a task's prompts, which it cuts after 75 tokens."""
-    return conditioning_of(_pipeline(model, asked), asked)
+    return conditioning_of(pipeline_of(model, asked), asked)
 
 
 def pipeline_with_its_own_words(model: Model, asked: Task) -> Any:
@@ -87,7 +87,7 @@ def pipeline_with_its_own_words(model: Model, asked: Task) -> Any:
     copied = replace(
         model, tokenizers=deepcopy(model.tokenizers), text_encoders=deepcopy(model.text_encoders)
     )
-    return _pipeline(copied, asked)
+    return pipeline_of(copied, asked)
 
 
 def conditioning_of(pipeline: Any, asked: Task) -> Conditioning:
@@ -113,7 +113,7 @@ def _text_model_of_transformers_4() -> Iterator[None]:
         yield
 
 
-def _pipeline(model: Model, task: Task) -> Any:
+def pipeline_of(model: Model, task: Task) -> Any:
     name, options = CLASSES[task.sampling.scheduler]
     spacing = SPACINGS[task.sampling.sigma_spacing]
     scheduler = getattr(diffusers, name).from_config(model.scheduler_config, **options, **spacing)
