@@ -1,0 +1,147 @@
+//! How a server is reached.
+
+use std::time::Duration;
+
+use tonic::metadata::MetadataMap;
+#[cfg(feature = "tls")]
+use tonic::transport::ClientTlsConfig;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+
+/// Images travel whole in one message, and gRPC's own limit of 4 MiB is below that of a large PNG.
+pub const MAX_MESSAGE_BYTES: usize = 128 << 20;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The server allows pings this often, also between calls: a peer that vanished is noticed.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The server's error details take up to 8 KiB.
+const MAX_HEADER_BYTES: u32 = 64 << 10;
+
+/// Settings of a [`Client`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ClientBuilder {
+    target: String,
+    connect_timeout: Duration,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) metadata: MetadataMap,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTlsConfig>,
+}
+
+impl ClientBuilder {
+    pub(crate) fn new(target: impl Into<String>) -> Self {
+        Self {
+            target: target.into(),
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: None,
+            max_message_bytes: MAX_MESSAGE_BYTES,
+            metadata: MetadataMap::new(),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// How long a connection may take; 20 seconds unless set.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The timeout of every call that sets none itself; unlimited unless set.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The largest message in either direction; [`MAX_MESSAGE_BYTES`] unless set.
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = bytes;
+        self
+    }
+
+    /// Headers of every call, such as the token that a gateway before the server asks for.
+    pub fn metadata(mut self, metadata: MetadataMap) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Talk TLS: the authorities to trust, and this client's certificate if the server asks for one.
+    ///
+    /// An `https://` target without it trusts the system's authorities.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ClientTlsConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Connect now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadTarget`](crate::ErrorKind::BadTarget), or
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if no server answers.
+    pub async fn connect(self) -> Result<Client> {
+        let channel = self.endpoint()?.connect().await;
+        let channel = channel.map_err(|error| Error::unreachable(&self.target, &error))?;
+        Ok(Client::assemble(channel, self))
+    }
+
+    /// Connect at the first call. Must be called in a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadTarget`](crate::ErrorKind::BadTarget).
+    pub fn connect_lazy(self) -> Result<Client> {
+        Ok(Client::assemble(self.endpoint()?.connect_lazy(), self))
+    }
+
+    /// Use a channel that was made elsewhere, say with a connector of its own.
+    pub fn with_channel(self, channel: Channel) -> Client {
+        Client::assemble(channel, self)
+    }
+
+    fn endpoint(&self) -> Result<Endpoint> {
+        let endpoint = Endpoint::from_shared(self.address())
+            .map_err(|error| Error::bad_target(&self.target, error))?
+            .connect_timeout(self.connect_timeout)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .http2_max_header_list_size(MAX_HEADER_BYTES);
+        self.secured(endpoint)
+    }
+
+    #[cfg(feature = "tls")]
+    fn secured(&self, endpoint: Endpoint) -> Result<Endpoint> {
+        let tls = match &self.tls {
+            Some(tls) => tls.clone(),
+            None if endpoint.uri().scheme_str() == Some("https") => {
+                ClientTlsConfig::new().with_native_roots()
+            }
+            None => return Ok(endpoint),
+        };
+        endpoint.tls_config(tls).map_err(|error| Error::bad_target(&self.target, error))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn secured(&self, endpoint: Endpoint) -> Result<Endpoint> {
+        match endpoint.uri().scheme_str() {
+            Some("https") => Err(Error::bad_target(&self.target, "https:// needs the feature `tls`")),
+            _ => Ok(endpoint),
+        }
+    }
+
+    /// The target as a URI: `HOST:PORT` is taken as well.
+    fn address(&self) -> String {
+        if self.target.contains("://") {
+            return self.target.clone();
+        }
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return format!("https://{}", self.target);
+        }
+        format!("http://{}", self.target)
+    }
+}
