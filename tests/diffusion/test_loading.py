@@ -11,10 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdgrpc.diffusion.loading import EMBEDDED, embedded_folder, load
+from sdgrpc.diffusion.loading import EMBEDDED, embedded_folder, load, open_model
 from sdgrpc.diffusion.model import Model
+from sdgrpc.diffusion.stored import Unfilled
 from sdgrpc.domain import Scheduler
 from sdgrpc.errors import ModelError
+from tests.support.tasks import draw, task
 
 CPU = torch.device("cpu")
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -145,21 +147,21 @@ def test_a_component_of_another_class(copy: Path) -> None:
 def test_missing_weights(copy: Path) -> None:
     """A component without its weights is named."""
     (copy / UNET_WEIGHTS).unlink()
-    refused(copy, "the unet in .*unet cannot be loaded")
+    refused(copy, "unet has no weights: neither diffusion_pytorch_model.safetensors nor")
 
 
 def test_pickled_weights_are_not_read(copy: Path) -> None:
-    """Weights that only exist as a pickle count as missing."""
+    """Weights that only exist as a pickle are refused with what to do."""
     torch.save(load_file(copy / UNET_WEIGHTS), copy / "unet/diffusion_pytorch_model.bin")
     (copy / UNET_WEIGHTS).unlink()
-    refused(copy, "the unet in .*unet cannot be loaded")
+    refused(copy, r"are pickled \(diffusion_pytorch_model.bin\), .* put diffusion_pytorch_model.safetensors")
 
 
 def test_truncated_weights(copy: Path) -> None:
     """Half a file is a clear failure, not a model."""
     weights = copy / UNET_WEIGHTS
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
-    refused(copy, "the unet in .*unet cannot be loaded")
+    refused(copy, "diffusion_pytorch_model.safetensors is no whole .safetensors file: .*; download it again")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,99 @@ def test_weights_that_lack_a_tensor(copy: Path, file: str, key: str) -> None:
     tensors = load_file(copy / file)
     name = next(one for one in tensors if one.endswith(key))
     save_file({k: v for k, v in tensors.items() if k != name}, copy / file, metadata={"format": "pt"})
-    refused(copy, f"lack 1 tensors, .*{key}")
+    refused(copy, f"lacks 1 tensors, .*{key}")
+
+
+def test_tensors_of_another_shape(copy: Path) -> None:
+    """A tensor that does not fit the configuration is named with both shapes."""
+    edit(copy / "unet/config.json", in_channels=9)
+    refused(copy, r"the unet in .* is of another architecture: conv_in.weight is \[8, 4, 3, 3\], not \[8, 9")
+
+
+def test_another_pipeline(copy: Path) -> None:
+    """A folder of another family is named by its pipeline."""
+    edit(copy / "model_index.json", _class_name="FluxPipeline", transformer=["diffusers", "Flux"])
+    refused(copy, "is a FluxPipeline; only Stable Diffusion 1, 2 and XL")
+
+
+@pytest.mark.parametrize("variant", ["fp16", "bf16"])
+def test_half_precision_variants(copy: Path, model: Model, variant: str) -> None:
+    """A folder that has only `*.fp16.safetensors`, as many repositories, loads; whole precision wins."""
+    for file in list(copy.rglob("*.safetensors")):
+        tensors = {name: tensor.half() for name, tensor in load_file(file).items()}
+        save_file(tensors, file.with_suffix(f".{variant}.safetensors"), metadata={"format": "pt"})
+    both = load("both", copy, device=CPU, dtype=None)
+    assert torch.equal(both.unet.conv_in.weight, model.unet.conv_in.weight)
+    for file in copy.rglob("*.safetensors"):
+        if variant not in file.name:
+            file.unlink()
+    half = load("half", copy, device=CPU, dtype=None)
+    for name, weight in half.unet.state_dict().items():
+        assert torch.equal(weight, model.unet.state_dict()[name].half().float())
+
+
+def test_weights_in_parts(copy: Path, model: Model) -> None:
+    """Large components come in several files with an index; a part that is missing is named."""
+    tensors = load_file(copy / UNET_WEIGHTS)
+    (copy / UNET_WEIGHTS).unlink()
+    names = sorted(tensors)
+    parts = {"diffusion_pytorch_model-00001-of-00002.safetensors": names[::2]}
+    parts["diffusion_pytorch_model-00002-of-00002.safetensors"] = names[1::2]
+    for file, kept in parts.items():
+        save_file({name: tensors[name] for name in kept}, copy / "unet" / file, metadata={"format": "pt"})
+    index = {"weight_map": {name: file for file, kept in parts.items() for name in kept}}
+    (copy / f"{UNET_WEIGHTS}.index.json").write_text(json.dumps(index))
+    loaded = load("parts", copy, device=CPU, dtype=None).unet.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in model.unet.state_dict().items())
+    (copy / "unet" / next(iter(parts))).unlink()
+    refused(copy, "lacks diffusion_pytorch_model-00001-of-00002.safetensors, which .*index.json names")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_not_enough_memory(folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Every allocator's failure is one sentence that says what would help."""
+
+    def fail(*_args: object, **_options: object) -> torch.Tensor:
+        raise error
+
+    opened = open_model("large", folder)
+    monkeypatch.setattr(torch, "empty", fail)
+    with pytest.raises(ModelError, match=r"not enough memory on cpu for the model large .* --dtype bfloat16"):
+        opened.load(CPU, None)
+
+
+def test_other_failures_are_not_called_a_lack_of_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours keeps its own name."""
+    opened = open_model("odd", folder)
+    monkeypatch.setattr(Unfilled, "fill", lambda *_: (_ for _ in ()).throw(RuntimeError("a fault")))
+    with pytest.raises(RuntimeError, match="a fault"):
+        opened.load(CPU, None)
+
+
+def test_a_file_that_is_cut_after_it_was_opened(copy: Path) -> None:
+    """What was checked may change before it is read: a clear failure, never a crash."""
+    opened = open_model("cut", copy)
+    weights = copy / UNET_WEIGHTS
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    with pytest.raises(ModelError, match="was cut while it was read"):
+        opened.load(CPU, None)
+
+
+def test_nothing_of_the_files_is_used_after_loading(copy: Path, model: Model) -> None:
+    """Files of a model that is served may be overwritten and cut: every weight was read."""
+    loaded = load("served", copy, device=CPU, dtype=None)
+    for file in copy.rglob("*.safetensors"):
+        file.write_bytes(b"")
+    assert torch.equal(draw(loaded, task()), draw(model, task()))
 
 
 def test_a_broken_scheduler_configuration(copy: Path) -> None:

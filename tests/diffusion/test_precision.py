@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from sdgrpc.diffusion import precision
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.loading import load, open_model
 from sdgrpc.diffusion.model import Model
 from tests.support.original import save_original
+from tests.support.published import save_published
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 
@@ -37,22 +38,21 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dty
 def test_small_models_stay_exact(folder: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the UNet's own number of parameters; a large one is loaded in the device's dtype."""
     count = sum(parameter.numel() for parameter in model.unet.parameters())
-    assert precision.unet_parameters(folder) == count
     monkeypatch.setattr(precision, "fastest_dtype", lambda _: torch.bfloat16)
-    assert precision.automatic_dtype(folder, CPU) is torch.float32
+    assert precision.automatic_dtype(count, CPU) is torch.float32
+    assert load("small", folder, device=CPU, dtype=None).unet.dtype is torch.float32
     monkeypatch.setattr(precision, "SMALLEST_HALVED", count)
     assert load("large", folder, device=CPU, dtype=None).unet.dtype is torch.bfloat16
 
 
-def test_single_files_are_counted_too(model: Model, tmp_path: Path) -> None:
+def test_single_files_are_counted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the UNet's tensors of the file count."""
+    folder = save_published(tmp_path / "folder", "sd15", inpainting=False)
+    model = load("folder", folder, device=CPU, dtype=None)
     count = sum(parameter.numel() for parameter in model.unet.parameters())
     path = save_original(model, tmp_path / "one.safetensors")
-    assert precision.unet_parameters(path) == count
-
-
-def test_what_cannot_be_read_is_small(tmp_path: Path) -> None:
-    """Loading says what is wrong with it, not this."""
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(b"nothing")
-    assert precision.unet_parameters(broken) == precision.unet_parameters(tmp_path / "none") == 0
+    monkeypatch.setattr(precision, "fastest_dtype", lambda _: torch.bfloat16)
+    for smallest, expected in ((count, torch.bfloat16), (count + 1, torch.float32)):
+        monkeypatch.setattr(precision, "SMALLEST_HALVED", smallest)
+        opened = open_model("one", path, tokenizer=folder / "tokenizer")
+        assert opened.dtype(CPU) is expected

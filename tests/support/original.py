@@ -51,15 +51,15 @@ def save_original(
 ) -> Path:
     """Write the model's tensors to one file in the layout of its base, `extra` beside them."""
     tensors = dict(original_unet(model.unet.state_dict(), model.unet.config.layers_per_block))
-    tensors |= dict(_vae(model.vae.state_dict(), len(model.vae.config.block_out_channels)))
+    tensors |= dict(original_vae(model.vae.state_dict(), len(model.vae.config.block_out_channels)))
     first = model.text_encoders["text_encoder"]
     if model.is_sdxl:
-        tensors |= _clip(first, "conditioner.embedders.0.transformer.")
+        tensors |= original_clip(first.state_dict(), "conditioner.embedders.0.transformer.")
         tensors |= _open_clip(model.text_encoders["text_encoder_2"], "conditioner.embedders.1.model.")
     elif first.config.hidden_act == "gelu":
         tensors |= _open_clip(first, "cond_stage_model.model.", unused_layer=True)
     else:
-        tensors |= _clip(first, "cond_stage_model.transformer.")
+        tensors |= original_clip(first.state_dict(), "cond_stage_model.transformer.")
     save_file({name: tensor.contiguous() for name, tensor in (tensors | extra).items()}, path, metadata)
     return path
 
@@ -102,7 +102,7 @@ def _unet_place(side: str, level: int, kind: str, index: int, layers: int, atten
     return f"output_blocks.{level * (layers + 1) + index}.{1 if kind == 'attentions' else 0}"
 
 
-def _vae(state: Mapping[str, torch.Tensor], levels: int) -> Iterator[tuple[str, torch.Tensor]]:
+def original_vae(state: Mapping[str, torch.Tensor], levels: int) -> Iterator[tuple[str, torch.Tensor]]:
     """The decoder's levels are counted from the other end, and attention has 1x1 convolutions."""
     for name, tensor in state.items():
         spelled, value = name, tensor
@@ -121,18 +121,19 @@ def _vae(state: Mapping[str, torch.Tensor], levels: int) -> Iterator[tuple[str, 
         yield f"first_stage_model.{spelled}", value
 
 
-def _bare(encoder: nn.Module) -> Tensors:
-    return {name.removeprefix("text_model."): tensor for name, tensor in encoder.state_dict().items()}
+def _bare(state: Mapping[str, torch.Tensor]) -> Tensors:
+    return {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
 
 
-def _clip(encoder: nn.Module, prefix: str) -> Tensors:
+def original_clip(state: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
+    """OpenAI's CLIP, and a buffer that nothing uses."""
     positions = {f"{prefix}text_model.embeddings.position_ids": torch.arange(77)[None]}
-    return positions | {f"{prefix}text_model.{name}": tensor for name, tensor in _bare(encoder).items()}
+    return positions | {f"{prefix}text_model.{name}": tensor for name, tensor in _bare(state).items()}
 
 
 def _open_clip(encoder: nn.Module, prefix: str, *, unused_layer: bool = False) -> Tensors:
     """Query, key and value in one matrix; SD2's files have a last layer that nothing uses."""
-    state = _bare(encoder)
+    state = _bare(encoder.state_dict())
     tensors = {prefix + old: state[new] for new, old in OPEN_CLIP_ENDS.items()}
     if "text_projection.weight" in state:
         tensors[f"{prefix}text_projection"] = state["text_projection.weight"].T

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
@@ -17,93 +16,77 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
     convert_open_clip_checkpoint,
 )
-from safetensors import SafetensorError, safe_open
-from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from sdgrpc.diffusion import original, vocabulary
+from sdgrpc.diffusion.folder import named_for
 from sdgrpc.diffusion.original import Layout
+from sdgrpc.diffusion.stored import Stored, Unfilled, stored_tensors
 from sdgrpc.errors import ModelError
 
 PICKLE_SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
 # How a zip archive and pickles of protocols 2 to 5 begin.
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
-Tensors = dict[str, torch.Tensor]
-
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """An open file: its layout, its base, and where its tensors go."""
+    """A file's tensors, its layout and its base."""
 
     path: Path
-    file: Any
+    stored: Mapping[str, Stored]
+    metadata: Mapping[str, str]
     layout: Layout
     base: str
-    device: torch.device
-    dtype: torch.dtype
 
-    def tensors(self, prefix: str) -> Tensors:
-        """The tensors under `prefix`, still in the mapped file."""
-        return {name: self.file.get_tensor(name) for name in self.layout.names(prefix)}
+    def tensors(self, prefix: str) -> dict[str, Stored]:
+        """The tensors under `prefix`, unread."""
+        return {name: self.stored[name] for name in self.layout.names(prefix)}
 
 
-def load_parts(
-    path: Path,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    tokenizer: Path | None,
-    prediction_type: str | None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Components by their names in a diffusers folder, and the scheduler's configuration.
+def open_parts(
+    path: Path, *, tokenizer: Path | None, prediction_type: str | None
+) -> tuple[dict[str, Unfilled], dict[str, Any], dict[str, Any]]:
+    """Networks and tokenizers by their names in a diffusers folder, and the scheduler's configuration.
 
-    Tensors that already have the dtype stay in the mapped file, which must not be written to while they are
-    in use; others are converted straight from it. `prediction_type` overrides what the file says.
+    No weights are read. `prediction_type` overrides what the file says.
 
     Raises:
         ModelError: the file is pickled, broken, of another architecture, or says too little.
 
     """
-    with _opened(path, device, dtype) as checkpoint:
-        base = checkpoint.base
-        metadata, names = checkpoint.file.metadata() or {}, checkpoint.layout.shapes
-        stated = prediction_type or original.stated_prediction_type(metadata, names)
-        if stated is None and base == "sd2":
-            raise ModelError(
-                f"{path} is a Stable Diffusion 2 checkpoint and does not say what it predicts; write "
-                '{"prediction_type": "v_prediction"} (768 pixels) or {"prediction_type": "epsilon"} '
-                f"(512 pixels, inpainting) to {path.stem}.sdgrpc.json beside it"
-            )
-        parts: dict[str, Any] = {name: build(checkpoint) for name, build in _builders(base).items()}
-        if base == "sd2" and stated == "v_prediction":
-            parts["unet"].register_to_config(sample_size=original.SD2_V_SAMPLE_SIZE)
-        size = parts["text_encoder"].config.vocab_size
-        parts |= vocabulary.load(path, base, size, given=tokenizer)
-        zero_snr = "ztsnr" in names
-    return parts, original.scheduler(base, stated or "epsilon", zero_snr=zero_snr)
+    checkpoint = _open(path)
+    base, names = checkpoint.base, checkpoint.layout.shapes
+    stated = prediction_type or original.stated_prediction_type(checkpoint.metadata, names)
+    if stated is None and base == "sd2":
+        raise ModelError(
+            f"{path} is a Stable Diffusion 2 checkpoint and does not say what it predicts; write "
+            '{"prediction_type": "v_prediction"} (768 pixels) or {"prediction_type": "epsilon"} '
+            f"(512 pixels, inpainting) to {path.stem}.sdgrpc.json beside it"
+        )
+    networks = {name: build(checkpoint).checked() for name, build in _builders(base).items()}
+    if base == "sd2" and stated == "v_prediction":
+        unet: Any = networks["unet"].module
+        unet.register_to_config(sample_size=original.SD2_V_SAMPLE_SIZE)
+    encoder: Any = networks["text_encoder"].module
+    tokenizers = vocabulary.load(path, base, encoder.config.vocab_size, given=tokenizer)
+    return networks, tokenizers, original.scheduler(base, stated or "epsilon", zero_snr="ztsnr" in names)
 
 
-@contextmanager
-def _opened(path: Path, device: torch.device, dtype: torch.dtype) -> Iterator[Checkpoint]:
+def _open(path: Path) -> Checkpoint:
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise ModelError(_pickled(path))
-    try:
-        file = safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        with path.open("rb") as start:
-            pickled = start.read(4).startswith(PICKLE_STARTS)
-        if pickled:
-            raise ModelError(_pickled(path)) from error
-        raise ModelError(f"{path} is no whole .safetensors file: {error}; download it again") from error
-    with file as reader:
-        layout = Layout({name: tuple(reader.get_slice(name).get_shape()) for name in reader.keys()})  # noqa: SIM118
-        base = layout.base()
-        if base is None:
-            raise ModelError(
-                f"{path} is {layout.stranger()}; single files can be Stable Diffusion 1, 2 or SDXL base"
-            )
-        yield Checkpoint(path, reader, layout, base, device, dtype)
+    with path.open("rb") as start:
+        if start.read(4).startswith(PICKLE_STARTS):
+            raise ModelError(_pickled(path))
+    stored, metadata = stored_tensors(path)
+    layout = Layout({name: tensor.shape for name, tensor in stored.items()})
+    base = layout.base()
+    if base is None:
+        raise ModelError(
+            f"{path} is {layout.stranger()}; single files can be Stable Diffusion 1, 2 or SDXL base"
+        )
+    return Checkpoint(path, stored, metadata, layout, base)
 
 
 def _pickled(path: Path) -> str:
@@ -113,7 +96,7 @@ def _pickled(path: Path) -> str:
     )
 
 
-def _builders(base: str) -> Mapping[str, Callable[[Checkpoint], nn.Module]]:
+def _builders(base: str) -> Mapping[str, Callable[[Checkpoint], Unfilled]]:
     """What makes each network of a base."""
     common = {"unet": _unet, "vae": _vae}
     if base == "sdxl":
@@ -121,7 +104,7 @@ def _builders(base: str) -> Mapping[str, Callable[[Checkpoint], nn.Module]]:
     return {"text_encoder": _clip if base == "sd15" else _open_clip, **common}
 
 
-def _unet(checkpoint: Checkpoint) -> nn.Module:
+def _unet(checkpoint: Checkpoint) -> Unfilled:
     with _shapes_explained(checkpoint, "UNet"):
         config = checkpoint.layout.unet(checkpoint.base)
         tensors = convert_ldm_unet_checkpoint(checkpoint.tensors(original.UNET), config)
@@ -130,10 +113,10 @@ def _unet(checkpoint: Checkpoint) -> nn.Module:
     unknown = sorted(set(tensors) - set(module.state_dict()))
     if unknown:
         raise ModelError(f"the UNet of {checkpoint.path} has tensors of another architecture: {unknown[0]}")
-    return _filled(checkpoint, "UNet", module, tensors, checkpoint.dtype)
+    return Unfilled(f"the UNet of {checkpoint.path}", module, tensors)
 
 
-def _vae(checkpoint: Checkpoint) -> nn.Module:
+def _vae(checkpoint: Checkpoint) -> Unfilled:
     if not checkpoint.layout.names(original.VAE):
         raise ModelError(f"{checkpoint.path} holds no VAE; use a file with the VAE baked in")
     with _shapes_explained(checkpoint, "VAE"):
@@ -141,26 +124,26 @@ def _vae(checkpoint: Checkpoint) -> nn.Module:
         tensors = convert_ldm_vae_checkpoint(checkpoint.tensors(original.VAE), config)
         with init_empty_weights(include_buffers=False):
             module = AutoencoderKL(**config)
-    return _filled(checkpoint, "VAE", module, tensors, torch.float32)
+    return Unfilled(f"the VAE of {checkpoint.path}", module, tensors)
 
 
-def _clip(checkpoint: Checkpoint) -> nn.Module:
+def _clip(checkpoint: Checkpoint) -> Unfilled:
     with _shapes_explained(checkpoint, "text encoder"):
         config = CLIPTextConfig(**checkpoint.layout.clip(checkpoint.base))
         tensors = convert_ldm_clip_checkpoint(checkpoint.tensors(original.CLIP[checkpoint.base]))
         with init_empty_weights(include_buffers=False):
             module = CLIPTextModel(config)
-    return _filled(checkpoint, "text encoder", module, _named_for(module, tensors), checkpoint.dtype)
+    return Unfilled(f"the text encoder of {checkpoint.path}", module, named_for(module, tensors))
 
 
-def _open_clip(checkpoint: Checkpoint) -> nn.Module:
+def _open_clip(checkpoint: Checkpoint) -> Unfilled:
     prefix = original.OPEN_CLIP[checkpoint.base]
     with _shapes_explained(checkpoint, "text encoder"):
         config = CLIPTextConfig(**checkpoint.layout.open_clip(checkpoint.base))
         with init_empty_weights(include_buffers=False):
             module = (CLIPTextModelWithProjection if checkpoint.base == "sdxl" else CLIPTextModel)(config)
         tensors = convert_open_clip_checkpoint(module, checkpoint.tensors(prefix), prefix=prefix)
-    return _filled(checkpoint, "text encoder", module, _named_for(module, tensors), checkpoint.dtype)
+    return Unfilled(f"the text encoder of {checkpoint.path}", module, named_for(module, tensors))
 
 
 @contextmanager
@@ -172,34 +155,5 @@ def _shapes_explained(checkpoint: Checkpoint, what: str) -> Iterator[None]:
         raise ModelError(
             f"the {what} of {checkpoint.path} is incomplete or of another architecture: no {error}"
         ) from error
-
-
-def _named_for(module: nn.Module, tensors: Tensors) -> Tensors:
-    """The tensors that `module` has, with or without `text_model.` as this version of transformers spells."""
-    wrapped = hasattr(module, "text_model")
-    known = module.state_dict()
-    spelled: Tensors = {}
-    for name, tensor in tensors.items():
-        bare = name.removeprefix("text_model.")
-        outside = not wrapped or bare.startswith("text_projection.")
-        spelled[bare if outside else f"text_model.{bare}"] = tensor
-    return {name: tensor for name, tensor in spelled.items() if name in known}
-
-
-def _filled(
-    checkpoint: Checkpoint, what: str, module: nn.Module, tensors: Tensors, dtype: torch.dtype
-) -> nn.Module:
-    """`module` with these tensors in place of its empty ones, frozen."""
-    known = module.state_dict()
-    missing = sorted(set(known) - set(tensors))
-    if missing:
-        raise ModelError(
-            f"the {what} of {checkpoint.path} lacks {len(missing)} tensors, {missing[0]} among them"
-        )
-    for name, expected in known.items():
-        if tensors[name].shape != expected.shape:
-            found = f"{list(tensors[name].shape)}, not {list(expected.shape)}"
-            raise ModelError(f"the {what} of {checkpoint.path} is of another architecture: {name} is {found}")
-    converted = {name: tensors[name].to(checkpoint.device, dtype) for name in known}
-    module.load_state_dict(converted, assign=True)
-    return module.to(checkpoint.device).requires_grad_(False).eval()
+    except ValueError as error:  # sizes that do not go together
+        raise ModelError(f"the {what} of {checkpoint.path} is of another architecture: {error}") from error
