@@ -7,6 +7,17 @@
 """
 
 from sdgrpc.client.aio import AsyncClient, AsyncJob
+from sdgrpc.client.catalog import (
+    LatentFormat,
+    LoraDetails,
+    LoraFile,
+    LoraModule,
+    Model,
+    ResidentLora,
+    ResidentLoraSet,
+    ServerStatus,
+    UploadedLora,
+)
 from sdgrpc.client.channel import Tls
 from sdgrpc.client.errors import (
     DeadlineExceededError,
@@ -67,10 +78,15 @@ __all__ = [
     "Job",
     "JobCancelledError",
     "LatentArray",
+    "LatentFormat",
     "Lora",
+    "LoraDetails",
+    "LoraFile",
+    "LoraModule",
     "LoraNotFoundError",
     "LoraReport",
     "LoraUnusableError",
+    "Model",
     "ModelNotFoundError",
     "NotFoundError",
     "Options",
@@ -81,14 +97,18 @@ __all__ = [
     "PreviewOptions",
     "Progress",
     "QueueFullError",
+    "ResidentLora",
+    "ResidentLoraSet",
     "Resource",
     "ResourceExhaustedError",
     "Result",
     "Sampling",
     "Scheduler",
     "SdgrpcServerError",
+    "ServerStatus",
     "SigmaSpacing",
     "Tls",
     "UnavailableError",
+    "UploadedLora",
     "open_image",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import grpc
 import grpc.aio
 
+from sdgrpc.client.catalog_aio import AsyncCatalogCalls
 from sdgrpc.client.channel import (
     DIFFUSION_SERVICE,
     HEALTH_WATCH,
@@ -31,10 +32,12 @@ from sdgrpc.client.requests import (
     transform_request,
 )
 from sdgrpc.v1 import diffusion_pb2 as pb
+from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 
 if TYPE_CHECKING:
     from sdgrpc.client.pictures import ImageLike
+    from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceAsyncStub
     from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceAsyncStub
 
 
@@ -84,7 +87,7 @@ class AsyncJob:
         self.cancel()
 
 
-class AsyncClient:
+class AsyncClient(AsyncCatalogCalls):
     """Draws on a server from one event loop; close it, or use it in an `async with` block.
 
     `target` is `host:port`; without `tls` the connection is plain text; `options` are further gRPC channel
@@ -108,6 +111,10 @@ class AsyncClient:
     @cached_property
     def _stub(self) -> DiffusionServiceAsyncStub:
         return DiffusionServiceStub(self._channel)
+
+    @cached_property
+    def _catalog(self) -> CatalogServiceAsyncStub:
+        return CatalogServiceStub(self._channel)
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> AsyncJob:
         """Draw images from a prompt."""

@@ -116,7 +116,8 @@ def _accepted(message: pb.JobEvent) -> Accepted:
     )
 
 
-def _prepared(message: pb.Prepared) -> Prepared:
+def prepared(message: pb.Prepared) -> Prepared:
+    """Decode what preparing a LoRA set did."""
     return Prepared(
         loras=tuple(_report(report) for report in message.loras),
         lora_set_id=message.lora_set_id,
@@ -183,7 +184,7 @@ def _seconds(duration: Duration) -> float:
 
 
 _DECODERS: Mapping[str, Callable[[Any], Event]] = {
-    "prepared": _prepared,
+    "prepared": prepared,
     "progress": _progress,
     "image": _drawn,
     "finished": _finished,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, Self, Unpack
 
 import grpc
 
+from sdgrpc.client.catalog_sync import CatalogCalls
 from sdgrpc.client.channel import (
     DIFFUSION_SERVICE,
     HEALTH_WATCH,
@@ -29,6 +30,7 @@ from sdgrpc.client.requests import (
     transform_request,
 )
 from sdgrpc.v1 import diffusion_pb2 as pb
+from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 
 if TYPE_CHECKING:
@@ -82,8 +84,8 @@ class Job:
         self.cancel()
 
 
-class Client:
-    """Draws on a server. Any number of threads may use it at once; close it, or use it in a `with` block.
+class Client(CatalogCalls):
+    """Draws on a server and asks what it has; close it, or use it in a `with` block. Threads may share it.
 
     `target` is `host:port`; without `tls` the connection is plain text; `options` are further gRPC channel
     options.
@@ -100,6 +102,7 @@ class Client:
             else grpc.secure_channel(target, tls.credentials(), arguments)
         )
         self._stub = DiffusionServiceStub(self._channel)
+        self._catalog = CatalogServiceStub(self._channel)
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Job:
         """Draw images from a prompt."""

@@ -1,0 +1,102 @@
+"""The catalog's calls for ordinary code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import grpc
+
+from sdgrpc.client import catalog
+from sdgrpc.client.catalog import LoraDetails, LoraFile, Model, ServerStatus, UploadedLora
+from sdgrpc.client.errors import server_error
+from sdgrpc.client.events import prepared
+from sdgrpc.client.loras import LoraLike, lora_messages
+from sdgrpc.domain import Prepared
+from sdgrpc.v1 import catalog_pb2 as pb
+
+if TYPE_CHECKING:
+    from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
+
+
+class CatalogCalls:
+    """What a server has. Every call raises SdgrpcServerError, or one of its subclasses, if it fails."""
+
+    _catalog: CatalogServiceStub
+
+    def list_models(self) -> tuple[Model, ...]:
+        """Return the models that requests can name; the default comes first."""
+        with _typed_failures():
+            return tuple(map(catalog.model, self._catalog.ListModels(pb.ListModelsRequest()).models))
+
+    def list_loras(
+        self, *, base: str = "", model: str = "", fitting_only: bool = False, page_size: int = 0
+    ) -> Iterator[LoraFile]:
+        """Yield the LoRA files by name, page after page.
+
+        `base` leaves out those for others; `model` is what `fits` is about, the default if it is empty.
+        """
+        token = ""
+        while True:
+            request = catalog.list_loras_request(base, model, fitting_only, page_size, token)
+            with _typed_failures():
+                page = self._catalog.ListLoras(request)
+            yield from map(catalog.lora_file, page.loras)
+            token = page.next_page_token
+            if not token:
+                return
+
+    def get_lora(
+        self, name: str = "", *, sha256: str = "", model: str = "", include_modules: bool = False
+    ) -> LoraDetails:
+        """Describe one LoRA file, by its name or its hash."""
+        request = catalog.get_lora_request(name, sha256, model, include_modules)
+        with _typed_failures():
+            return catalog.lora_details(self._catalog.GetLora(request))
+
+    def upload_lora(
+        self, path: str | os.PathLike[str], *, name: str = "", timeout: float | None = None
+    ) -> UploadedLora:
+        """Bring a LoRA file; `name` is the file's own if it is empty. Known content is not sent again.
+
+        Raises:
+            OSError: the file cannot be read.
+
+        """
+        messages = catalog.upload_requests(path, name)
+        header = next(
+            messages
+        )  # read here, so that a missing file is the caller's error and not a broken call
+        with _typed_failures():
+            return catalog.uploaded(self._catalog.UploadLora(chain([header], messages), timeout=timeout))
+
+    def prepare_loras(
+        self, loras: Iterable[LoraLike], *, model: str = "", timeout: float | None = None
+    ) -> Prepared:
+        """Fuse a LoRA set ahead of its first use."""
+        request = pb.PrepareLorasRequest(model=model, loras=lora_messages(loras))
+        with _typed_failures():
+            return prepared(self._catalog.PrepareLoras(request, timeout=timeout).prepared)
+
+    def watch_status(self, *, min_interval: float | None = None) -> Iterator[ServerStatus]:
+        """Yield the server's state now and whenever it changes, at most every `min_interval` seconds.
+
+        It ends when the iterator is closed, or with UnavailableError when the server stops.
+        """
+        call = self._catalog.WatchStatus(catalog.watch_request(min_interval))
+        try:
+            with _typed_failures():
+                yield from map(catalog.server_status, call)
+        finally:
+            call.cancel()
+
+
+@contextmanager
+def _typed_failures() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise server_error(error) from error

@@ -1,0 +1,194 @@
+"""The catalog's calls in both clients, against a server whose answers are scripted."""
+# ruff: noqa: N802, ARG002 - grpc names the methods and gives them their arguments
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sdgrpc import client as api
+from sdgrpc.client import AsyncClient, Client, LatentFormat
+from sdgrpc.domain import LatentArray
+from sdgrpc.v1 import catalog_pb2 as pb
+from sdgrpc.v1 import diffusion_pb2
+from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceServicer, add_CatalogServiceServicer_to_server
+
+NAMES = ["ink", "postcard", "sepia"]
+
+
+class Catalog(CatalogServiceServicer):
+    """Three files, one of which is known already; keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list = []
+        self.stopped = threading.Event()
+
+    def ListModels(self, request, context):
+        form = pb.LatentFormat(channels=1, scale_factor=8, rgb_factors=[1, 0, -1], rgb_bias=[0, 0, 0])
+        sampling = diffusion_pb2.Sampling(steps=20, guidance_scale=2.0)
+        return pb.ListModelsResponse(
+            models=[
+                pb.Model(name="embedded", width=128, sampling=sampling, latent_format=form, resident=True)
+            ]
+        )
+
+    def ListLoras(self, request, context):
+        self.asked.append(request)
+        start = int(request.page_token or 0)
+        files = [self.file(name) for name in NAMES[start : start + 2]]
+        return pb.ListLorasResponse(loras=files, next_page_token="2" if start == 0 else "")
+
+    def GetLora(self, request, context):
+        self.asked.append(request)
+        if request.name == "missing":
+            context.abort(grpc.StatusCode.NOT_FOUND, "no LoRA 'missing' here")
+        modules = [pb.LoraModule(path="a", rank=4, alpha=0.0), pb.LoraModule(path="b", delta_norm=2.0)]
+        return pb.GetLoraResponse(lora=self.file("ink"), modules=modules, metadata={"k": "v"})
+
+    def UploadLora(self, requests, context):
+        header = next(requests).header
+        self.asked.append(header)
+        if header.name == "ink":
+            return pb.UploadLoraResponse(lora=self.file("ink"), existed=True)
+        content = b"".join(request.chunk for request in requests)
+        assert hashlib.sha256(content).hexdigest() == header.sha256
+        assert len(content) == header.size_bytes
+        return pb.UploadLoraResponse(lora=self.file(header.name))
+
+    def PrepareLoras(self, request, context):
+        self.asked.append(request)
+        duration = Duration(nanos=250_000_000)
+        return pb.PrepareLorasResponse(
+            prepared=diffusion_pb2.Prepared(lora_set_id="set", fuse_duration=duration)
+        )
+
+    def WatchStatus(self, request, context):
+        self.asked.append(request)
+        context.add_callback(self.stopped.set)
+        sets = [pb.ResidentLoraSet(lora_set_id="set", loras=[pb.ResidentLora(sha256="ab", strength=0.5)])]
+        for running in range(100):
+            models = [pb.ResidentModel(name="embedded", size_bytes=7)]
+            yield pb.WatchStatusResponse(ready=True, running=running, models=models, lora_sets=sets)
+        self.stopped.wait(30)
+
+    def file(self, name: str) -> pb.LoraFile:
+        return pb.LoraFile(name=name, rank_max=8, modified=Timestamp(seconds=86400), trigger_words=["w"])
+
+
+@pytest.fixture
+def catalog() -> Iterator[Catalog]:
+    servicer = Catalog()
+    server = grpc.server(ThreadPoolExecutor(max_workers=4))
+    add_CatalogServiceServicer_to_server(servicer, server)
+    servicer.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield servicer
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.fixture
+def client(catalog) -> Iterator[Client]:
+    with Client(catalog.target) as opened:
+        yield opened
+
+
+def test_models(client) -> None:
+    """Models come with their defaults and what turns their latents into pictures."""
+    (model,) = client.list_models()
+    assert (model.name, model.width, model.steps, model.resident) == ("embedded", 128, 20, True)
+    assert model.latent_format == LatentFormat(1, 8, (1.0, 0.0, -1.0), (0.0, 0.0, 0.0))
+
+
+def test_latents_become_pictures() -> None:
+    """A latent's pixels go through the linear map and are clamped to what a picture can hold."""
+    latent = LatentArray(1, 1, 3, struct.pack("<3e", 0.0, 1.0, -5.0))
+    picture = LatentFormat(1, 8, (1.0, 0.0, -1.0), (0.0, 0.0, 0.0)).picture(latent)
+    assert [picture.getpixel((x, 0)) for x in range(3)] == [(128, 128, 128), (255, 128, 0), (0, 128, 255)]
+
+
+def test_a_latent_of_another_model() -> None:
+    """Factors for one channel cannot read a latent of four."""
+    with pytest.raises(ValueError, match="not one of 1 channels"):
+        LatentFormat(1, 8, (1.0, 0.0, 0.0), (0.0, 0.0, 0.0)).picture(LatentArray(4, 1, 1, bytes(8)))
+
+
+def test_every_page_of_loras(client, catalog) -> None:
+    """The pages are read one after the other, with the same filters and the token of the page before."""
+    files = list(client.list_loras(base="sd15", fitting_only=True, page_size=2))
+    assert [file.name for file in files] == NAMES
+    assert files[0].modified == datetime(1970, 1, 2, tzinfo=UTC)
+    assert files[0].trigger_words == ("w",)
+    assert [request.page_token for request in catalog.asked] == ["", "2"]
+    assert {(request.base, request.fitting_only, request.page_size) for request in catalog.asked} == {
+        ("sd15", True, 2)
+    }
+
+
+def test_one_lora(client, catalog) -> None:
+    """An alpha of 0 is not an alpha that is missing; a hash is as good as a name."""
+    details = client.get_lora(sha256="ab", include_modules=True)
+    assert [(module.alpha, module.delta_norm) for module in details.modules] == [(0.0, None), (None, 2.0)]
+    assert details.metadata == {"k": "v"}
+    assert catalog.asked[0].WhichOneof("source") == "sha256"
+    with pytest.raises(ValueError, match="by its name or by its sha256"):
+        client.get_lora()
+    with pytest.raises(api.NotFoundError):
+        client.get_lora("missing")
+
+
+def test_an_upload(client, catalog, tmp_path) -> None:
+    """A file is sent in chunks behind its hash; a server that has it ends the upload at once."""
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(bytes(range(256)) * 9000)
+    assert client.upload_lora(path).file.name == "mine.safetensors"
+    assert client.upload_lora(path, name="ink").existed
+    with pytest.raises(FileNotFoundError):
+        client.upload_lora(tmp_path / "nothing")
+    assert len(catalog.asked) == 2
+
+
+def test_preparing(client, catalog) -> None:
+    """A set is named as in a drawing call."""
+    prepared = client.prepare_loras(["ink:0.5", "sepia"])
+    assert (prepared.lora_set_id, prepared.fuse_seconds) == ("set", 0.25)
+    assert [lora.name for lora in catalog.asked[0].loras] == ["ink", "sepia"]
+
+
+def test_watching(client, catalog) -> None:
+    """Reports come as records; closing the iterator ends the call on the server."""
+    watch = client.watch_status(min_interval=0.5)
+    first, second = next(watch), next(watch)
+    assert (first.running, second.running) == (0, 1)
+    assert first.resident_models == {"embedded": 7}
+    assert first.lora_sets[0].loras[0].strength == 0.5
+    watch.close()
+    assert catalog.stopped.wait(10)
+    assert catalog.asked[0].min_interval == Duration(nanos=500_000_000)
+
+
+async def test_the_same_for_asyncio(catalog, tmp_path) -> None:
+    """Every call has its awaited twin."""
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(bytes(3 << 20))
+    async with AsyncClient(catalog.target) as client:
+        assert (await client.list_models())[0].name == "embedded"
+        assert [file.name async for file in client.list_loras()] == NAMES
+        assert (await client.get_lora("ink")).file.name == "ink"
+        assert not (await client.upload_lora(path)).existed
+        assert (await client.prepare_loras(["ink"])).lora_set_id == "set"
+        async for report in client.watch_status():
+            if report.running == 1:
+                break
+        with pytest.raises(api.NotFoundError):
+            await client.get_lora("missing")
