@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,23 @@ def test_list_says_what_each_file_is_for(run, folder: Path) -> None:
     result = run("loras", "list", "--lora-dir", folder)
     assert result.exit_code == 0
     header, *rows = [line.split() for line in result.output.splitlines()]
-    assert header[:4] == ["name", "MiB", "base", "algorithms"]
+    assert header[:5] == ["name", "MiB", "base", "algorithms", "rank"]
     assert [row[0] for row in rows] == ["flux", "styles/ink"]
     assert "refused: is for Flux, not for Stable Diffusion" in " ".join(rows[0])
-    assert rows[1][1:] == ["0.0", "sd15", "lora", "inkwash"]
+    assert rows[1][1:] == ["0.0", "sd15", "lora", "4", "inkwash"]
+
+
+def test_list_says_what_fits_a_model(run, folder: Path) -> None:
+    """With a model each file says whether it fits, and one for another base why not."""
+    packaged = files("sdgrpc") / "assets/tiny/model"
+    lines = run("loras", "list", "--lora-dir", folder, "--model", packaged).output.splitlines()
+    assert lines[0].split()[5] == "fits"
+    assert lines[2].split()[1:6] == ["0.0", "sd15", "lora", "4", "no"]
+    assert "refused: is for SD1.5" in lines[2]
+    rows = [line.split() for line in run("loras", "list", "--model", packaged).output.splitlines()[1:]]
+    assert {row[0] for row in rows if "yes" in row} == {row[0] for row in rows}
+    result = run("loras", "list", "--lora-dir", folder, "--model", folder)
+    assert (result.exit_code, "holds no model in diffusers' layout" in result.stderr) == (1, True)
 
 
 def test_list_of_names_only(run, folder: Path) -> None:

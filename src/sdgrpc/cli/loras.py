@@ -1,4 +1,4 @@
-"""`loras list` and `loras inspect`: LoRA files without any model or server."""
+"""`loras list` and `loras inspect`: LoRA files without any server."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rich.text import Text
 from sdgrpc.cli.extras import server_extra
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.text import printable
-from sdgrpc.errors import LoraError
 
 if TYPE_CHECKING:
     from sdgrpc.lora.library import LoraEntry
+    from sdgrpc.lora.summary import LoadedModel
 
-TRIGGER = "modelspec.trigger_phrase"
+WORDS = 5  # trigger words in the table
 MIB = 1 << 20
 UNBROKEN = 4096  # columns
 
@@ -31,6 +31,10 @@ def list_files(
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="The settings file of `serve`.")] = None,
     names: Annotated[bool, typer.Option("--names", help="Only the names; opens no file.")] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A model in diffusers' layout: says which files fit it."),
+    ] = None,
 ) -> None:
     """List the LoRA files of a folder by the names that requests use, and what each is for."""
     with failures_as_lines(), server_extra():
@@ -44,40 +48,51 @@ def list_files(
                 typer.echo(printable(entry.name))
             return
         if entries:
-            _console().print(_file_table(entries), markup=False)
+            console().print(_file_table(entries, read_model(model)), markup=False)
         else:
             typer.echo(f"no LoRA files in {', '.join(map(str, folders))}")
 
 
-def _console() -> Console:
-    """A console that breaks no lines where no terminal has a width."""
-    console = Console()
-    return console if console.is_terminal else Console(width=UNBROKEN)
+def console() -> Console:
+    """Return a console that breaks no lines where no terminal has a width."""
+    found = Console()
+    return found if found.is_terminal else Console(width=UNBROKEN)
 
 
-def _file_table(entries: list[LoraEntry]) -> Table:
-    table = Table("name", "MiB", "base", "algorithms", "trigger words, or why it is refused", box=None)
+def read_model(folder: Path | None) -> LoadedModel | None:
+    """Read the names of a model and what it is; None for none."""
+    from sdgrpc.lora.summary import LoadedModel
+
+    return None if folder is None else LoadedModel.of_folder(folder)
+
+
+def _file_table(entries: list[LoraEntry], model: LoadedModel | None) -> Table:
+    table = Table("name", "MiB", "base", "algorithms", "rank", "fits" if model else "", box=None)
+    table.add_column("trigger words, or why it is refused")
     table.columns[0].no_wrap = True
     table.columns[1].justify = "right"
     for entry in entries:
-        table.add_row(printable(entry.name), f"{entry.size / MIB:.1f}", *map(printable, _describe(entry)))
+        table.add_row(
+            printable(entry.name), f"{entry.size / MIB:.1f}", *map(printable, _describe(entry, model))
+        )
     return table
 
 
-def _describe(entry: LoraEntry) -> tuple[str, str, str]:
-    """Return the base, the algorithms, and the trigger words or the reason why the file is refused."""
-    from sdgrpc.lora import reading
-    from sdgrpc.lora.detect import adapt, base_of
+def _describe(entry: LoraEntry, model: LoadedModel | None) -> tuple[str, str, str, str, str]:
+    """Return base, algorithms, ranks, whether it fits, and the trigger words or why it is refused."""
+    from sdgrpc.lora.summary import summarize
 
     try:
-        file = reading.read(entry.path, entry.name)
-        adapter = adapt(file)
-    except (LoraError, OSError) as error:
-        return "-", "-", f"refused: {str(error).removeprefix(f'LoRA {entry.name!r}: ')}"
-    found = base_of(adapter)
-    algorithms = ", ".join(sorted({module.label for module in adapter.modules}))
-    note = file.metadata.get(TRIGGER, "") if found else "refused: fits no base that is known"
-    return found[0] if found else "unknown", algorithms, note
+        found = summarize(entry.path, entry.name, model=model)
+    except OSError as error:
+        return "-", "-", "-", "", f"refused: cannot be read: {error.strerror}"
+    ranks = sorted({rank for rank in (found.rank_min, found.rank_max) if rank})
+    fits = ("yes" if found.fits else "no") if model else ""
+    note = ", ".join(found.trigger_words[:WORDS])
+    if found.refusal:
+        note = f"refused: {found.refusal.removeprefix(f'LoRA {entry.name!r}: ')}"
+    algorithms = ", ".join(found.algorithms) or "-"
+    return found.base if found.algorithms else "-", algorithms, "-".join(map(str, ranks)) or "-", fits, note
 
 
 def inspect_file(
@@ -87,12 +102,14 @@ def inspect_file(
     """Say what a LoRA file is for and what is in it; exits with 1 for one that would be refused."""
     with failures_as_lines(), server_extra():
         from sdgrpc.lora.inspect import inspect
+        from sdgrpc.lora.norms import one_thread
 
+        one_thread()
         report = inspect(file)
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
-        _console().print(_report_table(report), markup=False, highlight=False)
+        console().print(_report_table(report), markup=False, highlight=False)
     if report["refused"]:
         typer.echo(f"error: {printable(report['refused'])}", err=True)
         raise typer.Exit(1)
@@ -124,7 +141,7 @@ def _components(modules: list[dict[str, Any]]) -> dict[str, str]:
     for component in dict.fromkeys(module["component"] for module in modules):
         own = [module for module in modules if module["component"] == component]
         ranks = sorted({module["rank"] for module in own if module["rank"] is not None})
-        norm = sum(module["delta_norm"] ** 2 for module in own) ** 0.5
+        norm = sum((module["delta_norm"] or 0.0) ** 2 for module in own) ** 0.5
         shown = ", ".join(map(str, ranks))
         lines[component] = f"{len(own)} modules, rank {shown}, norm of the change {norm:.3g}"
     return lines

@@ -21,6 +21,11 @@ ROWS = 64
 """As many rows of a LoHa are made at a time: they stay in the processor's cache."""
 
 
+def one_thread() -> None:
+    """Let this process compute on one core: for thousands of small products waiting costs more."""
+    torch.set_num_threads(1)
+
+
 def pair_factors(tensors: Tensors, a: str, b: str, core: str) -> tuple[Tensor, Tensor]:
     """Return `(rows, r)` and `(r, columns)` of a pair, Tucker's core taken into the second."""
     left, right = tensors[a], tensors[b].flatten(1)

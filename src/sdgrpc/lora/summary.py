@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdgrpc.errors import LoraError
+from sdgrpc.errors import LoraError, ModelError
 from sdgrpc.lora import reading
 from sdgrpc.lora.adapter import Adapter
+from sdgrpc.lora.architectures import PLANS, index, model_folder_shapes
 from sdgrpc.lora.detect import NO_BASE, adapt, base_of, place_or_refuse
 from sdgrpc.lora.inspect import without_pictures
 from sdgrpc.lora.library import read_config
-from sdgrpc.lora.names import NameIndex
+from sdgrpc.lora.names import UNET, NameIndex
 from sdgrpc.lora.peft import PeftConfig
 from sdgrpc.lora.reading import DEFAULT_LIMITS, ReadLimits
 from sdgrpc.lora.triggers import trigger_words
@@ -26,6 +27,22 @@ class LoadedModel:
 
     names: NameIndex
     base: str
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> LoadedModel:
+        """Read the names of a model in diffusers' layout, from its weights' headers.
+
+        Raises:
+            ModelError: there are no safetensors weights of a U-Net in it.
+            LoraError: a weight file is broken.
+
+        """
+        shapes = model_folder_shapes(folder)
+        if UNET not in shapes:
+            raise ModelError(f"{folder} holds no model in diffusers' layout (unet/*.safetensors is missing)")
+        names = NameIndex(shapes)
+        widths = {index(base).cross_attention_width: base for base in PLANS}
+        return cls(names, widths.get(names.cross_attention_width, "embedded"))
 
 
 @dataclass(frozen=True, slots=True)
