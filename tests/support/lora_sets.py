@@ -30,13 +30,13 @@ def save_diffusers_lora(model: Model, path: Path) -> Path:
     return path
 
 
-def save_kohya_lora(model: Model, path: Path) -> Path:
-    """Write a LoRA in kohya's names, with an alpha of half the rank."""
+def save_kohya_lora(model: Model, path: Path, seed: int = 1) -> Path:
+    """Write a LoRA in kohya's names, with an alpha of half the rank; every seed is another file."""
     prefixes = {"unet": "lora_unet_"} | KOHYA
     if model.is_sdxl:
         prefixes["text_encoder"] = "lora_te1_"
     tensors = {}
-    for component, name, down, up in _factors(model, seed=1):
+    for component, name, down, up in _factors(model, seed):
         key = prefixes[component] + name.replace(".", "_")
         tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up}
         tensors[f"{key}.alpha"] = torch.tensor(2.0)

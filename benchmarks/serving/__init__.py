@@ -1,0 +1,1 @@
+"""Our service beside diffusers' pipelines: `python -m benchmarks.serving --help`."""

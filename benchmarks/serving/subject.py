@@ -1,0 +1,103 @@
+"""What both sides draw with: a model of Stable Diffusion 1.5's real size, or a tiny one, and LoRA files."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from sdgrpc.diffusion.card import model_info
+from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.model import Model
+from tests.support.lora_sets import save_kohya_lora
+from tests.support.models import SD15_SCHEDULER, save_model, tiny_tokenizer
+
+PROMPT = "a red cat on a blue chair, oil on canvas"
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The model, a folder with LoRA files and their names."""
+
+    model: Model
+    lora_dir: Path
+    loras: tuple[str, ...]
+
+    def pipeline(self, *, own_weights: bool = False) -> Any:  # noqa: ANN401 - diffusers has no types
+        """Return diffusers' pipeline on the same networks, or on copies that it may fuse LoRAs into."""
+        model = self.model
+        parts = {"unet": model.unet, "text_encoder": model.text_encoders["text_encoder"]}
+        if own_weights:
+            parts = {name: copy.deepcopy(part) for name, part in parts.items()}
+        pipe = StableDiffusionPipeline(
+            **parts,
+            vae=model.vae,
+            tokenizer=model.tokenizers["tokenizer"],
+            scheduler=EulerDiscreteScheduler.from_config(model.scheduler_config),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+
+def make_subject(folder: Path, dtype: torch.dtype, *, tiny: bool, loras: int = 12) -> Subject:
+    """Build the model with random weights and write `loras` different files for it."""
+    model = _tiny(folder, dtype) if tiny else _real(dtype)
+    lora_dir = folder / "loras"
+    lora_dir.mkdir()
+    names = tuple(f"lora{number}" for number in range(loras))
+    for number, name in enumerate(names):
+        save_kohya_lora(model, lora_dir / f"{name}.safetensors", seed=number)
+    return Subject(model, lora_dir, names)
+
+
+def _tiny(folder: Path, dtype: torch.dtype) -> Model:
+    return load("subject", save_model(folder / "model"), device=torch.device("cpu"), dtype=dtype)
+
+
+def _real(dtype: torch.dtype) -> Model:
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    # diffusers' defaults are the published configuration but for these.
+    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=512,
+    )
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=768,
+            intermediate_size=3072,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    networks = {"unet": unet.to(dtype), "vae": vae, "text_encoder": text_encoder.to(dtype)}
+    for network in networks.values():
+        network.requires_grad_(False).eval()
+    parts = networks | {"tokenizer": tokenizer}
+    return Model(
+        info=model_info("subject", Path("none"), parts, SD15_SCHEDULER, embedded=False),
+        tokenizers={"tokenizer": tokenizer},
+        text_encoders={"text_encoder": networks["text_encoder"]},
+        unet=networks["unet"],
+        vae=networks["vae"],
+        scheduler_config=dict(SD15_SCHEDULER),
+        device=torch.device("cpu"),
+        dtype=dtype,
+    )
