@@ -178,7 +178,7 @@ impl From<Status> for Error {
         // Only what happened here has a source, and tonic has several codes for a broken connection.
         let cause = status.source().map(first_cause);
         let code = match status.code() {
-            Code::Unknown | Code::Internal if cause.is_some() => Code::Unavailable,
+            Code::Unknown | Code::Internal | Code::Cancelled if cause.is_some() => Code::Unavailable,
             code => code,
         };
         let message = cause.unwrap_or_else(|| status.message().to_owned());

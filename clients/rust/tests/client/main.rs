@@ -1,0 +1,9 @@
+//! The client against servers in this process that answer what a test says.
+
+mod calls;
+mod catalog;
+mod errors;
+mod events;
+mod server;
+#[cfg(feature = "tls")]
+mod tls;
