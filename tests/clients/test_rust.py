@@ -1,0 +1,51 @@
+"""The Rust client: its tests, its form, its generated code. A fresh machine compiles for minutes first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import pytest
+
+from tests.clients.conftest import ClientRun, RunClient, require_client, run_in
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(4800),
+    pytest.mark.skipif(
+        os.environ.get("SDGRPC_REQUIRE_ALL") != "1",
+        reason="compiles for minutes: SDGRPC_REQUIRE_ALL=1 runs it",
+    ),
+]
+
+
+def cargo(arguments: Sequence[str]) -> ClientRun:
+    """A command of cargo in the crate, with the crates that Cargo.lock names."""
+    require_client("rust")
+    return run_in("rust", ["cargo", *arguments])
+
+
+def test_its_tests_pass(run_client: RunClient) -> None:
+    """Typed events, errors, deadlines, and the contract's table against a real server."""
+    done = run_client("rust")
+    assert done.returncode == 0, done.output
+
+
+def test_it_is_formatted_and_linted() -> None:
+    """Neither rustfmt nor clippy finds anything."""
+    formatted = cargo(["fmt", "--all", "--check"])
+    assert formatted.returncode == 0, formatted.output
+    linted = cargo("clippy --locked --workspace --all-targets --all-features -- -D warnings".split())
+    assert linted.returncode == 0, linted.output
+
+
+def test_it_builds_without_tls() -> None:
+    """The default features suffice, without a warning."""
+    built = cargo(["clippy", "--locked", "--lib", "--", "-D", "warnings"])
+    assert built.returncode == 0, built.output
+
+
+def test_its_generated_code_is_fresh() -> None:
+    """It is what the protos give."""
+    done = cargo("run --locked --quiet -p codegen -- --check".split())
+    assert done.returncode == 0, done.output
