@@ -1,0 +1,68 @@
+"""Our fused LoRA sets beside diffusers, at Stable Diffusion 1.5's size: `python -m benchmarks.lora_sets`.
+
+Builds its own model and files, runs both sides in turn, prints medians and ratios, and writes JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+from benchmarks import tables
+from benchmarks.lora_sets import measures, report
+from benchmarks.lora_sets.files import STACK, write
+from benchmarks.lora_sets.measures import Bench
+from benchmarks.lora_sets.models import REAL, TINY, Size, components
+from benchmarks.lora_sets.sides import Theirs
+
+FIRST = ("first0", "first1", "first2")
+SECOND = ("second0", "second1", "second2")
+
+
+def run(size: Size, rounds: int, sets: int, folder: Path) -> dict[str, Any]:
+    """Measure everything; `sets` is how many go through the cache in turn."""
+    dtype = torch.bfloat16
+    ours = components(size, dtype)
+    for seed, names in enumerate((FIRST, SECOND)):
+        for number, kind in enumerate(STACK):
+            write(kind, ours, folder / f"{names[number]}.safetensors", 10 * seed + number)
+    bench = Bench(size, ours, Theirs(components(size, dtype), folder), folder, rounds)
+    results: dict[str, Any] = {}
+    works = {
+        "single": lambda: measures.miss(bench, FIRST[:1], SECOND[:1]),
+        "stack": lambda: measures.miss(bench, FIRST, SECOND),
+        "hit": lambda: measures.hit(bench, FIRST[0], SECOND[0]),
+        "step": lambda: measures.steps(bench, FIRST[:1]),
+        "hidden": lambda: measures.hidden(bench, FIRST[:1], FIRST),
+        "memory": lambda: measures.memory(bench, FIRST[:2], sets),
+    }
+    for name, work in works.items():
+        results[name] = work()
+        print(report.LINES[name](results[name]), flush=True)
+    return results
+
+
+def main() -> None:
+    """Run as a command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tiny", action="store_true", help="a model of a few thousand weights")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/lora_sets.json"))
+    options = parser.parse_args()
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    with TemporaryDirectory() as folder:
+        size, sets = (TINY if options.tiny else REAL), (20 if options.rounds == 1 else 100)
+        results = run(size, options.rounds, sets, Path(folder))
+    tables.write_json(options.json, {"rounds": options.rounds, **results})
+
+
+if __name__ == "__main__":
+    main()
