@@ -9,13 +9,13 @@ import pytest
 
 from tests.clients.conftest import ClientRun, RunClient, require_client, run_in
 
+CLIPPY = ("clippy", "--locked")
+DENY_WARNINGS = ("--", "-D", "warnings")
+REQUIRED = os.environ.get("SDGRPC_REQUIRE_ALL") == "1"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(4800),
-    pytest.mark.skipif(
-        os.environ.get("SDGRPC_REQUIRE_ALL") != "1",
-        reason="compiles for minutes: SDGRPC_REQUIRE_ALL=1 runs it",
-    ),
+    pytest.mark.skipif(not REQUIRED, reason="compiles for minutes: SDGRPC_REQUIRE_ALL=1 runs it"),
 ]
 
 
@@ -35,17 +35,17 @@ def test_it_is_formatted_and_linted() -> None:
     """Neither rustfmt nor clippy finds anything."""
     formatted = cargo(["fmt", "--all", "--check"])
     assert formatted.returncode == 0, formatted.output
-    linted = cargo("clippy --locked --workspace --all-targets --all-features -- -D warnings".split())
+    linted = cargo([*CLIPPY, "--workspace", "--all-targets", "--all-features", *DENY_WARNINGS])
     assert linted.returncode == 0, linted.output
 
 
 def test_it_builds_without_tls() -> None:
     """The default features suffice, without a warning."""
-    built = cargo(["clippy", "--locked", "--lib", "--", "-D", "warnings"])
+    built = cargo([*CLIPPY, "--lib", *DENY_WARNINGS])
     assert built.returncode == 0, built.output
 
 
 def test_its_generated_code_is_fresh() -> None:
     """It is what the protos give."""
-    done = cargo("run --locked --quiet -p codegen -- --check".split())
+    done = cargo(["run", "--locked", "--quiet", "-p", "codegen", "--", "--check"])
     assert done.returncode == 0, done.output
