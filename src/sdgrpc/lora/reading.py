@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sdgrpc.errors import LoraMalformed, LoraUnsupported
 from sdgrpc.lora.header import DEFAULT_LIMITS, Entry, ReadLimits, parse_header
+from sdgrpc.lora.workers import workers
 
 __all__ = ["DEFAULT_LIMITS", "ReadLimits", "TensorFile", "read", "read_shapes", "sha256", "sketch"]
 
@@ -86,8 +87,7 @@ def read(
     digest.update(header)
     digest.update(_bytes_of(data))
     tensors = {entry.key: _view(data, entry) for entry in entries}
-    for key, tensor in tensors.items():
-        _check_finite(key, tensor, name)
+    _check_finite(tensors, name)
     return TensorFile(name, digest.hexdigest(), tensors, metadata)
 
 
@@ -212,11 +212,22 @@ def _view(data: Tensor, entry: Entry) -> Tensor:
     return piece.view(entry.dtype).view(entry.shape)
 
 
-def _check_finite(key: str, tensor: Tensor, name: str) -> None:
+def _check_finite(tensors: Mapping[str, Tensor], name: str) -> None:
+    broken: set[str] = set()
+
+    def check(key: str) -> None:
+        if not _is_finite(tensors[key]):
+            broken.add(key)
+
+    workers().share(check, tensors)
+    if key := next((key for key in tensors if key in broken), None):
+        raise LoraMalformed(name, f"tensor {key!r} holds NaN or infinity", key=key)
+
+
+def _is_finite(tensor: Tensor) -> bool:
     if not tensor.is_floating_point() or tensor.numel() == 0:
-        return
+        return True
     if tensor.dtype in (torch.float64, torch.float8_e4m3fn, torch.float8_e5m2):
         tensor = tensor.float()  # what the numbers are used as, and what the 8-bit kinds have a sum of
     # A finite sum has finite terms and costs one pass; only a sum that overflows needs the second look.
-    if not math.isfinite(tensor.sum(dtype=torch.float32)) and not torch.isfinite(tensor).all():
-        raise LoraMalformed(name, f"tensor {key!r} holds NaN or infinity", key=key)
+    return math.isfinite(tensor.sum(dtype=torch.float32)) or bool(torch.isfinite(tensor).all())
