@@ -67,7 +67,7 @@ def test_only_the_concept_has_a_trigger():
     triggers = {
         name: metadata(plan, 1, ["a star"]).get("modelspec.trigger_phrase") for name, plan in PLANS.items()
     }
-    assert triggers == {"postcard": None, "sepia": None, "flower": "flower"}
+    assert {name: trigger for name, trigger in triggers.items() if trigger} == {"flower": "flower"}
 
 
 def test_the_tags_count_the_captions_words():

@@ -15,6 +15,7 @@ from .classifier import CLASSES, border, shape_probabilities, to_pixels
 from .drawing import CONCEPT, brown, contact_sheet
 from .models import GUIDANCE, STEPS, Run
 from .sampling import score
+from .styles import darkness, ink, striped
 
 PROMPTS = 64
 CURVE_PROMPTS = 12
@@ -65,7 +66,7 @@ def measures(run: Run, drawn: np.ndarray) -> dict[str, float]:
 
     `frame`: the share of the border that is near white. `brightness`: the border's mean. `sepia`: 1 where a
     picture equals its own brown print, less by its mean distance from it (in units of 64 levels). `flower`:
-    how sure the classifier is.
+    how sure the classifier is. `stripes`, `night` and `outline`: as `styles` measures them.
     """
     net, _ = classifier.load(run)
     borders = np.stack([border(picture) for picture in drawn]).astype(np.float32)
@@ -76,6 +77,9 @@ def measures(run: Run, drawn: np.ndarray) -> dict[str, float]:
         "brightness": float(borders.mean() / 255),
         "sepia": float(1 - np.mean(distance)),
         "flower": float(probabilities[:, CLASSES.index(CONCEPT)].mean()),
+        "stripes": float(np.mean([striped(p) for p in drawn])),
+        "night": float(np.mean([darkness(p) for p in drawn])),
+        "outline": float(np.mean([ink(p) for p in drawn])),
     }
 
 
@@ -95,7 +99,9 @@ def curve_prompts(name: str) -> list[str]:
 def curves(run: Run) -> dict[str, Any]:
     """Each LoRA's measure at each strength, two of them stacked, and how far the concept leaks."""
     results: dict[str, Any] = {}
-    about = {"postcard": "brightness", "sepia": "sepia", CONCEPT: "flower"}
+    about = {"postcard": "brightness", "sepia": "sepia", CONCEPT: "flower"} | {
+        name: name for name in ("stripes", "night", "outline")
+    }
     sheet: list[np.ndarray] = []
     for name, measure in about.items():
         if not (run.assets / "loras" / f"{name}.safetensors").exists():

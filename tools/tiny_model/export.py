@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel
 
+from . import parallel
 from .models import (
     GUIDANCE,
     STEPS,
@@ -100,6 +101,26 @@ def export(run: Run) -> Path:
         for file in sorted(p for p in staged.rglob("*") if p.is_file()):
             place(file, target / file.relative_to(staged))
     return target
+
+
+def restore(run: Run) -> None:
+    """Make a run's checkpoints from the assets, so that LoRAs can be trained without training the base again.
+
+    They are float16's roundings, and marked as finished: a stage of the base is not gone on with.
+    """
+    pipe = StableDiffusionPipeline.from_pretrained(
+        run.assets / "model", torch_dtype=torch.float32, safety_checker=None
+    )
+    shutil.copytree(run.assets / "model" / "tokenizer", run.path("tokenizer"), dirs_exist_ok=True)
+    finished = {"step": 0, "seconds": float("inf")}
+    weights = pipe.unet.state_dict()
+    parallel.save(run.path("unet.pt"), {"average": weights, "model": weights, **finished})
+    parallel.save(run.path("vae.pt"), {"model": pipe.vae.state_dict(), **finished})
+    parallel.save(run.path("text_encoder.pt"), {"model": pipe.text_encoder.state_dict()})
+    card = json.loads((run.assets / "model" / "sdgrpc.json").read_text())
+    statistics = {key: value for key, value in card.items() if key.startswith("latent_rgb")}
+    statistics["scaling_factor"] = pipe.vae.config.scaling_factor
+    run.path("latents.json").write_text(json.dumps(statistics, indent=2) + "\n")
 
 
 def place(file: Path, target: Path) -> None:

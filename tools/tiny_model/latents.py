@@ -43,7 +43,7 @@ class Cache:
 @torch.no_grad()
 def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray) -> torch.Tensor:
     """[B, 4, 16, 16] float32: the posterior means, unscaled, of pictures [B, 128, 128, 3] uint8."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with parallel.autocast():
         pixels = to_pixels(pictures).contiguous(memory_format=torch.channels_last)
         return vae.encode(pixels).latent_dist.mean.float()
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 
-from . import classifier
+from . import classifier, parallel
 from .captions import Caption
 from .drawing import contact_sheet
 from .export import load_vae
@@ -28,7 +28,7 @@ def sample_latents(
     latents = torch.randn((len(features), 4, 16, 16), generator=torch.Generator().manual_seed(seed))
     texts = torch.cat([empty.expand_as(features), features])
     for t in scheduler.timesteps:
-        with torch.autocast("cpu", torch.bfloat16):
+        with parallel.autocast():
             both = unet(torch.cat([latents, latents]), t, texts, return_dict=False)[0].float()
         without, with_text = both.chunk(2)
         latents = scheduler.step(without + guidance * (with_text - without), t, latents).prev_sample

@@ -1,4 +1,4 @@
-"""Train the three LoRAs on the finished, frozen base: two styles and a concept, each in another format."""
+"""Train the LoRAs on the finished, frozen base: styles and a concept, in several formats and algorithms."""
 
 import argparse
 import json
@@ -18,7 +18,8 @@ from .drawing import CONCEPT, Spec, draw, postcard, sepia
 from .export import load_text_encoder, load_unet, load_vae
 from .latents import BATCH as ENCODE_BATCH
 from .latents import encode_pictures
-from .models import Run, make_tokenizer, tokenize
+from .models import ASSETS, Run, make_tokenizer, tokenize
+from .styles import night, outline, stripes
 from .train_unet import alphas_cumprod, velocity_loss
 
 BATCH = 16
@@ -33,7 +34,10 @@ Picture = np.ndarray
 
 @dataclass(frozen=True)
 class Plan:
-    """What one LoRA learns and how: `change` is its style, `concept` whether it learns the flower instead."""
+    """What one LoRA learns and how: `change` is its style, `concept` whether it learns the flower instead.
+
+    `kind` is its algorithm, a key of `factors.KINDS`; `pictures` are drawn, `batch` of them seen in a step.
+    """
 
     name: str
     title: str
@@ -42,22 +46,31 @@ class Plan:
     rate: float
     change: Callable[[Picture], Picture]
     concept: bool = False
+    kind: str = "lora"
+    pictures: int = PICTURES
+    batch: int = BATCH
 
 
+SMALL = {"pictures": 800, "batch": 8}
+LYCORIS = ("loha", "lokr")
+EVERYWHERE = (*ATTENTION, *CONVOLUTIONS)
 PLANS = {
     plan.name: plan
     for plan in (
-        Plan("postcard", "Postcard: a thick white frame", (*ATTENTION, *CONVOLUTIONS), 4, 1.5e-3, postcard),
-        Plan("sepia", "Sepia: an old, warm brown print", (*ATTENTION, *CONVOLUTIONS), 4, 1.5e-3, sepia),
+        Plan("postcard", "Postcard: a thick white frame", EVERYWHERE, 4, 1.5e-3, postcard),
+        Plan("sepia", "Sepia: an old, warm brown print", EVERYWHERE, 4, 1.5e-3, sepia),
         Plan(
             "flower",
             "Flower: six petals around a core",
-            (*ATTENTION, *CONVOLUTIONS),
+            EVERYWHERE,
             4,
             1.5e-3,
             lambda p: p,
             concept=True,
         ),
+        Plan("stripes", "Stripes: behind a blind", EVERYWHERE, 4, 1.5e-3, stripes, kind="loha", **SMALL),
+        Plan("night", "Night: dark and blue", EVERYWHERE, 4, 1.5e-3, night, kind="lokr", **SMALL),
+        Plan("outline", "Outline: a thick black line", EVERYWHERE, 4, 1.5e-3, outline, kind="dora", **SMALL),
     )
 }
 
@@ -78,14 +91,14 @@ def lesson(run: Run, plan: Plan) -> Lesson:
         load_vae(run).to(memory_format=torch.channels_last),
     )
     chosen: list[Spec] = []
-    for i in range(PICTURES):
+    for i in range(plan.pictures):
         spec = specs[int(rng.integers(len(specs)))]
         chosen.append(replace(spec, shape=CONCEPT) if plan.concept and i % 2 else spec)
     parts = [
         encode_pictures(
             vae, np.stack([plan.change(draw(spec, rng)) for spec in chosen[i : i + ENCODE_BATCH]])
         )
-        for i in range(0, PICTURES, ENCODE_BATCH)
+        for i in range(0, plan.pictures, ENCODE_BATCH)
     ]
     return Lesson(torch.cat(parts), [caption(spec, rng).text for spec in chosen])
 
@@ -109,8 +122,8 @@ def train(run: Run, plan: Plan, minutes: float, refine: bool = False) -> None:
     denoise = patched(unet, of_unet)
     for share in budget.ticks():
         optimizer.param_groups[0]["lr"] = parallel.cosine(share, plan.rate)
-        index = torch.randint(len(seen.latents), (BATCH,), generator=generator)
-        words = (index + 1).where(torch.rand(BATCH, generator=generator) >= DROP, 0)
+        index = torch.randint(len(seen.latents), (plan.batch,), generator=generator)
+        words = (index + 1).where(torch.rand(plan.batch, generator=generator) >= DROP, 0)
         overlay = lora.fuse(text, [(of_text, 1.0)])
         features = functional_call(text, overlay, (tokens[words],)).last_hidden_state
         loss = velocity_loss(denoise, seen.latents[index] * scale, features, alphas, generator)
@@ -120,7 +133,7 @@ def train(run: Run, plan: Plan, minutes: float, refine: bool = False) -> None:
         optimizer.step()
         step, budget.shared = step + 1, budget.local()
         mean = loss.item() if mean == 0 else 0.98 * mean + 0.02 * loss.item()
-        if step % 50 == 0:
+        if step % 20 == 0:
             print(f"{plan.name} step {step} share {share:.2f} loss {mean:.4f}", flush=True)
     lora.write(spelled(plan, of_unet, of_text), metadata(plan, step, seen.captions), path)
 
@@ -129,7 +142,7 @@ def fresh(
     unet: nn.Module, text: nn.Module, plan: Plan, generator: torch.Generator
 ) -> tuple[lora.Factors, lora.Factors]:
     """Untrained factors of the UNet and, for a concept, of the text encoder's attention."""
-    of_unet = lora.make(unet, lora.targets(unet, plan.parts), plan.rank, generator)
+    of_unet = lora.make(unet, lora.targets(unet, plan.parts), plan.rank, generator, plan.kind)
     names = lora.targets(text, ("self_attn",)) if plan.concept else []
     return of_unet, lora.make(text, names, plan.rank, generator)
 
@@ -147,7 +160,7 @@ def spelled(plan: Plan, of_unet: lora.Factors, of_text: lora.Factors) -> lora.Ov
     """The tensors under the names of this plan's format: one published dialect each."""
     if plan.concept:
         return lora.diffusers(of_unet, of_text)
-    return lora.kohya(of_unet) if plan.name == "postcard" else lora.peft(of_unet)
+    return lora.kohya(of_unet) if plan.name != "sepia" else lora.peft(of_unet)
 
 
 def metadata(plan: Plan, steps: int, captions: list[str]) -> dict[str, str]:
@@ -157,9 +170,10 @@ def metadata(plan: Plan, steps: int, captions: list[str]) -> dict[str, str]:
     trigger = {"modelspec.trigger_phrase": plan.name} if plan.concept else {}
     return {
         "ss_output_name": plan.name,
-        "ss_network_module": "networks.lora",
+        "ss_network_module": "lycoris.kohya" if plan.kind in LYCORIS else "networks.lora",
         "ss_network_dim": str(plan.rank),
-        "ss_network_alpha": str(float(plan.rank)),
+        "ss_network_alpha": "1.0" if plan.kind in LYCORIS else str(float(plan.rank)),
+        **({"ss_network_args": json.dumps({"algo": plan.kind})} if plan.kind in LYCORIS else {}),
         "ss_steps": str(steps),
         "ss_num_train_images": str(len(captions)),
         "ss_tag_frequency": json.dumps({f"1_{plan.name}": tags}),
@@ -176,10 +190,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=sorted(PLANS))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--assets", type=Path, default=ASSETS, help="its folder `loras` gets the file")
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--refine", action="store_true", help="go on from the file in the assets")
     arguments = parser.parse_args()
-    train(Run(arguments.out), PLANS[arguments.name], arguments.minutes, arguments.refine)
+    train(Run(arguments.out, arguments.assets), PLANS[arguments.name], arguments.minutes, arguments.refine)
 
 
 if __name__ == "__main__":

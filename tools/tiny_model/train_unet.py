@@ -50,7 +50,7 @@ def velocity_loss(
     noise = torch.randn(latents.shape, generator=generator)
     noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
     velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
-    with torch.autocast("cpu", torch.bfloat16):
+    with parallel.autocast():
         predicted = unet(
             noisy.contiguous(memory_format=torch.channels_last), steps, features, return_dict=False
         )[0]

@@ -48,7 +48,7 @@ def batch(rng: np.random.Generator, size: int, side: int) -> torch.Tensor:
 
 def loss_of(vae: AutoencoderKL, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(loss, squared error) of one batch: absolute error for crisp edges, squared for the colours."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with parallel.autocast():
         posterior = vae.encode(pixels).latent_dist
         decoded = vae.decode(posterior.sample()).sample.float()
     squared = mse_loss(decoded, pixels)

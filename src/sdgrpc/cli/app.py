@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sdgrpc import __version__
-from sdgrpc.cli import demo, draw, health, loras, models, serve
+from sdgrpc.cli import demo, draw, health, lora_checks, loras, models, serve, served
 
 
 def build_app() -> typer.Typer:
@@ -26,12 +26,20 @@ def build_app() -> typer.Typer:
     app.command("transform")(draw.transform)
     app.command("inpaint")(draw.inpaint)
     app.command("health")(health.health)
-    lora_app = typer.Typer(help="Look at LoRA files; needs no server.", no_args_is_help=True)
+    app.command("status")(served.status)
+    lora_app = typer.Typer(help="LoRA files, of a folder or of a running server.", no_args_is_help=True)
     lora_app.command("list")(loras.list_files)
     lora_app.command("inspect")(loras.inspect_file)
+    lora_app.command("verify")(lora_checks.verify_folder)
+    lora_app.command("convert")(lora_checks.convert_file)
+    lora_app.command("served")(served.list_loras)
+    lora_app.command("upload")(served.upload)
     app.add_typer(lora_app, name="loras")
-    model_app = typer.Typer(help="Look at the models that `serve` would serve.", no_args_is_help=True)
+    model_app = typer.Typer(
+        help="Models, those that `serve` would serve or those of a running server.", no_args_is_help=True
+    )
     model_app.command("list")(models.list_models)
+    model_app.command("served")(served.list_models)
     app.add_typer(model_app, name="models")
     return app
 
