@@ -1,0 +1,98 @@
+"""A catalog whose answers are scripted, on a loopback port."""
+# ruff: noqa: N802, ARG002 - grpc names the methods and gives them their arguments
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sdgrpc.v1 import catalog_pb2 as pb
+from sdgrpc.v1 import diffusion_pb2
+from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceServicer, add_CatalogServiceServicer_to_server
+
+NAMES = ["ink", "postcard", "sepia"]
+
+
+class Catalog(CatalogServiceServicer):
+    """Three files, one of which is known already; keeps what it is asked."""
+
+    target = ""
+
+    def __init__(self) -> None:
+        self.asked: list = []
+        self.stopped = threading.Event()
+
+    def ListModels(self, request, context):
+        form = pb.LatentFormat(channels=1, scale_factor=8, rgb_factors=[1, 0, -1], rgb_bias=[0, 0, 0])
+        sampling = diffusion_pb2.Sampling(steps=20, guidance_scale=2.0)
+        return pb.ListModelsResponse(
+            models=[
+                pb.Model(name="embedded", width=128, sampling=sampling, latent_format=form, resident=True)
+            ]
+        )
+
+    def ListLoras(self, request, context):
+        self.asked.append(request)
+        start = int(request.page_token or 0)
+        files = [self.file(name) for name in NAMES[start : start + 2]]
+        return pb.ListLorasResponse(loras=files, next_page_token="2" if start == 0 else "")
+
+    def GetLora(self, request, context):
+        self.asked.append(request)
+        if request.name == "missing":
+            context.abort(grpc.StatusCode.NOT_FOUND, "no LoRA 'missing' here")
+        modules = [pb.LoraModule(path="a", rank=4, alpha=0.0), pb.LoraModule(path="b", delta_norm=2.0)]
+        return pb.GetLoraResponse(lora=self.file("ink"), modules=modules, metadata={"k": "v"})
+
+    def UploadLora(self, requests, context):
+        header = next(requests).header
+        self.asked.append(header)
+        if header.name == "ink":
+            return pb.UploadLoraResponse(lora=self.file("ink"), existed=True)
+        content = b"".join(request.chunk for request in requests)
+        assert hashlib.sha256(content).hexdigest() == header.sha256
+        assert len(content) == header.size_bytes
+        return pb.UploadLoraResponse(lora=self.file(header.name))
+
+    def PrepareLoras(self, request, context):
+        self.asked.append(request)
+        duration = Duration(nanos=250_000_000)
+        return pb.PrepareLorasResponse(
+            prepared=diffusion_pb2.Prepared(lora_set_id="set", fuse_duration=duration)
+        )
+
+    def WatchStatus(self, request, context):
+        self.asked.append(request)
+        context.add_callback(self.stopped.set)
+        sets = [pb.ResidentLoraSet(lora_set_id="set", loras=[pb.ResidentLora(sha256="ab", strength=0.5)])]
+        for running in range(100):
+            models = [pb.ResidentModel(name="embedded", size_bytes=7)]
+            yield pb.WatchStatusResponse(ready=True, running=running, models=models, lora_sets=sets)
+        self.stopped.wait(30)
+
+    def file(self, name: str) -> pb.LoraFile:
+        refusal = "is for SDXL; the loaded model is SD1.5"
+        return pb.LoraFile(
+            name=name, rank_max=8, modified=Timestamp(seconds=86400), trigger_words=["w"], refusal=refusal
+        )
+
+
+@contextmanager
+def scripted_catalog() -> Iterator[Catalog]:
+    """Run one for the block."""
+    servicer = Catalog()
+    server = grpc.server(ThreadPoolExecutor(max_workers=4))
+    add_CatalogServiceServicer_to_server(servicer, server)
+    servicer.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield servicer
+    finally:
+        server.stop(None).wait()
