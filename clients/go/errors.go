@@ -25,6 +25,10 @@ const (
 	NotAnInpaintingModel Reason = "NOT_AN_INPAINTING_MODEL" // FailedPrecondition
 	QueueFull            Reason = "QUEUE_FULL"              // ResourceExhausted, with RetryAfter
 	OutOfMemory          Reason = "OUT_OF_MEMORY"           // ResourceExhausted
+	UploadsOff           Reason = "UPLOADS_OFF"             // FailedPrecondition
+	UploadInterrupted    Reason = "UPLOAD_INTERRUPTED"      // Aborted
+	StorageFull          Reason = "STORAGE_FULL"            // ResourceExhausted: no room for uploads
+	TooManyCalls         Reason = "TOO_MANY_CALLS"          // ResourceExhausted
 	Draining             Reason = "DRAINING"                // Unavailable, with RetryAfter
 	Loading              Reason = "LOADING"                 // Unavailable, with RetryAfter
 	Internal             Reason = "INTERNAL"                // Internal: Metadata has the error_id of the server's log

@@ -3,11 +3,14 @@ package sdgrpc_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"image"
 	"image/png"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +26,7 @@ import (
 // One server for all of it, since it takes its time to start. The table ends with the server's end.
 func TestAgainstARealServer(t *testing.T) {
 	table := readTable(t)
-	server := startServer(t, table.Server.Arguments)
+	server := startServer(t, append(table.Server.Arguments, "--upload-dir", filepath.Join(t.TempDir(), "uploads")))
 	client := connect(t, server.target)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -37,6 +40,7 @@ func TestAgainstARealServer(t *testing.T) {
 		t.Run("models", func(t *testing.T) { checkModels(t, client) })
 		t.Run("loras", func(t *testing.T) { checkLoraFiles(t, client) })
 		t.Run("prepare", func(t *testing.T) { checkPreparing(t, client) })
+		t.Run("upload", func(t *testing.T) { checkUpload(t, client) })
 		t.Run("latents", func(t *testing.T) { checkLatents(t, client) })
 		t.Run("latents example", func(t *testing.T) { checkLatentsExample(t, server.target) })
 	})
@@ -95,6 +99,37 @@ func checkPreparing(t *testing.T, client *sdgrpc.Client) {
 	prepared := result.Prepared
 	if !prepared.GetLoraSetCached() || prepared.GetLoraSetId() != answer.GetPrepared().GetLoraSetId() {
 		t.Errorf("%v after %v", prepared, answer)
+	}
+}
+
+// checkUpload brings content that the server lacks, twice, and draws with it.
+func checkUpload(t *testing.T, client *sdgrpc.Client) {
+	known, err := os.ReadFile(filepath.Join(root(t), "src/sdgrpc/assets/tiny/loras/postcard.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The same tensors under a header with other padding: another file.
+	header := binary.LittleEndian.Uint64(known)
+	content := binary.LittleEndian.AppendUint64(nil, header+8)
+	content = slices.Concat(content, known[8:8+header], bytes.Repeat([]byte(" "), 8), known[8+header:])
+	for _, existed := range []bool{false, true} {
+		answer, err := client.UploadLora(t.Context(), "brought", bytes.NewReader(content))
+		var failure *sdgrpc.Error
+		if errors.As(err, &failure) && failure.Reason == sdgrpc.UploadsOff && os.Getenv("SDGRPC_CONTRACT_SERVER") != "" {
+			t.Skip("the server of SDGRPC_CONTRACT_SERVER takes no uploads")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer.GetExisted() != existed || answer.GetLora().GetSizeBytes() != int64(len(content)) {
+			t.Errorf("%v", answer)
+		}
+	}
+	request := &pb.GenerateRequest{
+		Prompt: "a star", Loras: []*pb.Lora{{Source: &pb.Lora_Name{Name: "brought"}}}, Sampling: &pb.Sampling{Steps: 1},
+	}
+	if _, err := sdgrpc.Collect(client.Generate(t.Context(), request)); err != nil {
+		t.Error(err)
 	}
 }
 
