@@ -39,9 +39,10 @@ format: setup ## format Python and protos
 	$(BIN)/ruff format .
 	$(BIN)/buf format --write protos
 
-gen: setup ## regenerate src/sdgrpc/v1 and the clients' stubs from protos/; Go's where go is installed
+gen: setup ## regenerate src/sdgrpc/v1 and the clients' stubs from protos/; Go's and Rust's where go and cargo are installed
 	$(BIN)/python tools/generate.py
 	$(BIN)/python -m tools.generate_clients python $$(command -v go >/dev/null && echo go)
+	@if command -v cargo >/dev/null; then cd clients/rust && cargo run --quiet -p codegen; fi
 
 descriptors: setup ## write build/sdgrpc.protoset, the contract for tools without reflection
 	@mkdir -p build
