@@ -6,6 +6,7 @@ Builds its own model and files, runs both sides in turn, prints medians and rati
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,15 +26,14 @@ FIRST = ("first0", "first1", "first2")
 SECOND = ("second0", "second1", "second2")
 
 
-def run(size: Size, rounds: int, sets: int, folder: Path) -> dict[str, Any]:
-    """Measure everything; `sets` is how many go through the cache in turn."""
+def run(size: Size, rounds: int, sets: int, folder: Path, only: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Measure what is named in `only`; `sets` is how many go through the cache in turn."""
     dtype = torch.bfloat16
     ours = components(size, dtype)
     for seed, names in enumerate((FIRST, SECOND)):
         for number, kind in enumerate(STACK):
             write(kind, ours, folder / f"{names[number]}.safetensors", 10 * seed + number)
     bench = Bench(size, ours, Theirs(components(size, dtype), folder), folder, rounds)
-    results: dict[str, Any] = {}
     works = {
         "single": lambda: measures.miss(bench, FIRST[:1], SECOND[:1]),
         "stack": lambda: measures.miss(bench, FIRST, SECOND),
@@ -42,10 +42,8 @@ def run(size: Size, rounds: int, sets: int, folder: Path) -> dict[str, Any]:
         "hidden": lambda: measures.hidden(bench, FIRST[:1], FIRST),
         "memory": lambda: measures.memory(bench, FIRST[:2], sets),
     }
-    for name, work in works.items():
-        results[name] = work()
-        print(report.LINES[name](results[name]), flush=True)
-    return results
+    for name in only:
+        yield name, works[name]()
 
 
 def main() -> None:
@@ -54,14 +52,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help="a model of a few thousand weights")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/lora_sets.json"))
+    parser.add_argument("--only", nargs="+", choices=report.LINES, default=list(report.LINES))
     options = parser.parse_args()
+    results: dict[str, Any] = {"rounds": options.rounds}
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
     with TemporaryDirectory() as folder:
         size, sets = (TINY if options.tiny else REAL), (20 if options.rounds == 1 else 100)
-        results = run(size, options.rounds, sets, Path(folder))
-    tables.write_json(options.json, {"rounds": options.rounds, **results})
+        for name, row in run(size, options.rounds, sets, Path(folder), options.only):
+            results[name] = row
+            print(report.LINES[name](row), flush=True)
+            tables.write_json(options.json, results)  # a long run that is stopped is not lost
 
 
 if __name__ == "__main__":
