@@ -31,7 +31,7 @@ ROOMS = {
 }
 GRPC = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"}
 SPEAKS_GRPC = {"api", "client", "v1"}
-USES_TORCH = {"lora", "diffusion", "engine.local", "engine.runner"}
+USES_TORCH = {"lora", "diffusion", "engine.local", "engine.runner", "engine.catalog"}
 HEAVY = {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 
 

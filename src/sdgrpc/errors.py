@@ -125,6 +125,34 @@ class OutOfMemory(SdgrpcError):
     reason = "OUT_OF_MEMORY"
 
 
+class UploadsOff(SdgrpcError):
+    """The operator allows no uploads."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "UPLOADS_OFF"
+
+
+class UploadInterrupted(SdgrpcError):
+    """The client stopped sending before its file was whole."""
+
+    code = "ABORTED"
+    reason = "UPLOAD_INTERRUPTED"
+
+
+class StorageFull(SdgrpcError):
+    """The disk, or the bytes that the operator allows for uploads, are used up."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "STORAGE_FULL"
+
+
+class TooManyCalls(SdgrpcError):
+    """As many calls of this kind as the server takes are running."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "TOO_MANY_CALLS"
+
+
 class Draining(SdgrpcError):
     """The server is stopping and takes no new jobs."""
 

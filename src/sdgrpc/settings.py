@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     `tls_client_ca` clients must show a certificate that it signed. `reflection` lets tools read the contract
     from the server.
 
+    `upload_dir` lets clients bring LoRA files, each of at most `max_upload_bytes`, which are kept there up to
+    `upload_budget_bytes`; it is a folder of its own, made if it is missing.
+
     `max_rows_per_call` lists N and NAME=N: the most rows of a UNet call, for every model and for one. A job
     sits out at most `max_wait_calls` calls of others, or one round of the running jobs where that is longer.
     """
@@ -53,6 +56,9 @@ class Settings(BaseSettings):
     model: Annotated[list[str], NoDecode] = Field([EMBEDDED], min_length=1)
     lora_dir: Annotated[list[Path] | None, NoDecode] = None
     tokenizer: Path | None = None
+    upload_dir: Path | None = None
+    upload_budget_bytes: Positive = 10 * 1024 * MIB
+    max_upload_bytes: Positive = 1024 * MIB
     device: str = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
 
@@ -227,6 +233,8 @@ class Settings(BaseSettings):
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
         if self.lora_strength_min > self.lora_strength_max:
             raise ValueError("lora_strength_min is above lora_strength_max")
+        if self.upload_dir is not None and any(_overlap(self.upload_dir, each) for each in self.lora_dirs):
+            raise ValueError("upload_dir must be a folder of its own, neither in a lora_dir nor around one")
         if strangers := sorted(self.rows_by_model.keys() - {name for name, _ in self.models}):
             raise ValueError(f"max_rows_per_call names the model {strangers[0]!r}, which is not served")
         return self
@@ -242,6 +250,11 @@ def _split(value: object, separator: str) -> object:
         except ValueError:
             raise ValueError("starts like a JSON list but is none") from None
     return [part.strip() for part in value.split(separator) if part.strip()]
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    one, other = one.resolve(), other.resolve()
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _named(entry: str) -> tuple[str, str]:

@@ -174,6 +174,7 @@ async def test_reflection_describes_the_contract() -> None:
         services = {service.name for service in (await call.read()).list_services_response.service}
         assert services == {
             "sdgrpc.v1.DiffusionService",
+            "sdgrpc.v1.CatalogService",
             "grpc.health.v1.Health",
             "grpc.reflection.v1alpha.ServerReflection",
         }
@@ -182,6 +183,21 @@ async def test_reflection_describes_the_contract() -> None:
         files = (await call.read()).file_descriptor_response.file_descriptor_proto
         assert pb.DESCRIPTOR.serialized_pb in files
         await call.done_writing()
+
+
+async def test_reflection_answers_under_its_newer_name() -> None:
+    """Tools ask for grpc.reflection.v1 first; its messages are the older one's."""
+    async with running_api(FakeEngine()) as api:
+        call = api.channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )()
+        symbol = "sdgrpc.v1.CatalogService"
+        await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
+        assert (await call.read()).file_descriptor_response.file_descriptor_proto
+        await call.done_writing()
+        assert await call.read() is aio.EOF
 
 
 async def test_reflection_can_be_turned_off() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from sdgrpc.api.server import Server
 from sdgrpc.settings import Settings
+from sdgrpc.v1 import catalog_pb2_grpc
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 from tests.support.engine import FakeEngine
@@ -40,6 +41,7 @@ class Api:
     engine: FakeEngine
     channel: aio.Channel
     stub: pb_grpc.DiffusionServiceStub
+    catalog: catalog_pb2_grpc.CatalogServiceStub
 
 
 @asynccontextmanager
@@ -50,7 +52,8 @@ async def running_api(engine: FakeEngine, **settings) -> AsyncIterator[Api]:
     await server.load(lambda: engine)
     async with aio.insecure_channel(server.address) as channel:
         try:
-            yield Api(server, engine, channel, pb_grpc.DiffusionServiceStub(channel))
+            catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
+            yield Api(server, engine, channel, pb_grpc.DiffusionServiceStub(channel), catalog)
         finally:
             engine.gate.set()
             await server.stop()

@@ -28,6 +28,7 @@ from sdgrpc.domain import (
     Task,
 )
 from sdgrpc.errors import Draining, LoraNotFound, QueueFull
+from tests.support.fake_catalog import FakeCatalog
 
 
 def make_model(**changes) -> ModelInfo:
@@ -86,6 +87,9 @@ class FakeEngine:
         self._idle.set()
         self._draining = False
         self._closing = asyncio.Event()
+        self.catalog = FakeCatalog(self.loras)
+        self.list_loras, self.get_lora = self.catalog.list_loras, self.catalog.get_lora
+        self.prepare_loras, self.begin_upload = self.catalog.prepare_loras, self.catalog.begin_upload
 
     async def submit(self, task: Task) -> AsyncGenerator[Event, None]:
         self._raise_at("submit")

@@ -157,7 +157,8 @@ def _accepted(event: domain.Accepted) -> pb.Accepted:
     )
 
 
-def _prepared(event: domain.Prepared) -> pb.Prepared:
+def prepared(event: domain.Prepared) -> pb.Prepared:
+    """What a set did to the model."""
     return pb.Prepared(
         loras=map(_lora_report, event.loras),
         lora_set_id=event.lora_set_id,
@@ -222,7 +223,7 @@ def _finished(event: domain.Finished) -> pb.Finished:
 
 _EVENTS: Mapping[type[domain.Event], tuple[str, Callable[[Any], Any]]] = {
     domain.Accepted: ("accepted", _accepted),
-    domain.Prepared: ("prepared", _prepared),
+    domain.Prepared: ("prepared", prepared),
     domain.Progress: ("progress", _progress),
     domain.ImageReady: ("image", _image_ready),
     domain.Finished: ("finished", _finished),

@@ -10,33 +10,40 @@ from typing import Any
 import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.interceptor import FailureInterceptor
 from sdgrpc.api.servicer import DiffusionServicer
 from sdgrpc.api.tasks import first_of
 from sdgrpc.errors import Draining, SettingsError
 from sdgrpc.settings import Settings
+from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 
 logger = logging.getLogger(__name__)
 
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+
 DIFFUSION = pb.DESCRIPTOR.services_by_name["DiffusionService"].full_name
-SERVICES = (DIFFUSION, health.SERVICE_NAME, reflection.SERVICE_NAME)
+CATALOG = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name
+SERVICES = (DIFFUSION, CATALOG, health.SERVICE_NAME, reflection.SERVICE_NAME)
 
 
 class Listener:
     """Owns the port. Health answers NOT_SERVING from the start until `serving`, and again after `leaving`."""
 
-    def __init__(self, settings: Settings, servicer: DiffusionServicer) -> None:
+    def __init__(self, settings: Settings, servicer: DiffusionServicer, catalog: CatalogServicer) -> None:
         self._settings = settings
         self._health = Health()
         self._server = aio.server(interceptors=[FailureInterceptor()], options=channel_options(settings))
         pb_grpc.add_DiffusionServiceServicer_to_server(servicer, self._server)
+        catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
             reflection.enable_server_reflection(SERVICES, self._server)
+            self._server.add_generic_rpc_handlers([reflection_v1()])
         self.port = 0
 
     @property
@@ -78,7 +85,7 @@ class Listener:
         await self._server.stop(grace)
 
     async def _set_health(self, status: int) -> None:
-        for service in ("", DIFFUSION):
+        for service in ("", DIFFUSION, CATALOG):
             await self._health.set(service, status)
 
 
@@ -99,6 +106,16 @@ class Health(health.aio.HealthServicer):
         """See grpc.health.v1."""
         if not await first_of(super().Watch(request, context), self._ended.wait()):
             raise Draining("the server stopped")
+
+
+def reflection_v1() -> grpc.GenericRpcHandler:
+    """Reflection under its newer name, which tools ask for first; the messages are the same on the wire."""
+    handler = grpc.stream_stream_rpc_method_handler(
+        reflection.aio.ReflectionServicer(SERVICES).ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(REFLECTION_V1, {"ServerReflectionInfo": handler})
 
 
 def channel_options(settings: Settings) -> list[tuple[str, int]]:

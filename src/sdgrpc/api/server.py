@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from sdgrpc.api.catalog import CatalogServicer
+from sdgrpc.api.door import Door
 from sdgrpc.api.listener import Listener
 from sdgrpc.api.servicer import DiffusionServicer
 from sdgrpc.api.tasks import first_of
@@ -41,8 +43,9 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._servicer = DiffusionServicer(settings)
-        self._listener = Listener(settings, self._servicer)
+        self._door = Door()
+        self._servicer = DiffusionServicer(settings, self._door)
+        self._listener = Listener(settings, self._servicer, CatalogServicer(settings, self._door))
         self._loading: asyncio.Future[Engine] | None = None
 
     @property
@@ -70,7 +73,7 @@ class Server:
         engine = await asyncio.shield(self._loading)
         while not engine.status().ready:  # noqa: ASYNC110 - an engine's readiness is a number, not an event
             await asyncio.sleep(READY_POLL_SECONDS)
-        self._servicer.open(engine)
+        self._door.open(engine)
         await self._listener.serving()
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
@@ -79,7 +82,7 @@ class Server:
         Jobs that are still there after the timeout end with UNAVAILABLE (DRAINING).
         """
         hurry = hurry or asyncio.Event()
-        self._servicer.close_door()
+        self._door.close()
         await self._listener.leaving()
         drained = await first_of(self._drain(), hurry.wait(), seconds=self._settings.drain_timeout)
         if not drained:
@@ -100,7 +103,7 @@ class Server:
     async def _drain(self) -> None:
         if self._loading is not None:
             await asyncio.wait([self._loading])
-        await self._servicer.idle()
+        await self._door.idle()
         if (engine := self._engine()) is not None:
             await engine.drain()
 

@@ -16,10 +16,11 @@ from grpc import aio
 
 from sdgrpc.api import codec
 from sdgrpc.api.codec import Request
+from sdgrpc.api.door import Door
 from sdgrpc.api.validate import read
 from sdgrpc.domain import Task
 from sdgrpc.engine.base import Engine
-from sdgrpc.errors import Draining, Loading, SdgrpcError
+from sdgrpc.errors import SdgrpcError
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
@@ -34,30 +35,16 @@ Context = aio.ServicerContext[Any, pb.JobEvent]
 class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
     """Serves an engine once there is one. It owns the threads that decode requests, not the engine."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._engine: Engine | None = None
-        self._draining = False
-        self._calls = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+    def __init__(self, settings: Settings, door: Door) -> None:
+        self._settings, self._door = settings, door
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sdgrpc-request")
-
-    def open(self, engine: Engine) -> None:
-        """Take calls from now on."""
-        self._engine = engine
-
-    def close_door(self) -> None:
-        """Refuse calls from now on; those that are inside go on."""
-        self._draining = True
 
     async def idle(self) -> None:
         """Return when no call is inside."""
-        await self._idle.wait()
+        await self._door.idle()
 
     def close(self) -> None:
         """End the threads; requests that still wait for one fail. May be called twice."""
-        self._draining = True
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     # The calls write to their context instead of yielding: a cancelled call then ends by CancelledError at
@@ -82,7 +69,7 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
         await self._run(request, context)
 
     async def _run(self, request: Request, context: Context) -> None:
-        with self._call() as engine, logged(request) as entry:
+        with self._door.enter() as engine, logged(request) as entry:
             entry.task = await self._read(request, engine)
             async with aclosing(engine.submit(entry.task)) as events:
                 sequence = 0
@@ -96,22 +83,6 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
         if isinstance(request, pb.GenerateRequest):
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
-
-    @contextmanager
-    def _call(self) -> Iterator[Engine]:
-        """Count a call from its door to its end; refuse it if there is no engine to take it."""
-        if self._draining:
-            raise Draining("the server is stopping; send the job to another", retry_after=1.0)
-        if self._engine is None:
-            raise Loading("the model is still loading; try again soon", retry_after=2.0)
-        self._calls += 1
-        self._idle.clear()
-        try:
-            yield self._engine
-        finally:
-            self._calls -= 1
-            if self._calls == 0:
-                self._idle.set()
 
 
 @dataclass

@@ -51,6 +51,14 @@ class ServeOptions:
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="CLIP's vocabulary, for models in single files.")
     ] = None
+    upload_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Let clients upload LoRA files; they are kept here.", show_default="off"
+        ),
+    ] = None
+    upload_budget_bytes: Annotated[int | None, Bytes] = None
+    max_upload_bytes: Annotated[int | None, Bytes] = None
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, mps, cuda or cuda:N.", show_default="auto")
     ] = None

@@ -3,6 +3,14 @@
 Only the standard library is imported here, so that every other room may import this one.
 """
 
+from sdgrpc.domain.catalog import (
+    LoraDetails,
+    LoraInfo,
+    LoraModuleInfo,
+    LoraPage,
+    LoraQuery,
+    UploadHeader,
+)
 from sdgrpc.domain.events import (
     Accepted,
     Event,
@@ -17,7 +25,7 @@ from sdgrpc.domain.models import ModelInfo, ModelState
 from sdgrpc.domain.output import Output, PreviewKind, PreviewOptions
 from sdgrpc.domain.pictures import EncodedImage, LatentArray, Picture
 from sdgrpc.domain.sampling import SUPPORTED_SPACINGS, Sampling, Scheduler, SigmaSpacing
-from sdgrpc.domain.status import EngineStatus
+from sdgrpc.domain.status import EngineStatus, ResidentLora, ResidentSet
 from sdgrpc.domain.tasks import LoraRef, MaskOptions, Task, TaskKind
 
 __all__ = [
@@ -29,6 +37,11 @@ __all__ = [
     "Finished",
     "ImageReady",
     "LatentArray",
+    "LoraDetails",
+    "LoraInfo",
+    "LoraModuleInfo",
+    "LoraPage",
+    "LoraQuery",
     "LoraRef",
     "LoraReport",
     "MaskOptions",
@@ -41,9 +54,12 @@ __all__ = [
     "PreviewKind",
     "PreviewOptions",
     "Progress",
+    "ResidentLora",
+    "ResidentSet",
     "Sampling",
     "Scheduler",
     "SigmaSpacing",
     "Task",
     "TaskKind",
+    "UploadHeader",
 ]

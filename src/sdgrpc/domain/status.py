@@ -6,8 +6,32 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class ResidentLora:
+    """A member of a fused set."""
+
+    sha256: str
+    strength: float
+    text_encoder_strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentSet:
+    """A fused LoRA set in memory; one that is in use will not be evicted."""
+
+    set_id: str
+    model: str
+    size_bytes: int
+    in_use: bool
+    loras: tuple[ResidentLora, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """The engine's load at one moment. `prompts` and `prompt_bytes` are of the encoded prompts kept."""
+    """The engine's load at one moment. `prompts` and `prompt_bytes` are of the encoded prompts kept.
+
+    `estimated_wait_seconds` is until a job sent now would begin. `lora_set_budget_bytes` is what the sets of
+    one model may take.
+    """
 
     ready: bool
     running: int
@@ -20,3 +44,7 @@ class EngineStatus:
     jobs_finished: int
     prompts: int = 0
     prompt_bytes: int = 0
+    queue_size: int = 0
+    estimated_wait_seconds: float = 0.0
+    lora_set_budget_bytes: int = 0
+    resident_sets: tuple[ResidentSet, ...] = ()

@@ -5,7 +5,43 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from sdgrpc.domain import EngineStatus, Event, ModelInfo, ModelState, Task
+from sdgrpc.domain import (
+    EngineStatus,
+    Event,
+    LoraDetails,
+    LoraInfo,
+    LoraPage,
+    LoraQuery,
+    LoraRef,
+    ModelInfo,
+    ModelState,
+    Prepared,
+    Task,
+    UploadHeader,
+)
+
+
+class Upload(Protocol):
+    """A file on its way in; unless `commit` returns, nothing of it stays. The caller aborts it at last."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Append bytes; raises InvalidRequest if they are too many, StorageFull if there is no room."""
+        ...
+
+    async def commit(self) -> None:
+        """Verify, check and keep the file.
+
+        Raises:
+            InvalidRequest: the size or the hash is not the header's.
+            LoraError: it cannot be used; the message says why.
+            StorageFull: the disk is full.
+
+        """
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`. Quick, so that a cancelled call can do it."""
+        ...
 
 
 class Engine(Protocol):
@@ -31,6 +67,34 @@ class Engine(Protocol):
             Draining: the engine is closing.
             ModelNotFound, LoraNotFound: before `Accepted`.
             LoraError, OutOfMemory, NotAnInpaintingModel: later, as the job meets them.
+
+        """
+        ...
+
+    async def list_loras(self, query: LoraQuery) -> LoraPage:
+        """List LoRA files by name; raises ModelNotFound."""
+        ...
+
+    async def get_lora(self, ref: LoraRef, model: str, *, include_modules: bool) -> LoraDetails:
+        """Describe a file, judged against `model`; raises ModelNotFound, LoraNotFound."""
+        ...
+
+    async def prepare_loras(self, model: str, loras: Sequence[LoraRef]) -> Prepared:
+        """Fuse a set, which then stays until others need its room. Cancelling leaves nothing half done.
+
+        Raises:
+            QueueFull, Draining, ModelNotFound, LoraNotFound, LoraError, OutOfMemory: as `submit`.
+
+        """
+        ...
+
+    async def begin_upload(self, header: UploadHeader) -> Upload | LoraInfo:
+        """Open an upload; or return the file if its content is there already, now under that name too.
+
+        Raises:
+            UploadsOff: the operator allows none.
+            InvalidRequest: it is too large, or its name is that of a file in the server's folders.
+            StorageFull: there is no room.
 
         """
         ...

@@ -19,21 +19,31 @@ from sdgrpc.domain import (
     Accepted,
     EngineStatus,
     Event,
+    LoraDetails,
+    LoraInfo,
+    LoraPage,
+    LoraQuery,
+    LoraRef,
     ModelInfo,
     ModelState,
     Output,
+    Prepared,
     Progress,
     Sampling,
     SigmaSpacing,
     Task,
     TaskKind,
+    UploadHeader,
 )
+from sdgrpc.engine.base import Upload
+from sdgrpc.engine.catalog import EngineCatalog
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.loop import EngineLoop, LoopOptions
 from sdgrpc.engine.runner import JobResources, LocalRunner, ServedModel
 from sdgrpc.engine.stream import EventStream, Item
-from sdgrpc.errors import ModelNotFound
+from sdgrpc.lora.checking import check
 from sdgrpc.lora.library import LoraFile, LoraLibrary
+from sdgrpc.lora.uploads import UploadStore
 from sdgrpc.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,6 +56,7 @@ class EngineOptions:
     loop: LoopOptions = field(default_factory=LoopOptions)
     lora_cache_bytes: int = 2 << 30
     prompt_cache_bytes: int = 64 << 20
+    max_upload_bytes: int = 1 << 30
 
 
 class LocalEngine:
@@ -67,6 +78,7 @@ class LocalEngine:
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-read")
         self._renderers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-preview")
         self._loop = EngineLoop(LocalRunner(self._prompts), options.loop)
+        self._catalog = EngineCatalog(self._served, library, self._loop, options.max_upload_bytes)
         self._ready = False
 
     @property
@@ -99,11 +111,7 @@ class LocalEngine:
 
     async def submit(self, task: Task) -> AsyncGenerator[Event, None]:
         """See `Engine.submit`."""
-        served = self._served.get(task.model)
-        if served is None:
-            raise ModelNotFound(
-                task.model, f"no model {task.model!r} here; there are {', '.join(self._served)}"
-            )
+        served = self._catalog.served(task.model)
         self._loop.check_room()
         loop = asyncio.get_running_loop()
         files: list[LoraFile] = []
@@ -111,14 +119,15 @@ class LocalEngine:
             files = await loop.run_in_executor(
                 self._readers, lambda: [self._library.find(ref) for ref in task.loras]
             )
-        job = Job(next(self._job_ids), task, EventStream(loop), resources=JobResources(served, files))
-        position = self._loop.submit(job)
-        try:
-            yield Accepted(position, task)
-            async for item in job.stream:
-                yield await self._rendered(item)
-        finally:
-            self._loop.cancel(job)
+        with self._library.in_use(files):
+            job = Job(next(self._job_ids), task, EventStream(loop), resources=JobResources(served, files))
+            position = self._loop.submit(job)
+            try:
+                yield Accepted(position, task)
+                async for item in job.stream:
+                    yield await self._rendered(item)
+            finally:
+                self._loop.cancel(job)
 
     async def _rendered(self, item: Item) -> Event:
         """Make the previews now that somebody reads them, away from the threads that draw."""
@@ -127,6 +136,22 @@ class LocalEngine:
             previews = await asyncio.get_running_loop().run_in_executor(self._renderers, render)
             return replace(event, previews=previews)
         return event
+
+    async def list_loras(self, query: LoraQuery) -> LoraPage:
+        """See `Engine.list_loras`."""
+        return await self._catalog.list_loras(query)
+
+    async def get_lora(self, ref: LoraRef, model: str, *, include_modules: bool) -> LoraDetails:
+        """See `Engine.get_lora`."""
+        return await self._catalog.get_lora(ref, model, include_modules=include_modules)
+
+    async def prepare_loras(self, model: str, loras: Sequence[LoraRef]) -> Prepared:
+        """See `Engine.prepare_loras`."""
+        return await self._catalog.prepare_loras(model, loras)
+
+    async def begin_upload(self, header: UploadHeader) -> Upload | LoraInfo:
+        """See `Engine.begin_upload`."""
+        return await self._catalog.begin_upload(header)
 
     def status(self) -> EngineStatus:
         """See `Engine.status`."""
@@ -145,6 +170,14 @@ class LocalEngine:
             jobs_finished=finished,
             prompts=prompts.prompts,
             prompt_bytes=prompts.bytes,
+            queue_size=self._loop.options.queue_size,
+            estimated_wait_seconds=self._loop.estimated_wait(),
+            lora_set_budget_bytes=max(
+                (served.sets.capacity_bytes for served in self._served.values()), default=0
+            ),
+            resident_sets=tuple(
+                resident for name, served in self._served.items() for resident in served.sets.resident(name)
+            ),
         )
 
     async def drain(self) -> None:
@@ -155,6 +188,7 @@ class LocalEngine:
         """See `Engine.close`."""
         self._ready = False
         await asyncio.to_thread(self._loop.close)
+        await asyncio.to_thread(self._catalog.close)
         self._readers.shutdown()
         self._renderers.shutdown()
         for served in self._served.values():
@@ -202,7 +236,10 @@ def open_engine(settings: Settings) -> LocalEngine:
         load(name, source, device=device, dtype=dtype, tokenizer=settings.tokenizer)
         for name, source in settings.models
     ]
-    library = LoraLibrary(settings.lora_dirs, allow_inline=settings.allow_inline_loras)
+    uploads = None
+    if settings.upload_dir is not None:
+        uploads = UploadStore(settings.upload_dir, settings.upload_budget_bytes, check)
+    library = LoraLibrary(settings.lora_dirs, allow_inline=settings.allow_inline_loras, uploads=uploads)
     options = EngineOptions(
         loop=LoopOptions(
             queue_size=settings.queue_size,
@@ -214,6 +251,7 @@ def open_engine(settings: Settings) -> LocalEngine:
         ),
         lora_cache_bytes=settings.lora_cache_bytes,
         prompt_cache_bytes=settings.prompt_cache_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
     )
     engine = LocalEngine(models, library, options)
     asyncio.run(engine.warm_up())

@@ -121,6 +121,14 @@ class EngineLoop:
             running = len(self._preparing) + len(self._stepping) + len(self._finishing)
             return running, len(self._queued), self._jobs_finished
 
+    def estimated_wait(self) -> float:
+        """Return the seconds until a job sent now would begin, as far as recent jobs tell."""
+        with self._changed:
+            stepping = len(self._stepping)
+            if not self._queued and stepping < self.options.max_running_jobs:
+                return 0.0
+            return self._mean_seconds * (len(self._queued) + 1) / max(stepping, 1)
+
     def wait_idle(self) -> None:
         """Take no new jobs and block until the last one has ended."""
         with self._changed:

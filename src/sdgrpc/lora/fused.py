@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from sdgrpc.domain import LoraRef, LoraReport
+from sdgrpc.domain import LoraRef, LoraReport, ResidentLora, ResidentSet
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
 from sdgrpc.lora.adapter import Adapter
 from sdgrpc.lora.detect import place_or_refuse
@@ -55,10 +55,11 @@ class FusedSet:
 class Entry:
     """A set's place in the cache: its users, its bytes once known, and the set once made."""
 
-    def __init__(self) -> None:
+    def __init__(self, members: tuple[ResidentLora, ...]) -> None:
         self.future: Future[FusedSet] = Future()
         self.users = 0
         self.nbytes = 0
+        self.members = members
 
 
 class FusedSets:
@@ -111,7 +112,7 @@ class FusedSets:
             reports = tuple(self._report(file, ref, {}) for file, ref in members)
             return Lease("", Overlay({}), reports, cached=False, fuse_seconds=0.0)
         set_id = identify(active)
-        entry, is_new = self._join(set_id)
+        entry, is_new = self._join(set_id, active)
         try:
             if is_new:
                 self._make(set_id, entry, active)
@@ -137,15 +138,34 @@ class FusedSets:
             nbytes = sum(entry.nbytes for entry in self._entries.values())
             return SetStats(len(self._entries), nbytes, self._fuse_count)
 
-    def _join(self, set_id: str) -> tuple[Entry, bool]:
+    def _join(self, set_id: str, active: Sequence[tuple[LoraFile, LoraRef]]) -> tuple[Entry, bool]:
         with self._lock:
             entry = self._entries.get(set_id)
             is_new = entry is None
             if entry is None:
-                entry = self._entries[set_id] = Entry()
+                entry = self._entries[set_id] = Entry(residents(active))
             entry.users += 1
             self._entries.move_to_end(set_id)
             return entry, is_new
+
+    def resident(self, model: str) -> tuple[ResidentSet, ...]:
+        """Describe the sets that are held now, the least recently used first; `model` is what to call it."""
+        with self._lock:
+            return tuple(
+                ResidentSet(set_id, model, entry.nbytes, entry.users > 0, entry.members)
+                for set_id, entry in self._entries.items()
+                if entry.future.done()
+            )
+
+    @property
+    def capacity_bytes(self) -> int:
+        """What the sets may hold together."""
+        return self._capacity
+
+    @property
+    def names(self) -> NameIndex:
+        """The names of the model's modules, which files are judged against."""
+        return self._names
 
     def _leave(self, entry: Entry) -> None:
         with self._lock:
@@ -258,6 +278,14 @@ class FusedSets:
 def member_key(file: LoraFile, ref: LoraRef) -> MemberKey:
     """Return what tells members of sets apart; also their order."""
     return file.identity, ref.strength, ref.text_encoder_strength
+
+
+def residents(members: Sequence[tuple[LoraFile, LoraRef]]) -> tuple[ResidentLora, ...]:
+    """Describe the members of a set in their fixed order."""
+    return tuple(
+        ResidentLora(file.sha256, ref.strength, ref.text_encoder_strength)
+        for file, ref in sorted(members, key=lambda member: member_key(*member))
+    )
 
 
 def identify(members: Sequence[tuple[LoraFile, LoraRef]]) -> str:

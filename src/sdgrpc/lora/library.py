@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sdgrpc.lora.folders import FolderIndex, IndexedFile
 from sdgrpc.lora.parsed import ParsedFiles
 from sdgrpc.lora.peft import PeftConfig
 from sdgrpc.lora.reading import DEFAULT_LIMITS, ReadLimits
+from sdgrpc.lora.uploads import UploadStore
 
 CONFIG_NAME = "adapter_config.json"
 MAX_CONFIG_BYTES = 1 << 20
@@ -68,6 +70,7 @@ class LoraLibrary:
         allow_inline: whether requests may bring a file themselves.
         limits: what a file may claim at most.
         cache_bytes: how much the parsed files may hold together, so that another strength costs no reading.
+        uploads: files that clients brought; a name means a folder's file before an uploaded one.
 
     """
 
@@ -78,7 +81,9 @@ class LoraLibrary:
         allow_inline: bool = False,
         limits: ReadLimits = DEFAULT_LIMITS,
         cache_bytes: int = 512 << 20,
+        uploads: UploadStore | None = None,
     ) -> None:
+        self.uploads = uploads
         self._index = FolderIndex(folders)
         self._allow_inline, self._limits = allow_inline, limits
         self._parsed = ParsedFiles(cache_bytes)
@@ -86,12 +91,66 @@ class LoraLibrary:
         self._first_read = threading.Lock()
 
     def entries(self) -> list[LoraEntry]:
-        """Return the safetensors files of the folders, by name."""
-        return [
-            LoraEntry(file.name, file.path, file.size)
+        """Return the safetensors files of the folders and the uploads, by name."""
+        found = {
+            file.name: LoraEntry(file.name, file.path, file.size)
             for file in self._index.files()
             if file.path.suffix.lower() == ".safetensors"
-        ]
+        }
+        for name, path in self.uploads.listed().items() if self.uploads else ():
+            try:
+                found.setdefault(name, LoraEntry(name, path, path.stat().st_size))
+            except OSError:
+                continue  # evicted just now
+        return [found[name] for name in sorted(found)]
+
+    def entry(self, ref: LoraRef) -> LoraEntry:
+        """Return the file that a name or hash means; raises what `find` raises."""
+        file = self.find(ref)
+        if file.path is None:
+            raise LoraNotFound(ref.label, "a file that a request brings is in no folder")
+        try:
+            return LoraEntry(file.name, file.path, file.path.stat().st_size)
+        except OSError as error:
+            raise LoraNotFound(file.name, f"LoRA {file.name!r} is gone: {error.strerror}") from error
+
+    def hash_of_entry(self, entry: LoraEntry) -> str:
+        """Return the hash of a file's content; blocks while it is read, once as long as it stays the same.
+
+        Raises:
+            LoraNotFound: it is gone.
+
+        """
+        if self.uploads is not None and entry.path.parent == self.uploads.folder:
+            return entry.path.stem
+        for file in self._index.find(entry.name):
+            if file.path == entry.path:
+                return self._hash(file)
+        raise LoraNotFound(entry.name, f"LoRA {entry.name!r} is gone")
+
+    @contextmanager
+    def in_use(self, files: Sequence[LoraFile]) -> Iterator[None]:
+        """Keep uploads from being evicted inside the block.
+
+        Raises:
+            LoraNotFound: one was evicted since it was found.
+
+        """
+        if self.uploads is None:
+            yield
+            return
+        uploaded = [file for file in files if file.path and file.path.parent == self.uploads.folder]
+        with self.uploads.pinned([file.sha256 for file in uploaded]):
+            for file in uploaded:
+                if self.uploads.find(file.sha256) is None:
+                    raise LoraNotFound(
+                        file.name, f"the upload {file.name!r} was evicted just now; upload it again"
+                    )
+            yield
+
+    def has_name(self, name: str) -> bool:
+        """Tell whether a folder, not an upload, has a file of that name."""
+        return bool(self._index.find(name))
 
     def find(self, ref: LoraRef) -> LoraFile:
         """Return the file that a request means. Blocks while folders are searched and the file is hashed.
@@ -113,7 +172,20 @@ class LoraLibrary:
             raise LoraNotFound(
                 ref.name, f"several LoRAs are called {ref.name!r}: {names}; give the whole name"
             )
+        if uploaded := self._uploaded(ref.name):
+            return uploaded
         raise LoraNotFound(ref.name, f"no LoRA {ref.name!r} here{self._suggest(ref.name)}")
+
+    def _uploaded(self, name: str) -> LoraFile | None:
+        """Return the file that an upload called so, wherever its content is."""
+        if self.uploads is None:
+            return None
+        stem = name.removesuffix(".safetensors")
+        sha256 = self.uploads.names.get(stem) or (stem if self.uploads.find(stem) else None)
+        try:
+            return self._by_hash(sha256, stem) if sha256 else None
+        except LoraNotFound:
+            return None
 
     def _suggest(self, name: str) -> str:
         names = [entry.name for entry in self.entries()]
@@ -136,11 +208,18 @@ class LoraLibrary:
         sha256 = hashlib.sha256(ref.content).hexdigest()
         return self._loadable(ref.label, sha256, ref.content)
 
-    def _by_hash(self, sha256: str) -> LoraFile:
+    def _by_hash(self, sha256: str, name: str = "") -> LoraFile:
+        if self.uploads is not None and (path := self.uploads.find(sha256)):
+            return self._loadable(name or self._name_of(sha256), sha256, path)
         for file in self._index.files():
             if self._hash(file) == sha256:
                 return self._file(file)
         raise LoraNotFound(sha256, f"no LoRA with the SHA-256 {sha256} here")
+
+    def _name_of(self, sha256: str) -> str:
+        """Return an upload's own name, or its hash."""
+        items = self.uploads.names.items() if self.uploads else ()
+        return min((name for name, other in list(items) if other == sha256), default=sha256)
 
     def _file(self, file: IndexedFile) -> LoraFile:
         config = read_config(file.path)

@@ -1,0 +1,93 @@
+"""The catalog's calls: what the server has, what it is brought, how it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grpc import aio
+
+from sdgrpc.api import catalog_codec as codec
+from sdgrpc.api.catalog_tables import catalog_tables, judge, model_of
+from sdgrpc.api.codec import lora_ref, prepared
+from sdgrpc.api.door import Door
+from sdgrpc.api.uploading import receive
+from sdgrpc.api.watching import Watchers
+from sdgrpc.domain import LoraQuery, LoraRef
+from sdgrpc.settings import Settings
+from sdgrpc.v1 import catalog_pb2 as pb
+from sdgrpc.v1 import catalog_pb2_grpc as pb_grpc
+
+DEFAULT_PAGE = 100
+
+Context = aio.ServicerContext[Any, Any]
+
+
+class CatalogServicer(pb_grpc.CatalogServiceServicer):
+    """Answers about the engine behind `door`, and takes files for it."""
+
+    def __init__(self, settings: Settings, door: Door) -> None:
+        self._tables, self._door = catalog_tables(settings), door
+        self._watchers = Watchers(door)
+
+    async def ListModels(  # noqa: N802 - the contract's name, for every call here
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        """See the contract."""
+        del request, context
+        return pb.ListModelsResponse(models=map(codec.model, self._door.engine().model_states()))
+
+    async def ListLoras(  # noqa: N802
+        self, request: pb.ListLorasRequest, context: Context
+    ) -> pb.ListLorasResponse:
+        """See the contract."""
+        del context
+        judge(request, self._tables)
+        after = codec.page_start(request)
+        engine = self._door.engine()
+        query = LoraQuery(
+            model=model_of(request.model, engine.models).name,
+            limit=request.page_size or DEFAULT_PAGE,
+            after=after,
+            base=request.base,
+            fitting_only=request.fitting_only,
+        )
+        page = await engine.list_loras(query)
+        token = codec.page_token(request, page.loras[-1].name) if page.more else ""
+        return pb.ListLorasResponse(loras=map(codec.lora_file, page.loras), next_page_token=token)
+
+    async def GetLora(  # noqa: N802
+        self, request: pb.GetLoraRequest, context: Context
+    ) -> pb.GetLoraResponse:
+        """See the contract."""
+        del context
+        judge(request, self._tables)
+        engine = self._door.engine()
+        ref = LoraRef(1.0, 1.0, name=request.name, sha256=request.sha256.lower())
+        model = model_of(request.model, engine.models).name
+        return codec.lora_details(await engine.get_lora(ref, model, include_modules=request.include_modules))
+
+    async def UploadLora(  # noqa: N802
+        self, request_iterator: object, context: Context
+    ) -> pb.UploadLoraResponse:
+        """See the contract."""
+        del request_iterator  # reading by the context tells the end from a cancelled call
+        with self._door.enter() as engine:
+            return await receive(context, engine, self._tables)
+
+    async def PrepareLoras(  # noqa: N802
+        self, request: pb.PrepareLorasRequest, context: Context
+    ) -> pb.PrepareLorasResponse:
+        """See the contract."""
+        del context
+        judge(request, self._tables)
+        with self._door.enter() as engine:
+            model = model_of(request.model, engine.models).name
+            report = await engine.prepare_loras(model, tuple(map(lora_ref, request.loras)))
+            return pb.PrepareLorasResponse(prepared=prepared(report))
+
+    async def WatchStatus(  # type: ignore[override]  # noqa: N802 - writes, as DiffusionServicer's calls
+        self, request: pb.WatchStatusRequest, context: Context
+    ) -> None:
+        """See the contract."""
+        judge(request, self._tables)
+        await self._watchers.watch(request, context)

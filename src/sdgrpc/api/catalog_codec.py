@@ -1,0 +1,163 @@
+"""The catalog's records -> messages, and page tokens."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sdgrpc.api.codec import duration
+from sdgrpc.domain import EngineStatus, LoraDetails, LoraInfo, LoraModuleInfo, ModelState
+from sdgrpc.errors import FieldViolation, InvalidRequest
+from sdgrpc.v1 import catalog_pb2 as pb
+from sdgrpc.v1 import diffusion_pb2
+
+EXAMPLES = 5
+
+
+def clean(text: str) -> str:
+    """The text as UTF-8 can hold it: file names and JSON may have lone surrogates."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def model(state: ModelState) -> pb.Model:
+    """A model, its defaults and how to show its latents."""
+    info = state.info
+    return pb.Model(
+        name=info.name,
+        base=info.base,
+        inpainting=info.is_inpainting,
+        prediction_type=info.prediction_type,
+        dtype=state.dtype,
+        width=info.width,
+        height=info.height,
+        sampling=diffusion_pb2.Sampling(
+            steps=info.steps,
+            guidance_scale=info.guidance_scale,
+            scheduler=diffusion_pb2.Scheduler.Value(f"SCHEDULER_{info.scheduler.name}"),
+            sigma_spacing=diffusion_pb2.SIGMA_SPACING_DEFAULT,
+            image_count=1,
+        ),
+        latent_format=pb.LatentFormat(
+            channels=info.latent_channels,
+            scale_factor=info.vae_scale_factor,
+            rgb_factors=[value for channel in info.latent_rgb_factors for value in channel],
+            rgb_bias=info.latent_rgb_bias,
+        ),
+        resident=state.resident,
+        size_bytes=state.size_bytes,
+    )
+
+
+def lora_file(info: LoraInfo) -> pb.LoraFile:
+    """A file."""
+    modified = Timestamp()
+    modified.FromNanoseconds(round(info.modified * 1e9))
+    return pb.LoraFile(
+        name=clean(info.name),
+        sha256=info.sha256,
+        size_bytes=info.size,
+        modified=modified,
+        base=info.base,
+        algorithms=info.algorithms,
+        rank_min=info.rank_min,
+        rank_max=info.rank_max,
+        trigger_words=map(clean, info.trigger_words),
+        fits=info.fits,
+        refusal=clean(info.refusal),
+    )
+
+
+def lora_details(details: LoraDetails) -> pb.GetLoraResponse:
+    """All about a file."""
+    return pb.GetLoraResponse(
+        lora=lora_file(details.info),
+        tensor_count=details.tensor_count,
+        module_count=details.module_count,
+        unmatched_tensors=len(details.unmatched),
+        unmatched_examples=map(clean, details.unmatched[:EXAMPLES]),
+        metadata={clean(key): clean(value) for key, value in details.metadata.items()},
+        modules=map(_module, details.modules),
+    )
+
+
+def _module(module: LoraModuleInfo) -> pb.LoraModule:
+    return pb.LoraModule(
+        component=module.component,
+        path=module.path,
+        algorithm=module.algorithm,
+        rank=module.rank or 0,
+        alpha=module.alpha,
+        delta_norm=module.delta_norm,
+    )
+
+
+def status(now: EngineStatus, models: Sequence[ModelState], *, ready: bool) -> pb.WatchStatusResponse:
+    """The server's state; numbers that are measured have two digits, which is as good as they are."""
+    return pb.WatchStatusResponse(
+        ready=ready,
+        running=now.running,
+        queued=now.queued,
+        queue_size=now.queue_size,
+        rows_per_call=float(f"{now.rows_per_call:.2g}"),
+        steps_per_second=float(f"{now.steps_per_second:.2g}"),
+        estimated_wait=duration(float(f"{now.estimated_wait_seconds:.2g}")),
+        models=[
+            pb.ResidentModel(name=state.info.name, size_bytes=state.size_bytes)
+            for state in models
+            if state.resident
+        ],
+        lora_sets=[
+            pb.ResidentLoraSet(
+                lora_set_id=each.set_id,
+                model=each.model,
+                size_bytes=each.size_bytes,
+                in_use=each.in_use,
+                loras=[
+                    pb.ResidentLora(
+                        sha256=lora.sha256,
+                        strength=lora.strength,
+                        text_encoder_strength=lora.text_encoder_strength,
+                    )
+                    for lora in each.loras
+                ],
+            )
+            for each in now.resident_sets
+        ],
+        lora_set_bytes=now.lora_set_bytes,
+        lora_set_budget_bytes=now.lora_set_budget_bytes,
+        jobs_finished=now.jobs_finished,
+    )
+
+
+def page_token(request: pb.ListLorasRequest, after: str) -> str:
+    """Where the next page begins, and what it is a page of."""
+    raw = json.dumps([_digest(request), after]).encode()
+    return base64.urlsafe_b64encode(raw).decode()
+
+
+def page_start(request: pb.ListLorasRequest) -> str:
+    """The name after which the page begins; raises InvalidRequest for a token that is not this list's."""
+    if not request.page_token:
+        return ""
+    try:
+        digest, after = json.loads(base64.b64decode(request.page_token, altchars=b"-_", validate=True))
+    except (ValueError, TypeError, RecursionError):
+        raise _bad_token("is not a `next_page_token` of this server") from None
+    if not isinstance(after, str) or not isinstance(digest, str):
+        raise _bad_token("is not a `next_page_token` of this server")
+    if digest != _digest(request):
+        raise _bad_token("is of a list with another base, model or fitting_only; they must stay the same")
+    return after
+
+
+def _digest(request: pb.ListLorasRequest) -> str:
+    text = json.dumps([request.base, request.model, request.fitting_only])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _bad_token(sentence: str) -> InvalidRequest:
+    return InvalidRequest([FieldViolation("page_token", sentence)])

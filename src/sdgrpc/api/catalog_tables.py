@@ -1,0 +1,113 @@
+"""The rules of the catalog's requests, field by field, and how they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from sdgrpc.api.rules import (
+    Complaint,
+    Rule,
+    anything,
+    every,
+    exactly_one,
+    fields,
+    first,
+    items,
+    name,
+    number,
+    one_of,
+    zero_or,
+)
+from sdgrpc.api.tables import MAX_NAME, SHA256, Table, lora_table
+from sdgrpc.domain import ModelInfo
+from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
+from sdgrpc.settings import Settings
+from sdgrpc.v1 import catalog_pb2 as pb
+
+MAX_PAGE = 1000
+MAX_UPLOAD_NAME = 200
+MAX_INTERVAL = 3600.0
+BASES = ("sd15", "sd2", "sdxl", "embedded", "unknown")
+
+
+def upload_name(value: str) -> Iterator[Complaint]:
+    """Letters, digits, `.`, `_`, `-` and spaces: nothing that leads anywhere or cannot be read."""
+    stem = value.removesuffix(".safetensors")
+    if not all(sign.isalnum() or sign in "._- " for sign in value):
+        yield "", "holds other signs than letters, digits, `.`, `_`, `-` and spaces"
+    elif not any(sign.isalnum() for sign in stem) or stem != stem.strip():
+        yield "", "needs a letter or digit, and no space at its ends"
+
+
+def interval(value: Duration) -> Iterator[Complaint]:
+    """A time of 0 to an hour."""
+    yield from number(0.0, MAX_INTERVAL)(value.seconds + value.nanos / 1e9)
+
+
+def not_empty(values: Sequence[object]) -> Iterator[Complaint]:
+    """At least one entry."""
+    if not values:
+        yield "", "is required and is empty"
+
+
+def loras(settings: Settings) -> Rule:
+    """LoRAs as in a job, whose unset strength is 1: that must be in the operator's range too."""
+    range_ = number(settings.lora_strength_min, settings.lora_strength_max)
+
+    def unset(lora: Message) -> Iterator[Complaint]:
+        if not lora.HasField("strength"):
+            for _, sentence in range_(1.0):
+                yield ".strength", f"is unset, which means 1.0: {sentence}"
+
+    each = every(exactly_one("source"), fields(lora_table(settings)), unset)
+    return every(not_empty, items(each, at_most=settings.max_loras))
+
+
+def catalog_tables(settings: Settings) -> Mapping[type[Message], Table]:
+    """The rules of every request of the catalog."""
+    model = name(MAX_NAME)
+    return {
+        pb.ListModelsRequest: {},
+        pb.ListLorasRequest: {
+            "page_size": zero_or(number(1, MAX_PAGE)),
+            "page_token": name(4096),
+            "base": one_of(BASES),
+            "model": model,
+            "fitting_only": anything,
+        },
+        pb.GetLoraRequest: {
+            "name": name(MAX_NAME, needed=True),
+            "sha256": SHA256,
+            "model": model,
+            "include_modules": anything,
+        },
+        pb.UploadLoraHeader: {
+            "name": first(name(MAX_UPLOAD_NAME, needed=True), upload_name),
+            "sha256": SHA256,
+            "size_bytes": number(1, settings.max_upload_bytes),
+        },
+        pb.PrepareLorasRequest: {"model": model, "loras": loras(settings)},
+        pb.WatchStatusRequest: {"min_interval": interval},
+    }
+
+
+def judge(request: Message, tables: Mapping[type[Message], Table], *, below: str = "") -> None:
+    """Raise InvalidRequest with every violation; `below` is the path of the message."""
+    rule = fields(tables[type(request)])
+    if isinstance(request, pb.GetLoraRequest):
+        rule = every(exactly_one("source"), rule)
+    found = [FieldViolation(f"{below}{path}".lstrip(".") or "source", text) for path, text in rule(request)]
+    if found:
+        raise InvalidRequest(found)
+
+
+def model_of(wanted: str, models: Sequence[ModelInfo]) -> ModelInfo:
+    """The model of that name, the first for none; raises ModelNotFound."""
+    for model in models:
+        if model.name == (wanted or models[0].name):
+            return model
+    known = ", ".join(model.name for model in models)
+    raise ModelNotFound(wanted, f"no model {wanted!r} here; there are: {known}")

@@ -1,0 +1,100 @@
+"""WatchStatus: a report now, and one whenever something changed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from grpc import aio
+
+from sdgrpc.api import catalog_codec as codec
+from sdgrpc.api.door import Door
+from sdgrpc.api.tasks import first_of
+from sdgrpc.engine.base import Engine
+from sdgrpc.errors import Draining, TooManyCalls
+from sdgrpc.v1 import catalog_pb2 as pb
+
+MAX_WATCHERS = 64
+DEFAULT_INTERVAL = 1.0
+LOOK_SECONDS = 0.1  # an engine's state is numbers, not events: it is looked at so often, which costs little
+NOISE = 0.15
+"""The share by which a measured number has to differ from the one reported, so that noise is no report."""
+
+Context = aio.ServicerContext[Any, pb.WatchStatusResponse]
+
+
+class Watchers:
+    """Reports to at most 64 calls at a time; a slow reader gets fewer reports, and none waits in memory."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._count = 0
+
+    async def watch(self, request: pb.WatchStatusRequest, context: Context) -> None:
+        """Report until the call is cancelled or the server leaves.
+
+        Raises:
+            TooManyCalls: as many watch already.
+            Draining: the server leaves; a report with `ready` false went before.
+
+        """
+        engine = self._door.engine()
+        if self._count >= MAX_WATCHERS:
+            raise TooManyCalls(f"{MAX_WATCHERS} calls watch the status already", retry_after=5.0)
+        self._count += 1
+        try:
+            await self._report(engine, interval_of(request), context)
+        finally:
+            self._count -= 1
+
+    async def _report(self, engine: Engine, interval: float, context: Context) -> None:
+        told = self._status(engine)
+        await context.write(told)
+        while not self._door.closing.is_set():
+            await self._sleep(interval)
+            while is_same(told, now := self._status(engine)) and not self._door.closing.is_set():
+                await self._sleep(LOOK_SECONDS)
+            told = now
+            await context.write(told)
+        if told.ready:
+            await context.write(self._status(engine))
+        raise Draining("the server is stopping; watch another")
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but not longer than the server stays."""
+        await first_of(asyncio.sleep(seconds), self._door.closing.wait())
+
+    def _status(self, engine: Engine) -> pb.WatchStatusResponse:
+        now = engine.status()
+        ready = now.ready and not self._door.closing.is_set()
+        return codec.status(now, engine.model_states(), ready=ready)
+
+
+def interval_of(request: pb.WatchStatusRequest) -> float:
+    """The shortest time between two reports, in seconds."""
+    if not request.HasField("min_interval"):
+        return DEFAULT_INTERVAL
+    return request.min_interval.seconds + request.min_interval.nanos / 1e9
+
+
+def is_same(told: pb.WatchStatusResponse, now: pb.WatchStatusResponse) -> bool:
+    """Whether there is nothing to report: measured numbers may differ a little."""
+    pairs = [
+        (told.rows_per_call, now.rows_per_call),
+        (told.steps_per_second, now.steps_per_second),
+        (_seconds(told), _seconds(now)),
+    ]
+    if any(bool(old) != bool(new) or abs(old - new) > NOISE * max(old, new) for old, new in pairs):
+        return False
+    counted = pb.WatchStatusResponse()
+    counted.CopyFrom(now)
+    counted.rows_per_call, counted.steps_per_second = told.rows_per_call, told.steps_per_second
+    expected = pb.WatchStatusResponse()
+    expected.CopyFrom(told)
+    for each in (counted, expected):
+        each.ClearField("estimated_wait")
+    return counted == expected
+
+
+def _seconds(status: pb.WatchStatusResponse) -> float:
+    return status.estimated_wait.seconds + status.estimated_wait.nanos / 1e9

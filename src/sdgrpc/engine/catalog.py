@@ -1,0 +1,161 @@
+"""What the engine tells of its LoRA files, and how it takes new ones."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+from sdgrpc.diffusion.memory import memory_named
+from sdgrpc.domain import LoraDetails, LoraInfo, LoraPage, LoraQuery, LoraRef, Prepared, UploadHeader
+from sdgrpc.engine.loop import EngineLoop
+from sdgrpc.engine.runner import ServedModel
+from sdgrpc.errors import LoraNotFound, ModelNotFound, QueueFull, UploadsOff
+from sdgrpc.lora.catalog import LoraCatalog
+from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.summary import LoadedModel
+from sdgrpc.lora.upload import Upload, wrong
+from sdgrpc.lora.uploads import UploadStore
+
+T = TypeVar("T")
+
+
+class EngineCatalog:
+    """Answers the catalog's questions in threads of its own, so that no job waits for a folder's hashes.
+
+    `served` may change; models are looked up when they are asked for.
+    """
+
+    def __init__(
+        self,
+        served: Mapping[str, ServedModel],
+        library: LoraLibrary,
+        loop: EngineLoop,
+        max_upload_bytes: int,
+    ) -> None:
+        self._served, self._library, self._loop = served, library, loop
+        self._max_upload_bytes = max_upload_bytes
+        self._catalog = LoraCatalog(library)
+        self._closing = threading.Event()
+        self._preparing = 0
+        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-catalog")
+        self._fusers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sdgrpc-fuse")
+        self._writers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="sdgrpc-upload")
+
+    def close(self) -> None:
+        """End the threads; blocks for what they do now. May be called twice."""
+        self._closing.set()
+        for threads in (self._readers, self._fusers, self._writers):
+            threads.shutdown(cancel_futures=True)
+        if self._library.uploads is not None:
+            self._library.uploads.close()
+
+    def served(self, model: str) -> ServedModel:
+        """Return a model; raises ModelNotFound."""
+        if (served := self._served.get(model)) is None:
+            raise ModelNotFound(model, f"no model {model!r} here; there are {', '.join(self._served)}")
+        return served
+
+    async def list_loras(self, query: LoraQuery) -> LoraPage:
+        """See `Engine.list_loras`."""
+        judge, unwanted = self._judge(query.model), threading.Event()
+
+        def is_unwanted() -> bool:
+            return unwanted.is_set() or self._closing.is_set()
+
+        try:
+            return await _in(self._readers, lambda: self._catalog.page(query, judge, is_unwanted))
+        finally:
+            unwanted.set()
+
+    async def get_lora(self, ref: LoraRef, model: str, *, include_modules: bool) -> LoraDetails:
+        """See `Engine.get_lora`."""
+        judge = self._judge(model)
+        return await _in(
+            self._readers,
+            lambda: self._catalog.details(ref, model, judge, include_modules=include_modules),
+        )
+
+    async def prepare_loras(self, model: str, loras: Sequence[LoraRef]) -> Prepared:
+        """See `Engine.prepare_loras`."""
+        served = self.served(model)
+        self._loop.check_room()
+        if self._preparing >= self._loop.options.queue_size:
+            raise QueueFull(f"{self._preparing} sets wait to be prepared already", retry_after=1.0)
+        self._preparing += 1
+        try:
+            return await _in(self._fusers, lambda: self._prepare(served, loras))
+        finally:
+            self._preparing -= 1
+
+    def _prepare(self, served: ServedModel, loras: Sequence[LoraRef]) -> Prepared:
+        files = [self._library.find(ref) for ref in loras]
+
+        def fuse() -> Prepared:
+            members = list(zip(files, loras, strict=True))
+            with torch.inference_mode(), served.sets.acquire(members) as lease:
+                return Prepared(lease.reports, lease.set_id, lease.cached, lease.fuse_seconds)
+
+        with self._library.in_use(files):
+            return memory_named(fuse, served.model.device)
+
+    async def begin_upload(self, header: UploadHeader) -> OpenUpload | LoraInfo:
+        """See `Engine.begin_upload`."""
+        uploads = self._library.uploads
+        if uploads is None:
+            raise UploadsOff(
+                "this server takes no uploads; its operator can allow them with --upload-dir FOLDER"
+            )
+        most = min(self._max_upload_bytes, uploads.budget_bytes)
+        if header.size > most:
+            raise wrong("size_bytes", f"{header.size} is above {most}")
+        known = await _in(self._writers, lambda: self._known(uploads, header))
+        return known or OpenUpload(await _in(self._writers, lambda: Upload(uploads, header)), self._writers)
+
+    def _known(self, uploads: UploadStore, header: UploadHeader) -> LoraInfo | None:
+        """Return the file if its content is there, and let the name mean it."""
+        try:
+            file = self._library.find(LoraRef(1.0, 1.0, sha256=header.sha256))
+        except LoraNotFound:
+            file = None
+        names_ours = file is not None and file.name == header.name
+        if self._library.has_name(header.name) and not names_ours:
+            raise wrong("name", f"{header.name!r} is a file of this server's folders; choose another")
+        if file is None:
+            return None
+        if not names_ours:
+            uploads.name(header.name, header.sha256)
+        name = next(iter(self._served))
+        ref = LoraRef(1.0, 1.0, name=header.name)
+        return self._catalog.details(ref, name, self._judge(name), include_modules=False).info
+
+    def _judge(self, model: str) -> LoadedModel:
+        served = self.served(model)
+        return LoadedModel(served.sets.names, served.model.info.base)
+
+
+class OpenUpload:
+    """An upload whose work is done in threads. Implements `engine.base.Upload`."""
+
+    def __init__(self, upload: Upload, threads: ThreadPoolExecutor) -> None:
+        self._upload, self._threads = upload, threads
+
+    async def write(self, chunk: bytes) -> None:
+        """See `Upload.write`."""
+        await _in(self._threads, lambda: self._upload.write(chunk))
+
+    async def commit(self) -> None:
+        """See `Upload.commit`."""
+        await _in(self._threads, self._upload.commit)
+
+    def abort(self) -> None:
+        """See `Upload.abort`."""
+        self._upload.abort()
+
+
+async def _in(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
