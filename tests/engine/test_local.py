@@ -19,6 +19,7 @@ from sdgrpc.domain import (
     ImageReady,
     LatentArray,
     LoraRef,
+    MaskOptions,
     Output,
     Prepared,
     PreviewKind,
@@ -34,7 +35,7 @@ from sdgrpc.settings import Settings
 from tests.support.models import save_model
 from tests.support.original import save_original
 from tests.support.published import save_published
-from tests.support.tasks import pixels_of, task
+from tests.support.tasks import box_mask, gradient, pixels_of, task
 
 ONE = LoraRef(0.8, 0.8, name="one")
 TWO = LoraRef(0.5, 0.5, name="two")
@@ -314,3 +315,18 @@ async def test_a_closed_engine_leaves_the_model_as_it_was(open_tiny, tiny_model)
         await run(engine, task(loras=(ONE,)))
     for name, module in components.items():
         assert all(one is other for one, other in zip(module.parameters(), before[name], strict=True))
+
+
+async def test_accepted_says_the_size_that_is_drawn_and_a_crop_keeps_the_inputs(open_tiny):
+    """With `crop_padding` the model draws in the task's size, and the result has the size of the input."""
+    asked = task(
+        TaskKind.INPAINT,
+        image=gradient(96, 80),
+        mask=box_mask(96, 80),
+        mask_options=MaskOptions(crop_padding=4),
+    )
+    async with open_tiny() as engine:
+        events = await run(engine, asked)
+    accepted, image = events[0], next(e.image for e in events if isinstance(e, ImageReady))
+    assert (accepted.task.width, accepted.task.height) == (64, 64)
+    assert (image.width, image.height) == (96, 80)
