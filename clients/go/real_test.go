@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"example.com/sdgrpc"
@@ -33,17 +31,12 @@ func TestAgainstARealServer(t *testing.T) {
 	if err := client.WaitUntilReady(ctx); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("catalog", func(t *testing.T) {
-		if _, err := client.ListModels(t.Context()); status.Code(err) == codes.Unimplemented {
-			t.Skip("the server has no CatalogService")
-		}
-		t.Run("models", func(t *testing.T) { checkModels(t, client) })
-		t.Run("loras", func(t *testing.T) { checkLoraFiles(t, client) })
-		t.Run("prepare", func(t *testing.T) { checkPreparing(t, client) })
-		t.Run("upload", func(t *testing.T) { checkUpload(t, client) })
-		t.Run("latents", func(t *testing.T) { checkLatents(t, client) })
-		t.Run("latents example", func(t *testing.T) { checkLatentsExample(t, server.target) })
-	})
+	t.Run("models", func(t *testing.T) { checkModels(t, client) })
+	t.Run("loras", func(t *testing.T) { checkLoraFiles(t, client) })
+	t.Run("prepare", func(t *testing.T) { checkPreparing(t, client) })
+	t.Run("upload", func(t *testing.T) { checkUpload(t, client) })
+	t.Run("latents", func(t *testing.T) { checkLatents(t, client) })
+	t.Run("latents example", func(t *testing.T) { checkLatentsExample(t, server.target) })
 	t.Run("draw example", func(t *testing.T) { checkDrawExample(t, server.target) })
 	t.Run("contract", func(t *testing.T) { runTable(t, server, table.Cases) })
 }

@@ -23,18 +23,6 @@ from server import Server
 FOLDER = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def catalog(server: Server) -> catalog_pb2.ListModelsResponse:
-    """The server's models; skips the test if it has no catalog."""
-    with grpc.insecure_channel(server.target) as channel:
-        try:
-            return CatalogServiceStub(channel).ListModels(catalog_pb2.ListModelsRequest())
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                raise
-            pytest.skip("the server has no CatalogService")
-
-
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one of the programs as a reader of the README does."""
     command = [sys.executable, program, *arguments]
@@ -90,7 +78,6 @@ def test_the_stubs_are_all_it_needs() -> None:
     assert done.stdout.split() == [str(FOLDER / "sdgrpc/__init__.py"), "False"]
 
 
-@pytest.mark.usefixtures("catalog")
 def test_latents_saves_pictures(server: Server, tmp_path: Path) -> None:
     """The last preview of twenty steps is there, of the latent's size."""
     done = run("latents.py", server.target, str(tmp_path))
@@ -99,11 +86,12 @@ def test_latents_saves_pictures(server: Server, tmp_path: Path) -> None:
         assert picture.size == (16, 16)
 
 
-def test_latents_are_what_the_server_shows(server: Server, catalog: catalog_pb2.ListModelsResponse) -> None:
+def test_latents_are_what_the_server_shows(server: Server) -> None:
     """A LATENT preview, decoded here, is the PICTURE preview of the same step, but for float16's rounding."""
     with grpc.insecure_channel(server.target) as channel:
+        models = CatalogServiceStub(channel).ListModels(catalog_pb2.ListModelsRequest()).models
         (latent,), (picture,) = (last_previews(channel, kind) for kind in (2, 1))
-    ours = np.asarray(latents.picture(latent.latent, catalog.models[0].latent_format), int)
+    ours = np.asarray(latents.picture(latent.latent, models[0].latent_format), int)
     theirs = np.asarray(Image.open(io.BytesIO(picture.picture.data)).convert("RGB"), int)
     assert np.abs(ours - theirs).max() <= 1
     assert theirs.std() > 10
