@@ -14,7 +14,7 @@ from sdgrpc.diffusion.memory import memory_named
 from sdgrpc.domain import LoraDetails, LoraInfo, LoraPage, LoraQuery, LoraRef, Prepared, UploadHeader
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.runner import ServedModel
-from sdgrpc.errors import LoraNotFound, ModelNotFound, QueueFull, UploadsOff
+from sdgrpc.errors import Draining, LoraNotFound, ModelNotFound, QueueFull, UploadsOff
 from sdgrpc.lora.catalog import LoraCatalog
 from sdgrpc.lora.library import LoraLibrary
 from sdgrpc.lora.summary import LoadedModel
@@ -158,4 +158,11 @@ class OpenUpload:
 
 
 async def _in(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(threads, work)
+    """Run `work` in a thread; Draining if the engine is closed before its turn comes."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Draining("the server stopped before this call's turn; send it to another") from None
