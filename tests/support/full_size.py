@@ -41,7 +41,10 @@ def save_full_size(folder: Path, dtype: torch.dtype) -> Path:
 
         write(folder / name / FILES[name], tensors, make, dtype)
     classes = {"tokenizer": tokenizer} | networks
-    index = {name: ["-", type(part).__name__] for name, part in classes.items()}
+    libraries = {"unet": "diffusers", "vae": "diffusers"}
+    index: dict[str, Any] = {
+        name: [libraries.get(name, "transformers"), type(part).__name__] for name, part in classes.items()
+    }
     index |= {"scheduler": ["diffusers", "PNDMScheduler"], "safety_checker": [None, None]}
     index |= {"feature_extractor": [None, None], "_class_name": "StableDiffusionPipeline"}
     (folder / "model_index.json").write_text(json.dumps(index | {"requires_safety_checker": False}))
