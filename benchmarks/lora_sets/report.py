@@ -41,7 +41,8 @@ def memory(row: Row) -> str:
     """What sets hold."""
     return (
         f"memory: a set holds {row['set_over_weights']:.3f} of its weights' bytes; "
-        f"{row['sets']} sets in turn under a budget of two: {row['growth_mib']:+.0f} MiB in the last nine tenths"
+        f"{row['sets']} sets in turn under a budget of two: "
+        f"{row['growth_mib']:+.0f} MiB after the first tenth"
     )
 
 
