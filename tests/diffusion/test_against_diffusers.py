@@ -49,6 +49,20 @@ def test_v_prediction(v_model: Model, scheduler: Scheduler) -> None:
     assert_equal(v_model, task(scheduler=scheduler, steps=3))
 
 
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_zero_terminal_snr(v_model: Model, scheduler: Scheduler) -> None:
+    """A schedule that ends without signal, counted from its end, agrees.
+
+    It is another than the plain one but for DPM++ SDE, whose class in diffusers knows neither setting.
+    """
+    changed = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    model = replace(v_model, scheduler_config=v_model.scheduler_config | changed)
+    asked = task(scheduler=scheduler, steps=4)
+    assert_equal(model, asked)
+    same = torch.equal(draw(model, asked), draw(v_model, asked))
+    assert same is (scheduler is Scheduler.DPMPP_SDE)
+
+
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 @pytest.mark.parametrize("scheduler", [Scheduler.EULER_ANCESTRAL, Scheduler.DDIM, Scheduler.DPMPP_2M_SDE])
 def test_inpainting_model(inpainting_model: Model, scheduler: Scheduler, strength: float) -> None:

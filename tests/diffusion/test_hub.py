@@ -83,3 +83,29 @@ def test_only_what_is_loaded_is_fetched(folder: Path, sdxl_folder: Path) -> None
     ]
     others += ["unet/diffusion_pytorch_model.fp16.safetensors", "text_encoder/model.fp16.safetensors"]
     assert list(filter_repo_objects(others, allow_patterns=list(hub.FILES))) == []
+
+
+def test_half_precision_is_fetched_where_there_is_no_other(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repository whose UNet exists only as `*.fp16.safetensors` gets that file, and nothing twice."""
+    remote, local = Path(shutil.copytree(folder, tmp_path / "remote")), tmp_path / "local"
+    whole = remote / "unet/diffusion_pytorch_model.safetensors"
+    whole.rename(whole.with_suffix(".fp16.safetensors"))
+    shutil.copy(remote / "vae/diffusion_pytorch_model.safetensors", remote / "vae/more.fp16.safetensors")
+
+    def download(_name: str, *, allow_patterns: list[str]) -> str:
+        from huggingface_hub.utils import filter_repo_objects
+
+        names = [str(path.relative_to(remote)) for path in remote.rglob("*") if path.is_file()]
+        for name in filter_repo_objects(names, allow_patterns=allow_patterns):
+            (local / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(remote / name, local / name)
+        return str(local)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    assert hub.fetch("someone/half") == local
+    assert [path.name for path in local.rglob("*.fp16.safetensors")] == [
+        "diffusion_pytorch_model.fp16.safetensors"
+    ]
+    assert load("half", local, device=CPU, dtype=None).info.name == "half"
