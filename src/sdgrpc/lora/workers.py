@@ -1,8 +1,8 @@
 """Threads that share a job out among the processor's cores, each computing on one core alone.
 
-torch splits every single operation over all cores and waits for the slowest. For thousands of small ones that
-costs more than it gains, above all on a busy machine, with the steps of another job say. Here whole weights are
-shared out, and no core waits for another before the end.
+torch splits every single operation over all cores and waits for the slowest. For thousands of small ones
+that costs more than it gains, above all on a busy machine, with the steps of another job say. Here whole
+weights are shared out, and no core waits for another before the end.
 """
 
 from __future__ import annotations
