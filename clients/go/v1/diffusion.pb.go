@@ -242,7 +242,9 @@ type GenerateRequest struct {
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// A model of CatalogService.ListModels; empty is the server's default.
 	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
-	// Required. What the image shows, in at most 4000 characters.
+	// Required. What the image shows, in at most 4000 characters, of any number of tokens. `(word:1.2)`, `(word)` and
+	// `[word]` weigh, `BREAK` ends a chunk of 75 tokens, `\(` is a bracket that is text, as in the web UI of
+	// AUTOMATIC1111; tokens that the LoRA files bring are words.
 	Prompt string `protobuf:"bytes,3,opt,name=prompt,proto3" json:"prompt,omitempty"`
 	// What it must not show. It works through guidance: with a guidance_scale of 1 it has no effect.
 	NegativePrompt string `protobuf:"bytes,4,opt,name=negative_prompt,json=negativePrompt,proto3" json:"negative_prompt,omitempty"`

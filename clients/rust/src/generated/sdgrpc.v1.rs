@@ -9,7 +9,9 @@ pub struct GenerateRequest {
     /// A model of CatalogService.ListModels; empty is the server's default.
     #[prost(string, tag = "2")]
     pub model: ::prost::alloc::string::String,
-    /// Required. What the image shows, in at most 4000 characters.
+    /// Required. What the image shows, in at most 4000 characters, of any number of tokens. `(word:1.2)`, `(word)` and
+    /// `\[word\]` weigh, `BREAK` ends a chunk of 75 tokens, `\(` is a bracket that is text, as in the web UI of
+    /// AUTOMATIC1111; tokens that the LoRA files bring are words.
     #[prost(string, tag = "3")]
     pub prompt: ::prost::alloc::string::String,
     /// What it must not show. It works through guidance: with a guidance_scale of 1 it has no effect.
