@@ -31,7 +31,7 @@ def save_full_size(folder: Path, dtype: torch.dtype) -> Path:
     tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(folder / "tokenizer")
     generator = torch.Generator().manual_seed(0)
-    networks = _networks(len(tokenizer))
+    networks = full_size_networks(len(tokenizer))
     for name, network in networks.items():
         (network.save_config if name != "text_encoder" else network.config.save_pretrained)(folder / name)
         tensors = {key: tuple(one.shape) for key, one in network.state_dict().items()}
@@ -95,7 +95,7 @@ def random_weight(key: str, shape: tuple[int, ...], generator: torch.Generator) 
     return torch.empty(shape).uniform_(-spread, spread, generator=generator)
 
 
-def _networks(vocabulary: int) -> dict[str, nn.Module]:
+def full_size_networks(vocabulary: int) -> dict[str, nn.Module]:
     """Networks without weights, in the published configurations but for the vocabulary."""
     with init_empty_weights():
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
