@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from peft import LoraConfig, OFTConfig, get_peft_model
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.nn.functional import conv2d, linear
 
@@ -225,31 +225,6 @@ class Net(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.a(x)
-
-
-@pytest.mark.parametrize("share", [True, False])
-@pytest.mark.parametrize("kernel", [(), (3, 3)])
-def test_oft2_is_what_peft_computes(kernel: tuple[int, ...], share: bool) -> None:
-    """The merged weight of PEFT's own OFT layer."""
-    torch.manual_seed(0)
-    net = Net(kernel).double()
-    weight = net.a.weight.detach().clone()
-    config = OFTConfig(
-        oft_block_size=5, r=0, target_modules=["a"], block_share=share, init_weights=False, bias="none"
-    )
-    model = get_peft_model(net, config)
-    packed = model.base_model.model.a.oft_R["default"].weight.detach().double() * 0.3
-    model.base_model.model.a.oft_R["default"].weight.data = packed
-    merged = model.merge_and_unload().a.weight.detach()
-    change = multiplicative.oft2(weight.flatten(1), {"oft_R": packed})
-    torch.testing.assert_close(weight + change.view_as(weight), merged, rtol=1e-6, atol=1e-7)
-    assert multiplicative.oft2_size({"oft_R": packed}).fits(tuple(weight.shape))
-
-
-def test_oft2_blocks_that_are_none() -> None:
-    """Seven numbers are no upper half of a square."""
-    with pytest.raises(BadTensors, match="7 numbers"):
-        multiplicative.oft2_size({"oft_R": random(2, 7)})
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

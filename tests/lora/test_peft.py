@@ -74,7 +74,7 @@ def test_alpha_of_a_module(values: dict[str, object], expected: float | None) ->
     assert alpha(values) == expected
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "null", '{"peft_type": "OFT"}'])
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "null", '{"peft_type": "LOHA"}'])
 def test_what_is_no_configuration(text: str) -> None:
     """Broken text is as if it were not there."""
     assert PeftConfig.from_json(text) is None

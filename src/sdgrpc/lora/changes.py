@@ -14,7 +14,7 @@ from sdgrpc.lora.norms import loha_norm, lokr_norm
 NORMS = {"loha": loha_norm, "lokr": lokr_norm}
 """Algorithms whose norm needs no change."""
 
-HOST_ROLES = frozenset({"alpha", "scale", "on_input", "bias_size"})
+HOST_ROLES = frozenset({"alpha", "scale", "on_input", "bias_size", "cayley_terms", "coft_eps"})
 """Single numbers, read with `item()`: they stay on the CPU."""
 
 CPU = torch.device("cpu")

@@ -170,4 +170,6 @@ def _module(file: TensorFile, spelling: str, keys: Mapping[str, str], config: Pe
     if ".lora_A." in keys.get("down", "") and "alpha" not in tensors:  # only PEFT's names have its alpha
         alpha = config.alpha(spelling, tensors["down"].shape[0])
         tensors |= {} if alpha is None else {"alpha": alpha}
+    if "oft_R" in tensors:
+        tensors |= config.rotation(spelling)
     return AdapterModule(spelling, algorithm, tensors, keys, size)

@@ -181,51 +181,6 @@ def boft(weight: Tensor, tensors: Tensors) -> Tensor:
     return _rescaled(total, tensors) - weight
 
 
-def oft2_block(tensors: Tensors) -> int:
-    """Return b of oft_R `(n, b * (b - 1) / 2)`.
-
-    Raises:
-        BadTensors: no b gives that many numbers.
-
-    """
-    count = expect(tensors, "oft_R", 2).shape[1]
-    block = (1 + math.isqrt(1 + 8 * count)) // 2
-    if block * (block - 1) // 2 != count:
-        raise BadTensors("oft_R", f"has {count} numbers per block, which are no half of a square block")
-    return block
-
-
-def oft2_size(tensors: Tensors) -> Size:
-    """Check the blocks of an OFTv2; a single one is shared by all the columns.
-
-    Raises:
-        BadTensors: they are no blocks.
-
-    """
-    block, count = oft2_block(tensors), tensors["oft_R"].shape[0]
-    return Size(columns=None if count == 1 else count * block, step=block)
-
-
-def oft2(weight: Tensor, tensors: Tensors) -> Tensor:
-    """OFTv2: W' = W R', R block-diagonal over the columns. Qiu et al. 2025, https://arxiv.org/abs/2506.19847.
-
-    oft_R `(n, b * (b - 1) / 2)`: the upper halves of skew Q; one row is shared by all blocks. R is Cayley's
-    map as a Neumann series of five terms, R = I + 2 (Q + Q^2 + Q^3) + Q^4: what PEFT and OneTrainer compute
-    by default.
-    """
-    packed, block = tensors["oft_R"], oft2_block(tensors)
-    q = packed.new_zeros((packed.shape[0], block, block))
-    rows, columns = torch.triu_indices(block, block, 1, device=packed.device)
-    q[:, rows, columns] = packed
-    q = q - q.mT
-    square = q @ q
-    identity = torch.eye(block, dtype=q.dtype, device=q.device)
-    turns = identity + 2 * (q + square + square @ q) + square @ square
-    blocks = weight.reshape(weight.shape[0], -1, block)
-    turned = torch.einsum("onk,nck->onc", blocks, turns.expand(blocks.shape[1], -1, -1))
-    return turned.flatten(1) - weight
-
-
 def decompose(weight: Tensor, change: Tensor, magnitude: Tensor, *, inputs: int | None) -> Tensor:
     """DoRA on top of any change: W' = m * (W + dW) / |W + dW|. Liu et al. 2024, https://arxiv.org/abs/2402.09353.
 

@@ -1,4 +1,4 @@
-"""PEFT's configuration of a LoRA: where the alpha stands that its tensors do not hold.
+"""PEFT's configuration of a LoRA or an OFT: what its tensors do not hold, as alpha or how rotations are made.
 
 It comes from `adapter_config.json` beside a file, or from the file's metadata: `lora_adapter_metadata`, as
 diffusers writes it (one flat map, each name with its component before it).
@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from torch import Tensor
 METADATA_KEY = "lora_adapter_metadata"
 COMPONENTS = ("text_encoder_2.", "text_encoder.", "unet.")
 PREFIX = "base_model.model."
+DEFAULT_COFT_EPS = 6e-5
+MAX_CAYLEY_TERMS = 100
+"""More terms change no bit; a file may not keep the server busy by asking for a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,9 @@ class PeftConfig:
 
     @classmethod
     def from_json(cls, text: str) -> PeftConfig | None:
-        """Read an `adapter_config.json`; None where it is no configuration of a LoRA."""
+        """Read an `adapter_config.json`; None where it is no configuration of a LoRA or an OFT."""
         values = _parse(text)
-        return cls({"": values}) if "lora_alpha" in values else None
+        return cls({"": values}) if "lora_alpha" in values or values.get("peft_type") == "OFT" else None
 
     def alpha(self, spelling: str, rank: int) -> Tensor | None:
         """Return the alpha of a module such that alpha / rank is its scale; None where none is known.
@@ -48,8 +51,7 @@ class PeftConfig:
         rsLoRA scales by alpha / sqrt(rank), https://arxiv.org/abs/2312.03732. `alpha_pattern` gives single
         modules another alpha; its names are compared as they stand, not run as patterns.
         """
-        prefix = next((component for component in COMPONENTS if spelling.startswith(component)), "")
-        values = self.values.get(prefix)
+        prefix, values = self._of(spelling)
         if values is None:
             return None
         path = spelling.removeprefix(prefix)
@@ -60,9 +62,39 @@ class PeftConfig:
         for name, special in (patterns if isinstance(patterns, dict) else {}).items():
             if path == name.removeprefix("^") or path.endswith(f".{name}"):
                 alpha = special
-        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+        if not _is_number(alpha):
             return None
         return torch.tensor(float(alpha) * (math.sqrt(rank) if values.get("use_rslora") is True else 1.0))
+
+    def rotation(self, spelling: str) -> dict[str, Tensor]:
+        """Return how an OFTv2 makes its rotations, by role, as far as it is said and not PEFT's default.
+
+        `cayley_terms` is the length of the series, 0 for the exact map (`use_cayley_neumann` false);
+        `coft_eps` the bound of constrained OFT (`coft`).
+        """
+        _, values = self._of(spelling)
+        if values is None:
+            return {}
+        found = {}
+        terms = values.get("num_cayley_neumann_terms")
+        if values.get("use_cayley_neumann") is False:
+            found["cayley_terms"] = torch.tensor(0)
+        elif _is_number(terms):  # without any term PEFT leaves the identity, as with one
+            found["cayley_terms"] = torch.tensor(min(max(int(terms), 1), MAX_CAYLEY_TERMS))
+        if values.get("coft") is True:
+            eps = values.get("eps", DEFAULT_COFT_EPS)
+            found["coft_eps"] = torch.tensor(float(eps) if _is_number(eps) else DEFAULT_COFT_EPS)
+        return found
+
+    def _of(self, spelling: str) -> tuple[str, Mapping[str, Any] | None]:
+        """Return the component that a module's spelling begins with, and its configuration."""
+        prefix = next((component for component in COMPONENTS if spelling.startswith(component)), "")
+        return prefix, self.values.get(prefix)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    """Whether JSON gave a number that counts: `true` is none, nor is infinity."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _parse(text: str) -> dict[str, Any]:

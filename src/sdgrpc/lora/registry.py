@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sdgrpc.lora import algorithms as additive
-from sdgrpc.lora import differences, multiplicative
+from sdgrpc.lora import differences, multiplicative, oft2
 from sdgrpc.lora.algorithms import Size, Tensors
 
 
@@ -118,9 +118,9 @@ OFT2 = Algorithm(
     "OFTv2",
     _roles("oft_R"),
     frozenset(),
-    multiplicative.oft2_size,
-    multiplicative.oft2_block,
-    weighted=multiplicative.oft2,
+    oft2.oft2_size,
+    oft2.oft2_block,
+    weighted=oft2.oft2,
 )
 
 KINDS: Sequence[Algorithm] = (LORA, LOHA, LOKR, FULL, NORM, IA3, GLORA, OFT, OFT2)
