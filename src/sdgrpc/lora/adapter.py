@@ -9,8 +9,15 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from sdgrpc.lora.algorithms import Size
+from sdgrpc.lora.peft import COMPONENTS
 from sdgrpc.lora.registry import BIAS, LORA, Algorithm
 from sdgrpc.lora.tokens import Bundled
+
+WITHOUT_ALPHA = ("_lora.down.weight", ".lora.down.weight", ".lora_linear_layer.down.weight", ":down")
+"""Endings of diffusers' older names and of the numbered layout, where the factors are all there is.
+
+So they are in its current names, which begin with a component, unless the file's metadata have an alpha.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,20 @@ class AdapterModule:
     def uses_alpha(self) -> bool:
         """Whether alpha scales the change, as it does where there is a rank; in OFT it is a bound."""
         return self.rank is not None and not self.algorithm.name.endswith("oft")
+
+    @property
+    def misses_alpha(self) -> bool:
+        """Whether a scale of 1 is a guess: the format has an alpha, and neither it nor the scale is told."""
+        if not self.uses_alpha or self.tensors.keys() & {"alpha", "scale"}:
+            return False
+        down = self.keys.get("down", "")
+        return not down.startswith(COMPONENTS) and not down.endswith(WITHOUT_ALPHA)
+
+    @property
+    def has_integer_alpha(self) -> bool:
+        """Whether alpha counts and was saved as an integer other than 0, as converters do."""
+        alpha = self.tensors.get("alpha")
+        return self.uses_alpha and alpha is not None and not alpha.is_floating_point() and bool(alpha.item())
 
     @property
     def has_dora(self) -> bool:

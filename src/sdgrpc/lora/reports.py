@@ -33,8 +33,13 @@ def warnings(member: Member) -> list[str]:
     placement, norms = member.prepared.placement, member.prepared.norms
     total = len(placement.placed)
     said = []
-    if alphas := sum(placed.source.alpha == 0 and placed.source.uses_alpha for placed in placement.placed):
+    sources = [placed.source for placed in placement.placed]
+    if alphas := sum(source.alpha == 0 and source.uses_alpha for source in sources):
         said.append(f"alpha is 0 in {alphas} of {total} modules, which therefore change nothing")
+    if absent := sum(source.misses_alpha for source in sources):
+        said.append(f"alpha is missing in {absent} of {total} modules, which are applied with a scale of 1")
+    if integers := sum(source.has_integer_alpha for source in sources):
+        said.append(f"alpha is stored as an integer in {integers} of {total} modules and used as it is")
     zeros = sum(
         placed.source.alpha != 0 and all(norms.get(parameter) == 0 for parameter in placed.parameters)
         for placed in placement.placed
