@@ -8,7 +8,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.nn.functional import conv2d, linear
 
+from sdgrpc.lora.changes import weight_change
 from sdgrpc.lora.formats import parse
 from sdgrpc.lora.peft import METADATA_KEY, PeftConfig
 from sdgrpc.lora.reading import TensorFile
@@ -51,6 +53,35 @@ def test_the_scale_is_pefts(use_rslora: bool) -> None:
         name = module.spelling.removeprefix(PREFIX)
         up, down = module.algorithm.factors(module.tensors)
         torch.testing.assert_close(before[name] + up @ down, merged[name].weight.detach())
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("kernel", [None, 1, 3])
+def test_a_layer_computes_what_pefts_does(kernel: int | None, strength: float) -> None:
+    """With W + s dW a linear layer or a convolution gives what PEFT's unmerged layer gives, scaled by s.
+
+    PEFT takes s into DoRA's norm and scales no OFT, so those two are compared at strength 1 only.
+    """
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 5, kernel) if kernel else nn.Linear(6, 5)
+    weight, x = layer.weight.detach().double(), torch.randn((2, 6, 5, 5) if kernel else (3, 6)).double()
+    config = LoraConfig(r=2, lora_alpha=3, target_modules=["a"], init_lora_weights=False)
+    model = get_peft_model(nn.Sequential(nn.ModuleDict({"a": layer})), config).double()
+    wrapped = model.base_model.model[0]["a"]
+    wrapped.set_scale("default", strength)
+    state = {
+        key.replace(".default", ""): value.detach().clone()
+        for key, value in model.state_dict().items()
+        if "lora_" in key
+    }
+    values = PeftConfig.from_json(json.dumps(config.to_dict(), default=list))
+    (source,) = parse(TensorFile("x", "", state, {}), values).modules
+    change = weight_change(source, None, tuple(weight.shape), torch.float64).view_as(weight)
+    changed = weight + strength * change
+    bias = layer.bias.detach()
+    ours = conv2d(x, changed, bias) if kernel else linear(x, changed, bias)
+    torch.testing.assert_close(ours, wrapped(x).detach())
+    assert change.norm() > 0.1 * weight.norm()
 
 
 @pytest.mark.parametrize(
