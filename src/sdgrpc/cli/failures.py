@@ -22,13 +22,26 @@ def failures_as_lines(server: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
-        typer.echo("cancelled", err=True)
-        raise typer.Exit(CANCELLED) from None
-    except (SdgrpcServerError, SdgrpcError, ValueError, OSError) as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            typer.echo("cancelled", err=True)
+            raise typer.Exit(CANCELLED) from None
+        if not isinstance(error, (SdgrpcServerError, SdgrpcError, ValueError, OSError)):
+            raise
         for line in _lines(error, server):
             typer.echo(f"error: {printable(line)}", err=True)
         raise typer.Exit(1) from None
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C is behind an error.
+
+    Where it hits a thread in a condition's own bookkeeping, grpc's for one, the lock that is not held then
+    makes a RuntimeError of it, "release unlocked lock", with the KeyboardInterrupt as its context.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _lines(error: Exception, server: str) -> list[str]:
