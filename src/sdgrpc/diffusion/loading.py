@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ UNSUPPORTED = ("class_embed_type", "time_cond_proj_dim", "encoder_hid_dim_type")
 # Original size, crop and target size, two numbers each.
 SIZE_COUNT = 6
 
+# A file's bytes and the time of its last change; None where there is none.
+Stamp = tuple[int, int] | None
+
 
 @dataclass(frozen=True, eq=False)
 class OpenModel:
@@ -37,6 +41,11 @@ class OpenModel:
     tokenizers: dict[str, Any]
     scheduler_config: dict[str, Any]
     force_zeros: bool
+    _stamps: Mapping[Path, Stamp] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        paths = {stored.path for network in self.networks.values() for stored in network.tensors.values()}
+        object.__setattr__(self, "_stamps", {path: _stamp(path) for path in paths})
 
     def dtype(self, device: torch.device) -> torch.dtype:
         """The dtype that `auto` stands for on a device."""
@@ -44,17 +53,19 @@ class OpenModel:
         return precision.automatic_dtype(sum(one.numel() for one in unet.parameters()), device)
 
     def load(self, device: torch.device, dtype: torch.dtype | None) -> Model:
-        """Read the weights. May be called once.
+        """Read the weights into a model of its own; what was opened stays as it is, for a later time.
 
         Raises:
-            ModelError: a file was cut meanwhile, or the device has not enough memory.
+            ModelError: a file was changed since it was opened, or the device has not enough memory.
 
         """
         chosen = dtype or self.dtype(device)
         filled: dict[str, Any] = {}
         with _memory_explained(self.info.name, self.place, device):
             for name, network in self.networks.items():
-                filled[name] = network.fill(device, torch.float32 if name == "vae" else chosen)
+                unfilled = replace(network, module=copy.deepcopy(network.module))
+                filled[name] = unfilled.fill(device, torch.float32 if name == "vae" else chosen)
+        self._check_files()
         return Model(
             info=self.info,
             tokenizers=self.tokenizers,
@@ -66,6 +77,15 @@ class OpenModel:
             dtype=chosen,
             force_zeros_for_empty_prompt=_is_sdxl(filled) and self.force_zeros,
         )
+
+    def _check_files(self) -> None:
+        """Refuse other content than what was opened: names, defaults and kept prompts are that one's."""
+        for path, stamp in self._stamps.items():
+            if _stamp(path) != stamp:
+                raise ModelError(
+                    f"{path} was changed after the model {self.info.name} was opened; "
+                    "start the server again to use what is there now"
+                )
 
 
 def load(
@@ -142,6 +162,14 @@ def _open_folder(place: Path) -> tuple[dict[str, Unfilled], dict[str, Any], dict
 def embedded_folder() -> Path:
     """Where the packaged model lies."""
     return Path(__file__).resolve().parent.parent / "assets" / "tiny" / "model"
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _is_sdxl(components: Mapping[str, Any]) -> bool:
