@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     """The server's settings, frozen. Sizes are pixels or bytes, times seconds.
 
     `model` lists NAME=SOURCE or SOURCE; `tokenizer` is a folder with CLIP's vocabulary for models that are
-    single files. `tls_certificate` with `tls_key` (PEM files) turns TLS on, and with
+    single files. `resident_models` is how many models may be in memory at a time; the others are loaded when
+    a task names them. `tls_certificate` with `tls_key` (PEM files) turns TLS on, and with
     `tls_client_ca` clients must show a certificate that it signed. `reflection` lets tools read the contract
     from the server.
 
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     model: Annotated[list[str], NoDecode] = Field([EMBEDDED], min_length=1)
     lora_dir: Annotated[list[Path] | None, NoDecode] = None
     tokenizer: Path | None = None
+    resident_models: Positive = 1
     upload_dir: Path | None = None
     upload_budget_bytes: Positive = 10 * 1024 * MIB
     max_upload_bytes: Positive = 1024 * MIB

@@ -51,7 +51,7 @@ class Pair:
         """The final latents of a task by the runner, as the step thread drives it."""
         files = [self.library.find(ref) for ref in asked.loras]
         loop = asyncio.new_event_loop()
-        job = Job(0, asked, EventStream(loop), resources=JobResources(self.served, files))
+        job = Job(0, asked, EventStream(loop), resources=JobResources(lambda: self.served, files))
         runner = LocalRunner(PromptCache(0))
         try:
             done = runner.prepare(job)

@@ -51,6 +51,10 @@ class ServeOptions:
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="CLIP's vocabulary, for models in single files.")
     ] = None
+    resident_models: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Models in memory at a time; others load when they are named."),
+    ] = None
     upload_dir: Annotated[
         Path | None,
         typer.Option(

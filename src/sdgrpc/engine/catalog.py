@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -13,11 +13,11 @@ import torch
 from sdgrpc.diffusion.memory import memory_named
 from sdgrpc.domain import LoraDetails, LoraInfo, LoraPage, LoraQuery, LoraRef, Prepared, UploadHeader
 from sdgrpc.engine.loop import EngineLoop
+from sdgrpc.engine.models import ServedModels
 from sdgrpc.engine.runner import ServedModel
-from sdgrpc.errors import Draining, LoraNotFound, ModelNotFound, QueueFull, UploadsOff
+from sdgrpc.errors import Draining, LoraNotFound, QueueFull, UploadsOff
 from sdgrpc.lora.catalog import LoraCatalog
 from sdgrpc.lora.library import LoraLibrary
-from sdgrpc.lora.summary import LoadedModel
 from sdgrpc.lora.upload import Upload, wrong
 from sdgrpc.lora.uploads import UploadStore
 
@@ -27,18 +27,20 @@ T = TypeVar("T")
 class EngineCatalog:
     """Answers the catalog's questions in threads of its own, so that no job waits for a folder's hashes.
 
-    `served` may change; models are looked up when they are asked for.
+    `ids` are those of the loop's jobs too: a set to prepare waits its turn among them where its model has to
+    be loaded.
     """
 
     def __init__(
         self,
-        served: Mapping[str, ServedModel],
+        models: ServedModels,
         library: LoraLibrary,
         loop: EngineLoop,
         max_upload_bytes: int,
+        ids: Iterator[int],
     ) -> None:
-        self._served, self._library, self._loop = served, library, loop
-        self._max_upload_bytes = max_upload_bytes
+        self._models, self._library, self._loop = models, library, loop
+        self._max_upload_bytes, self._ids = max_upload_bytes, ids
         self._catalog = LoraCatalog(library)
         self._closing = threading.Event()
         self._preparing = 0
@@ -54,15 +56,9 @@ class EngineCatalog:
         if self._library.uploads is not None:
             self._library.uploads.close()
 
-    def served(self, model: str) -> ServedModel:
-        """Return a model; raises ModelNotFound."""
-        if (served := self._served.get(model)) is None:
-            raise ModelNotFound(model, f"no model {model!r} here; there are {', '.join(self._served)}")
-        return served
-
     async def list_loras(self, query: LoraQuery) -> LoraPage:
         """See `Engine.list_loras`."""
-        judge, unwanted = self._judge(query.model), threading.Event()
+        judge, unwanted = self._models.judge(query.model), threading.Event()
 
         def is_unwanted() -> bool:
             return unwanted.is_set() or self._closing.is_set()
@@ -74,7 +70,7 @@ class EngineCatalog:
 
     async def get_lora(self, ref: LoraRef, model: str, *, include_modules: bool) -> LoraDetails:
         """See `Engine.get_lora`."""
-        judge = self._judge(model)
+        judge = self._models.judge(model)
         return await _in(
             self._readers,
             lambda: self._catalog.details(ref, model, judge, include_modules=include_modules),
@@ -82,13 +78,22 @@ class EngineCatalog:
 
     async def prepare_loras(self, model: str, loras: Sequence[LoraRef]) -> Prepared:
         """See `Engine.prepare_loras`."""
-        served = self.served(model)
+        self._models.check(model)
         self._loop.check_room()
         if self._preparing >= self._loop.options.queue_size:
             raise QueueFull(f"{self._preparing} sets wait to be prepared already", retry_after=1.0)
+        visit = self._models.visit(next(self._ids), model)
         self._preparing += 1
         try:
-            return await _in(self._fusers, lambda: self._prepare(served, loras))
+            served = await _outcome(visit.model)
+            preparing = self._fusers.submit(self._prepare, served, loras)
+        except BaseException:
+            self._preparing -= 1
+            visit.leave()
+            raise
+        preparing.add_done_callback(lambda _: visit.leave())  # not before the thread lets go of the model
+        try:
+            return await _outcome(preparing)
         finally:
             self._preparing -= 1
 
@@ -129,13 +134,9 @@ class EngineCatalog:
             return None
         if not names_ours:
             uploads.name(header.name, header.sha256)
-        name = next(iter(self._served))
+        name = self._models.default
         ref = LoraRef(1.0, 1.0, name=header.name)
-        return self._catalog.details(ref, name, self._judge(name), include_modules=False).info
-
-    def _judge(self, model: str) -> LoadedModel:
-        served = self.served(model)
-        return LoadedModel(served.sets.names, served.model.info.base)
+        return self._catalog.details(ref, name, self._models.judge(name), include_modules=False).info
 
 
 class OpenUpload:
@@ -159,8 +160,13 @@ class OpenUpload:
 
 async def _in(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     """Run `work` in a thread; Draining if the engine is closed before its turn comes."""
+    return await _outcome(threads.submit(work))
+
+
+async def _outcome(future: Future[T]) -> T:
+    """Wait for what a thread makes; Draining if the engine is closed before its turn comes."""
     try:
-        return await asyncio.get_running_loop().run_in_executor(threads, work)
+        return await asyncio.wrap_future(future)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():

@@ -9,10 +9,11 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.loading import OpenModel, open_model
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.prompt_cache import PromptCache
 from sdgrpc.domain import (
@@ -39,7 +40,8 @@ from sdgrpc.engine.base import Upload
 from sdgrpc.engine.catalog import EngineCatalog
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.loop import EngineLoop, LoopOptions
-from sdgrpc.engine.runner import JobResources, LocalRunner, ServedModel
+from sdgrpc.engine.models import Loadable, ServedModels
+from sdgrpc.engine.runner import JobResources, LocalRunner
 from sdgrpc.engine.stream import EventStream, Item
 from sdgrpc.lora.checking import check
 from sdgrpc.lora.library import LoraFile, LoraLibrary
@@ -51,44 +53,53 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """The loop's bounds and the bytes that fused LoRA sets, per model, and encoded prompts may take."""
+    """The loop's bounds, the bytes that fused LoRA sets, per model, and encoded prompts may take, and more.
+
+    `resident_models` is how many of the models that were not given loaded may be in memory at a time.
+    """
 
     loop: LoopOptions = field(default_factory=LoopOptions)
     lora_cache_bytes: int = 2 << 30
     prompt_cache_bytes: int = 64 << 20
     max_upload_bytes: int = 1 << 30
+    resident_models: int = 1
 
 
 class LocalEngine:
     """Serves `models` on their device with the LoRAs of `library`. Implements `engine.base.Engine`.
 
-    It owns its threads, the fused sets and, from then on, the models: whoever opens it closes it.
+    Models that come loaded stay so; the others are loaded as tasks name them, see `ModelPool`. It owns its
+    threads, the fused sets and, from then on, the models: whoever opens it closes it.
     """
 
     def __init__(
-        self, models: Sequence[Model], library: LoraLibrary, options: EngineOptions = EngineOptions()
+        self,
+        models: Sequence[Model | Loadable],
+        library: LoraLibrary,
+        options: EngineOptions = EngineOptions(),
     ) -> None:
-        self._served = {
-            model.info.name: ServedModel.of(model, lora_cache_bytes=options.lora_cache_bytes)
-            for model in models
-        }
-        self._library = library
+        self._models = ServedModels(
+            models, capacity=options.resident_models, lora_cache_bytes=options.lora_cache_bytes
+        )
+        self._library, self._options = library, options
         self._prompts = PromptCache(options.prompt_cache_bytes)
         self._job_ids = itertools.count()
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-read")
         self._renderers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-preview")
-        self._loop = EngineLoop(LocalRunner(self._prompts), options.loop)
-        self._catalog = EngineCatalog(self._served, library, self._loop, options.max_upload_bytes)
+        self._loop = EngineLoop(LocalRunner(self._prompts), options.loop, admission=self._models.pool)
+        self._catalog = EngineCatalog(
+            self._models, library, self._loop, options.max_upload_bytes, self._job_ids
+        )
         self._ready = False
 
     @property
     def models(self) -> Sequence[ModelInfo]:
         """See `Engine.models`."""
-        return [served.model.info for served in self._served.values()]
+        return self._models.infos
 
     def model_states(self) -> Sequence[ModelState]:
         """See `Engine.model_states`."""
-        return [model_state(served.model) for served in self._served.values()]
+        return self._models.states()
 
     @property
     def loop_options(self) -> LoopOptions:
@@ -101,8 +112,13 @@ class LocalEngine:
         return self._library
 
     async def warm_up(self) -> None:
-        """Draw one small picture of one step with every model: proof that it works, and no wait later."""
-        for info in self.models:
+        """Load the models that are there from the start, and draw one small picture of one step with each.
+
+        Raises:
+            ModelError: one cannot be loaded, or does not work.
+
+        """
+        for info in self._models.first:
             started = time.monotonic()
             async for _ in self.submit(warm_up_task(info)):
                 continue
@@ -111,7 +127,7 @@ class LocalEngine:
 
     async def submit(self, task: Task) -> AsyncGenerator[Event, None]:
         """See `Engine.submit`."""
-        served = self._catalog.served(task.model)
+        self._models.check(task.model)
         self._loop.check_room()
         loop = asyncio.get_running_loop()
         files: list[LoraFile] = []
@@ -120,7 +136,10 @@ class LocalEngine:
                 self._readers, lambda: [self._library.find(ref) for ref in task.loras]
             )
         with self._library.in_use(files):
-            job = Job(next(self._job_ids), task, EventStream(loop), resources=JobResources(served, files))
+            job_id = next(self._job_ids)
+            job = Job(job_id, task, EventStream(loop))
+            # Held by the job alone, which lets the model go at its end, however late its events are read.
+            job.resources = JobResources(partial(self._models.pool.of, job_id), files)
             position = self._loop.submit(job)
             try:
                 yield Accepted(position, task)
@@ -157,27 +176,23 @@ class LocalEngine:
         """See `Engine.status`."""
         running, queued, finished = self._loop.counts()
         rows_per_call, steps_per_second = self._loop.meter.rates()
-        stats, prompts = [served.sets.stats() for served in self._served.values()], self._prompts.stats()
+        sets, prompts = self._models.set_stats(), self._prompts.stats()
         return EngineStatus(
             ready=self._ready,
             running=running,
             queued=queued,
             rows_per_call=rows_per_call,
             steps_per_second=steps_per_second,
-            lora_sets=sum(stat.sets for stat in stats),
-            lora_set_bytes=sum(stat.bytes for stat in stats),
-            fuse_count=sum(stat.fuse_count for stat in stats),
+            lora_sets=sets.sets,
+            lora_set_bytes=sets.bytes,
+            fuse_count=sets.fuse_count,
             jobs_finished=finished,
             prompts=prompts.prompts,
             prompt_bytes=prompts.bytes,
             queue_size=self._loop.options.queue_size,
             estimated_wait_seconds=self._loop.estimated_wait(),
-            lora_set_budget_bytes=max(
-                (served.sets.capacity_bytes for served in self._served.values()), default=0
-            ),
-            resident_sets=tuple(
-                resident for name, served in self._served.items() for resident in served.sets.resident(name)
-            ),
+            lora_set_budget_bytes=self._options.lora_cache_bytes,
+            resident_sets=self._models.resident_sets(),
         )
 
     async def drain(self) -> None:
@@ -188,18 +203,11 @@ class LocalEngine:
         """See `Engine.close`."""
         self._ready = False
         await asyncio.to_thread(self._loop.close)
+        await asyncio.to_thread(self._models.pool.close)
         await asyncio.to_thread(self._catalog.close)
         self._readers.shutdown()
         self._renderers.shutdown()
-        for served in self._served.values():
-            served.restore()
-        self._served.clear()
-
-
-def model_state(model: Model) -> ModelState:
-    """Describe a loaded model."""
-    size = sum(module.get_memory_footprint() for module in (model.vae, *model.lora_components().values()))
-    return ModelState(model.info, str(model.dtype).removeprefix("torch."), resident=True, size_bytes=size)
+        self._models.release()
 
 
 def warm_up_task(info: ModelInfo) -> Task:
@@ -225,15 +233,17 @@ def warm_up_task(info: ModelInfo) -> Task:
 
 
 def open_engine(settings: Settings) -> LocalEngine:
-    """Load every model, index the LoRA folders and draw a first step. Blocks; call it in a thread.
+    """Open every model, index the LoRA folders, load the first models and draw a step with each.
+
+    Blocks; call it in a thread.
 
     Raises:
-        ModelError: a model cannot be loaded; the message says why.
+        ModelError: a model cannot be opened, or one of the first cannot be loaded; the message says why.
 
     """
     device, dtype = choose_device(settings.device), choose_dtype(settings.dtype)
     models = [
-        load(name, source, device=device, dtype=dtype, tokenizer=settings.tokenizer)
+        loadable(open_model(name, source, tokenizer=settings.tokenizer), device, dtype)
         for name, source in settings.models
     ]
     uploads = None
@@ -252,10 +262,33 @@ def open_engine(settings: Settings) -> LocalEngine:
         lora_cache_bytes=settings.lora_cache_bytes,
         prompt_cache_bytes=settings.prompt_cache_bytes,
         max_upload_bytes=settings.max_upload_bytes,
+        resident_models=settings.resident_models,
     )
     engine = LocalEngine(models, library, options)
-    asyncio.run(engine.warm_up())
+    asyncio.run(warmed_up(engine))
     return engine
+
+
+async def warmed_up(engine: LocalEngine) -> None:
+    """Warm an engine up; close it if that fails."""
+    try:
+        await engine.warm_up()
+    except BaseException:
+        await engine.close()
+        raise
+
+
+def loadable(opened: OpenModel, device: torch.device, dtype: torch.dtype | None) -> Loadable:
+    """A model to be loaded onto a device; without a `dtype` in the device's own."""
+    chosen = dtype or opened.dtype(device)
+    shapes = {
+        component: {name: tuple(weight.shape) for name, weight in network.module.named_parameters()}
+        for component, network in opened.networks.items()
+        if component != "vae"
+    }
+    return Loadable(
+        opened.info, str(chosen).removeprefix("torch."), shapes, partial(opened.load, device, chosen)
+    )
 
 
 def choose_device(name: str) -> torch.device:

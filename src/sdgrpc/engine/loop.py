@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sdgrpc.engine.admission import Admission, FirstCome
 from sdgrpc.engine.calls import Calls, Predictor
 from sdgrpc.engine.job import Clock, Job
 from sdgrpc.engine.limits import RowLimits
@@ -62,8 +63,16 @@ class Runner(Predictor, Protocol):
 class EngineLoop:
     """Takes jobs in, runs them on `runner`, ends their streams. Every method is thread safe and quick."""
 
-    def __init__(self, runner: Runner, options: LoopOptions, *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        options: LoopOptions,
+        *,
+        admission: Admission | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self.options = options
+        self._admission: Admission = admission or FirstCome()
         self.meter = Meter(clock=clock)
         self._runner = runner
         self._clock = clock
@@ -86,6 +95,7 @@ class EngineLoop:
             threading.Thread(target=target, name=name, daemon=True)
             for target, name in ((self._prepare_jobs, "sdgrpc-prepare"), (self._step_jobs, "sdgrpc-step"))
         ]
+        self._admission.on_change = self._wake
         for thread in self._threads:
             thread.start()
 
@@ -171,17 +181,20 @@ class EngineLoop:
             self._guarded(job, self._prepare)
 
     def _next_queued(self) -> Job | None:
-        def ready() -> bool:
-            room = len(self._stepping) < self.options.max_running_jobs
-            return self._closing or bool(self._queued and room)
-
         with self._changed:
-            self._changed.wait_for(ready)
-            if self._closing:
-                return None
-            job = self._queued.popleft()
-            self._preparing[job.job_id] = job
-            return job
+            while not self._closing:
+                room = len(self._stepping) < self.options.max_running_jobs
+                job = self._admission.choose(self._queued, room=room)
+                if job is not None:
+                    self._queued.remove(job)
+                    self._preparing[job.job_id] = job
+                    return job
+                self._changed.wait()
+        return None
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _prepare(self, job: Job) -> None:
         job.times.preparing = self._clock()
@@ -264,8 +277,10 @@ class EngineLoop:
     def _end(self, job: Job, error: BaseException | None = None) -> None:
         with self._changed:
             self._forget(job)
-            self._changed.notify_all()
         job.close()
+        with self._changed:  # only now is its model free
+            self._admission.leave(job)
+            self._changed.notify_all()
         job.stream.end(error)
 
     def _forget(self, job: Job) -> None:

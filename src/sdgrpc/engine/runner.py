@@ -52,14 +52,39 @@ class ServedModel:
         for switch in self.switches.values():
             switch.use({})
 
+    def unload(self) -> None:
+        """Free the weights, but for the VAE's, which go with the last preview that needs them."""
+        self.restore()
+        for network in self.model.lora_components().values():
+            network.to("meta")
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the pristine weights hold."""
+        networks = (self.model.vae, *self.model.lora_components().values())
+        return sum(network.get_memory_footprint() for network in networks)
+
 
 @dataclass(slots=True)
 class JobResources:
-    """What a job holds on the device: its model, the files it named, and its set once fused."""
+    """What a job holds on the device: its model, the files it named, and its set once fused.
 
-    served: ServedModel
+    `open` gives the model once the job was chosen to begin, or raises why it could not be loaded.
+    """
+
+    open: Callable[[], ServedModel]
     files: Sequence[LoraFile]
     lease: Lease | None = field(default=None)
+    opened: ServedModel | None = field(default=None)
+
+    @property
+    def served(self) -> ServedModel:
+        """The model, kept from its first use on."""
+        if self.opened is None:
+            self.opened = self.open()
+        return self.opened
 
 
 class LocalRunner:

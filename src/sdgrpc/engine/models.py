@@ -1,0 +1,137 @@
+"""The models that an engine serves: what each is, which are in memory, and how the others get there."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sdgrpc.diffusion.model import Model
+from sdgrpc.domain import ModelInfo, ModelState, ResidentSet
+from sdgrpc.engine.residency import ModelPool, Visit
+from sdgrpc.engine.runner import ServedModel
+from sdgrpc.errors import ModelNotFound
+from sdgrpc.lora.fused import SetStats
+from sdgrpc.lora.names import NameIndex, Shape
+from sdgrpc.lora.summary import LoadedModel
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Loadable:
+    """A model that is read when it is needed: `load` may be called again and gives the same weights.
+
+    `shapes` has each parameter's by its name, per component that LoRAs may change; `dtype` is the UNet's.
+    """
+
+    info: ModelInfo
+    dtype: str
+    shapes: Mapping[str, Mapping[str, Shape]]
+    load: Callable[[], Model]
+
+
+class ServedModels:
+    """Models by name, the first the default. Thread safe.
+
+    Args:
+        models: those that are loaded already stay in memory for good.
+        capacity: how many of the others may be there at a time.
+        lora_cache_bytes: what the fused sets of each may take while it is there.
+
+    """
+
+    def __init__(self, models: Sequence[Model | Loadable], *, capacity: int, lora_cache_bytes: int) -> None:
+        self._lora_cache_bytes = lora_cache_bytes
+        self._loadable = {model.info.name: model for model in models if isinstance(model, Loadable)}
+        held = {
+            model.info.name: ServedModel.of(model, lora_cache_bytes=lora_cache_bytes)
+            for model in models
+            if isinstance(model, Model)
+        }
+        self._states = {name: _state(served.model, served.weight_bytes) for name, served in held.items()}
+        self._judges = {
+            name: LoadedModel(served.sets.names, served.model.info.base) for name, served in held.items()
+        }
+        for name, model in self._loadable.items():
+            self._states[name] = ModelState(model.info, model.dtype, resident=False, size_bytes=0)
+            self._judges[name] = LoadedModel(NameIndex(model.shapes), model.info.base)
+        self.infos: Sequence[ModelInfo] = tuple(model.info for model in models)
+        self._first = [*held, *list(self._loadable)[:capacity]]
+        self._fuses_before = 0  # of models that were put out
+        self.pool = ModelPool(held, load=self._load, unload=self._unload, capacity=capacity)
+
+    @property
+    def first(self) -> Sequence[ModelInfo]:
+        """Those that are in memory from the start."""
+        return [info for info in self.infos if info.name in self._first]
+
+    @property
+    def default(self) -> str:
+        """The name of the model that requests mean which name none."""
+        return self.infos[0].name
+
+    def check(self, name: str) -> None:
+        """Raise ModelNotFound unless the model is served."""
+        if name not in self._judges:
+            names = ", ".join(info.name for info in self.infos)
+            raise ModelNotFound(name, f"no model {name!r} here; there are {names}")
+
+    def judge(self, name: str) -> LoadedModel:
+        """What LoRA files are judged against, loaded or not; raises ModelNotFound."""
+        self.check(name)
+        return self._judges[name]
+
+    def visit(self, wish_id: int, name: str) -> Visit[ServedModel]:
+        """See `ModelPool.visit`; raises ModelNotFound."""
+        self.check(name)
+        return self.pool.visit(wish_id, name)
+
+    def states(self) -> Sequence[ModelState]:
+        """Describe each model in their order."""
+        resident = self.pool.resident()
+        states = [self._states[info.name] for info in self.infos]
+        return [
+            ModelState(state.info, state.dtype, state.info.name in resident, state.size_bytes)
+            for state in states
+        ]
+
+    def set_stats(self) -> SetStats:
+        """Add up the fused sets of the models in memory; the fuses are all since the start."""
+        stats = [served.sets.stats() for served in self.pool.resident().values()]
+        return SetStats(
+            sets=sum(stat.sets for stat in stats),
+            bytes=sum(stat.bytes for stat in stats),
+            fuse_count=self._fuses_before + sum(stat.fuse_count for stat in stats),
+        )
+
+    def resident_sets(self) -> tuple[ResidentSet, ...]:
+        """The fused sets in memory, model by model in the order of their last use."""
+        resident = self.pool.resident()
+        return tuple(one for name, served in resident.items() for one in served.sets.resident(name))
+
+    def release(self) -> None:
+        """Give every model its pristine weights back and forget it, once nobody uses one."""
+        for served in self.pool.clear():
+            served.restore()
+
+    def _load(self, name: str) -> ServedModel:
+        started = time.monotonic()
+        served = ServedModel.of(self._loadable[name].load(), lora_cache_bytes=self._lora_cache_bytes)
+        self._states[name] = _state(served.model, served.weight_bytes)
+        logger.info("model %s was loaded in %.2f s", name, time.monotonic() - started)
+        return served
+
+    def _unload(self, served: ServedModel) -> None:
+        self._fuses_before += served.sets.stats().fuse_count
+        served.unload()
+        del served
+        gc.collect()  # networks may hold themselves; the next model needs the room now
+
+
+def _state(model: Model, size_bytes: int) -> ModelState:
+    return ModelState(
+        model.info, str(model.dtype).removeprefix("torch."), resident=True, size_bytes=size_bytes
+    )
