@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from sdgrpc.cli.failures import failures_as_lines
+from sdgrpc.cli.loras import MIB, console
 from sdgrpc.cli.text import printable
 from sdgrpc.client import Client, LoraFile, ServerStatus, Tls
-
-MIB = 1 << 20
-UNBROKEN = 4096  # columns
 
 Server = Annotated[str, typer.Option(metavar="HOST:PORT", envvar="SDGRPC_SERVER")]
 UseTls = Annotated[bool, typer.Option("--tls", help="Connect with TLS.")]
@@ -86,7 +83,7 @@ def list_models(server: Server = "localhost:50051", tls: UseTls = False, tls_ca:
                 model.dtype,
                 f"{model.size_bytes / MIB:.0f} MiB" if model.resident else "no",
             )
-    _console().print(table, markup=False)
+    console().print(table, markup=False)
 
 
 def list_loras(
@@ -105,7 +102,7 @@ def list_loras(
     with connected(server, tls, tls_ca) as client:
         for file in client.list_loras(model=model, fitting_only=fitting):
             table.add_row(*map(printable, _row(file)))
-    _console().print(table, markup=False)
+    console().print(table, markup=False)
 
 
 def _row(file: LoraFile) -> tuple[str, ...]:
@@ -133,9 +130,3 @@ def _table(*columns: str) -> Table:
     table = Table(*columns, box=None)
     table.columns[0].no_wrap = True
     return table
-
-
-def _console() -> Console:
-    """A console that breaks no lines where no terminal has a width."""
-    console = Console()
-    return console if console.is_terminal else Console(width=UNBROKEN)
