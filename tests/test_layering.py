@@ -23,15 +23,16 @@ ROOMS = {
     "settings": {"errors"},
     "images": {"domain"},
     "parameters": {"domain"},
-    "lora": {"domain", "errors"},
-    "diffusion": {"domain", "errors", "images"},
+    "processor": set(),
+    "lora": {"domain", "errors", "processor"},
+    "diffusion": {"domain", "errors", "images", "processor"},
     "engine": {"domain", "errors", "settings", "images", "parameters", "lora", "diffusion"},
     "api": {"domain", "errors", "settings", "images", "engine", "v1"},
     "client": {"domain", "errors", "v1"},
 }
 GRPC = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"}
 SPEAKS_GRPC = {"api", "client", "v1"}
-USES_TORCH = {"lora", "diffusion", "engine.local", "engine.runner", "engine.catalog"}
+USES_TORCH = {"processor", "lora", "diffusion", "engine.local", "engine.runner", "engine.catalog"}
 HEAVY = {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 
 

@@ -102,9 +102,9 @@ def test_limits_hold_for_files_and_content(folder: Path) -> None:
 def test_a_file_is_parsed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same content is read once, however often and by however many threads it is wanted."""
     parsed: list[str] = []
-    adapt = library_module.adapt
+    adapt = library_module.adapt_own
     monkeypatch.setattr(
-        library_module, "adapt", lambda file, config: (parsed.append(file.name), adapt(file, config))[1]
+        library_module, "adapt_own", lambda file, config: (parsed.append(file.name), adapt(file, config))[1]
     )
     library = LoraLibrary([folder])
     barrier = threading.Barrier(4)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from sdgrpc.processor import has_bfloat16
+
 # UNets smaller than this stay float32: the published ones have 860 million parameters and more, while for
 # the embedded model speed is no matter and equal bits everywhere are.
 SMALLEST_HALVED = 100_000_000
@@ -16,16 +18,6 @@ def automatic_dtype(unet_parameters: int, device: torch.device) -> torch.dtype:
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 on CPUs with AVX-512 BF16 or AMX and GPUs with it, float16 on other GPUs, else float32."""
-    if device.type == "cpu":
-        return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+    if has_bfloat16(device):
         return torch.bfloat16
-    return torch.float16
-
-
-def _cpu_has_bfloat16() -> bool:
-    # torch has no public name for them; where one is gone the answer is no.
-    checks = (
-        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return any(check() for check in checks if check is not None)
+    return torch.float32 if device.type == "cpu" else torch.float16

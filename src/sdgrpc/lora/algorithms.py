@@ -123,7 +123,7 @@ def lora(tensors: Tensors) -> tuple[Tensor, Tensor]:
 
 def product_norm(up: Tensor, down: Tensor) -> float:
     """Frobenius norm of `up @ down` without making it: sqrt(sum((up' up) * (down down')))."""
-    squared = ((up.T @ up) * (down @ down.T)).sum().item()
+    squared = torch.dot((up.T @ up).flatten(), (down @ down.T).flatten()).item()
     return math.sqrt(max(squared, 0.0))
 
 

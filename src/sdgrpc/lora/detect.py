@@ -87,6 +87,11 @@ def adapt(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
 
     """
     reject_foreign(file.name, file.tensors)
+    return adapt_own(file, config)
+
+
+def adapt_own(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
+    """The same for a file whose keys `reject_foreign` has seen."""
     adapter = parse(file, config)
     if not adapter.modules:
         raise LoraIncompatible(file.name, "holds no LoRA tensors of any format that is known")

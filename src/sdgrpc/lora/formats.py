@@ -80,8 +80,7 @@ FOREIGN: Mapping[str, str] = {
 
 
 def _ending(endings: Mapping[str, str]) -> re.Pattern[str]:
-    longest_first = sorted(endings, key=len, reverse=True)
-    return re.compile("(.+?)(" + "|".join(map(re.escape, longest_first)) + ")$", re.DOTALL)
+    return re.compile("(?:" + "|".join(map(re.escape, endings)) + r")\Z")
 
 
 _ADAPTER_NAME = re.compile(
@@ -89,10 +88,16 @@ _ADAPTER_NAME = re.compile(
 )
 """The name that PEFT gives an adapter, mostly `default`, in the middle of an ending."""
 
+LONGEST = max(map(len, (*ROLES, *FOREIGN)))
+
 _ROLE = _ending(ROLES)
-
-
 _FOREIGN = _ending(FOREIGN)
+
+
+def _split(key: str, endings: re.Pattern[str]) -> tuple[str, str]:
+    """Split a key before the longest of the endings that leaves something; `("", "")` if it has none."""
+    found = endings.search(key, max(1, len(key) - LONGEST))
+    return (key[: found.start()], found.group()) if found else ("", "")
 
 
 def parse(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
@@ -116,7 +121,9 @@ def parse(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
     return Adapter(
         name=file.name,
         sha256=file.sha256,
-        modules=tuple(replace(module, spelling=order + module.spelling) for module in modules),
+        modules=tuple(replace(each, spelling=order + each.spelling) for each in modules)
+        if order
+        else tuple(modules),
         unmatched=tuple(key for key in unmatched if key not in in_tokens),
         tokens=tokens,
         metadata=file.metadata,
@@ -130,16 +137,17 @@ def _group(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
     grouped: dict[str, dict[str, str]] = {}
     unmatched: list[str] = []
     for key in file.tensors:
-        if found := _ROLE.match(_ADAPTER_NAME.sub(r"\1\2", key)):
-            spelling, role = found.group(1), ROLES[found.group(2)]
+        spelling, ending = _split(_ADAPTER_NAME.sub(r"\1\2", key), _ROLE)
+        if ending:
+            role = ROLES[ending]
             roles = grouped.setdefault(spelling, {})
             if role in roles:
                 raise LoraMalformed(
                     file.name, f"has {roles[role]!r} and {key!r}, which mean the same", key=key
                 )
             roles[role] = key
-        elif found := _FOREIGN.match(key):
-            uses = FOREIGN[found.group(2)]
+        elif ending := _split(key, _FOREIGN)[1]:
+            uses = FOREIGN[ending]
             raise LoraUnsupported(file.name, f"uses {uses}, not applied by this version ({key!r})", key=key)
         else:
             unmatched.append(key)

@@ -1,7 +1,7 @@
 """W' = W + sum of the changes, for every weight that a set touches.
 
 Each weight is touched once: the low-rank members become one product over their concatenated ranks, added to
-the pristine weight in float32 and rounded once. What depends on the weight is computed from the pristine one.
+the pristine weight and rounded once (`products`). What depends on the weight is computed from the pristine.
 Members come in a fixed order, so the same set gives the same bits however it was asked for. On the CPU the
 weights are shared out among threads; each is computed by one of them, so how many there are changes no bit.
 """
@@ -9,7 +9,6 @@ weights are shared out among threads; each is computed by one of them, so how ma
 from __future__ import annotations
 
 import math
-import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,15 +21,13 @@ from sdgrpc.lora.algorithms import product_norm
 from sdgrpc.lora.changes import bias_change, change_norm, factors, weight_change
 from sdgrpc.lora.names import UNET
 from sdgrpc.lora.placement import Placed, Placement
+from sdgrpc.lora.products import LowRank, Products
 from sdgrpc.lora.tokens import NO_TOKENS, Vocabulary
 from sdgrpc.lora.workers import workers
 
 Weights = Mapping[str, Mapping[str, Tensor]]
 Parameter = tuple[str, str]
 """A component and the name of one of its parameters."""
-
-PIECE = 1 << 19
-"""Numbers that a thread fuses at a time on the CPU: two MiB in float32 stay in the cache."""
 
 
 @dataclass(eq=False)
@@ -100,27 +97,12 @@ def plan(members: Sequence[Member]) -> Plan:
     return touched
 
 
-class Workspaces(threading.local):
-    """A thread's float32 memory per device: used again and again, so its pages stay warm."""
-
-    def __init__(self) -> None:
-        self._memory: dict[torch.device, Tensor] = {}
-
-    def like(self, matrix: Tensor) -> Tensor:
-        """Return memory of that shape on that device, whatever it holds."""
-        memory = self._memory.get(matrix.device)
-        if memory is None or memory.numel() < matrix.numel():
-            memory = torch.empty(matrix.numel(), dtype=torch.float32, device=matrix.device)
-            self._memory[matrix.device] = memory
-        return memory[: matrix.numel()].view(matrix.shape)
-
-
 class Fuser:
-    """Makes fused weights from pristine ones. Thread safe; each thread has a float32 workspace of its own."""
+    """Makes fused weights from pristine ones. Thread safe."""
 
     def __init__(self, pristine: Weights) -> None:
         self._pristine = pristine
-        self._workspaces = Workspaces()
+        self._products = Products()
         self._norms: dict[Parameter, float] = {}
 
     def fuse(self, planned: Plan, outs: Mapping[Parameter, Tensor]) -> None:
@@ -151,16 +133,8 @@ class Fuser:
         else:
             added = _full(parameter, contributions, weight)
             product = _low_rank(parameter, contributions, weight.device)
-        self.weight_norm(parameter)  # by the thread that computes on the weight, not by the one that waits
-        for rows in pieces(matrix):
-            total = result[rows] if result.dtype == torch.float32 else self._workspaces.like(result[rows])
-            total.copy_(matrix[rows])
-            if added is not None:
-                total.add_(added[rows])
-            if product is not None:
-                total.addmm_(product[0][rows], product[1])
-            if result.dtype != torch.float32:
-                result[rows].copy_(total)
+        # The norm is computed here too: by the thread that reads the weight, not by the one that waits.
+        self._products.add(matrix, self.weight_norm(parameter), product, added, result)
 
     def weight_norm(self, parameter: Parameter) -> float:
         """Frobenius norm of a pristine parameter, computed once."""
@@ -181,15 +155,6 @@ class Fuser:
                 change += (strength * norms[parameter]) ** 2
                 weight += self.weight_norm(parameter) ** 2
         return math.sqrt(change / weight) if weight else 0.0
-
-
-def pieces(matrix: Tensor) -> list[slice]:
-    """Cut a matrix into ranges of rows: on the CPU small enough for its cache, elsewhere one."""
-    rows, columns = matrix.shape
-    if matrix.device.type != "cpu":
-        return [slice(0, rows)]
-    step = max(1, PIECE // columns)
-    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def _biases(
@@ -223,14 +188,16 @@ def _full(parameter: Parameter, contributions: Sequence[Contribution], weight: T
 
 def _low_rank(
     parameter: Parameter, contributions: Sequence[Contribution], device: torch.device
-) -> tuple[Tensor, Tensor] | None:
-    """Join all low-rank changes into one product over the concatenated ranks."""
-    ups, downs = [], []
+) -> LowRank | None:
+    """Collect all low-rank changes, their strengths multiplied into `up`."""
+    ups, downs, norm = [], [], 0.0
     for each in contributions:
         if each.placed.source.is_low_rank:
             up, down = factors(each.placed.source, device, torch.float32)
-            if parameter not in each.prepared.norms:
-                each.prepared.norms[parameter] = product_norm(up, down)
+            norms = each.prepared.norms
+            if parameter not in norms:
+                norms[parameter] = product_norm(up, down)
             ups.append(up * each.strength)
             downs.append(down)
-    return (torch.cat(ups, dim=1), torch.cat(downs, dim=0)) if ups else None
+            norm += abs(each.strength) * norms[parameter]
+    return LowRank(ups, downs, norm) if ups else None

@@ -14,7 +14,7 @@ from sdgrpc.domain import LoraRef
 from sdgrpc.errors import LoraError, LoraMalformed, LoraNotFound, LoraUnsupported
 from sdgrpc.lora import reading
 from sdgrpc.lora.adapter import Adapter
-from sdgrpc.lora.detect import adapt, reject_foreign
+from sdgrpc.lora.detect import adapt_own, reject_foreign
 from sdgrpc.lora.folders import FolderIndex, IndexedFile
 from sdgrpc.lora.parsed import ParsedFiles
 from sdgrpc.lora.peft import PeftConfig
@@ -233,7 +233,7 @@ class LoraLibrary:
         """Read, hash and parse a file that is new in one go; one that is refused is only hashed."""
         try:
             content = reading.read(file.path, file.name, self._limits, reject_foreign)
-            adapter = adapt(content, PeftConfig.from_json(config))
+            adapter = adapt_own(content, PeftConfig.from_json(config))
         except (LoraError, OSError):
             return self._hash(file)  # what is wrong will be said when it is used
         self._hashes[file.path] = file, content.sha256
@@ -273,7 +273,7 @@ class LoraLibrary:
             raise LoraMalformed(
                 name, "the file was changed after the request named it; send the request again"
             )
-        return adapt(file, PeftConfig.from_json(config))
+        return adapt_own(file, PeftConfig.from_json(config))
 
 
 def read_config(path: Path) -> str:

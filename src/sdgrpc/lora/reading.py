@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from torch import Tensor
 
 from sdgrpc.errors import LoraMalformed, LoraUnsupported
 from sdgrpc.lora.header import DEFAULT_LIMITS, Entry, ReadLimits, parse_header
-from sdgrpc.lora.workers import workers
 
 __all__ = ["DEFAULT_LIMITS", "ReadLimits", "TensorFile", "read", "read_shapes", "sha256", "sketch"]
 
@@ -29,6 +30,10 @@ PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 
 
 HASH_CHUNK = 1 << 20
+
+
+CHECKED = 1 << 15
+"""Numbers that are looked at together for NaN: so few that torch uses one thread, while another hashes."""
 
 
 DECIDING = (".on_input", ".bias_indices", ".bias_size")
@@ -43,12 +48,20 @@ PICKLE_REFUSED = (
 
 @dataclass(frozen=True, slots=True)
 class TensorFile:
-    """A file's tensors (views of one buffer, on the CPU, every float finite) and its metadata."""
+    """A file's tensors (views of one buffer, on the CPU, every float finite) and its metadata.
+
+    `digest` is the content's SHA-256 in hex, or what is still computing it beside the work on the tensors.
+    """
 
     name: str
-    sha256: str
+    digest: str | Future[str]
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the whole file; waits for it."""
+        return self.digest if isinstance(self.digest, str) else self.digest.result()
 
     @property
     def nbytes(self) -> int:
@@ -76,19 +89,17 @@ def read(
         OSError: the file cannot be opened.
 
     """
-    digest = hashlib.sha256()
     with _open(source) as file:
         header, size = _read_header(file, name, limits)
         entries, metadata = parse_header(header, size - 8 - len(header), name, limits)
         check_keys(name, [entry.key for entry in entries])
         data = torch.empty(size - 8 - len(header), dtype=torch.uint8)
         _fill(file, data, name)
-    digest.update(len(header).to_bytes(8, "little"))
-    digest.update(header)
-    digest.update(_bytes_of(data))
-    tensors = {entry.key: _view(data, entry) for entry in entries}
-    _check_finite(tensors, name)
-    return TensorFile(name, digest.hexdigest(), tensors, metadata)
+    digest = _hashing(header, data)
+    tensors: dict[str, Tensor] = {}
+    for _, run in itertools.groupby(entries, key=lambda entry: entry.dtype):
+        tensors |= _views(data, list(run), name)
+    return TensorFile(name, digest, tensors, metadata)
 
 
 def read_shapes(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> dict[str, tuple[int, ...]]:
@@ -111,7 +122,7 @@ def sketch(
 ) -> TensorFile:
     """Read the header of a file and what decides about shapes; all other tensors are on the meta device.
 
-    Says in milliseconds what a file is. It is not hashed, and NaN is not looked for.
+    Says in milliseconds what a file is. It is not hashed, and NaN is looked for only in what is read.
 
     Raises:
         LoraMalformed, LoraUnsupported, OSError: as `read` does.
@@ -126,7 +137,7 @@ def sketch(
                 file.seek(start + entry.begin)
                 data = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
                 _fill(file, data, name)
-                tensors[entry.key] = _view(data, replace(entry, begin=0, end=len(data)))
+                tensors |= _views(data, [replace(entry, begin=0, end=len(data))], name)
             else:
                 tensors[entry.key] = torch.empty(entry.shape, dtype=entry.dtype, device="meta")
     return TensorFile(name, "", tensors, metadata)
@@ -203,31 +214,50 @@ def _fill(file: io.RawIOBase | io.BytesIO, data: Tensor, name: str) -> None:
         done += count
 
 
-def _view(data: Tensor, entry: Entry) -> Tensor:
-    if entry.begin == entry.end:
-        return torch.empty(entry.shape, dtype=entry.dtype)
-    piece = data[entry.begin : entry.end]
-    if piece.data_ptr() % entry.dtype.itemsize:
-        piece = piece.clone()  # no kernel is promised to work on misaligned numbers
-    return piece.view(entry.dtype).view(entry.shape)
+def _hashing(header: bytes, data: Tensor) -> Future[str]:
+    """Start to hash a file's content on a thread of its own, which leaves Python's lock to others."""
+
+    def work() -> str:
+        digest = hashlib.sha256(len(header).to_bytes(8, "little"))
+        digest.update(header)
+        digest.update(_bytes_of(data))
+        return digest.hexdigest()
+
+    thread = ThreadPoolExecutor(1, "sdgrpc-hash")
+    try:
+        return thread.submit(work)
+    finally:
+        thread.shutdown(wait=False)
 
 
-def _check_finite(tensors: Mapping[str, Tensor], name: str) -> None:
-    broken: set[str] = set()
+def _views(data: Tensor, run: Sequence[Entry], name: str) -> dict[str, Tensor]:
+    """Cut tensors of one dtype, whose bytes follow one another, out of the data; every float is finite.
 
-    def check(key: str) -> None:
-        if not _is_finite(tensors[key]):
-            broken.add(key)
+    Raises:
+        LoraMalformed: one holds NaN or infinity.
 
-    workers().share(check, tensors)
-    if key := next((key for key in tensors if key in broken), None):
+    """
+    dtype = run[0].dtype
+    flat = data[run[0].begin : run[-1].end]
+    if flat.data_ptr() % dtype.itemsize:
+        flat = flat.clone()  # no kernel is promised to work on misaligned numbers
+    flat = flat.view(dtype)
+    pieces = torch.split(flat, [(entry.end - entry.begin) // dtype.itemsize for entry in run])
+    tensors = {entry.key: piece.view(entry.shape) for entry, piece in zip(run, pieces, strict=True)}
+    if not _is_finite(flat):
+        key = next(key for key, tensor in tensors.items() if not _is_finite(tensor))
         raise LoraMalformed(name, f"tensor {key!r} holds NaN or infinity", key=key)
+    return tensors
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    if not tensor.is_floating_point() or tensor.numel() == 0:
+    if not tensor.is_floating_point():
         return True
-    if tensor.dtype in (torch.float64, torch.float8_e4m3fn, torch.float8_e5m2):
-        tensor = tensor.float()  # what the numbers are used as, and what the 8-bit kinds have a sum of
+    return all(_is_finite_piece(piece) for piece in torch.split(tensor.flatten(), CHECKED))
+
+
+def _is_finite_piece(numbers: Tensor) -> bool:
+    if numbers.dtype in (torch.float64, torch.float8_e4m3fn, torch.float8_e5m2):
+        numbers = numbers.float()  # what they are used as, and what the 8-bit kinds have a sum of
     # A finite sum has finite terms and costs one pass; only a sum that overflows needs the second look.
-    return math.isfinite(tensor.sum(dtype=torch.float32)) or bool(torch.isfinite(tensor).all())
+    return math.isfinite(numbers.sum(dtype=torch.float32)) or bool(torch.isfinite(numbers).all())
