@@ -87,9 +87,13 @@ def test_a_numbered_file_lands_where_its_shapes_say() -> None:
     ]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", list(LOW_RANK)[:2])
-def test_a_real_file_is_fused_into_its_weights(name: str) -> None:
-    """Every touched weight of the first block equals W + up @ down in float64, rounded to bfloat16."""
+def test_a_real_file_is_fused_into_its_weights(name: str, dtype: torch.dtype) -> None:
+    """Every touched weight of the first block equals W + up @ down in float64, rounded to its dtype.
+
+    In bfloat16 the factors may have been rounded too, where that adds at most 1.6 % to the error.
+    """
     folder = require_shared("loras")
     raw = safetensors.torch.load_file(folder / name)
     shapes = {
@@ -97,7 +101,7 @@ def test_a_real_file_is_fused_into_its_weights(name: str) -> None:
         for key, shape in architectures.shapes("sd15")["unet"].items()
         if key.endswith(("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight"))
     }
-    unet = tree(shapes, torch.bfloat16)
+    unet = tree(shapes, dtype)
     cache = FusedSets({"unet": unet}, base="sd15", capacity_bytes=1 << 30)
     file = LoraLibrary([folder]).find(ref(name=Path(name).stem))
     with cache.acquire([(file, ref(0.8))]) as lease:
@@ -110,5 +114,8 @@ def test_a_real_file_is_fused_into_its_weights(name: str) -> None:
             key = f"{target.path}.weight"
             up, down = (raw[module.keys[role]].double() for role in ("up", "down"))
             exact = dict(unet.named_parameters())[key].double() + 0.8 * (up @ down)
-            unit = torch.finfo(torch.bfloat16).eps * exact.abs()
-            assert ((fused[key].double() - exact).abs() <= 0.51 * unit + 1e-6).all()
+            error = fused[key].double() - exact
+            assert error.norm() <= 1.016 * (exact.to(dtype).double() - exact).norm() + 1e-6 * exact.norm()
+            unit = torch.finfo(dtype).eps
+            factors = 0.8 * (up.abs() @ down.abs()) if dtype == torch.bfloat16 else 0.0
+            assert (error.abs() <= unit * (0.51 * exact.abs() + 1.01 * factors) + 1e-6).all()
