@@ -35,10 +35,16 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png_file(width: int, height: int, *, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG written by hand: Pillow cannot write 16 bits per colour, nor a header without its pixels."""
+def png_file(
+    width: int, height: int, *, depth: int, colour: int, rows: bytes, palette: bytes = b"", clear: bytes = b""
+) -> bytes:
+    """A PNG written by hand: Pillow cannot write 16 bits per colour, nor a header without its pixels.
+
+    `clear` says what is transparent: a grey or colour of 16 bits each, or an alpha for each palette entry.
+    """
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    optional = [part for part in ((b"PLTE", palette), (b"tRNS", clear)) if part[1]]
+    parts = ((b"IHDR", header), *optional, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
 
 
@@ -126,6 +132,24 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     assert images.decode(file_of(stored, exif=exif)) == images.to_picture(upright)
 
 
+def test_exif_orientation_of_masks_and_of_deep_greys() -> None:
+    """A mask turns like its image; what is converted beforehand turns too."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the first row is the right side
+    stored = Image.new("L", (8, 10), 0)
+    stored.putpixel((0, 0), 255)
+    deep = Image.new("I;16", (8, 10), 0)
+    deep.putpixel((0, 0), 0xFF00)
+    for image in (stored, deep):
+        mask = images.decode_mask(file_of(image, exif=exif))
+        assert (mask.width, mask.height) == (10, 8)
+        assert [at for at, value in enumerate(mask.data) if value] == [9]
+    large = stored.resize((64, 80), Image.Resampling.NEAREST)
+    photo = images.decode_mask(file_of(large, "image/jpeg", exif=exif, quality=100))
+    assert (photo.width, photo.height) == (80, 64)
+    assert [pixel(photo, x, y)[0] > 200 for x, y in ((4, 4), (76, 4), (76, 60))] == [False, True, False]
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
 def test_a_broken_exif_block_does_not_spoil_the_picture() -> None:
     """Pixels count, even if their EXIF block is nonsense."""
@@ -167,6 +191,72 @@ def test_a_transparent_palette_colour_is_laid_over_white() -> None:
     image.putpixel((3, 3), 1)
     picture = images.decode(file_of(image, transparency=0))
     assert (pixel(picture, 0, 0), pixel(picture, 3, 3)) == ((255, 255, 255), (1, 2, 3))
+
+
+def test_palettes_with_several_alphas() -> None:
+    """Each entry has its own, and one that is not named is opaque; a mask is over black instead."""
+    palette = bytes((10, 20, 30, 200, 0, 0, 0, 200, 0, 255, 255, 255))
+    rows = b"\0\x1b\x1b" * 8  # 0 1 2 3 0 1 2 3, of two bits each
+    data = png_file(8, 8, depth=2, colour=3, rows=rows, palette=palette, clear=bytes((0, 51)))
+    picture, mask = images.decode(data), images.decode_mask(data)
+    # 200 * 0.2 + 255 * 0.8, and 0 * 0.2 + 255 * 0.8
+    expected = [(255, 255, 255), (244, 204, 204), (0, 200, 0), (255, 255, 255)]
+    assert [pixel(picture, x, 3) for x in range(4)] == expected
+    # 0.299 * 200 * 0.2, and 0.587 * 200
+    assert [pixel(mask, x, 3) for x in range(4)] == [(0,), (12,), (117,), (255,)]
+
+
+# By depth: eight samples, which of them is transparent, and the greys to be seen, None for that one.
+KEYED = {
+    1: (b"\x53", 1, [0, None, 0, None, 0, 0, None, None]),
+    2: (b"\x1b\x1b", 1, [0, None, 170, 255, 0, None, 170, 255]),
+    4: (b"\x01\x23\x8f\xf0", 3, [0, 17, 34, None, 136, 255, 255, 0]),
+    8: (bytes(range(0, 256, 32)), 64, [0, 32, None, 96, 128, 160, 192, 224]),
+    16: (
+        struct.pack(">8H", 0, 0x34, 0x1234, 0x12FF, 0x3412, 0xFF34, 0x8080, 0xFFFF),
+        0x1234,
+        [0, 0, None, 0x12, 0x34, 0xFF, 0x80, 0xFF],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("channels", "depth"), [(1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (3, 8), (3, 16)], ids=str
+)
+def test_the_transparent_colour_of_files_without_alpha(channels: int, depth: int) -> None:
+    """All of its bits count, none of its neighbours is transparent with it, and it is white or not masked."""
+    row, clear, expected = KEYED[depth]
+    if channels == 3:
+        size = depth // 8
+        row = b"".join(row[at : at + size] * 3 for at in range(0, len(row), size))
+    rows, clears = (b"\0" + row) * 8, struct.pack(">H", clear) * channels
+    data = png_file(8, 8, depth=depth, colour=channels - 1, rows=rows, clear=clears)
+    picture, mask = images.decode(data), images.decode_mask(data)
+    shown = [255 if level is None else level for level in expected]
+    assert [pixel(picture, x, 3) for x in range(8)] == [(level,) * 3 for level in shown]
+    assert [pixel(mask, x, 3)[0] for x in range(8)] == [level or 0 for level in expected]
+
+
+def test_sixteen_bits_with_alpha() -> None:
+    """Grey and colour with an alpha of 16 bits: 0x40 over white, or over black for a mask."""
+    alphas = (0, 0x8000, 0xFF00)
+    for colour, shade in ((4, (0x4000,)), (6, (0x4000, 0x4000, 0x4000))):
+        values = [value for alpha in (*alphas, 0, 0, 0, 0, 0) for value in (*shade, alpha)]
+        row = b"\0" + struct.pack(f">{len(values)}H", *values)
+        data = png_file(8, 8, depth=16, colour=colour, rows=row * 8)
+        picture, mask = images.decode(data), images.decode_mask(data)
+        # 64 + (255 - 64) * (1 - 128 / 255) = 159.1, and 64 * 128 / 255 = 32.1
+        assert [pixel(picture, x, 3)[0] for x in range(3)] == [255, 159, 64]
+        assert [pixel(mask, x, 3)[0] for x in range(3)] == [0, 32, 64]
+
+
+def test_jpegs_of_four_inks() -> None:
+    """CMYK as Photoshop writes it, inverted: (255 - ink) * (255 - black) / 255, within JPEG's rounding."""
+    for inks, expected in (((255, 0, 0, 0), (0, 255, 255)), ((100, 50, 20, 30), (137, 181, 207))):
+        data = file_of(Image.new("CMYK", (16, 16), inks), "image/jpeg", quality=100)
+        assert pixel(images.decode(data), 5, 5) == pytest.approx(expected, abs=2)
+        luminance = 0.299 * expected[0] + 0.587 * expected[1] + 0.114 * expected[2]
+        assert pixel(images.decode_mask(data), 5, 5)[0] == pytest.approx(luminance, abs=2)
 
 
 def test_a_mask_is_luminance() -> None:

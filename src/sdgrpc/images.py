@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile, PngInfo
@@ -103,7 +103,7 @@ def _decode(data: bytes, limits: ImageLimits, mode: str, backdrop: str) -> Pictu
             _check_size(image.size, limits)
             if getattr(image, "is_animated", False):
                 raise ImageError("is an animation; send one picture")
-            return to_picture(_converted(_upright(image), mode, backdrop))
+            return to_picture(_converted(_upright(_shallow(image, data)), mode, backdrop))
     except ImageError:
         raise
     except Exception:  # Pillow's decoders raise nearly anything on hostile data; none of it is for the client
@@ -150,9 +150,44 @@ def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
         raise ImageError(f"{shape}; each side needs at least {limits.min_side}")
 
 
+def _shallow(image: ImageFile, data: bytes) -> Image.Image:
+    """Scale greys to 8 bits; the one transparent colour of a PNG without alpha as Pillow has it, or as alpha.
+
+    Pillow clips 16 bits of grey, and compares a transparent colour of 2, 4 or 16 bits with pixels of 8.
+    """
+    depth = data[24] if isinstance(image, PngImageFile) else 8
+    key = image.info.get("transparency")
+    image.load()
+    shallow: Image.Image = image
+    if image.mode.startswith("I"):
+        shallow = image.point(lambda value: value / 256).convert("L")
+    if isinstance(key, int) and depth in (2, 4):
+        shallow.info["transparency"] = key * (255 // (2**depth - 1))
+    elif isinstance(key, int | tuple) and depth == 16:
+        shallow.putalpha(_opaque_at_16_bits(image, data, key))
+        shallow.info.pop("transparency", None)
+    return shallow
+
+
+def _opaque_at_16_bits(image: ImageFile, data: bytes, key: int | tuple[int, int, int]) -> Image.Image:
+    """0 where both bytes of a grey or of every colour are those of `key`, else 255."""
+    if isinstance(key, int):
+        low, high = Image.frombytes("LA", image.size, image.tobytes()).split()
+        pairs = [(low, high, key)]
+    else:
+        with PngImageFile(BytesIO(data)) as second:  # decoded again: what Pillow read is the first bytes
+            second.tile = [tile._replace(args="RGB;16L") for tile in second.tile]
+            pairs = list(zip(second.split(), image.split(), key, strict=True))
+    opaque = Image.new("L", image.size, 0)
+    for low, high, value in pairs:
+        for octets, wanted in ((low, value & 255), (high, value >> 8)):
+            unequal = octets.point([255 * (octet != wanted) for octet in range(256)])
+            opaque = ImageChops.lighter(opaque, unequal)
+    return opaque
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation. A broken EXIF block is not the picture's fault."""
-    image.load()
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # anything can be in there
@@ -160,8 +195,6 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _converted(image: Image.Image, mode: str, backdrop: str) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        image = image.point(lambda value: value / 256, "L")
     if image.has_transparency_data:
         pixels = image.convert("RGBA")
         image = Image.new("RGBA", pixels.size, backdrop)

@@ -42,6 +42,22 @@ def test_defaults_by_kind(request_, image, size, strength, kind) -> None:
     assert ((task.width, task.height), task.strength, task.kind) == (size, strength, kind)
 
 
+@pytest.mark.parametrize(
+    ("request_", "keeps"),
+    [
+        (inpaint(), True),
+        (inpaint(width=64), False),
+        (inpaint(height=64), False),
+        (transform(), False),
+        (generate(), False),
+    ],
+)
+def test_an_inpainting_without_a_size_keeps_its_inputs(request_, keeps: bool) -> None:
+    """Other kinds never do: their whole picture is drawn."""
+    image = None if isinstance(request_, pb.GenerateRequest) else PICTURE
+    assert codec.task(request_, make_model(width=512, height=768), image, None).keeps_size is keeps
+
+
 def test_lora_strengths() -> None:
     """Unset is 1, the text encoders' is the other one's; hashes are in lower case."""
     refs = [

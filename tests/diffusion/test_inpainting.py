@@ -92,6 +92,17 @@ def test_an_input_of_another_size_is_kept_in_the_tasks_size() -> None:
     assert np.array_equal(result[:16], np.asarray(region(asked).image)[:16])
 
 
+def test_an_input_of_another_size_can_keep_its_own() -> None:
+    """What is drawn is scaled back to it, what is kept is not scaled at all."""
+    box = (40, 30, 60, 50)
+    asked = task(TaskKind.INPAINT, image=gradient(103, 82), mask=box_mask(103, 82, box), width=96, height=80)
+    kept = finished(replace(asked, keeps_size=True))
+    expected = pixels_of(asked.image).astype(int).copy()
+    expected[30:50, 40:60] = 200
+    assert np.array_equal(kept, expected)
+    assert finished(asked).shape == (80, 96, 3)
+
+
 def test_a_crop_is_redrawn_at_the_tasks_size_and_pasted_back(model: Model) -> None:
     """The result has the input's size and equals it outside the mask."""
     mask = box_mask(160, 120, (100, 20, 124, 40))

@@ -28,9 +28,17 @@ from sdgrpc.domain import (
     Task,
     TaskKind,
 )
-from sdgrpc.engine.local import choose_device, choose_dtype, open_engine, warm_up_task
+from sdgrpc.engine.local import (
+    EngineOptions,
+    LocalEngine,
+    choose_device,
+    choose_dtype,
+    open_engine,
+    warm_up_task,
+)
 from sdgrpc.engine.loop import LoopOptions
 from sdgrpc.errors import LoraNotFound, ModelError, ModelNotFound
+from sdgrpc.lora.library import LoraLibrary
 from sdgrpc.settings import Settings
 from tests.support.models import save_model
 from tests.support.original import save_original
@@ -222,7 +230,7 @@ async def test_latents_that_overflowed_are_an_error_not_a_black_picture(open_tin
         assert await images_of(engine, task())
 
 
-async def test_status_counts(open_tiny):
+async def test_status_counts(open_tiny, tiny_model):
     """After a job the counters say so; ready comes with the warm-up."""
     async with open_tiny() as engine:
         assert not engine.status().ready
@@ -230,7 +238,23 @@ async def test_status_counts(open_tiny):
         status = engine.status()
         assert status.ready
         assert status.jobs_finished == 1
-        assert status.rows_per_call > 0
+        assert status.rows_per_call == 2  # one picture, and what it must not show
+        assert status.steps_per_second > 0
+        assert (status.lora_sets, status.lora_set_bytes, status.resident_sets) == (0, 0, ())
+        events = await run(engine, task(loras=(ONE,)))
+        status = engine.status()
+    prepared = next(event for event in events if isinstance(event, Prepared))
+    (resident,) = status.resident_sets
+    assert (status.jobs_finished, status.running, status.queued, status.fuse_count) == (2, 0, 0, 1)
+    assert (resident.set_id, resident.model, resident.in_use) == (prepared.lora_set_id, "tiny", False)
+    assert (status.lora_sets, status.lora_set_bytes) == (1, resident.size_bytes)
+    touched = [
+        weight.nbytes
+        for network in tiny_model.lora_components().values()
+        for name, weight in network.named_parameters()
+        if name.endswith(("to_q.weight", "q_proj.weight"))
+    ]
+    assert status.lora_set_bytes == sum(touched) > 0
 
 
 async def test_model_states(open_tiny, tiny_model):
@@ -330,3 +354,31 @@ async def test_accepted_says_the_size_that_is_drawn_and_a_crop_keeps_the_inputs(
     accepted, image = events[0], next(e.image for e in events if isinstance(e, ImageReady))
     assert (accepted.task.width, accepted.task.height) == (64, 64)
     assert (image.width, image.height) == (96, 80)
+
+
+async def test_an_inpainting_model_warms_up_and_keeps_what_is_black(tmp_path):
+    """A UNet of 9 channels is served like any other, and at sizes that are no multiples of 8."""
+    model = load(
+        "nine", save_model(tmp_path, inpainting=True), device=torch.device("cpu"), dtype=torch.float32
+    )
+    asked = task(
+        TaskKind.INPAINT,
+        model="nine",
+        image=gradient(103, 82),
+        mask=box_mask(103, 82, (40, 30, 60, 50)),
+        width=96,
+        height=80,
+        keeps_size=True,
+    )
+    engine = LocalEngine([model], LoraLibrary([]), EngineOptions())
+    try:
+        await engine.warm_up()
+        (image,) = await images_of(engine, asked)
+        with pytest.raises(ModelError, match="'nine' is an inpainting model"):
+            await run(engine, task(model="nine"))
+    finally:
+        await engine.close()
+    changed = (pixels(image) != pixels_of(asked.image)).any(axis=2)
+    assert changed[30:50, 40:60].mean() > 0.9
+    changed[30:50, 40:60] = False
+    assert not changed.any()

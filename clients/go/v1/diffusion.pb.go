@@ -493,7 +493,9 @@ type InpaintRequest struct {
 	Loras          []*Lora                `protobuf:"bytes,5,rep,name=loras,proto3" json:"loras,omitempty"`
 	Sampling       *Sampling              `protobuf:"bytes,6,opt,name=sampling,proto3" json:"sampling,omitempty"`
 	Output         *Output                `protobuf:"bytes,7,opt,name=output,proto3" json:"output,omitempty"`
-	// As in TransformRequest; with `mask_options.crop_padding` the size in which the crop is drawn.
+	// Size in which the model draws; 0 is the input's, rounded down to a multiple of 8. The result has it too if
+	// either is set. With neither, or with `mask_options.crop_padding`, the result has the input's own size:
+	// what was drawn is scaled back to it, and what is kept is not scaled at all.
 	Width  int32 `protobuf:"varint,8,opt,name=width,proto3" json:"width,omitempty"`
 	Height int32 `protobuf:"varint,9,opt,name=height,proto3" json:"height,omitempty"`
 	// Required. What to change a part of.
@@ -501,7 +503,8 @@ type InpaintRequest struct {
 	// As in TransformRequest, but unset is 1: the masked part starts from noise.
 	Strength *float32 `protobuf:"fixed32,11,opt,name=strength,proto3,oneof" json:"strength,omitempty"`
 	// Required. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
-	// as luminance; transparent parts count as black.
+	// as luminance; transparent parts count as black. The model sees one pixel of each 8 by 8, as in diffusers:
+	// strokes thinner than that may be missed, unless a crop is drawn larger.
 	Mask          *Image       `protobuf:"bytes,12,opt,name=mask,proto3" json:"mask,omitempty"`
 	MaskOptions   *MaskOptions `protobuf:"bytes,13,opt,name=mask_options,json=maskOptions,proto3" json:"mask_options,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -999,7 +1002,8 @@ func (x *PreviewOptions) GetMaxSide() int32 {
 // How to use a mask.
 type MaskOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Gaussian blur of the mask's edge, in pixels of the image, 0 to 1024.
+	// Gaussian blur of the mask's edge, in pixels of the image, 0 to 1024. Pixels further from the white than
+	// three times that, and one more, are kept.
 	Blur float32 `protobuf:"fixed32,1,opt,name=blur,proto3" json:"blur,omitempty"`
 	// Redraw a crop around the mask at full resolution, with this padding in pixels, and paste it back.
 	// The result then has the size of `image`.
@@ -1280,8 +1284,8 @@ type Accepted struct {
 	QueuePosition int32 `protobuf:"varint,1,opt,name=queue_position,json=queuePosition,proto3" json:"queue_position,omitempty"`
 	// Every default filled in, the seed too.
 	Sampling *Sampling `protobuf:"bytes,2,opt,name=sampling,proto3" json:"sampling,omitempty"`
-	// Pixels in which the model draws. The result has them too, but with `mask_options.crop_padding`, where
-	// it has the size of the input.
+	// Pixels in which the model draws. The result has them too, but where an InpaintRequest keeps the size of
+	// its input.
 	Width  int32  `protobuf:"varint,3,opt,name=width,proto3" json:"width,omitempty"`
 	Height int32  `protobuf:"varint,4,opt,name=height,proto3" json:"height,omitempty"`
 	Model  string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`

@@ -44,11 +44,12 @@ def task(request: Request, model: ModelInfo, image: Picture | None, mask: Pictur
         mask=mask,
         strength=_set(request, "strength", DEFAULT_STRENGTH[kind]),
         mask_options=_mask_options(request),
+        keeps_size=kind is TaskKind.INPAINT and not (request.width or request.height),
     )
 
 
 def size(request: Request, model: ModelInfo, image: Picture | None) -> tuple[int, int]:
-    """Width and height of the result; 0 is the image's, rounded down to a multiple of 8, or the model's."""
+    """Width and height that are drawn; 0 is the image's, rounded down to a multiple of 8, or the model's."""
     default = (model.width, model.height)
     if image is not None:
         default = (image.width // 8 * 8, image.height // 8 * 8)

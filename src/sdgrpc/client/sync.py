@@ -129,7 +129,8 @@ class Client(CatalogCalls):
         """Redraw the part of `image` where `mask`, an image of the same size, is white.
 
         `mask_blur` is pixels of its edge; with `crop_padding` only a crop around the mask, with so many
-        pixels of padding, is redrawn at full resolution.
+        pixels of padding, is redrawn at full resolution. Then, and without `width` and `height`, the result
+        has the size of `image`.
         """
         use = mask_message(mask_blur, crop_padding)
         request = inpaint_request(prompt, image, mask, strength, use, options)

@@ -56,12 +56,13 @@ def region(task: Task) -> Region:
 def finish(task: Task, pictures: Sequence[Picture]) -> list[Picture]:
     """Paste the known pixels back: exactly the input's where the mask is black, blended where it is grey.
 
-    With `crop_padding` the redrawn crop goes back to its place and the result has the input's size; else it
-    has the task's size, and the input is resized to it if need be. Other kinds of task pass unchanged.
+    With `crop_padding` or `keeps_size` what was redrawn is scaled back to its place and the result has the
+    input's size; else it has the task's size, and the input is resized to it if need be. Other kinds of task
+    pass unchanged.
     """
     if task.kind is not TaskKind.INPAINT:
         return list(pictures)
-    if task.mask_options.crop_padding is None:
+    if task.mask_options.crop_padding is None and not task.keeps_size:
         whole = region(task)
         return [_composite(picture, whole.image, whole.mask) for picture in pictures]
     image, mask = _inputs(task)

@@ -48,7 +48,8 @@ class Task:
     """One valid request with every default resolved. `model` is the name of a loaded model.
 
     `width` and `height` are pixels, multiples of 8. `image` (RGB) is set for transform and inpaint, at
-    its own size; `mask` (grey, as large as `image`) for inpaint. `strength` is 1 for generate.
+    its own size; `mask` (grey, as large as `image`) for inpaint. `strength` is 1 for generate. With
+    `keeps_size` or a crop an inpainting result has the size of `image`, whatever size is drawn.
     """
 
     kind: TaskKind
@@ -65,6 +66,7 @@ class Task:
     mask: Picture | None = None
     strength: float = 1.0
     mask_options: MaskOptions = MaskOptions()
+    keeps_size: bool = False
 
     @property
     def step_count(self) -> int:

@@ -28,6 +28,7 @@ from sdgrpc.domain import (
     ModelInfo,
     ModelState,
     Output,
+    Picture,
     Prepared,
     Progress,
     Sampling,
@@ -211,9 +212,14 @@ class LocalEngine:
 
 
 def warm_up_task(info: ModelInfo) -> Task:
-    """The smallest real task for a model: one guided step, at most 256 pixels wide, decoded."""
+    """The smallest real task for a model: one guided step, at most 256 pixels wide, decoded.
+
+    A model that can only inpaint redraws all of a black picture.
+    """
+    width, height = min(info.width, 256), min(info.height, 256)
+    inpaints = info.is_inpainting
     return Task(
-        kind=TaskKind.GENERATE,
+        kind=TaskKind.INPAINT if inpaints else TaskKind.GENERATE,
         request_id="warm-up",
         model=info.name,
         prompt="a picture",
@@ -227,8 +233,10 @@ def warm_up_task(info: ModelInfo) -> Task:
             seed=0,
         ),
         output=Output(),
-        width=min(info.width, 256),
-        height=min(info.height, 256),
+        width=width,
+        height=height,
+        image=Picture(width, height, 3, bytes(3 * width * height)) if inpaints else None,
+        mask=Picture(width, height, 1, b"\xff" * (width * height)) if inpaints else None,
     )
 
 

@@ -274,7 +274,10 @@ class InpaintRequest(_message.Message):
     prompt: _builtins.str
     negative_prompt: _builtins.str
     width: _builtins.int
-    """As in TransformRequest; with `mask_options.crop_padding` the size in which the crop is drawn."""
+    """Size in which the model draws; 0 is the input's, rounded down to a multiple of 8. The result has it too if
+    either is set. With neither, or with `mask_options.crop_padding`, the result has the input's own size:
+    what was drawn is scaled back to it, and what is kept is not scaled at all.
+    """
     height: _builtins.int
     strength: _builtins.float
     """As in TransformRequest, but unset is 1: the masked part starts from noise."""
@@ -291,7 +294,8 @@ class InpaintRequest(_message.Message):
     @_builtins.property
     def mask(self) -> Global___Image:
         """Required. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
-        as luminance; transparent parts count as black.
+        as luminance; transparent parts count as black. The model sees one pixel of each 8 by 8, as in diffusers:
+        strokes thinner than that may be missed, unless a crop is drawn larger.
         """
 
     @_builtins.property
@@ -506,7 +510,9 @@ class MaskOptions(_message.Message):
     BLUR_FIELD_NUMBER: _builtins.int
     CROP_PADDING_FIELD_NUMBER: _builtins.int
     blur: _builtins.float
-    """Gaussian blur of the mask's edge, in pixels of the image, 0 to 1024."""
+    """Gaussian blur of the mask's edge, in pixels of the image, 0 to 1024. Pixels further from the white than
+    three times that, and one more, are kept.
+    """
     crop_padding: _builtins.int
     """Redraw a crop around the mask at full resolution, with this padding in pixels, and paste it back.
     The result then has the size of `image`.
@@ -624,8 +630,8 @@ class Accepted(_message.Message):
     queue_position: _builtins.int
     """Jobs that wait before this one."""
     width: _builtins.int
-    """Pixels in which the model draws. The result has them too, but with `mask_options.crop_padding`, where
-    it has the size of the input.
+    """Pixels in which the model draws. The result has them too, but where an InpaintRequest keeps the size of
+    its input.
     """
     height: _builtins.int
     model: _builtins.str

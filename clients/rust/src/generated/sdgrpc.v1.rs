@@ -79,7 +79,9 @@ pub struct InpaintRequest {
     pub sampling: ::core::option::Option<Sampling>,
     #[prost(message, optional, tag = "7")]
     pub output: ::core::option::Option<Output>,
-    /// As in TransformRequest; with `mask_options.crop_padding` the size in which the crop is drawn.
+    /// Size in which the model draws; 0 is the input's, rounded down to a multiple of 8. The result has it too if
+    /// either is set. With neither, or with `mask_options.crop_padding`, the result has the input's own size:
+    /// what was drawn is scaled back to it, and what is kept is not scaled at all.
     #[prost(int32, tag = "8")]
     pub width: i32,
     #[prost(int32, tag = "9")]
@@ -91,7 +93,8 @@ pub struct InpaintRequest {
     #[prost(float, optional, tag = "11")]
     pub strength: ::core::option::Option<f32>,
     /// Required. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
-    /// as luminance; transparent parts count as black.
+    /// as luminance; transparent parts count as black. The model sees one pixel of each 8 by 8, as in diffusers:
+    /// strokes thinner than that may be missed, unless a crop is drawn larger.
     #[prost(message, optional, tag = "12")]
     pub mask: ::core::option::Option<Image>,
     #[prost(message, optional, tag = "13")]
@@ -185,7 +188,8 @@ pub struct PreviewOptions {
 /// How to use a mask.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct MaskOptions {
-    /// Gaussian blur of the mask's edge, in pixels of the image, 0 to 1024.
+    /// Gaussian blur of the mask's edge, in pixels of the image, 0 to 1024. Pixels further from the white than
+    /// three times that, and one more, are kept.
     #[prost(float, tag = "1")]
     pub blur: f32,
     /// Redraw a crop around the mask at full resolution, with this padding in pixels, and paste it back.
@@ -245,8 +249,8 @@ pub struct Accepted {
     /// Every default filled in, the seed too.
     #[prost(message, optional, tag = "2")]
     pub sampling: ::core::option::Option<Sampling>,
-    /// Pixels in which the model draws. The result has them too, but with `mask_options.crop_padding`, where
-    /// it has the size of the input.
+    /// Pixels in which the model draws. The result has them too, but where an InpaintRequest keeps the size of
+    /// its input.
     #[prost(int32, tag = "3")]
     pub width: i32,
     #[prost(int32, tag = "4")]
