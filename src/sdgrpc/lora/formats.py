@@ -7,18 +7,21 @@ and ComfyUI.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+
+from torch import Tensor
 
 from sdgrpc.errors import LoraMalformed, LoraUnsupported
 from sdgrpc.lora.adapter import Adapter, AdapterModule
 from sdgrpc.lora.algorithms import BadTensors, expect
 from sdgrpc.lora.differences import check_sparse
 from sdgrpc.lora.numbered import numbered_order
-from sdgrpc.lora.peft import PeftConfig
+from sdgrpc.lora.peft import PeftConfig, UnknownPattern
 from sdgrpc.lora.reading import TensorFile
-from sdgrpc.lora.registry import algorithm_of
+from sdgrpc.lora.registry import LOHA, LOKR, Algorithm, algorithm_of
 from sdgrpc.lora.tokens import bundled
 
 ROLES: Mapping[str, str] = {
@@ -35,6 +38,8 @@ ROLES: Mapping[str, str] = {
     ".lora.up.weight": "up",
     ".lora_linear_layer.down.weight": "down",
     ".lora_linear_layer.up.weight": "up",
+    ".lora_layer.down.weight": "down",
+    ".lora_layer.up.weight": "up",
     # PEFT
     ".lora_A.weight": "down",
     ".lora_B.weight": "up",
@@ -67,14 +72,29 @@ ROLES: Mapping[str, str] = {
     ".alpha": "alpha",
     "_lora.alpha": "alpha",
     ".lora.alpha": "alpha",
+    ".lora_linear_layer.alpha": "alpha",
     ".scale": "scale",
 }
 """Endings of keys -> the tensor's role in its algorithm."""
 
 
+LEFT_OVER = frozenset({"alpha", "scale"})
+"""What stays behind where a tool took the factors of a module out of a file: it means nothing alone."""
+
+
 FOREIGN: Mapping[str, str] = {
     ".reshape_weight": "weights that are padded, which only Flux has",
     ".set_weight": "weights that are replaced, which only Flux has",
+    ".lambda_layer": "T-LoRA, whose rank depends on the step",
+    ".lora_E": "AdaLoRA",
+    ".ia3_l": "(IA)^3 as PEFT writes it",
+    ".boft_R": "BOFT as PEFT writes it",
+    ".oft_r": "OFT as PEFT wrote it before 2025",
+    ".vera_lambda_b": "VeRA",
+    ".hra_u": "Householder reflections (HRA)",
+    ".fourierft_spectrum": "FourierFT",
+    ".miss_block": "MiSS",
+    ".bone_block": "Bone",
 }
 """Endings of what is recognised and refused by name."""
 
@@ -85,9 +105,13 @@ def _ending(endings: Mapping[str, str]) -> re.Pattern[str]:
 
 
 _ADAPTER_NAME = re.compile(
-    r"(\.lora_[AB]|\.lora_magnitude_vector|\.oft_R)\.(?!(?:weight|bias)$)[^.]+(\.weight|\.bias|)$"
+    r"(\.(?:lora_(?:[ABE]|magnitude_vector)|oft_[Rr]|(?:hada|lokr)_\w+|ia3_l|boft_[Rs]|vera_lambda_[bd]|hra_u"
+    r"|fourierft_spectrum|(?:miss|bone)_block))\.(?!(?:weight|bias)$)[^.]+(\.weight|\.bias|)$"
 )
-"""The name that PEFT gives an adapter, mostly `default`, in the middle of an ending."""
+"""The name that PEFT gives an adapter, mostly `default`, in the middle of an ending or behind it."""
+
+_WRAPPER = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|module)\.")
+"""Levels that torch puts around a model that is compiled or spread, left in the names by some trainers."""
 
 _ROLE = _ending(ROLES)
 
@@ -108,6 +132,8 @@ def parse(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
 
     """
     grouped, unmatched = _group(file)
+    for spelling in [spelling for spelling, keys in grouped.items() if keys.keys() <= LEFT_OVER]:
+        unmatched += grouped.pop(spelling).values()
     configs = PeftConfig.from_metadata(file.metadata) or config or PeftConfig({})
     modules = [_module(file, spelling, keys, configs) for spelling, keys in sorted(grouped.items())]
     tokens = bundled(file.name, file.tensors, unmatched)
@@ -138,7 +164,7 @@ def _group(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
                     file.name, f"has {roles[role]!r} and {key!r}, which mean the same", key=key
                 )
             roles[role] = key
-        elif found := _FOREIGN.match(key):
+        elif found := _FOREIGN.match(_ADAPTER_NAME.sub(r"\1\2", key)):
             uses = FOREIGN[found.group(2)]
             raise LoraUnsupported(file.name, f"uses {uses}, not applied by this version ({key!r})", key=key)
         else:
@@ -153,6 +179,8 @@ def _group(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 def _module(file: TensorFile, spelling: str, keys: Mapping[str, str], config: PeftConfig) -> AdapterModule:
     tensors = {role: file.tensors[key] for role, key in keys.items()}
+    if "mod" in spelling:
+        spelling = _WRAPPER.sub("", spelling)
     try:
         algorithm = algorithm_of(tensors)
         for role in ("alpha", "scale"):
@@ -167,9 +195,34 @@ def _module(file: TensorFile, spelling: str, keys: Mapping[str, str], config: Pe
     except BadTensors as error:
         key = keys[error.role]
         raise LoraMalformed(file.name, f"tensor {key!r} {error}", key=key) from error
-    if ".lora_A." in keys.get("down", "") and "alpha" not in tensors:  # only PEFT's names have its alpha
-        alpha = config.alpha(spelling, tensors["down"].shape[0])
-        tensors |= {} if alpha is None else {"alpha": alpha}
-    if "oft_R" in tensors:
-        tensors |= config.rotation(spelling)
+    try:
+        tensors |= _configured(algorithm, spelling, keys, tensors, config)
+    except UnknownPattern as error:
+        raise LoraUnsupported(file.name, f"its configuration's {error}; it is not run") from error
+    if algorithm is LOKR and algorithm.rank(tensors) is None and _is_infinite(tensors.get("alpha")):
+        del tensors["alpha"]  # it is ignored; LyCORIS writes 100,000, which half precision cannot hold
     return AdapterModule(spelling, algorithm, tensors, keys, size)
+
+
+def _is_infinite(alpha: Tensor | None) -> bool:
+    return alpha is not None and not alpha.is_meta and not math.isfinite(alpha.item())
+
+
+def _configured(
+    algorithm: Algorithm,
+    spelling: str,
+    keys: Mapping[str, str],
+    tensors: Mapping[str, Tensor],
+    config: PeftConfig,
+) -> Mapping[str, Tensor]:
+    """Return what PEFT's configuration adds to a module, by role; only PEFT's names have its alpha."""
+    if "oft_R" in tensors:
+        return config.rotation(spelling)
+    if "alpha" in tensors:
+        return {}
+    if ".lora_A." in keys.get("down", ""):
+        alpha = config.alpha(spelling, tensors["down"].shape[0])
+        return {} if alpha is None else {"alpha": alpha}
+    if algorithm in (LOHA, LOKR):
+        return config.lycoris(algorithm.name.upper(), spelling, algorithm.rank(tensors))
+    return {}
