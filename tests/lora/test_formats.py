@@ -157,6 +157,8 @@ def test_an_infinite_alpha_of_two_whole_factors_is_ignored() -> None:
     assert module.alpha is None
     (module,) = parse(TensorFile("a", "", whole | {"a.alpha": torch.tensor(8.0)}, {})).modules
     assert module.alpha == 8.0
+    with pytest.raises(LoraMalformed, match=r"'a\.alpha' holds NaN or infinity"):
+        parse(TensorFile("a", "", {"a.lora_up.weight": UP, "a.lora_down.weight": DOWN, **infinite}, {}))
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,7 @@ def _module(file: TensorFile, spelling: str, keys: Mapping[str, str], config: Pe
             if role in tensors:
                 expect(tensors, role, 1, 2, 4)
         size = algorithm.size(tensors)
+        _check_alpha(algorithm, tensors)
         if any(role.startswith("bias_") for role in tensors):
             check_sparse(tensors, size)
     except BadTensors as error:
@@ -199,13 +200,22 @@ def _module(file: TensorFile, spelling: str, keys: Mapping[str, str], config: Pe
         tensors |= _configured(algorithm, spelling, keys, tensors, config)
     except UnknownPattern as error:
         raise LoraUnsupported(file.name, f"its configuration's {error}; it is not run") from error
-    if algorithm is LOKR and algorithm.rank(tensors) is None and _is_infinite(tensors.get("alpha")):
-        del tensors["alpha"]  # it is ignored; LyCORIS writes 100,000, which half precision cannot hold
     return AdapterModule(spelling, algorithm, tensors, keys, size)
 
 
-def _is_infinite(alpha: Tensor | None) -> bool:
-    return alpha is not None and not alpha.is_meta and not math.isfinite(alpha.item())
+def _check_alpha(algorithm: Algorithm, tensors: dict[str, Tensor]) -> None:
+    """Drop an infinite alpha that is ignored: LyCORIS writes 100,000, which half precision cannot hold.
+
+    Raises:
+        BadTensors: it counts.
+
+    """
+    alpha = tensors.get("alpha")
+    if alpha is None or alpha.is_meta or math.isfinite(alpha.item()):
+        return
+    if algorithm is not LOKR or algorithm.rank(tensors) is not None:
+        raise BadTensors("alpha", "holds NaN or infinity")
+    del tensors["alpha"]
 
 
 def _configured(
