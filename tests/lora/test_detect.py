@@ -1,9 +1,8 @@
-"""Which base a file is for, and what is not for us, by its name."""
+"""Which base a file is for."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ import torch
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
 from sdgrpc.lora import architectures
 from sdgrpc.lora.adapter import Adapter
-from sdgrpc.lora.detect import adapt, base_in_metadata, base_of, place_or_refuse, reject_foreign
+from sdgrpc.lora.detect import adapt, base_in_metadata, base_of, no_base, place_or_refuse
 from sdgrpc.lora.reading import TensorFile
 from tests.support.loras import adapter_of, require_shared
 
@@ -140,52 +139,27 @@ def test_a_wrong_shape_in_the_right_base_is_a_fault_of_the_file() -> None:
     assert caught.value.key.startswith(ATTN2)
 
 
-@pytest.mark.parametrize(
-    ("keys", "words"),
-    [
-        (["lora_unet_double_blocks_0_img_attn_proj.lora_down.weight"], "Flux"),
-        (["transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight"], "Flux"),
-        (
-            ["lora_te1_text_model_encoder_layers_0_mlp_fc1.alpha", "lora_unet_single_blocks_3_linear1.alpha"],
-            "Flux",
-        ),
-        (["lora_unet_joint_blocks_0_x.alpha"], "Stable Diffusion 3"),
-        (["lora_te3_encoder_block_0.alpha"], "Stable Diffusion 3"),
-        (["lora_unet_transformer_blocks_0_attn_to_k.lokr_w1"], "Qwen-Image"),
-        (["lora_unet_blocks_0_self_attn_k_proj.lora_down.weight"], "Wan, Anima"),
-        (["diffusion_model.blocks.0.self_attn.k.lora_A.weight"], "Wan, Anima"),
-        (["lora_prior_unet_down_blocks_0.alpha"], "Cascade"),
-        (["lllite_unet_input_blocks_4_1.down.0.weight"], "LLLite"),
-        (["base_model.model.controlnet_cond_embedding.conv_in.lora_A.weight"], "ControlNet"),
-        (["lora_controlnet"], "ControlNet"),
-        (["model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.x"], "full checkpoint"),
-        (["emb_params"], "textual inversion"),
-        (["<s1>", "<s2>"], "textual inversion"),
-        (["clip_l", "clip_g"], "textual inversion"),
-    ],
-)
-def test_other_things_are_refused_by_name(keys: Iterable[str], words: str) -> None:
-    """The refusal says what the file is for."""
-    with pytest.raises(LoraIncompatible, match=words):
-        reject_foreign("a", keys)
+def test_a_file_for_another_width_says_so() -> None:
+    """What fits no base is told with its cross-attention width, SDXL's refiner by its name."""
+    assert no_base(adapter((ATTN2, 640, 4096))).endswith("its cross-attention width is 4096")
+    refiner = adapter(("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", 768, 1280))
+    assert base(refiner) == "unknown"
+    assert no_base(refiner).endswith("its cross-attention width is 1280, as SDXL's refiner's is")
+    assert no_base(adapter(("lora_unet_extra", 5, 5))).endswith("'lora_unet_extra' is one of its modules")
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("tensors", "words"),
     [
-        ("reject_flux_lora_diffusers_format", "Flux"),
-        ("reject_flux_lora_kohya_format", "Flux"),
-        ("reject_flux_lora_kohya_with_te1_format", "Flux"),
-        ("reject_qwen_image_lora_kohya_format", "Qwen-Image"),
-        ("reject_anima_lora_kohya_format", "Anima"),
-        ("real_defectdiffusion_ctrl_lora_adapter_model", "ControlNet"),
+        ({"my_style": torch.ones(4, 768)}, "textual inversion"),
+        ({"a.b": torch.ones(4, 768)}, "holds no LoRA tensors"),
+        ({"my_style": torch.ones(4, 769)}, "holds no LoRA tensors"),
     ],
 )
-def test_real_files_of_other_architectures(name: str, words: str) -> None:
-    """Keys of published files are refused with the right name."""
-    keys = json.loads((require_shared("keys") / f"{name}.json").read_text())
+def test_an_embedding_under_any_name(tensors: dict[str, torch.Tensor], words: str) -> None:
+    """Diffusers names an embedding after its token, which may be any word: its width tells."""
     with pytest.raises(LoraIncompatible, match=words):
-        reject_foreign(name, keys)
+        adapter_of(tensors)
 
 
 @pytest.mark.parametrize(

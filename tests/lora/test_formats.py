@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from sdgrpc.errors import LoraMalformed, LoraUnsupported
+from sdgrpc.lora.formats import parse
 from sdgrpc.lora.names import NameIndex
 from sdgrpc.lora.placement import place
+from sdgrpc.lora.reading import TensorFile
 from tests.support.loras import LINEAR, adapter_of, factors, shape_of, small_shapes
 
 INDEX = NameIndex(small_shapes())
@@ -32,6 +34,13 @@ TEXT = "encoder.layers.0.self_attn.q_proj"
         ),
         (f"{LINEAR}.lora_A.weight", f"{LINEAR}.lora_B.weight"),
         (f"unet.{LINEAR}.lora_A.my_style.weight", f"unet.{LINEAR}.lora_B.my_style.weight"),
+        (f"unet.{LINEAR}.lora_layer.down.weight", f"unet.{LINEAR}.lora_layer.up.weight"),
+        (f"unet._orig_mod.{LINEAR}.lora_A.weight", f"unet._orig_mod.{LINEAR}.lora_B.weight"),
+        (f"module.{OLD}.down.weight", f"module.{OLD}.up.weight"),
+        (
+            f"base_model.model._orig_mod.{LINEAR}.lora_A.default.weight",
+            f"base_model.model._orig_mod.{LINEAR}.lora_B.default.weight",
+        ),
         (
             f"base_model.model.base_model.model.{LINEAR}.lora_A.weight",
             f"base_model.model.base_model.model.{LINEAR}.lora_B.weight",
@@ -129,6 +138,48 @@ def test_keys_of_no_known_kind_are_kept_for_the_report() -> None:
     )
     assert adapter.unmatched == ("whatever",)
     assert adapter.tensor_count == 3
+
+
+def test_an_alpha_that_was_left_behind_is_reported_alone() -> None:
+    """Where a tool took a module's factors out, its alpha means nothing, and the rest is applied."""
+    adapter = adapter_of(
+        {f"{KOHYA}.lora_up.weight": UP, f"{KOHYA}.lora_down.weight": DOWN, "b.alpha": torch.ones(())}
+    )
+    assert [module.spelling for module in adapter.modules] == [KOHYA]
+    assert adapter.unmatched == ("b.alpha",)
+
+
+def test_an_infinite_alpha_of_two_whole_factors_is_ignored() -> None:
+    """LyCORIS writes 100,000 where factors are whole, infinite in half precision; it counts nothing."""
+    infinite = {"a.alpha": torch.tensor(100_000).half()}
+    whole = {"a.lokr_w1": torch.ones(2, 2), "a.lokr_w2": torch.ones(3, 3)}
+    (module,) = parse(TensorFile("a", "", whole | infinite, {})).modules
+    assert module.alpha is None
+    (module,) = parse(TensorFile("a", "", whole | {"a.alpha": torch.tensor(8.0)}, {})).modules
+    assert module.alpha == 8.0
+    with pytest.raises(LoraMalformed, match=r"'a\.alpha' holds NaN or infinity"):
+        parse(TensorFile("a", "", {"a.lora_up.weight": UP, "a.lora_down.weight": DOWN, **infinite}, {}))
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        ("lambda_layer", "T-LoRA"),
+        ("lora_E", "AdaLoRA"),
+        ("ia3_l.default", r"\(IA\)\^3 as PEFT"),
+        ("boft_R", "BOFT as PEFT"),
+        ("oft_r", "OFT as PEFT"),
+        ("vera_lambda_b.default", "VeRA"),
+        ("hra_u", "HRA"),
+        ("fourierft_spectrum", "FourierFT"),
+        ("miss_block.default", "MiSS"),
+        ("bone_block", "Bone"),
+    ],
+)
+def test_algorithms_that_are_not_applied_are_named(ending: str, words: str) -> None:
+    """What is known and not applied is refused by its name, whatever stands beside it."""
+    with pytest.raises(LoraUnsupported, match=f"uses .*{words}.*not applied"):
+        adapter_of({f"{LINEAR}.alpha": torch.ones(()), f"{LINEAR}.{ending}": UP})
 
 
 @pytest.mark.parametrize("ending", ["reshape_weight", "set_weight"])

@@ -36,6 +36,7 @@ Q_PROJ = "encoder.layers.0.self_attn.q_proj"
         ("sd15", "diffusion_model_input_blocks_1_1_transformer_blocks_0_attn1_to_q", "unet", TO_Q),
         ("sd15", "lycoris_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", "unet", TO_Q),
         ("sd15", "lora_te_text_model_encoder_layers_0_self_attn_q_proj", "text_encoder", Q_PROJ),
+        ("sd15", "lycoris_text_model_encoder_layers_0_self_attn_q_proj", "text_encoder", Q_PROJ),
         ("sd15", "lora_te1_text_model_encoder_layers_0_self_attn_q_proj", "text_encoder", Q_PROJ),
         ("sd15", "text_encoder.text_model.encoder.layers.0.self_attn.q_proj", "text_encoder", Q_PROJ),
         ("sd15", "text_encoder.encoder.layers.0.self_attn.q_proj", "text_encoder", Q_PROJ),
@@ -85,7 +86,8 @@ def test_one_spelling_means_one_module_of_a_component(base: str) -> None:
     index = architectures.index(base)
     assert index._spellings
     for modules in index._spellings.values():
-        components = [module.component for module in modules]
+        paths = {(module.component, module.path) for module in modules}
+        components = sorted(component for component, _ in paths)
         assert len(set(components)) == len(components)
         assert len(components) == 1 or components == ["text_encoder", "text_encoder_2"]
 

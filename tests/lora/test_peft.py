@@ -1,16 +1,18 @@
-"""PEFT's configuration of a LoRA."""
+"""PEFT's configuration of an adapter."""
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from torch import nn
 from torch.nn.functional import conv2d, linear
 
-from sdgrpc.lora.changes import weight_change
+from sdgrpc.errors import LoraUnsupported
+from sdgrpc.lora.changes import change_norm, weight_change
 from sdgrpc.lora.formats import parse
 from sdgrpc.lora.peft import METADATA_KEY, PeftConfig
 from sdgrpc.lora.reading import TensorFile
@@ -93,7 +95,8 @@ def test_a_layer_computes_what_pefts_does(kernel: int | None, strength: float) -
         ({"lora_alpha": 8, "alpha_pattern": {"a.to_q": 2}}, 2.0),
         ({"lora_alpha": 8, "alpha_pattern": {"^a.to_q": 2}}, 2.0),
         ({"lora_alpha": 8, "alpha_pattern": {"o_q": 2, "to_k": 3}}, 8.0),
-        ({"lora_alpha": 8, "alpha_pattern": {"(a+)+$": 2}}, 8.0),
+        ({"lora_alpha": 8, "alpha_pattern": {"to_q": 2, "a.to_q": 3}}, 2.0),
+        ({"lora_alpha": 8, "alpha_pattern": {r"a\.to_q$": 2}}, 2.0),
         ({"lora_alpha": 8, "alpha_pattern": [1]}, 8.0),
         ({"lora_alpha": "8"}, None),
         ({"lora_alpha": True}, None),
@@ -101,8 +104,64 @@ def test_a_layer_computes_what_pefts_does(kernel: int | None, strength: float) -
     ],
 )
 def test_alpha_of_a_module(values: dict[str, object], expected: float | None) -> None:
-    """Patterns are names, compared from the end; what is no number is none."""
+    """Patterns are names, compared from the end, of which the first counts; what is no number is none."""
     assert alpha(values) == expected
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", ".*attn2.*", "to_[qk]"])
+def test_a_pattern_that_is_no_name_is_refused(pattern: str) -> None:
+    """Expressions from strangers are not run, and no alpha is guessed: the pattern is named."""
+    config = PeftConfig({"": {"lora_alpha": 8, "alpha_pattern": {pattern: 2}}})
+    tensors = {"a.to_q.lora_A.weight": torch.ones(4, 2), "a.to_q.lora_B.weight": torch.ones(3, 4)}
+    with pytest.raises(LoraUnsupported, match="is no module's name; it is not run") as caught:
+        parse(TensorFile("x", "", tensors, {}), config)
+    assert pattern in caught.value.message
+
+
+LYCORIS = {
+    "loha": LoHaConfig(r=3, alpha=5, init_weights=False, use_effective_conv2d=True),
+    "lokr": LoKrConfig(r=2, alpha=5, init_weights=False, use_effective_conv2d=True),
+    "lokr, both factored": LoKrConfig(r=2, alpha=5, init_weights=False, decompose_both=True),
+    "lokr, both whole": LoKrConfig(r=40, alpha=5, init_weights=False),
+    "patterns": LoKrConfig(r=40, alpha=5, init_weights=False, alpha_pattern={"a": 7}, rank_pattern={"a": 30}),
+}
+
+
+@pytest.mark.parametrize("kernel", [None, 1, 3])
+@pytest.mark.parametrize("name", LYCORIS)
+@pytest.mark.parametrize("ending", ["", ".default"])
+def test_loha_and_lokr_are_pefts(name: str, kernel: int | None, ending: str) -> None:
+    """The change is what PEFT merges, with its alpha and rank from the configuration, and so is its norm."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(24, 32, kernel) if kernel else nn.Linear(24, 32)
+    before = layer.weight.detach().double()
+    config = copy.deepcopy(LYCORIS[name])
+    config.target_modules = ["a"]
+    model = get_peft_model(nn.Sequential(nn.ModuleDict({"a": layer})), config).double()
+    state = {
+        key.removesuffix(".default") + ending: value.detach().clone()
+        for key, value in model.state_dict().items()
+        if "hada_" in key or "lokr_" in key
+    }
+    values = PeftConfig.from_json(json.dumps(config.to_dict(), default=list))
+    (source,) = parse(TensorFile("x", "", state, {}), values).modules
+    assert source.spelling == f"{PREFIX}0.a"
+    expected = model.merge_and_unload()[0]["a"].weight.detach() - before
+    shape = tuple(before.shape)
+    torch.testing.assert_close(weight_change(source, None, shape, torch.float64).view_as(before), expected)
+    assert change_norm(source, shape, torch.float64) == pytest.approx(float(expected.norm()), rel=1e-5)
+
+
+def test_a_configuration_is_for_its_own_algorithm() -> None:
+    """That of a LoRA says nothing about a LoKr, nor does any about a LoHa with an alpha of its own."""
+    whole = {"a.lokr_w1": torch.ones(2, 2), "a.lokr_w2": torch.ones(3, 3)}
+    for values in ({"lora_alpha": 8, "r": 2}, {"peft_type": "LOHA", "alpha": 8, "r": 2}):
+        (source,) = parse(TensorFile("x", "", whole, {}), PeftConfig({"": values})).modules
+        assert source.tensors.keys() == {"lokr_w1", "lokr_w2"}
+    config = PeftConfig({"": {"peft_type": "LOHA", "alpha": 8}})
+    pair = {f"a.hada_w{n}_{part}": torch.ones(2, 2) for n in (1, 2) for part in "ab"}
+    (source,) = parse(TensorFile("x", "", {**pair, "a.alpha": torch.tensor(3.0)}, {}), config).modules
+    assert source.alpha == 3.0
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "null", '{"peft_type": "LOHA"}'])

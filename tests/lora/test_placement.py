@@ -40,6 +40,26 @@ def test_text_encoders_of_one_spelling_are_told_apart_by_shape() -> None:
         assert placed.target.component == component
 
 
+@pytest.mark.parametrize("inputs", [5, 8, 9])
+def test_the_first_convolution_of_a_variant(inputs: int) -> None:
+    """Of an inpainting, depth or editing LoRA it fits the base's variant; a plain model takes the rest."""
+    convolution = pair("lora_unet_conv_in", torch.ones(320, 1, 1, 1), torch.ones(1, inputs, 3, 3))
+    file = adapter_of({**pair(DIFFUSERS), **convolution})
+    placement = place(file, architectures.index("sd15"))
+    assert placement.complete
+    assert {placed.target.weight for placed in placement.placed} == {(320, 320), (320, inputs, 3, 3)}
+    plain = place(file, NameIndex(architectures.shapes("sd15")))
+    assert [module.spelling for module in plain.homeless] == ["lora_unet_conv_in"]
+    assert not plain.misfits
+
+
+def test_a_first_convolution_of_no_variant_is_a_misfit() -> None:
+    """Seven inputs are a fault of the file."""
+    convolution = pair("lora_unet_conv_in", torch.ones(320, 1, 1, 1), torch.ones(1, 7, 3, 3))
+    placement = place(adapter_of(convolution), NameIndex(architectures.shapes("sd15")))
+    assert len(placement.misfits) == 1
+
+
 def test_nothing_is_lost() -> None:
     """Every key of the file is either placed or unmatched."""
     file = adapter_of(

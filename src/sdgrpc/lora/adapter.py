@@ -13,7 +13,13 @@ from sdgrpc.lora.peft import COMPONENTS
 from sdgrpc.lora.registry import BIAS, LORA, Algorithm
 from sdgrpc.lora.tokens import Bundled
 
-WITHOUT_ALPHA = ("_lora.down.weight", ".lora.down.weight", ".lora_linear_layer.down.weight", ":down")
+WITHOUT_ALPHA = (
+    "_lora.down.weight",
+    ".lora.down.weight",
+    ".lora_layer.down.weight",
+    ".lora_linear_layer.down.weight",
+    ":down",
+)
 """Endings of diffusers' older names and of the numbered layout, where the factors are all there is.
 
 So they are in its current names, which begin with a component, unless the file's metadata have an alpha.

@@ -214,6 +214,14 @@ def lokr_rank(tensors: Tensors) -> int | None:
     return None
 
 
+def lokr_scale(tensors: Tensors) -> float:
+    """Return a; 1 where both factors are whole, unless `.scale` says otherwise."""
+    rank = lokr_rank(tensors)
+    if rank is None:
+        return float(tensors["scale"].item()) if "scale" in tensors else 1.0
+    return scale(tensors, rank)
+
+
 def lokr_factors(tensors: Tensors) -> tuple[Tensor, Tensor]:
     """Return a * w1 and w2, both flat, whose Kronecker product is the change."""
     first, second = (
@@ -222,16 +230,16 @@ def lokr_factors(tensors: Tensors) -> tuple[Tensor, Tensor]:
         else _pair(tensors, f"lokr_w{n}_a", f"lokr_w{n}_b", f"lokr_t{n}")
         for n in (1, 2)
     )
-    rank = lokr_rank(tensors)
-    return (first if rank is None else first * scale(tensors, rank)), second
+    return first * lokr_scale(tensors), second
 
 
 def lokr(tensors: Tensors) -> Tensor:
     """LoKr: dW = a * kron(w1, w2), reshaped to W. Yeh et al. 2023, https://arxiv.org/abs/2309.14859.
 
     Each factor is whole or w_a @ w_b, w2 also with Tucker's core t2 (as in LoHa). r = w2_b.shape[0], else
-    w1_b.shape[0]; where both are whole alpha is ignored and a = 1. w2 may have the kernel `(o, i, kh, kw)`;
-    in files of 2023 the kernel is split over both factors. Flattening both gives the same in every case.
+    w1_b.shape[0]; where both are whole alpha is ignored and a = 1, unless `.scale` or PEFT's configuration
+    tells it. w2 may have the kernel `(o, i, kh, kw)`; in files of 2023 the kernel is split over both factors.
+    Flattening both gives the same in every case.
     """
     first, second = lokr_factors(tensors)
     return torch.kron(first.contiguous(), second.contiguous())

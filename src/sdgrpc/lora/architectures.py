@@ -170,6 +170,9 @@ PLANS: dict[str, dict[str, UNetPlan | TextPlan]] = {
         TEXT_ENCODER_2: CLIP_G,
     },
 }
+VARIANT_INPUTS = (5, 8, 9)
+"""Inputs of `conv_in` where the base was trained further for depth, for editing and for inpainting."""
+
 TITLES = {"sd15": "SD1.5", "sd2": "SD2", "sdxl": "SDXL", "embedded": "the embedded model"}
 
 
@@ -189,8 +192,10 @@ def model_folder_shapes(folder: Path) -> dict[str, Shapes]:
 
 @lru_cache(maxsize=8)
 def index(base: str) -> NameIndex:
-    """Return the names of a base: a published one, or `embedded` for the model of this package."""
-    return NameIndex(model_folder_shapes(EMBEDDED_MODEL) if base == "embedded" else shapes(base))
+    """Return the names of a base: a published one with variants, or `embedded` for this package's model."""
+    if base == "embedded":
+        return NameIndex(model_folder_shapes(EMBEDDED_MODEL))
+    return NameIndex(shapes(base), VARIANT_INPUTS)
 
 
 def known_bases() -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
 from sdgrpc.lora import reading
-from sdgrpc.lora.detect import NO_BASE, adapt, base_of, reject_foreign
+from sdgrpc.lora.detect import adapt, base_of, no_base, reject_foreign
 
 
 def check(path: Path, name: str) -> None:
@@ -20,6 +20,6 @@ def check(path: Path, name: str) -> None:
     adapter = adapt(reading.read(path, name, check_keys=reject_foreign))
     found = base_of(adapter)
     if found is None:
-        raise LoraIncompatible(name, NO_BASE)
+        raise LoraIncompatible(name, no_base(adapter))
     if misfits := found[1].misfits:
         raise LoraMalformed(name, misfits[0].fault, key=misfits[0].key)

@@ -1,19 +1,19 @@
-"""Which base a file is for, and what is not for us at all, by its name.
+"""Which base a file is for.
 
 Names and shapes decide. Metadata only breaks a tie between bases that the file fits equally well, since it
-lies: a published Flux file says `ss_base_model_version: sd_1.5`.
+lies: a published Flux file says `ss_base_model_version: sd_1.5`. `foreign` tells what is not for us at all.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
 from sdgrpc.lora.adapter import Adapter
 from sdgrpc.lora.architectures import TITLES, index, known_bases
+from sdgrpc.lora.foreign import EMBEDDING, reject_foreign
 from sdgrpc.lora.formats import parse
-from sdgrpc.lora.names import NameIndex
+from sdgrpc.lora.names import NameIndex, flatten
 from sdgrpc.lora.peft import PeftConfig
 from sdgrpc.lora.placement import Placement, place
 from sdgrpc.lora.reading import TensorFile
@@ -21,61 +21,11 @@ from sdgrpc.lora.reading import TensorFile
 ENOUGH = 0.75
 """A file is applied if this share of its modules finds a place; one that only half fits is refused."""
 
-NO_BASE = "fits no base that is known (SD1.5, SD2, SDXL or the embedded model)"
+EMBEDDING_WIDTHS = frozenset({768, 1024, 1280})
+REFINER_WIDTH = 1280
+"""What SDXL's refiner attends to; the bases' widths are in their names."""
 
-FOREIGN: Sequence[tuple[str, str]] = (
-    (
-        r"lora_controlnet|controlnet_cond_embedding|controlnet_(?:down|mid)_block|input_hint_block",
-        "a ControlNet",
-    ),
-    (r"lllite_unet_", "ControlNet-LLLite"),
-    (r"(?:^|[._])(?:double_blocks|single_blocks|single_transformer_blocks)[._]", "Flux"),
-    (r"(?:^|[._])joint_blocks[._]", "Stable Diffusion 3"),
-    (
-        r"^(?:lora_unet_|transformer\.|diffusion_model\.)transformer_blocks[._]\d+[._](?:img|txt)_(?:mlp|mod)",
-        "Qwen-Image",
-    ),
-    (r"^lora_unet_transformer_blocks_\d", "Qwen-Image"),
-    (
-        r"^(?:transformer\.)?transformer_blocks\.\d+\.",
-        "a transformer model (Stable Diffusion 3, Flux or Qwen-Image)",
-    ),
-    (r"^(?:lora_unet_|diffusion_model\.)blocks[._]\d+[._]", "a video or Anima transformer (Wan, Anima)"),
-    (r"^lora_prior_", "Stable Cascade's prior"),
-    (r"^lora_te3_", "Stable Diffusion 3"),
-    (r"^(?:diffusion_model|lora_unet)[._](?:layers|cap_embedder)[._]", "Lumina"),
-)
-"""Patterns of keys that only other architectures have -> what they are for. The first match wins."""
-
-_ANY_FOREIGN = re.compile("|".join(f"(?:{pattern})" for pattern, _ in FOREIGN))
-
-CHECKPOINT = re.compile(
-    r"^(?:model\.diffusion_model\.|first_stage_model\.|cond_stage_model\.|conditioner\.embedders\.)"
-)
-EMBEDDING = re.compile(
-    r"^(?:emb_params|string_to_param.*|string_to_token.*|clip_l|clip_g|<.*>|text_encoders_\d)$"
-)
-
-
-def reject_foreign(name: str, keys: Iterable[str]) -> None:
-    """Refuse what is for another architecture or no LoRA at all.
-
-    Raises:
-        LoraIncompatible: says what the file is.
-
-    """
-    keys = list(keys)
-    suspects = [key for key in keys if _ANY_FOREIGN.search(key)]  # one pass over thousands of keys, mostly
-    for pattern, what in FOREIGN:
-        expression = re.compile(pattern)
-        if key := next((key for key in suspects if expression.search(key)), None):
-            raise LoraIncompatible(
-                name, f"is for {what}, not for Stable Diffusion 1, 2 or XL ({key!r})", key=key
-            )
-    if any(CHECKPOINT.match(key) for key in keys):
-        raise LoraIncompatible(name, "is a full checkpoint, not a LoRA; serve it with --model")
-    if keys and all(EMBEDDING.match(key) for key in keys):
-        raise LoraIncompatible(name, "is a textual inversion (a token's embedding), not a LoRA")
+__all__ = ["adapt", "base_of", "no_base", "place_or_refuse", "reject_foreign"]
 
 
 def adapt(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
@@ -94,8 +44,30 @@ def adapt_own(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
     """The same for a file whose keys `reject_foreign` has seen."""
     adapter = parse(file, config)
     if not adapter.modules:
-        raise LoraIncompatible(file.name, "holds no LoRA tensors of any format that is known")
+        told = EMBEDDING if _is_embedding(file) else "holds no LoRA tensors of any format that is known"
+        raise LoraIncompatible(file.name, told)
     return adapter
+
+
+def _is_embedding(file: TensorFile) -> bool:
+    """Whether every tensor is a row of vectors of a text encoder's width, under a plain word as its key."""
+    return bool(file.tensors) and all(
+        tensor.ndim in (1, 2) and tensor.shape[-1] in EMBEDDING_WIDTHS and "." not in key
+        for key, tensor in file.tensors.items()
+    )
+
+
+def no_base(adapter: Adapter) -> str:
+    """Say that a file fits no base, with what it attends to, where it says so, or one of its modules."""
+    said = "fits no base that is known (SD1.5, SD2, SDXL or the embedded model)"
+    ends = ("attn2_to_k", "attn2_to_v")
+    widths = (module.size.columns for module in adapter.modules if flatten(module.spelling).endswith(ends))
+    width = next((width for width in widths if width is not None), None)
+    known = {index(base).cross_attention_width for base in known_bases()}
+    if width is None or width in known:
+        return f"{said}; {adapter.modules[0].spelling!r} is one of its modules"
+    refiner = ", as SDXL's refiner's is" if width == REFINER_WIDTH else ""
+    return f"{said}; its cross-attention width is {width}{refiner}"
 
 
 def base_of(adapter: Adapter) -> tuple[str, Placement] | None:

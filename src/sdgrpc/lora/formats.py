@@ -7,18 +7,21 @@ and ComfyUI.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+
+from torch import Tensor
 
 from sdgrpc.errors import LoraMalformed, LoraUnsupported
 from sdgrpc.lora.adapter import Adapter, AdapterModule
 from sdgrpc.lora.algorithms import BadTensors, expect
 from sdgrpc.lora.differences import check_sparse
 from sdgrpc.lora.numbered import numbered_order
-from sdgrpc.lora.peft import PeftConfig
+from sdgrpc.lora.peft import PeftConfig, UnknownPattern
 from sdgrpc.lora.reading import TensorFile
-from sdgrpc.lora.registry import algorithm_of
+from sdgrpc.lora.registry import LOHA, LOKR, Algorithm, algorithm_of
 from sdgrpc.lora.tokens import bundled
 
 ROLES: Mapping[str, str] = {
@@ -35,6 +38,8 @@ ROLES: Mapping[str, str] = {
     ".lora.up.weight": "up",
     ".lora_linear_layer.down.weight": "down",
     ".lora_linear_layer.up.weight": "up",
+    ".lora_layer.down.weight": "down",
+    ".lora_layer.up.weight": "up",
     # PEFT
     ".lora_A.weight": "down",
     ".lora_B.weight": "up",
@@ -67,14 +72,29 @@ ROLES: Mapping[str, str] = {
     ".alpha": "alpha",
     "_lora.alpha": "alpha",
     ".lora.alpha": "alpha",
+    ".lora_linear_layer.alpha": "alpha",
     ".scale": "scale",
 }
 """Endings of keys -> the tensor's role in its algorithm."""
 
 
+LEFT_OVER = frozenset({"alpha", "scale"})
+"""What stays behind where a tool took the factors of a module out of a file: it means nothing alone."""
+
+
 FOREIGN: Mapping[str, str] = {
     ".reshape_weight": "weights that are padded, which only Flux has",
     ".set_weight": "weights that are replaced, which only Flux has",
+    ".lambda_layer": "T-LoRA, whose rank depends on the step",
+    ".lora_E": "AdaLoRA",
+    ".ia3_l": "(IA)^3 as PEFT writes it",
+    ".boft_R": "BOFT as PEFT writes it",
+    ".oft_r": "OFT as PEFT wrote it before 2025",
+    ".vera_lambda_b": "VeRA",
+    ".hra_u": "Householder reflections (HRA)",
+    ".fourierft_spectrum": "FourierFT",
+    ".miss_block": "MiSS",
+    ".bone_block": "Bone",
 }
 """Endings of what is recognised and refused by name."""
 
@@ -84,9 +104,13 @@ def _ending(endings: Mapping[str, str]) -> re.Pattern[str]:
 
 
 _ADAPTER_NAME = re.compile(
-    r"(\.lora_[AB]|\.lora_magnitude_vector|\.oft_R)\.(?!(?:weight|bias)$)[^.]+(\.weight|\.bias|)$"
+    r"(\.(?:lora_(?:[ABE]|magnitude_vector)|oft_[Rr]|(?:hada|lokr)_\w+|ia3_l|boft_[Rs]|vera_lambda_[bd]|hra_u"
+    r"|fourierft_spectrum|(?:miss|bone)_block))\.(?!(?:weight|bias)$)[^.]+(\.weight|\.bias|)$"
 )
-"""The name that PEFT gives an adapter, mostly `default`, in the middle of an ending."""
+"""The name that PEFT gives an adapter, mostly `default`, in the middle of an ending or behind it."""
+
+_WRAPPER = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|module)\.")
+"""Levels that torch puts around a model that is compiled or spread, left in the names by some trainers."""
 
 LONGEST = max(map(len, (*ROLES, *FOREIGN)))
 
@@ -113,17 +137,18 @@ def parse(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
 
     """
     grouped, unmatched = _group(file)
+    for spelling in [spelling for spelling, keys in grouped.items() if keys.keys() <= LEFT_OVER]:
+        unmatched += grouped.pop(spelling).values()
     configs = PeftConfig.from_metadata(file.metadata) or config or PeftConfig({})
     modules = [_module(file, spelling, keys, configs) for spelling, keys in sorted(grouped.items())]
     tokens = bundled(file.name, file.tensors, unmatched)
     in_tokens = {key for token in tokens for key in token.keys.values()}
-    order = numbered_order({module.spelling: module.size for module in modules})
+    if order := numbered_order({module.spelling: module.size for module in modules}):
+        modules = [replace(module, spelling=order + module.spelling) for module in modules]
     return Adapter(
         name=file.name,
         sha256=file.sha256,
-        modules=tuple(replace(each, spelling=order + each.spelling) for each in modules)
-        if order
-        else tuple(modules),
+        modules=tuple(modules),
         unmatched=tuple(key for key in unmatched if key not in in_tokens),
         tokens=tokens,
         metadata=file.metadata,
@@ -137,7 +162,8 @@ def _group(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
     grouped: dict[str, dict[str, str]] = {}
     unmatched: list[str] = []
     for key in file.tensors:
-        spelling, ending = _split(_ADAPTER_NAME.sub(r"\1\2", key), _ROLE)
+        plain = _ADAPTER_NAME.sub(r"\1\2", key)
+        spelling, ending = _split(plain, _ROLE)
         if ending:
             role = ROLES[ending]
             roles = grouped.setdefault(spelling, {})
@@ -146,7 +172,7 @@ def _group(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
                     file.name, f"has {roles[role]!r} and {key!r}, which mean the same", key=key
                 )
             roles[role] = key
-        elif ending := _split(key, _FOREIGN)[1]:
+        elif ending := _split(plain, _FOREIGN)[1]:
             uses = FOREIGN[ending]
             raise LoraUnsupported(file.name, f"uses {uses}, not applied by this version ({key!r})", key=key)
         else:
@@ -161,6 +187,8 @@ def _group(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 def _module(file: TensorFile, spelling: str, keys: Mapping[str, str], config: PeftConfig) -> AdapterModule:
     tensors = {role: file.tensors[key] for role, key in keys.items()}
+    if "mod" in spelling:
+        spelling = _WRAPPER.sub("", spelling)
     try:
         algorithm = algorithm_of(tensors)
         for role in ("alpha", "scale"):
@@ -170,14 +198,49 @@ def _module(file: TensorFile, spelling: str, keys: Mapping[str, str], config: Pe
             if role in tensors:
                 expect(tensors, role, 1, 2, 4)
         size = algorithm.size(tensors)
+        _check_alpha(algorithm, tensors)
         if any(role.startswith("bias_") for role in tensors):
             check_sparse(tensors, size)
     except BadTensors as error:
         key = keys[error.role]
         raise LoraMalformed(file.name, f"tensor {key!r} {error}", key=key) from error
-    if ".lora_A." in keys.get("down", "") and "alpha" not in tensors:  # only PEFT's names have its alpha
-        alpha = config.alpha(spelling, tensors["down"].shape[0])
-        tensors |= {} if alpha is None else {"alpha": alpha}
-    if "oft_R" in tensors:
-        tensors |= config.rotation(spelling)
+    try:
+        tensors |= _configured(algorithm, spelling, keys, tensors, config)
+    except UnknownPattern as error:
+        raise LoraUnsupported(file.name, f"its configuration's {error}; it is not run") from error
     return AdapterModule(spelling, algorithm, tensors, keys, size)
+
+
+def _check_alpha(algorithm: Algorithm, tensors: dict[str, Tensor]) -> None:
+    """Drop an infinite alpha that is ignored: LyCORIS writes 100,000, which half precision cannot hold.
+
+    Raises:
+        BadTensors: it counts.
+
+    """
+    alpha = tensors.get("alpha")
+    if alpha is None or alpha.is_meta or math.isfinite(alpha.item()):
+        return
+    if algorithm is not LOKR or algorithm.rank(tensors) is not None:
+        raise BadTensors("alpha", "holds NaN or infinity")
+    del tensors["alpha"]
+
+
+def _configured(
+    algorithm: Algorithm,
+    spelling: str,
+    keys: Mapping[str, str],
+    tensors: Mapping[str, Tensor],
+    config: PeftConfig,
+) -> Mapping[str, Tensor]:
+    """Return what PEFT's configuration adds to a module, by role; only PEFT's names have its alpha."""
+    if "oft_R" in tensors:
+        return config.rotation(spelling)
+    if "alpha" in tensors:
+        return {}
+    if ".lora_A." in keys.get("down", ""):
+        alpha = config.alpha(spelling, tensors["down"].shape[0])
+        return {} if alpha is None else {"alpha": alpha}
+    if algorithm in (LOHA, LOKR):
+        return config.lycoris(algorithm.name.upper(), spelling, algorithm.rank(tensors))
+    return {}

@@ -11,7 +11,7 @@ import torch
 from sdgrpc.errors import LoraError, LoraIncompatible, LoraMalformed
 from sdgrpc.lora import reading
 from sdgrpc.lora.changes import change_norm
-from sdgrpc.lora.detect import NO_BASE, adapt, base_of
+from sdgrpc.lora.detect import adapt, base_of, no_base
 from sdgrpc.lora.library import read_config
 from sdgrpc.lora.peft import PeftConfig
 from sdgrpc.lora.placement import Placed
@@ -68,10 +68,7 @@ def _describe(path: Path, result: dict[str, Any]) -> None:
     result["algorithms"] = sorted({module.label for module in adapter.modules})
     found = base_of(adapter)
     if found is None:
-        raise LoraIncompatible(
-            file.name,
-            f"{NO_BASE}; {adapter.modules[0].spelling!r} is one of its modules",
-        )
+        raise LoraIncompatible(file.name, no_base(adapter))
     base, placement = found
     result["base"], result["unmatched"] = base, placement.unmatched(adapter)
     if placement.misfits:

@@ -7,8 +7,8 @@ in all their spellings, and looked up. So this works for whatever model is loade
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sdgrpc.lora.ldm import ldm_names
 from sdgrpc.lora.numbered import numbered_names
@@ -16,6 +16,7 @@ from sdgrpc.lora.numbered import numbered_names
 Shape = tuple[int, ...]
 
 UNET, TEXT_ENCODER, TEXT_ENCODER_2 = "unet", "text_encoder", "text_encoder_2"
+CONV_IN = "conv_in"
 
 PEFT = "base_model.model."
 PREFIXES: Mapping[str, tuple[str, ...]] = {
@@ -47,6 +48,7 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {
         "clip_l.transformer.",
         "clip_l.",
         "clip_h.transformer.",
+        "lycoris_",
         "lycoris_te_",
         "lycoris_text_encoder_",
         PEFT,
@@ -62,6 +64,7 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {
         "text_encoders.clip_g.",
         "clip_g.transformer.",
         "clip_g.",
+        "lycoris_",
         "lycoris_te2_",
         "lycoris_text_encoder_2_",
         PEFT,
@@ -87,6 +90,11 @@ class Module:
     bias: Shape | None = None
     spelled_ldm: bool = False
 
+    @property
+    def identity(self) -> tuple[str, str, Shape]:
+        """What tells it from any other, however it is spelled."""
+        return self.component, self.path, self.weight
+
 
 class NameIndex:
     """Looks up a module by any of its spellings, with dots or underscores alike.
@@ -94,10 +102,11 @@ class NameIndex:
     Args:
         shapes: per component (`unet`, `text_encoder`, `text_encoder_2`) the shape of each parameter by its
             dotted name, as a state dict has it.
+        other_inputs: how many inputs the U-Net's `conv_in` may have besides, in variants of the model.
 
     """
 
-    def __init__(self, shapes: Mapping[str, Mapping[str, Shape]]) -> None:
+    def __init__(self, shapes: Mapping[str, Mapping[str, Shape]], other_inputs: Sequence[int] = ()) -> None:
         self.modules: dict[tuple[str, str], Module] = {}
         self._spellings: dict[str, list[Module]] = {}
         for component, parameters in shapes.items():
@@ -106,12 +115,15 @@ class NameIndex:
             for spelling, module in _spell_all(component, modules):
                 for prefix in PREFIXES[component]:
                     self._add(flatten(prefix + spelling), module)
+                    for inputs in other_inputs if (component, module.path) == (UNET, CONV_IN) else ():
+                        weight = (module.weight[0], inputs, *module.weight[2:])
+                        self._add(flatten(prefix + spelling), replace(module, weight=weight))
             for spelling, path in numbered_names(component, [module.path for module in modules]):
                 self._add(spelling, self.modules[component, path])
 
     def _add(self, spelling: str, module: Module) -> None:
         known = self._spellings.setdefault(spelling, [])
-        if all((other.component, other.path) != (module.component, module.path) for other in known):
+        if all(other.identity != module.identity for other in known):
             known.append(module)
 
     def find(self, spelling: str) -> list[Module]:

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from sdgrpc.lora.algorithms import Tensors, loha_rank, lokr_rank, product_norm, scale
+from sdgrpc.lora.algorithms import Tensors, loha_rank, lokr_scale, product_norm, scale
 
 ROWS = 64
 """As many rows of a LoHa are made at a time: they stay in the processor's cache."""
@@ -52,9 +52,7 @@ def loha_norm(tensors: Tensors) -> float:
 
 def lokr_norm(tensors: Tensors) -> float:
     """Norm of a LoKr, with alpha."""
-    rank = lokr_rank(tensors)
-    factor = 1.0 if rank is None else abs(scale(tensors, rank))
-    return factor * _lokr_part(tensors, 1) * _lokr_part(tensors, 2)
+    return abs(lokr_scale(tensors)) * _lokr_part(tensors, 1) * _lokr_part(tensors, 2)
 
 
 def _lokr_part(tensors: Tensors, number: int) -> float:

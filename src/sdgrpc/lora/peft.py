@@ -1,4 +1,4 @@
-"""PEFT's configuration of a LoRA or an OFT: what its tensors do not hold, as alpha or how rotations are made.
+"""PEFT's configuration of an adapter: what its tensors do not hold, as alpha or how rotations are made.
 
 It comes from `adapter_config.json` beside a file, or from the file's metadata: `lora_adapter_metadata`, as
 diffusers writes it (one flat map, each name with its component before it).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -21,6 +22,12 @@ PREFIX = "base_model.model."
 DEFAULT_COFT_EPS = 6e-5
 MAX_CAYLEY_TERMS = 100
 """More terms change no bit; a file may not keep the server busy by asking for a million."""
+
+_NAME = re.compile(r"\^?(?:[\w-]|\\?\.)+\$?")
+
+
+class UnknownPattern(ValueError):
+    """A pattern of modules' names that is no plain name: whose number it is cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +48,48 @@ class PeftConfig:
 
     @classmethod
     def from_json(cls, text: str) -> PeftConfig | None:
-        """Read an `adapter_config.json`; None where it is no configuration of a LoRA or an OFT."""
+        """Read an `adapter_config.json`; None where it is no configuration of an adapter that is applied."""
         values = _parse(text)
-        return cls({"": values}) if "lora_alpha" in values or values.get("peft_type") == "OFT" else None
+        kind = values.get("peft_type")
+        known = "lora_alpha" in values or kind == "OFT" or (kind in ("LOHA", "LOKR") and "alpha" in values)
+        return cls({"": values}) if known else None
 
     def alpha(self, spelling: str, rank: int) -> Tensor | None:
-        """Return the alpha of a module such that alpha / rank is its scale; None where none is known.
+        """Return the alpha of a LoRA's module such that alpha / rank is its scale; None where none is known.
 
-        rsLoRA scales by alpha / sqrt(rank), https://arxiv.org/abs/2312.03732. `alpha_pattern` gives single
-        modules another alpha; its names are compared as they stand, not run as patterns.
+        rsLoRA scales by alpha / sqrt(rank), https://arxiv.org/abs/2312.03732.
+
+        Raises:
+            UnknownPattern: `alpha_pattern` has more than names.
+
         """
         prefix, values = self._of(spelling)
         if values is None:
             return None
-        path = spelling.removeprefix(prefix)
-        while path.startswith(PREFIX):
-            path = path.removeprefix(PREFIX)
-        alpha = values.get("lora_alpha")
-        patterns = values.get("alpha_pattern")
-        for name, special in (patterns if isinstance(patterns, dict) else {}).items():
-            if path == name.removeprefix("^") or path.endswith(f".{name}"):
-                alpha = special
-        if not _is_number(alpha):
+        alpha = _of_module(values, "lora_alpha", "alpha_pattern", spelling.removeprefix(prefix))
+        if alpha is None:
             return None
-        return torch.tensor(float(alpha) * (math.sqrt(rank) if values.get("use_rslora") is True else 1.0))
+        return torch.tensor(alpha * (math.sqrt(rank) if values.get("use_rslora") is True else 1.0))
+
+    def lycoris(self, kind: str, spelling: str, rank: int | None) -> dict[str, Tensor]:
+        """Return the alpha of a module of a LoHa or LoKr, by role, as far as it is known.
+
+        `kind` is what PEFT calls the algorithm. A LoKr of two whole factors has no rank: PEFT scales it by
+        its configuration's alpha / r all the same.
+
+        Raises:
+            UnknownPattern: as `alpha` does.
+
+        """
+        prefix, values = self._of(spelling)
+        if values is None or values.get("peft_type") != kind:
+            return {}
+        path = spelling.removeprefix(prefix)
+        alpha = _of_module(values, "alpha", "alpha_pattern", path)
+        if alpha is None or rank is not None:
+            return {} if alpha is None else {"alpha": torch.tensor(alpha)}
+        configured = _of_module(values, "r", "rank_pattern", path)
+        return {"scale": torch.tensor(alpha / configured)} if configured else {}
 
     def rotation(self, spelling: str) -> dict[str, Tensor]:
         """Return how an OFTv2 makes its rotations, by role, as far as it is said and not PEFT's default.
@@ -90,6 +115,25 @@ class PeftConfig:
         """Return the component that a module's spelling begins with, and its configuration."""
         prefix = next((component for component in COMPONENTS if spelling.startswith(component)), "")
         return prefix, self.values.get(prefix)
+
+
+def _of_module(values: Mapping[str, Any], name: str, pattern: str, path: str) -> float | None:
+    """Return the number that a configuration gives a module: its own by `pattern`, else everybody's.
+
+    Of the patterns the first that fits counts, as in PEFT. They are taken as the names that they nearly
+    always are, which fit a path's end; regular expressions from strangers are not run.
+    """
+    while path.startswith(PREFIX):
+        path = path.removeprefix(PREFIX)
+    found, special = values.get(name), values.get(pattern)
+    for written, value in (special if isinstance(special, dict) else {}).items():
+        if not _NAME.fullmatch(written):
+            raise UnknownPattern(f"{pattern} has {written!r:.80}, which is no module's name")
+        plain = written.replace("\\.", ".").removesuffix("$")
+        if path == plain.removeprefix("^") or path.endswith(f".{plain}"):
+            found = value
+            break
+    return float(found) if _is_number(found) else None
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from torch.nn.functional import pad
 
 from sdgrpc.lora.adapter import Adapter, AdapterModule
-from sdgrpc.lora.names import Module, NameIndex
+from sdgrpc.lora.architectures import VARIANT_INPUTS
+from sdgrpc.lora.names import CONV_IN, Module, NameIndex
 from sdgrpc.lora.registry import LORA
 
 INPAINTING_INPUTS = 5
@@ -55,6 +57,8 @@ class Placed:
 class Placement:
     """Where a file's modules go. `misfits` found their name but another shape, `homeless` not even that.
 
+    A `conv_in` of another variant of the base (inpainting, depth, editing) is homeless, no fault of the file.
+
     `repeated` are modules that the file holds twice, under diffusers' and LDM's names: LDM's are dropped.
     """
 
@@ -96,7 +100,7 @@ def place(adapter: Adapter, index: NameIndex) -> Placement:
     for source in adapter.modules:
         candidates = [Placed(widen(source, target), target) for target in index.find(source.spelling)]
         placed = next((each for each in candidates if each.source.fits(each.target.weight)), None)
-        if placed is None and candidates:
+        if placed is None and candidates and not _is_of_variant(source, candidates[0].target):
             misfits.append(candidates[0])
         elif placed is None or not placed.parameters:
             homeless.append(source)
@@ -113,18 +117,24 @@ def place(adapter: Adapter, index: NameIndex) -> Placement:
     return Placement(tuple(taken.values()), tuple(misfits), tuple(homeless), tuple(repeated))
 
 
+def _is_of_variant(source: AdapterModule, target: Module) -> bool:
+    """Whether it is for the `conv_in` of another variant of the base, whose other modules are the same."""
+    rows, columns = target.weight[0], source.size.columns or 0
+    return (
+        target.path == CONV_IN
+        and len(target.weight) == 4
+        and source.size.rows == rows
+        and any(columns == inputs * math.prod(target.weight[2:]) for inputs in (4, *VARIANT_INPUTS))
+    )
+
+
 def widen(source: AdapterModule, target: Module) -> AdapterModule:
     """Let a LoRA of an ordinary `conv_in` fit an inpainting model's, which has nine inputs instead of four.
 
     The five further ones, mask and masked picture, are left as they are, as A1111 does.
     """
     weight = target.weight
-    if (
-        target.path != "conv_in"
-        or source.algorithm is not LORA
-        or len(weight) != 4
-        or "mid" in source.tensors
-    ):
+    if target.path != CONV_IN or source.algorithm is not LORA or len(weight) != 4 or "mid" in source.tensors:
         return source
     down = source.tensors["down"]
     missing = weight[1] - down.shape[1]

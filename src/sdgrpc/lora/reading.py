@@ -48,7 +48,7 @@ PICKLE_REFUSED = (
 
 @dataclass(frozen=True, slots=True)
 class TensorFile:
-    """A file's tensors (views of one buffer, on the CPU, every float finite) and its metadata.
+    """A file's tensors (views of one buffer, on the CPU, every float but alphas finite) and its metadata.
 
     `digest` is the content's SHA-256 in hex, or what is still computing it beside the work on the tensors.
     """
@@ -231,7 +231,9 @@ def _hashing(header: bytes, data: Tensor) -> Future[str]:
 
 
 def _views(data: Tensor, run: Sequence[Entry], name: str) -> dict[str, Tensor]:
-    """Cut tensors of one dtype, whose bytes follow one another, out of the data; every float is finite.
+    """Cut tensors of one dtype, whose bytes follow one another, out of the data.
+
+    Every float is finite, those of alphas aside.
 
     Raises:
         LoraMalformed: one holds NaN or infinity.
@@ -245,8 +247,10 @@ def _views(data: Tensor, run: Sequence[Entry], name: str) -> dict[str, Tensor]:
     pieces = torch.split(flat, [(entry.end - entry.begin) // dtype.itemsize for entry in run])
     tensors = {entry.key: piece.view(entry.shape) for entry, piece in zip(run, pieces, strict=True)}
     if not _is_finite(flat):
-        key = next(key for key, tensor in tensors.items() if not _is_finite(tensor))
-        raise LoraMalformed(name, f"tensor {key!r} holds NaN or infinity", key=key)
+        # An alpha is judged where it is known whether it counts: LyCORIS writes some that no half can hold.
+        broken = (key for key, one in tensors.items() if not key.endswith(".alpha") and not _is_finite(one))
+        if key := next(broken, None):
+            raise LoraMalformed(name, f"tensor {key!r} holds NaN or infinity", key=key)
     return tensors
 
 

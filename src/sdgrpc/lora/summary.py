@@ -10,7 +10,7 @@ from sdgrpc.errors import LoraError, ModelError
 from sdgrpc.lora import reading
 from sdgrpc.lora.adapter import Adapter
 from sdgrpc.lora.architectures import PLANS, index, model_folder_shapes
-from sdgrpc.lora.detect import NO_BASE, adapt, base_of, place_or_refuse
+from sdgrpc.lora.detect import adapt, base_of, no_base, place_or_refuse
 from sdgrpc.lora.inspect import without_pictures
 from sdgrpc.lora.library import read_config
 from sdgrpc.lora.names import UNET, NameIndex
@@ -119,7 +119,7 @@ def summarize(
 def _refusal(adapter: Adapter, model: LoadedModel | None, has_base: bool) -> str:
     """Return why a sound file cannot be used; nothing if it can."""
     if model is None:
-        return "" if has_base else f"LoRA {adapter.name!r}: {NO_BASE}"
+        return "" if has_base else f"LoRA {adapter.name!r}: {no_base(adapter)}"
     try:
         place_or_refuse(adapter, model.names, model.base)
     except LoraError as error:

@@ -16,7 +16,7 @@ from sdgrpc.lora import reading
 from sdgrpc.lora.adapter import Adapter
 from sdgrpc.lora.architectures import index
 from sdgrpc.lora.changes import change_norm, weight_change
-from sdgrpc.lora.detect import NO_BASE, adapt, base_of, place_or_refuse
+from sdgrpc.lora.detect import adapt, base_of, no_base, place_or_refuse
 from sdgrpc.lora.folders import FolderIndex
 from sdgrpc.lora.library import read_config
 from sdgrpc.lora.names import TEXT_ENCODER, TEXT_ENCODER_2, UNET
@@ -120,7 +120,7 @@ def _placement(adapter: Adapter, found: tuple[str, Placement] | None, judge: Jud
     if judge is not None:
         return place_or_refuse(adapter, judge.model.names, judge.model.base)
     if found is None:
-        raise LoraIncompatible(adapter.name, NO_BASE)
+        raise LoraIncompatible(adapter.name, no_base(adapter))
     return place_or_refuse(adapter, index(found[0]), found[0])
 
 
