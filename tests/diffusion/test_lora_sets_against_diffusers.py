@@ -8,7 +8,6 @@ was measured, with DDIM, while the set itself moves the latents by more than 0.0
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +82,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
 
 
 def make_pair(folder: Path, architecture: str, *, inpainting: bool) -> Pair:
-    base, _, v = architecture.partition("-")
-    source = save_published(folder / "model", base, inpainting=inpainting)
-    config = source / "scheduler" / "scheduler_config.json"
-    if v:
-        config.write_text(json.dumps(json.loads(config.read_text()) | {"prediction_type": "v_prediction"}))
+    source = save_published(folder / "model", architecture, inpainting=inpainting)
     model = load("tiny", source, device=torch.device("cpu"), dtype=torch.float32)
     loras = folder / "loras"
     loras.mkdir()

@@ -18,13 +18,12 @@ from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.original import Layout
 from sdgrpc.domain import Scheduler, TaskKind
 from sdgrpc.errors import ModelError
-from tests.support.original import original_unet, save_original
+from tests.support.original import STATED, original_unet, save_original
 from tests.support.published import save_published
 from tests.support.tasks import draw, task
 
 CPU = torch.device("cpu")
-KINDS = [(base, nine) for base in ("sd15", "sd2", "sdxl") for nine in (False, True)]
-SD2 = {"modelspec.prediction_type": "epsilon"}
+KINDS = [(base, nine) for base in ("sd15", "sd2", "sd2-v", "sdxl") for nine in (False, True)]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def test_both_layouts_draw_the_same(
 ) -> None:
     """Every base and its inpainting variant, to the bit, with the facts of its folder."""
     expected = models[base, nine]
-    path = save_original(expected, tmp_path / "one.safetensors", SD2 if base == "sd2" else None)
+    path = save_original(expected, tmp_path / "one.safetensors", STATED.get(base))
     found = load("file", path, device=CPU, dtype=None, tokenizer=folders[base, nine] / "tokenizer")
     assert (found.info.is_inpainting, set(found.text_encoders)) == (nine, set(expected.text_encoders))
     asked = task(
@@ -68,6 +67,8 @@ def test_both_layouts_draw_the_same(
     )
     assert torch.equal(draw(found, asked), draw(expected, asked))
     assert found.vae.config.scaling_factor == expected.vae.config.scaling_factor
+    facts = ("scheduler", "prediction_type", "base", "text_encoder_layers")
+    assert [getattr(found.info, fact) for fact in facts] == [getattr(expected.info, fact) for fact in facts]
 
 
 PUBLISHED = {
