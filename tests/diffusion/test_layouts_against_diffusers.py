@@ -18,12 +18,11 @@ from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import Scheduler, TaskKind
 from tests.support.oracle import latents_of, pipeline_from, relative_difference
 from tests.support.original import STATED, save_original
-from tests.support.published import save_published
+from tests.support.published import ARCHITECTURES
 from tests.support.tasks import draw, task
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
-ARCHITECTURES = ("sd15", "sd2", "sd2-v", "sdxl")
 LAYOUTS = ("folder", "file")
 # What each architecture's ordinary model and its inpainting model are asked for.
 CALLS = [(kind, False) for kind in TaskKind] + [(TaskKind.INPAINT, True)]
@@ -40,17 +39,18 @@ Key = tuple[str, bool]
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Mapping[Key, Mapping[str, Path]]:
+def sources(
+    models: Mapping[Key, Model], folders: Mapping[Key, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[Key, Mapping[str, Path]]:
     """Both layouts of each architecture, ordinary and inpainting."""
-    made = {}
-    for architecture in ARCHITECTURES:
-        for nine in (False, True):
-            root = tmp_path_factory.mktemp("layouts")
-            folder = save_published(root / "folder", architecture, inpainting=nine)
-            model = load("folder", folder, device=CPU, dtype=None)
-            file = save_original(model, root / "one.safetensors", STATED.get(architecture))
-            made[architecture, nine] = {"folder": folder, "file": file}
-    return made
+    root = tmp_path_factory.mktemp("layouts")
+    return {
+        key: {
+            "folder": folders[key],
+            "file": save_original(model, root / f"{key[0]}-{key[1]}.safetensors", STATED.get(key[0])),
+        }
+        for key, model in models.items()
+    }
 
 
 def ours(source: Mapping[str, Path], layout: str) -> Model:

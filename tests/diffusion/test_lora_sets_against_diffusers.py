@@ -25,12 +25,11 @@ from sdgrpc.engine.stream import EventStream
 from sdgrpc.lora.library import LoraLibrary
 from tests.support.lora_sets import fused_by_diffusers, save_diffusers_lora, save_kohya_lora
 from tests.support.oracle import diffusers_latents, relative_difference
-from tests.support.published import save_published
+from tests.support.published import ARCHITECTURES, save_published
 from tests.support.tasks import task
 
 TOLERANCE = 1e-4
 SET = (LoraRef(0.8, 0.4, name="diffusers"), LoraRef(0.5, 0.9, name="kohya"))
-ARCHITECTURES = ("sd15", "sd2", "sd2-v", "sdxl")
 SCHEDULERS = list(Scheduler)
 KINDS = list(TaskKind)
 

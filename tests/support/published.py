@@ -50,6 +50,7 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "sd2-v": SD15_SCHEDULER | {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"},
     "sdxl": SDXL_SCHEDULER,
 }
+ARCHITECTURES = tuple(SCHEDULERS)
 LIBRARIES = {"unet": "diffusers", "vae": "diffusers"}
 
 
