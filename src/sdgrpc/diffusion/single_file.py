@@ -121,7 +121,8 @@ def _unet(checkpoint: Checkpoint) -> Unfilled:
         with init_empty_weights(include_buffers=False):
             module = UNet2DConditionModel(**config)
     # What diffusers' conversion leaves out, as unCLIP's image embedding, and what it cannot place.
-    used = {tensor.key for name, tensor in tensors.items() if name in module.state_dict()}
+    known = module.state_dict().keys()
+    used = {tensor.key for name, tensor in tensors.items() if name in known}
     unknown = sorted(tensor.key for tensor in source.values() if tensor.key not in used)
     if unknown:
         raise ModelError(f"the UNet of {checkpoint.path} has tensors of another architecture: {unknown[0]}")
