@@ -43,10 +43,11 @@ def test_every_spacing(model: Model, scheduler: Scheduler, spacing: SigmaSpacing
     assert_equal(model, task(scheduler=scheduler, sigma_spacing=spacing, steps=4))
 
 
+@pytest.mark.parametrize("kind", TaskKind)
 @pytest.mark.parametrize("scheduler", Scheduler)
-def test_v_prediction(v_model: Model, scheduler: Scheduler) -> None:
-    """A v-prediction model agrees, at an odd number of steps."""
-    assert_equal(v_model, task(scheduler=scheduler, steps=3))
+def test_v_prediction(v_model: Model, scheduler: Scheduler, kind: TaskKind) -> None:
+    """A v-prediction model agrees in every kind of call, at an odd number of steps."""
+    assert_equal(v_model, task(kind, scheduler=scheduler, steps=3))
 
 
 @pytest.mark.parametrize("scheduler", Scheduler)

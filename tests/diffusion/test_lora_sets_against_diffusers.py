@@ -8,7 +8,6 @@ was measured, with DDIM, while the set itself moves the latents by more than 0.0
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,11 @@ from sdgrpc.engine.stream import EventStream
 from sdgrpc.lora.library import LoraLibrary
 from tests.support.lora_sets import fused_by_diffusers, save_diffusers_lora, save_kohya_lora
 from tests.support.oracle import diffusers_latents, relative_difference
-from tests.support.published import save_published
+from tests.support.published import ARCHITECTURES, save_published
 from tests.support.tasks import task
 
 TOLERANCE = 1e-4
 SET = (LoraRef(0.8, 0.4, name="diffusers"), LoraRef(0.5, 0.9, name="kohya"))
-ARCHITECTURES = ("sd15", "sd2", "sd2-v", "sdxl")
 SCHEDULERS = list(Scheduler)
 KINDS = list(TaskKind)
 
@@ -83,11 +81,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
 
 
 def make_pair(folder: Path, architecture: str, *, inpainting: bool) -> Pair:
-    base, _, v = architecture.partition("-")
-    source = save_published(folder / "model", base, inpainting=inpainting)
-    config = source / "scheduler" / "scheduler_config.json"
-    if v:
-        config.write_text(json.dumps(json.loads(config.read_text()) | {"prediction_type": "v_prediction"}))
+    source = save_published(folder / "model", architecture, inpainting=inpainting)
     model = load("tiny", source, device=torch.device("cpu"), dtype=torch.float32)
     loras = folder / "loras"
     loras.mkdir()

@@ -145,7 +145,7 @@ def test_it_says_what_it_is(sdxl_model: Model) -> None:
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
-        ("model_index.json", {"text_encoder": [None, None]}, "names no text_encoder"),
+        ("model_index.json", {"text_encoder": [None, None]}, "is the SDXL refiner; only SDXL base"),
         ("model_index.json", {"tokenizer_2": None}, "names no tokenizer_2"),
         ("unet/config.json", {"addition_time_embed_dim": 10}, "not the refiner"),
         ("unet/config.json", {"class_embed_type": "identity"}, "class_embed_type = 'identity'; only None"),

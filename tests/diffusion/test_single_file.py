@@ -4,63 +4,36 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from accelerate import init_empty_weights
-from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from sdgrpc.diffusion.loading import load
 from sdgrpc.diffusion.model import Model
-from sdgrpc.diffusion.original import Layout
 from sdgrpc.domain import Scheduler, TaskKind
-from sdgrpc.errors import ModelError
-from tests.support.original import original_unet, save_original
-from tests.support.published import save_published
+from tests.support.original import STATED, save_original
+from tests.support.published import ARCHITECTURES
+from tests.support.refusals import refused, rewritten
 from tests.support.tasks import draw, task
 
 CPU = torch.device("cpu")
-KINDS = [(base, nine) for base in ("sd15", "sd2", "sdxl") for nine in (False, True)]
-SD2 = {"modelspec.prediction_type": "epsilon"}
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], Path]:
-    """A folder of each base, ordinary and inpainting."""
-    root = tmp_path_factory.mktemp("published")
-    return {
-        (base, nine): save_published(root / f"{base}-{nine}", base, inpainting=nine) for base, nine in KINDS
-    }
-
-
-@pytest.fixture(scope="module")
-def models(folders: dict[tuple[str, bool], Path]) -> dict[tuple[str, bool], Model]:
-    return {key: load("folder", folder, device=CPU, dtype=None) for key, folder in folders.items()}
-
-
-@pytest.fixture
-def sd15(
-    models: dict[tuple[str, bool], Model], folders: dict[tuple[str, bool], Path], tmp_path: Path
-) -> Path:
-    """An SD1 file with a vocabulary beside it."""
-    (tmp_path / "tokenizer").symlink_to(folders["sd15", False] / "tokenizer")
-    return save_original(models["sd15", False], tmp_path / "one.safetensors")
+KINDS = [(architecture, nine) for architecture in ARCHITECTURES for nine in (False, True)]
 
 
 @pytest.mark.parametrize(("base", "nine"), KINDS)
 def test_both_layouts_draw_the_same(
-    models: dict[tuple[str, bool], Model],
-    folders: dict[tuple[str, bool], Path],
+    models: Mapping[tuple[str, bool], Model],
+    folders: Mapping[tuple[str, bool], Path],
     tmp_path: Path,
     base: str,
     nine: bool,
 ) -> None:
     """Every base and its inpainting variant, to the bit, with the facts of its folder."""
     expected = models[base, nine]
-    path = save_original(expected, tmp_path / "one.safetensors", SD2 if base == "sd2" else None)
+    path = save_original(expected, tmp_path / "one.safetensors", STATED.get(base))
     found = load("file", path, device=CPU, dtype=None, tokenizer=folders[base, nine] / "tokenizer")
     assert (found.info.is_inpainting, set(found.text_encoders)) == (nine, set(expected.text_encoders))
     asked = task(
@@ -68,46 +41,8 @@ def test_both_layouts_draw_the_same(
     )
     assert torch.equal(draw(found, asked), draw(expected, asked))
     assert found.vae.config.scaling_factor == expected.vae.config.scaling_factor
-
-
-PUBLISHED = {
-    "sd15": ((320, 640, 1280, 1280), 2, (1, 1, 1, 1), 8, 768, False),
-    "sd2": ((320, 640, 1280, 1280), 2, (1, 1, 1, 1), (5, 10, 20, 20), 1024, True),
-    "sdxl": ((320, 640, 1280), 2, (1, 2, 10), (5, 10, 20), 2048, True),
-}
-
-
-@pytest.mark.parametrize("base", PUBLISHED)
-def test_the_published_configurations(base: str) -> None:
-    """From the full-size UNets' names and shapes follow the configurations that they were published with."""
-    channels, layers, depths, heads, attended, linear = PUBLISHED[base]
-    config: dict[str, Any] = {
-        "in_channels": 4,
-        "out_channels": 4,
-        "layers_per_block": layers,
-        "block_out_channels": list(channels),
-        "transformer_layers_per_block": list(depths),
-        "attention_head_dim": heads if isinstance(heads, int) else list(heads),
-        "cross_attention_dim": attended,
-        "use_linear_projection": linear,
-    }
-    kinds = ["CrossAttnDownBlock2D"] * len(channels)
-    kinds[0 if base == "sdxl" else -1] = "DownBlock2D"
-    config["down_block_types"] = kinds
-    config["up_block_types"] = [kind.replace("Down", "Up") for kind in reversed(kinds)]
-    if base == "sdxl":
-        config |= {
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 256,
-            "projection_class_embeddings_input_dim": 2816,
-        }
-    with init_empty_weights():
-        unet = UNet2DConditionModel(**config)
-    shapes = {name: tuple(one.shape) for name, one in original_unet(unet.state_dict(), layers)}
-    shapes["conditioner.embedders.1.model.text_projection"] = (1280, 1280)
-    found = Layout(shapes).unet(base)
-    assert found.pop("sample_size") == (128 if base == "sdxl" else 64)
-    assert found == config
+    facts = ("scheduler", "prediction_type", "base", "text_encoder_layers")
+    assert [getattr(found.info, fact) for fact in facts] == [getattr(expected.info, fact) for fact in facts]
 
 
 def test_half_precision(sd15: Path) -> None:
@@ -130,8 +65,8 @@ def test_half_precision(sd15: Path) -> None:
     ],
 )
 def test_what_stable_diffusion_2_predicts(
-    models: dict[tuple[str, bool], Model],
-    folders: dict[tuple[str, bool], Path],
+    models: Mapping[tuple[str, bool], Model],
+    folders: Mapping[tuple[str, bool], Path],
     tmp_path: Path,
     metadata: dict[str, str] | None,
     card: dict[str, str] | None,
@@ -149,7 +84,7 @@ def test_what_stable_diffusion_2_predicts(
 
 
 def test_a_zero_terminal_snr_marker(
-    models: dict[tuple[str, bool], Model], folders: dict[tuple[str, bool], Path], tmp_path: Path
+    models: Mapping[tuple[str, bool], Model], folders: Mapping[tuple[str, bool], Path], tmp_path: Path
 ) -> None:
     """Files marked `v_pred` and `ztsnr` get the schedule that they were trained with."""
     marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
@@ -161,53 +96,10 @@ def test_a_zero_terminal_snr_marker(
     assert torch.isfinite(draw(model, task(scheduler=Scheduler.EULER))).all()
 
 
-def refused(path: Path, message: str) -> None:
-    with pytest.raises(ModelError, match=message):
-        load("broken", path, device=CPU, dtype=None)
-
-
-def test_an_undecidable_stable_diffusion_2(models: dict[tuple[str, bool], Model], tmp_path: Path) -> None:
+def test_an_undecidable_stable_diffusion_2(models: Mapping[tuple[str, bool], Model], tmp_path: Path) -> None:
     """The sentence says what to write where."""
     path = save_original(models["sd2", False], tmp_path / "two.safetensors")
     refused(path, r'"prediction_type": "v_prediction".* to two.sdgrpc.json beside it')
-
-
-def test_no_vocabulary(sd15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a vocabulary anywhere the sentence says where to put one."""
-    (sd15.parent / "tokenizer").unlink()
-    monkeypatch.setattr("sdgrpc.diffusion.vocabulary.CACHED", (("nobody/has-this", ""),))
-    refused(sd15, r"needs CLIP's vocabulary.*tokenizer")
-    with pytest.raises(ModelError, match="holds no CLIP vocabulary"):
-        load("broken", sd15, device=CPU, dtype=None, tokenizer=tmp_path)
-
-
-def test_a_vocabulary_from_the_hubs_cache(
-    sd15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What other tools have fetched is found without a network."""
-    beside = (sd15.parent / "tokenizer").resolve()
-    (sd15.parent / "tokenizer").unlink()
-    repository = tmp_path / "hub" / "models--openai--clip-vit-large-patch14"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    (repository / "snapshots").mkdir()
-    (repository / "snapshots" / ("0" * 40)).symlink_to(beside)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    model = load("cached", sd15, device=CPU, dtype=None)
-    assert len(model.tokenizers["tokenizer"]) == model.text_encoders["text_encoder"].config.vocab_size
-
-
-def test_another_vocabulary(sd15: Path, tmp_path: Path, folders: dict[tuple[str, bool], Path]) -> None:
-    """A vocabulary of another size is refused."""
-    copy = tmp_path / "other"
-    copy.mkdir()
-    for file in (folders["sd15", False] / "tokenizer").iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
-    content = json.loads((copy / "tokenizer.json").read_text())
-    content["added_tokens"].append({**content["added_tokens"][0], "id": 9999, "content": "<extra>"})
-    (copy / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(ModelError, match=r"has \d+ tokens; .*one.safetensors has"):
-        load("broken", sd15, device=CPU, dtype=None, tokenizer=copy)
 
 
 @pytest.mark.parametrize("name", ["one.ckpt", "one.pt", "one.bin", "renamed.safetensors"])
@@ -230,6 +122,7 @@ def test_a_truncated_file(sd15: Path) -> None:
     ("drop", "message"),
     [
         ("first_stage_model.", "holds no VAE"),
+        ("first_stage_model.encoder.", "the VAE of .* is incomplete or .*: layers are missing"),
         ("cond_stage_model.", "is a checkpoint without a text encoder"),
         ("model.diffusion_model.out.2.weight", "the UNet of .* is incomplete or of another architecture"),
         (
@@ -242,20 +135,17 @@ def test_a_truncated_file(sd15: Path) -> None:
 )
 def test_what_is_missing_is_named(sd15: Path, drop: str, message: str) -> None:
     """A file without a component or a tensor is never filled up with noise."""
-    kept = {name: tensor for name, tensor in load_file(sd15).items() if not name.startswith(drop)}
-    sd15.unlink()
-    save_file(kept, sd15)
-    refused(sd15, message)
+    tensors = load_file(sd15)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(drop)}
+    refused(rewritten(sd15, kept), message)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("lora_unet_down.lora_up.weight", "is a LoRA; put it in a LoRA folder"),
-        ("double_blocks.0.img_mod.lin.bias", "is a Flux checkpoint"),
-        ("model.diffusion_model.joint_blocks.0.x", "is an SD3 checkpoint"),
+        ("lora_unet_down.lora_up.weight", "is a LoRA; put it in a LoRA folder; single files can be"),
+        ("first_stage_model.decoder.conv_in.weight", "is a VAE alone; give the folder or the file that"),
         ("conditioner.embedders.0.model.ln_final.bias", "is the SDXL refiner"),
-        ("anything", "is no checkpoint that is known here"),
     ],
 )
 def test_other_files_are_named(tmp_path: Path, name: str, message: str) -> None:
@@ -265,10 +155,41 @@ def test_other_files_are_named(tmp_path: Path, name: str, message: str) -> None:
     refused(path, message)
 
 
-def test_another_unet_is_refused(sd15: Path) -> None:
-    """Tensors beyond the architecture are a sign of another one."""
+@pytest.mark.parametrize("half", ["conditioner.embedders.0.", "conditioner.embedders.1."])
+def test_sdxl_with_one_text_encoder(
+    models: Mapping[tuple[str, bool], Model], tmp_path: Path, half: str
+) -> None:
+    """It needs both."""
+    tensors = load_file(save_original(models["sdxl", False], tmp_path / "both.safetensors"))
+    path = tmp_path / "one.safetensors"
+    save_file({name: tensor for name, tensor in tensors.items() if not name.startswith(half)}, path)
+    refused(path, "is an SDXL checkpoint without both of its text encoders")
+
+
+def test_what_training_leaves_beside_the_weights(
+    sd15: Path, models: Mapping[tuple[str, bool], Model]
+) -> None:
+    """Averaged weights, schedules and the nesting of a training state change nothing."""
     tensors = load_file(sd15)
-    tensors["model.diffusion_model.input_blocks.1.0.more.weight"] = torch.zeros(1)
-    sd15.unlink()
-    save_file(tensors, sd15)
-    refused(sd15, "the UNet of .* has tensors of another architecture: .*more.weight")
+    unet = {name: tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    beside = {f"model_ema.{name[6:].replace('.', '')}": torch.zeros_like(one) for name, one in unet.items()}
+    beside |= {"model_ema.num_updates": torch.tensor(3), "betas": torch.zeros(1000)}
+    expected = draw(models["sd15", False], task(negative_prompt=""))
+    for prefix in ("", "state_dict."):
+        path = rewritten(sd15, {prefix + name: one for name, one in (tensors | beside).items()})
+        found = load("trained", path, device=CPU, dtype=None)
+        assert torch.equal(draw(found, task(negative_prompt="")), expected)
+
+
+@pytest.mark.parametrize("mark", ["edm_mean", "edm_vpred.sigma_max"])
+def test_another_noise_schedule(models: Mapping[tuple[str, bool], Model], tmp_path: Path, mark: str) -> None:
+    """Playground 2.5 and CosXL have SDXL's structure, and would be drawn as noise."""
+    path = save_original(models["sdxl", False], tmp_path / "edm.safetensors", **{mark: torch.zeros(4)})
+    refused(path, rf"another noise schedule \(EDM: it has {mark}\), which is not supported")
+
+
+@pytest.mark.parametrize("name", ["input_blocks.1.0.more.weight", "label_emb.0.0.weight"])
+def test_another_unet_is_refused(sd15: Path, name: str) -> None:
+    """Tensors beyond the architecture are a sign of another one, as unCLIP's embedding of images."""
+    path = rewritten(sd15, load_file(sd15) | {f"model.diffusion_model.{name}": torch.zeros(1)})
+    refused(path, f"the UNet of .* has tensors of another architecture: .*{name}")

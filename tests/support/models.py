@@ -83,11 +83,11 @@ def save_model(
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-    _write(folder / "model_index.json", index)
-    _write(
+    write_json(folder / "model_index.json", index)
+    write_json(
         folder / "scheduler" / "scheduler_config.json", SD15_SCHEDULER | {"prediction_type": prediction_type}
     )
-    _write(folder / "sdgrpc.json", _card() | (card or {}))
+    write_json(folder / "sdgrpc.json", _card() | (card or {}))
     return folder
 
 
@@ -119,13 +119,14 @@ def save_sdxl_model(
         "force_zeros_for_empty_prompt": force_zeros,
         "scheduler": ["diffusers", SDXL_SCHEDULER["_class_name"]],
     } | {name: ["-", type(part).__name__] for name, part in parts.items()}
-    _write(folder / "model_index.json", index)
-    _write(folder / "scheduler" / "scheduler_config.json", SDXL_SCHEDULER)
-    _write(folder / "sdgrpc.json", _card())
+    write_json(folder / "model_index.json", index)
+    write_json(folder / "scheduler" / "scheduler_config.json", SDXL_SCHEDULER)
+    write_json(folder / "sdgrpc.json", _card())
     return folder
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
 

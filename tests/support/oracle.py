@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -52,12 +53,17 @@ PIPELINES: Mapping[TaskKind, str] = {
 
 def diffusers_latents(model: Model, task: Task) -> torch.Tensor:
     """The final latents of diffusers' pipeline with the model's own weights, one image after the other."""
-    pipeline = pipeline_of(model, task)
+    return latents_of(pipeline_of(model, task), task)
+
+
+def latents_of(pipeline: Any, task: Task) -> torch.Tensor:
+    """The final latents of a pipeline of diffusers."""
+    is_sdxl = hasattr(pipeline, "text_encoder_2")
     sampling = task.sampling
     arguments: dict[str, Any] = {
         "prompt": task.prompt,
         # An empty negative prompt is none for SDXL, whose pipelines tell the two apart.
-        "negative_prompt": (task.negative_prompt or None) if model.is_sdxl else task.negative_prompt,
+        "negative_prompt": (task.negative_prompt or None) if is_sdxl else task.negative_prompt,
         "num_inference_steps": sampling.steps,
         "guidance_scale": sampling.guidance_scale,
         "clip_skip": sampling.clip_skip or None,
@@ -114,24 +120,46 @@ def _text_model_of_transformers_4() -> Iterator[None]:
 
 
 def pipeline_of(model: Model, task: Task) -> Any:
-    name, options = CLASSES[task.sampling.scheduler]
-    spacing = SPACINGS[task.sampling.sigma_spacing]
-    scheduler = getattr(diffusers, name).from_config(model.scheduler_config, **options, **spacing)
-    parts = {"vae": model.vae, "unet": model.unet, "scheduler": scheduler}
+    """Diffusers' pipeline for a task, of the model's own networks."""
+    parts = {"vae": model.vae, "unet": model.unet, "scheduler": scheduler_of(model.scheduler_config, task)}
     parts |= model.text_encoders | model.tokenizers
     if model.is_sdxl:
-        zeros = model.force_zeros_for_empty_prompt
-        options = {"force_zeros_for_empty_prompt": zeros, "add_watermarker": False}
+        return _assembled(parts, task, force_zeros_for_empty_prompt=model.force_zeros_for_empty_prompt)
+    return _assembled(parts | {"safety_checker": None, "feature_extractor": None}, task)
+
+
+def pipeline_from(source: Path, folder: Path, task: Task) -> Any:
+    """Diffusers' pipeline for a task, loaded by diffusers itself from a folder or a single file.
+
+    `folder` holds the configurations and the vocabulary that a file lacks.
+    """
+    family = diffusers.DiffusionPipeline.load_config(folder)["_class_name"]
+    cls = getattr(diffusers, family)
+    if source.is_file():
+        loaded = cls.from_single_file(str(source), config=str(folder), local_files_only=True)
     else:
-        options = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipeline = getattr(diffusers, _pipeline_name(model, task.kind))(**parts, **options)
+        loaded = cls.from_pretrained(folder, local_files_only=True)
+    parts = loaded.components | {"scheduler": scheduler_of(loaded.scheduler.config, task)}
+    return _assembled(parts, task)
+
+
+def scheduler_of(config: Mapping[str, Any], task: Task) -> Any:
+    """Diffusers' scheduler that a task names, for a model of another scheduler's configuration."""
+    name, options = CLASSES[task.sampling.scheduler]
+    spacing = SPACINGS[task.sampling.sigma_spacing]
+    return getattr(diffusers, name).from_config(config, **options, **spacing)
+
+
+def _assembled(parts: Mapping[str, Any], task: Task, **options: Any) -> Any:
+    name = PIPELINES[task.kind]
+    if "text_encoder_2" in parts:
+        name = name.replace("StableDiffusion", "StableDiffusionXL")
+        options["add_watermarker"] = False
+    else:
+        options["requires_safety_checker"] = False
+    pipeline = getattr(diffusers, name)(**parts, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def _pipeline_name(model: Model, kind: TaskKind) -> str:
-    name = PIPELINES[kind]
-    return name.replace("StableDiffusion", "StableDiffusionXL") if model.is_sdxl else name
 
 
 def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -44,6 +44,8 @@ OPEN_CLIP_ENDS = {
     "final_layer_norm.weight": "ln_final.weight",
     "final_layer_norm.bias": "ln_final.bias",
 }
+# What SD2's files must say in their metadata, by architecture.
+STATED = {"sd2": {"modelspec.prediction_type": "epsilon"}, "sd2-v": {"modelspec.prediction_type": "v"}}
 
 
 def save_original(

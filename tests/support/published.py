@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from tests.support.models import SD15_SCHEDULER, SDXL_SCHEDULER, tiny_tokenizer
+from tests.support.models import SD15_SCHEDULER, SDXL_SCHEDULER, tiny_tokenizer, write_json
 
 WIDTH, SECOND_WIDTH, POOLED = 64, 128, 48
 UNETS: dict[str, dict[str, Any]] = {
@@ -44,9 +43,21 @@ UNETS: dict[str, dict[str, Any]] = {
 }
 
 
-def save_published(folder: Path, base: str, *, inpainting: bool) -> Path:
-    """Write a random folder of `base` (`sd15`, `sd2`, `sdxl`) and return it."""
+# What each was published with; `sd2-v` is the model for 768 pixels.
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "sd15": SD15_SCHEDULER,
+    "sd2": SD15_SCHEDULER,
+    "sd2-v": SD15_SCHEDULER | {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"},
+    "sdxl": SDXL_SCHEDULER,
+}
+ARCHITECTURES = tuple(SCHEDULERS)
+LIBRARIES = {"unet": "diffusers", "vae": "diffusers"}
+
+
+def save_published(folder: Path, architecture: str, *, inpainting: bool) -> Path:
+    """Write a random folder of `architecture` (`sd15`, `sd2`, `sd2-v`, `sdxl`) and return it."""
     torch.manual_seed(0)
+    base = architecture.removesuffix("-v")
     parts: dict[str, Any] = {
         "tokenizer": tiny_tokenizer(),
         "text_encoder": _text_encoder(WIDTH, "gelu" if base == "sd2" else "quick_gelu"),
@@ -64,12 +75,26 @@ def save_published(folder: Path, base: str, *, inpainting: bool) -> Path:
         parts["tokenizer_2" if base == "sdxl" else "tokenizer"].pad_token = "!"
     for name, part in parts.items():
         part.save_pretrained(folder / name)
-    index = {name: ["-", type(part).__name__] for name, part in parts.items()}
-    (folder / "model_index.json").write_text(json.dumps(index))
-    (folder / "scheduler").mkdir()
-    scheduler = SDXL_SCHEDULER if base == "sdxl" else SD15_SCHEDULER
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    scheduler = SCHEDULERS[architecture]
+    index = {name: [LIBRARIES.get(name, "transformers"), type(part).__name__] for name, part in parts.items()}
+    index["scheduler"] = ["diffusers", scheduler["_class_name"]]
+    write_json(folder / "model_index.json", _pipeline(base, inpainting=inpainting) | index)
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     return folder
+
+
+def _pipeline(base: str, *, inpainting: bool) -> dict[str, Any]:
+    """What the index says beside the components, so that diffusers loads the folder too."""
+    family = "StableDiffusionXL" if base == "sdxl" else "StableDiffusion"
+    name = f"{family}{'Inpaint' if inpainting else ''}Pipeline"
+    said = {"_class_name": name, "_diffusers_version": "0.30.0"}
+    if base == "sdxl":
+        return said | {"force_zeros_for_empty_prompt": True}
+    return said | {
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+    }
 
 
 def _text_encoder(width: int, activation: str, pooled: int | None = None) -> CLIPTextModel:

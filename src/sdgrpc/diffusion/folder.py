@@ -33,6 +33,8 @@ WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 ENDINGS = (".safetensors", ".fp16.safetensors", ".bf16.safetensors")
 INDICES = (".safetensors.index.json", ".safetensors.index.fp16.json", ".safetensors.index.bf16.json")
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+# Either of them holds a tokenizer's vocabulary.
+VOCABULARIES = ("tokenizer.json", "vocab.json")
 # The first published folders name the VAE's attention so.
 OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
@@ -47,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"the model has no {path.parent.name}/{path.name} ({path})") from None
+        raise ModelError(f"the model has no {path.parent.name}/{path.name} ({path}); download it") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
@@ -63,8 +65,16 @@ def read_index(folder: Path) -> dict[str, Any]:
 
     """
     if not (folder / "model_index.json").is_file():
-        raise ModelError(f"{folder} has no model_index.json, so it is no model in diffusers' layout")
+        files = sorted(folder.glob("*.safetensors"))
+        hint = f"; a single checkpoint is named by its file, such as {files[0]}" if files else ""
+        if (folder / "config.json").is_file():
+            hint = "; if it is one component of a model, give the folder above it"
+        raise ModelError(f"{folder} has no model_index.json, so it is no model in diffusers' layout{hint}")
     index = read_json(folder / "model_index.json")
+    if "text_encoder_2" in index and not any(index.get("text_encoder") or ()):
+        raise ModelError(
+            f"{folder} is the SDXL refiner; only SDXL base and its inpainting variant are supported"
+        )
     if "transformer" in index or "prior" in index:
         raise ModelError(
             f"{folder} is a {index.get('_class_name', 'model of another architecture')}; "
@@ -93,15 +103,20 @@ def open_parts(folder: Path, index: Mapping[str, Any]) -> tuple[dict[str, Unfill
 def _check_listed(folder: Path, component: str, listed: object, cls: type[Any]) -> None:
     """Refuse a component that the index leaves out or gives to a class we do not run."""
     if not isinstance(listed, list) or len(listed) != 2 or listed[1] is None:
-        raise ModelError(f"{folder / 'model_index.json'} names no {component}")
+        raise ModelError(f"{folder / 'model_index.json'} names no {component}; use a folder that has one")
     # Older folders name the tokenizer's fast and slow variants apart; they hold the same vocabulary.
     if str(listed[1]).removesuffix("Fast") != cls.__name__:
         raise ModelError(f"the {component} of {folder} is a {listed[1]}; only {cls.__name__} is supported")
     if not (folder / component).is_dir():
-        raise ModelError(f"{folder} has no folder {component}, which its model_index.json names")
+        raise ModelError(f"{folder} has no folder {component}, which its model_index.json names; download it")
 
 
 def _tokenizer(place: Path) -> CLIPTokenizer:
+    # Without both the library makes an empty tokenizer.
+    if not any((place / file).is_file() for file in VOCABULARIES):
+        raise ModelError(
+            f"{place} holds no vocabulary: neither {' nor '.join(VOCABULARIES)}; download it again"
+        )
     try:
         return CLIPTokenizer.from_pretrained(place, local_files_only=True)
     except Exception as error:
@@ -160,7 +175,9 @@ def weight_files(place: Path, stem: str) -> Sequence[Path]:
             f"the weights in {place} are pickled ({pickled[0]}), which could run code when they are read; "
             f"put {stem}.safetensors of the same model there, or convert them with safetensors' own tool"
         )
-    raise ModelError(f"{place} has no weights: neither {stem}.safetensors nor {stem}.fp16.safetensors")
+    raise ModelError(
+        f"{place} has no weights: neither {stem}.safetensors nor {stem}.fp16.safetensors; download them"
+    )
 
 
 def named_for(module: nn.Module, tensors: Mapping[str, Stored]) -> dict[str, Stored]:

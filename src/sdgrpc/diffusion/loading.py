@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from sdgrpc.diffusion import folder, hub, precision, single_file
+from sdgrpc.diffusion import available, folder, hub, precision, single_file
 from sdgrpc.diffusion.card import CARD, model_info, prediction_type
+from sdgrpc.diffusion.checks import check_networks, check_vocabulary, is_sdxl
+from sdgrpc.diffusion.memory import is_out_of_memory
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.stored import Unfilled
 from sdgrpc.domain import ModelInfo
@@ -22,10 +23,8 @@ from sdgrpc.errors import ModelError
 # The source that names the model packaged with sdgrpc.
 EMBEDDED = "embedded"
 
-# Inputs of other kinds of UNet.
-UNSUPPORTED = ("class_embed_type", "time_cond_proj_dim", "encoder_hid_dim_type")
-# Original size, crop and target size, two numbers each.
-SIZE_COUNT = 6
+# How the system's other refusals of memory are worded: any allocator's, and for a thread's stack.
+SHORTAGES = ("alloc", "can't start new thread")
 
 # A file's bytes and the time of its last change; None where there is none.
 Stamp = tuple[int, int] | None
@@ -60,11 +59,15 @@ class OpenModel:
 
         """
         chosen = dtype or self.dtype(device)
+        dtypes = {name: torch.float32 if name == "vae" else chosen for name in self.networks}
+        needed = sum(network.size(dtypes[name]) for name, network in self.networks.items())
         filled: dict[str, Any] = {}
-        with _memory_explained(self.info.name, self.place, device):
+        with _memory_explained(self.info.name, self.place, device, needed):
+            if device.type == "cpu" and not available.fits(needed):
+                raise MemoryError
             for name, network in self.networks.items():
                 unfilled = replace(network, module=copy.deepcopy(network.module))
-                filled[name] = unfilled.fill(device, torch.float32 if name == "vae" else chosen)
+                filled[name] = unfilled.fill(device, dtypes[name])
         self._check_files()
         return Model(
             info=self.info,
@@ -75,7 +78,7 @@ class OpenModel:
             scheduler_config=self.scheduler_config,
             device=device,
             dtype=chosen,
-            force_zeros_for_empty_prompt=_is_sdxl(filled) and self.force_zeros,
+            force_zeros_for_empty_prompt=is_sdxl(filled) and self.force_zeros,
         )
 
     def _check_files(self) -> None:
@@ -130,7 +133,8 @@ def open_model(name: str, source: str | Path, *, tokenizer: Path | None = None) 
         card = place / CARD
         networks, tokenizers, config, force_zeros = _open_folder(place)
     modules = {key: network.module for key, network in networks.items()}
-    _check_networks(place, modules)
+    check_networks(place, modules)
+    check_vocabulary(place, tokenizers, modules)
     info = model_info(name, card, tokenizers | modules, config, embedded=embedded)
     return OpenModel(info, place, networks, tokenizers, config, force_zeros)
 
@@ -172,48 +176,16 @@ def _stamp(path: Path) -> Stamp:
     return status.st_size, status.st_mtime_ns
 
 
-def _is_sdxl(components: Mapping[str, Any]) -> bool:
-    return "text_encoder_2" in components
-
-
-def _check_networks(place: Path, modules: Mapping[str, nn.Module]) -> None:
-    """Refuse a UNet that wants inputs, or a VAE that wants scaling, that we do not make."""
-    configs: dict[str, Any] = {name: module.config for name, module in modules.items()}
-    unet, vae = configs["unet"], configs["vae"]
-    latent, given = vae["latent_channels"], unet["in_channels"]
-    if given not in {latent, 2 * latent + 1}:
-        wanted = f"{latent} (ordinary) or {2 * latent + 1} (inpainting)"
-        raise ModelError(f"the unet of {place} takes {given} channels; {wanted} are supported")
-    added = "text_time" if _is_sdxl(modules) else None
-    wanted_keys = {"addition_embed_type": added} | dict.fromkeys(UNSUPPORTED)
-    for key, value in wanted_keys.items():
-        if unet.get(key) != value:
-            raise ModelError(
-                f"the unet of {place} has {key} = {unet.get(key)!r}; only {value!r} is supported"
-            )
-    if _is_sdxl(modules):
-        pooled = configs["text_encoder_2"].projection_dim
-        expected = SIZE_COUNT * unet["addition_time_embed_dim"] + pooled
-        if unet["projection_class_embeddings_input_dim"] != expected:
-            raise ModelError(
-                f"the unet of {place} does not take {SIZE_COUNT} sizes and {pooled} numbers of the prompt; "
-                "only SDXL base and its inpainting variant are supported, not the refiner"
-            )
-    if vae.get("latents_mean") is not None:
-        raise ModelError(f"the vae of {place} has latents_mean, which is not supported")
-
-
 @contextmanager
-def _memory_explained(name: str, place: Path, device: torch.device) -> Iterator[None]:
+def _memory_explained(name: str, place: Path, device: torch.device, needed: int) -> Iterator[None]:
     """Turn the allocators' several failures into one."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
-            text = str(error).lower()
-            if "alloc" not in text and "out of memory" not in text:
-                raise
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error) and not any(one in str(error).lower() for one in SHORTAGES):
+            raise
         raise ModelError(
-            f"there is not enough memory on {device} for the model {name} ({place}); "
+            f"there is not enough memory on {device} for the model {name} ({place}), "
+            f"which takes {needed / 2**30:.1f} GiB; "
             "serve it with --dtype bfloat16 or float16, keep fewer models resident, or use a larger machine"
         ) from error

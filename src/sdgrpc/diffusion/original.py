@@ -15,24 +15,14 @@ OPEN_CLIP = {"sd2": "cond_stage_model.model.", "sdxl": "conditioner.embedders.1.
 # Side of the pictures that each base was trained on, in latent cells, and its VAE's scale.
 SAMPLE_SIZES = {"sd15": 64, "sd2": 64, "sdxl": 128}
 SD2_V_SAMPLE_SIZE = 96
+# Of the 24 layers of SD2's text encoder (ViT-H/14).
+SD2_LAYERS = 23
 VAE_SCALES = {"sd15": 0.18215, "sd2": 0.18215, "sdxl": 0.13025}
 
 # Width of an attention head in CLIP, in SD2's UNet and in SDXL's; SD1's UNet has 8 heads of any width.
 HEAD_WIDTH = 64
 SD1_HEADS = 8
 TOKENS = 77
-
-# What other kinds of file hold, to say what they are.
-STRANGERS: Mapping[str, str] = {
-    "conditioner.embedders.0.model.": "the SDXL refiner",
-    "lora_unet_": "a LoRA; put it in a LoRA folder",
-    "lora_te": "a LoRA; put it in a LoRA folder",
-    "model.diffusion_model.double_blocks.": "a Flux checkpoint",
-    "double_blocks.": "a Flux checkpoint",
-    "model.diffusion_model.joint_blocks.": "an SD3 checkpoint",
-    "control_model.": "a ControlNet",
-    "down_blocks.": "one component in diffusers' layout; give the folder that holds all of them",
-}
 
 
 @dataclass(frozen=True)
@@ -49,13 +39,6 @@ class Layout:
             return "sdxl"
         bases = [base for base, prefix in (CLIP | OPEN_CLIP).items() if base != "sdxl" and self._has(prefix)]
         return bases[0] if bases else None
-
-    def stranger(self) -> str:
-        """What the file seems to be instead."""
-        named = [name for prefix, name in STRANGERS.items() if self._has(prefix)]
-        if self._has(UNET):
-            named.append("a checkpoint without a text encoder")
-        return named[0] if named else "no checkpoint that is known here"
 
     def names(self, prefix: str) -> list[str]:
         """The tensors under `prefix`."""
@@ -152,13 +135,14 @@ class Layout:
     def open_clip(self, base: str) -> dict[str, Any]:
         """The configuration of OpenCLIP's text encoder (ViT-H/14, ViT-bigG/14).
 
-        SD2 was trained on the last layer but one, so its last layer is left out. SDXL's pools with the last.
+        SD2 was trained on the last layer but one, so its last layer is left out, unless the file was made
+        from a folder, which lacks it already. SDXL's pools with the last.
         """
         prefix = OPEN_CLIP[base]
         layers = len(self._indices(re.escape(f"{prefix}transformer.resblocks.") + r"(\d+)\."))
         config = _text(
             self.shapes[f"{prefix}token_embedding.weight"],
-            layers=layers if base == "sdxl" else layers - 1,
+            layers=layers if base == "sdxl" or layers == SD2_LAYERS else layers - 1,
             inner=self.shapes[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"][0],
             activation="gelu",
         )

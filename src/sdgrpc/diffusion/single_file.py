@@ -18,7 +18,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from sdgrpc.diffusion import original, vocabulary
+from sdgrpc.diffusion import original, strangers, vocabulary
 from sdgrpc.diffusion.folder import named_for
 from sdgrpc.diffusion.original import Layout
 from sdgrpc.diffusion.stored import Stored, Unfilled, stored_tensors
@@ -27,6 +27,10 @@ from sdgrpc.errors import ModelError
 PICKLE_SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
 # How a zip archive and pickles of protocols 2 to 5 begin.
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+# What converters that keep a training state's nesting put before every name.
+WRAPPING = "state_dict."
+# The tensors by which models of SDXL's structure mark EDM's noise schedule: Playground 2.5's and CosXL's.
+EDM = frozenset({"edm_mean", "edm_vpred.sigma_max"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +83,17 @@ def _open(path: Path) -> Checkpoint:
     with path.open("rb") as start:
         if start.read(4).startswith(PICKLE_STARTS):
             raise ModelError(_pickled(path))
-    stored, metadata = stored_tensors(path)
+    named, metadata = stored_tensors(path)
+    stored = {name.removeprefix(WRAPPING): tensor for name, tensor in named.items()}
     layout = Layout({name: tensor.shape for name, tensor in stored.items()})
     base = layout.base()
     if base is None:
         raise ModelError(
-            f"{path} is {layout.stranger()}; single files can be Stable Diffusion 1, 2 or SDXL base"
+            f"{path} is {strangers.describe(stored)}; single files can be Stable Diffusion 1, 2 or SDXL base"
+        )
+    if others := sorted(EDM & stored.keys()):
+        raise ModelError(
+            f"{path} was trained on another noise schedule (EDM: it has {others[0]}), which is not supported"
         )
     return Checkpoint(path, stored, metadata, layout, base)
 
@@ -107,10 +116,14 @@ def _builders(base: str) -> Mapping[str, Callable[[Checkpoint], Unfilled]]:
 def _unet(checkpoint: Checkpoint) -> Unfilled:
     with _shapes_explained(checkpoint, "UNet"):
         config = checkpoint.layout.unet(checkpoint.base)
-        tensors = convert_ldm_unet_checkpoint(checkpoint.tensors(original.UNET), config)
+        source = checkpoint.tensors(original.UNET)
+        tensors = convert_ldm_unet_checkpoint(source, config)
         with init_empty_weights(include_buffers=False):
             module = UNet2DConditionModel(**config)
-    unknown = sorted(set(tensors) - set(module.state_dict()))
+    # What diffusers' conversion leaves out, as unCLIP's image embedding, and what it cannot place.
+    known = module.state_dict().keys()
+    used = {tensor.key for name, tensor in tensors.items() if name in known}
+    unknown = sorted(tensor.key for tensor in source.values() if tensor.key not in used)
     if unknown:
         raise ModelError(f"the UNet of {checkpoint.path} has tensors of another architecture: {unknown[0]}")
     return Unfilled(f"the UNet of {checkpoint.path}", module, tensors)
@@ -152,8 +165,10 @@ def _shapes_explained(checkpoint: Checkpoint, what: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, IndexError) as error:
+        lacking = f"no {error}" if isinstance(error, KeyError) else "layers are missing"
         raise ModelError(
-            f"the {what} of {checkpoint.path} is incomplete or of another architecture: no {error}"
+            f"the {what} of {checkpoint.path} is incomplete or of another architecture: {lacking}; "
+            "use a whole checkpoint of Stable Diffusion 1, 2 or SDXL base"
         ) from error
     except ValueError as error:  # sizes that do not go together
         raise ModelError(f"the {what} of {checkpoint.path} is of another architecture: {error}") from error

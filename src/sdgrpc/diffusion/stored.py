@@ -163,7 +163,9 @@ class Unfilled:
         """
         known = self.module.state_dict()
         if missing := sorted(known.keys() - self.tensors.keys()):
-            raise ModelError(f"{self.what} lacks {len(missing)} tensors, {missing[0]} among them")
+            raise ModelError(
+                f"{self.what} lacks {len(missing)} tensors, {missing[0]} among them; download it again"
+            )
         for name, expected in known.items():
             stored = self.tensors[name]
             if stored.shape != tuple(expected.shape):
@@ -172,6 +174,11 @@ class Unfilled:
             if stored.dtype is None:
                 raise ModelError(f"{self.what} has whole numbers or an unknown dtype in {name}")
         return self
+
+    def size(self, dtype: torch.dtype) -> int:
+        """The bytes that its parameters take in `dtype`."""
+        count: int = sum(one.numel() for one in self.module.state_dict().values())
+        return count * dtype.itemsize
 
     def fill(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Read every parameter and return the network, frozen and in evaluation mode."""

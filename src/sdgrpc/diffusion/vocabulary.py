@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 from transformers import CLIPTokenizer
 
+from sdgrpc.diffusion.folder import VOCABULARIES
 from sdgrpc.diffusion.original import TOKENS
 from sdgrpc.errors import ModelError
 
@@ -17,8 +18,6 @@ CACHED = (
     ("stable-diffusion-v1-5/stable-diffusion-v1-5", "tokenizer/"),
     ("stabilityai/stable-diffusion-xl-base-1.0", "tokenizer/"),
 )
-# Either of them holds the vocabulary. Without both the library makes an empty tokenizer.
-FILES = ("tokenizer.json", "vocab.json")
 # What fills prompts up: the end of the text for OpenAI's CLIP, token 0 for OpenCLIP.
 END, FIRST = "<|endoftext|>", "!"
 PADDING = {"sd15": (END,), "sd2": (FIRST,), "sdxl": (END, FIRST)}
@@ -46,13 +45,14 @@ def _find(checkpoint: Path, given: Path | None) -> Path:
     """The first folder that holds a vocabulary."""
     folders = _folders(checkpoint) if given is None else iter([given])
     for folder in folders:
-        if any((folder / file).is_file() for file in FILES):
+        if any((folder / file).is_file() for file in VOCABULARIES):
             return folder
     if given is not None:
-        raise ModelError(f"{given} holds no CLIP vocabulary: neither {FILES[0]} nor {FILES[1]}")
+        raise ModelError(f"{given} holds no CLIP vocabulary: neither {VOCABULARIES[0]} nor {VOCABULARIES[1]}")
     raise ModelError(
         f"{checkpoint} needs CLIP's vocabulary, which single files do not hold: put the folder `tokenizer` "
         f"of any Stable Diffusion model at {checkpoint.parent / 'tokenizer'}, "
+        "name such a folder with --tokenizer, "
         f"or fetch {CACHED[0][0]} into the hub's cache"
     )
 
@@ -60,7 +60,7 @@ def _find(checkpoint: Path, given: Path | None) -> Path:
 def _folders(checkpoint: Path) -> Iterator[Path]:
     yield checkpoint.parent / "tokenizer"
     for model, prefix in CACHED:
-        for file in FILES:
+        for file in VOCABULARIES:
             path = try_to_load_from_cache(model, prefix + file)
             if isinstance(path, str):
                 yield Path(path).parent
