@@ -12,8 +12,10 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipe
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from sdgrpc.diffusion.card import model_info
+from sdgrpc.diffusion.layout import lay_out
 from sdgrpc.diffusion.loading import load
 from sdgrpc.diffusion.model import Model
+from sdgrpc.diffusion.precision import memory_format, vae_dtype
 from tests.support.lora_sets import save_kohya_lora
 from tests.support.models import SD15_SCHEDULER, save_model, tiny_tokenizer
 
@@ -87,9 +89,14 @@ def _real(dtype: torch.dtype) -> Model:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    networks = {"unet": unet.to(dtype), "vae": vae, "text_encoder": text_encoder.to(dtype)}
+    networks = {
+        "unet": unet.to(dtype),
+        "vae": vae.to(vae_dtype(dtype)),
+        "text_encoder": text_encoder.to(dtype),
+    }
+    layout = memory_format(sum(one.numel() for one in unet.parameters()), torch.device("cpu"))
     for network in networks.values():
-        network.requires_grad_(False).eval()
+        lay_out(network, layout).requires_grad_(False).eval()
     parts = networks | {"tokenizer": tokenizer}
     return Model(
         info=model_info("subject", Path("none"), parts, SD15_SCHEDULER, embedded=False),

@@ -9,6 +9,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from sdgrpc.diffusion import autoencoder
+from sdgrpc.diffusion.loading import EMBEDDED, load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.errors import OutOfMemory
 from sdgrpc.images import to_image, to_picture
@@ -100,3 +101,19 @@ def limit_decoder(model: Model, monkeypatch: pytest.MonkeyPatch, cells: int) -> 
         return decoder(sample, *rest)
 
     monkeypatch.setattr(model.vae.decoder, "forward", limited)
+
+
+def test_bfloat16_hardly_changes_pictures() -> None:
+    """The embedded VAE, which is trained, in both dtypes: the documented bound, and both ways."""
+    device = torch.device("cpu")
+    exact, halved = (
+        load("embedded", EMBEDDED, device=device, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    pixels = autoencoder.to_tensor(to_image(gradient(128, 128))) * 2 - 1
+    latents = [autoencoder.encode(one, pixels).mode() * one.latent_scale for one in (exact, halved)]
+    assert {one.dtype for one in latents} == {torch.float32}
+    assert (latents[0] - latents[1]).norm() <= 0.02 * latents[0].norm()
+    pictures = [pixels_of(autoencoder.decode(one, latents[0])[0]).astype(int) for one in (exact, halved)]
+    difference = abs(pictures[0] - pictures[1])
+    assert difference.max() <= 5
+    assert 0 < difference.mean() < 0.5

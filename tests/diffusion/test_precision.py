@@ -56,3 +56,33 @@ def test_single_files_are_counted_too(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setattr(precision, "SMALLEST_HALVED", smallest)
         opened = open_model("one", path, tokenizer=folder / "tokenizer")
         assert opened.dtype(CPU) is expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.float32, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+    ],
+)
+def test_the_vae_never_overflows(folder: Path, dtype: torch.dtype, expected: torch.dtype) -> None:
+    """float16 holds too little for it; bfloat16 has float32's range."""
+    loaded = load("one", folder, device=CPU, dtype=dtype)
+    assert (loaded.unet.dtype, loaded.vae.dtype) == (dtype, expected)
+
+
+def test_large_models_have_their_channels_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where convolutions gain by it; the UNet and the VAE alike, and not a value is another."""
+    assert precision.memory_format(precision.SMALLEST_HALVED, CPU) is torch.channels_last
+    assert precision.memory_format(precision.SMALLEST_HALVED, CUDA) is torch.channels_last
+    assert precision.memory_format(precision.SMALLEST_HALVED, MPS) is torch.contiguous_format
+    small = load("small", folder, device=CPU, dtype=torch.float32)
+    monkeypatch.setattr(precision, "SMALLEST_HALVED", 1)
+    large = load("large", folder, device=CPU, dtype=torch.float32)
+    for one, other in ((small.unet, large.unet), (small.vae, large.vae)):
+        for name, parameter in one.named_parameters():
+            assert torch.equal(parameter, other.get_parameter(name))
+    for network in (large.unet, large.vae):
+        conv_in = network.get_submodule("conv_in" if network is large.unet else "decoder.conv_in")
+        assert not conv_in.weight.is_contiguous()

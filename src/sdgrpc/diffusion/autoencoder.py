@@ -1,4 +1,4 @@
-"""Pictures to latents and back through the VAE, in float32."""
+"""Pictures to latents and back through the VAE, in its dtype; latents and pixels are float32."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 @torch.inference_mode()
 def encode(model: Model, pixels: torch.Tensor) -> DiagonalGaussianDistribution:
-    """The VAE's distribution of latents for pixels in [-1, 1], `[1, 3, H, W]`."""
-    return model.vae.encode(pixels.to(model.device, torch.float32)).latent_dist
+    """The VAE's distribution of latents for pixels in [-1, 1], `[1, 3, H, W]`; its noise is float32."""
+    encoded = model.vae.encode(pixels.to(model.device, model.vae.dtype)).latent_dist
+    return DiagonalGaussianDistribution(encoded.parameters.float())
 
 
 @torch.inference_mode()
@@ -56,7 +57,7 @@ def decode(model: Model, latents: torch.Tensor) -> list[Picture]:
 
 
 def _decode_one(model: Model, latent: torch.Tensor) -> Picture:
-    scaled = latent.to(model.device, torch.float32) / model.latent_scale
+    scaled = (latent.to(model.device, torch.float32) / model.latent_scale).to(model.vae.dtype)
     try:
         pixels = memory_named(lambda: model.vae.decode(scaled).sample[0], model.device)
     except OutOfMemory:

@@ -14,6 +14,7 @@ import torch
 from sdgrpc.diffusion import available, folder, hub, precision, single_file
 from sdgrpc.diffusion.card import CARD, model_info, prediction_type
 from sdgrpc.diffusion.checks import check_networks, check_vocabulary, is_sdxl
+from sdgrpc.diffusion.layout import lay_out
 from sdgrpc.diffusion.memory import is_out_of_memory
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.stored import Unfilled
@@ -48,8 +49,11 @@ class OpenModel:
 
     def dtype(self, device: torch.device) -> torch.dtype:
         """The dtype that `auto` stands for on a device."""
-        unet = self.networks["unet"].module
-        return precision.automatic_dtype(sum(one.numel() for one in unet.parameters()), device)
+        return precision.automatic_dtype(self._unet_parameters, device)
+
+    @property
+    def _unet_parameters(self) -> int:
+        return sum(one.numel() for one in self.networks["unet"].module.parameters())
 
     def load(self, device: torch.device, dtype: torch.dtype | None) -> Model:
         """Read the weights into a model of its own; what was opened stays as it is, for a later time.
@@ -59,7 +63,8 @@ class OpenModel:
 
         """
         chosen = dtype or self.dtype(device)
-        dtypes = {name: torch.float32 if name == "vae" else chosen for name in self.networks}
+        dtypes = dict.fromkeys(self.networks, chosen) | {"vae": precision.vae_dtype(chosen)}
+        layout = precision.memory_format(self._unet_parameters, device)
         needed = sum(network.size(dtypes[name]) for name, network in self.networks.items())
         filled: dict[str, Any] = {}
         with _memory_explained(self.info.name, self.place, device, needed):
@@ -67,7 +72,7 @@ class OpenModel:
                 raise MemoryError
             for name, network in self.networks.items():
                 unfilled = replace(network, module=copy.deepcopy(network.module))
-                filled[name] = unfilled.fill(device, dtypes[name])
+                filled[name] = lay_out(unfilled.fill(device, dtypes[name]), layout)
         self._check_files()
         return Model(
             info=self.info,

@@ -18,8 +18,8 @@ class Model:
     """Tokenizers, networks and the scheduler's configuration of one checkpoint, on one device.
 
     `tokenizers` and `text_encoders` are keyed as in a diffusers folder (`tokenizer`, `text_encoder`, and
-    `…_2` where the architecture has two). `unet` and the text encoders run in `dtype`, the VAE always in
-    float32, since float16 overflows in it. With `force_zeros_for_empty_prompt`, which is SDXL's, an empty
+    `…_2` where the architecture has two). `unet` and the text encoders run in `dtype`, the VAE in
+    `precision.vae_dtype` of it. With `force_zeros_for_empty_prompt`, which is SDXL's, an empty
     negative prompt is zeros instead of an encoded nothing. Nothing here is written after loading: schedulers
     are built from `scheduler_config` for each job, and LoRA sets point the modules at other tensors.
     """

@@ -223,8 +223,7 @@ class FusedSets:
         for component, name in planned:
             out = spare[component, name]
             if out is None:
-                pristine = self._pristine[component][name]
-                out = torch.empty_like(pristine, memory_format=torch.contiguous_format)
+                out = torch.empty_like(self._pristine[component][name])
             outs[component, name] = named[component][name] = out
         self._fuser.fuse(planned, outs)
         return Overlay(dict(named))

@@ -19,6 +19,7 @@ from torch import Tensor
 from sdgrpc.lora.adapter import Adapter
 from sdgrpc.lora.algorithms import product_norm
 from sdgrpc.lora.changes import bias_change, change_norm, factors, weight_change
+from sdgrpc.lora.matrices import as_matrix, in_order_of
 from sdgrpc.lora.names import UNET
 from sdgrpc.lora.placement import Placed, Placement
 from sdgrpc.lora.products import LowRank, Products
@@ -106,7 +107,7 @@ class Fuser:
         self._norms: dict[Parameter, float] = {}
 
     def fuse(self, planned: Plan, outs: Mapping[Parameter, Tensor]) -> None:
-        """Write every planned parameter into its `out`: contiguous and of the pristine's kind.
+        """Write every planned parameter into its `out`, which lies in memory as the pristine one does.
 
         On the CPU by the process's workers, the largest weight first; elsewhere one call after the other.
         """
@@ -127,14 +128,14 @@ class Fuser:
     def _fuse(self, parameter: Parameter, contributions: Sequence[Contribution], out: Tensor) -> None:
         component, name = parameter
         weight = self._pristine[component][name]
-        matrix, result = weight.reshape(weight.shape[0], -1), out.view(weight.shape[0], -1)
         if name.endswith(".bias"):
             added, product = _biases(parameter, contributions, weight.device), None
         else:
             added = _full(parameter, contributions, weight)
-            product = _low_rank(parameter, contributions, weight.device)
+            product = _low_rank(parameter, contributions, weight)
         # The norm is computed here too: by the thread that reads the weight, not by the one that waits.
-        self._products.add(matrix, self.weight_norm(parameter), product, added, result)
+        norm = self.weight_norm(parameter)
+        self._products.add(as_matrix(weight), norm, product, added, as_matrix(out))
 
     def weight_norm(self, parameter: Parameter) -> float:
         """Frobenius norm of a pristine parameter, computed once."""
@@ -183,21 +184,19 @@ def _full(parameter: Parameter, contributions: Sequence[Contribution], weight: T
         if parameter not in each.prepared.norms:
             each.prepared.norms[parameter] = float(change.norm())
         total = change * each.strength if total is None else total.add_(change, alpha=each.strength)
-    return total
+    return None if total is None else in_order_of(weight, total)
 
 
-def _low_rank(
-    parameter: Parameter, contributions: Sequence[Contribution], device: torch.device
-) -> LowRank | None:
+def _low_rank(parameter: Parameter, contributions: Sequence[Contribution], weight: Tensor) -> LowRank | None:
     """Collect all low-rank changes, their strengths multiplied into `up`."""
     ups, downs, norm = [], [], 0.0
     for each in contributions:
         if each.placed.source.is_low_rank:
-            up, down = factors(each.placed.source, device, torch.float32)
+            up, down = factors(each.placed.source, weight.device, torch.float32)
             norms = each.prepared.norms
             if parameter not in norms:
                 norms[parameter] = product_norm(up, down)
             ups.append(up * each.strength)
-            downs.append(down)
+            downs.append(in_order_of(weight, down))
             norm += abs(each.strength) * norms[parameter]
     return LowRank(ups, downs, norm) if ups else None

@@ -73,16 +73,16 @@ class Buffers:
         """Take over the memory of an overlay that nobody uses any more."""
         for tensors in overlay.tensors.values():
             for tensor in tensors.values():
-                self._free[kind(tensor)].append(tensor)
+                self._free[kind(tensor)].append(tensor.as_strided((tensor.numel(),), (1,)))
                 self.nbytes += tensor.nbytes
 
     def take(self, like: Tensor) -> Tensor | None:
-        """Return contiguous memory of that shape, dtype and device, whatever it holds; None if none waits."""
+        """Return memory for a tensor like this dense one, in its layout; None if none waits."""
         free = self._free.get(kind(like))
         if not free:
             return None
         self.nbytes -= like.nbytes
-        return free.pop().view(like.shape)
+        return free.pop().as_strided(like.shape, like.stride())
 
     def trim(self, nbytes: int) -> None:
         """Give memory back to the system, the largest buffers first, until at most `nbytes` wait."""
