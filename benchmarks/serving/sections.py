@@ -40,28 +40,32 @@ class Bench:
         """The size that most sections draw in."""
         return self.sides[0]
 
+    @property
+    def growing_sides(self) -> tuple[int, ...]:
+        """Up to four times that size: 256 to 1024 pixels."""
+        return tuple(times * self.side for times in (1, 2, 3, 4))
+
 
 def single(bench: Bench) -> Record:
-    """One request over gRPC with previews against diffusers in process, on the same weights."""
-    pipe = bench.subject.pipeline()
+    """One request over gRPC with previews against diffusers in process, on the same weights and float32."""
+    pipes = {"diffusers": bench.subject.pipeline(), "diffusers_float32": bench.subject.float32_pipeline()}
     record: Record = {}
     with our_server(bench.subject) as ours:
         for side in bench.sides:
             asked = Drawing(bench.steps, side)
-            works = {"ours": partial(ours.draw, asked), "diffusers": partial(diffusers_draws, pipe, asked)}
+            works = {"ours": partial(ours.draw, asked)} | {
+                name: partial(diffusers_draws, pipe, asked) for name, pipe in pipes.items()
+            }
             record[f"{side}x{side}"] = compared(alternate(works, bench.rounds))
     return record
 
 
 def compared(times: Mapping[str, list[float]]) -> Record:
-    """Medians, their ratio, and the spread of what was measured."""
+    """Medians, ours over the others', and the spread of what was measured."""
     found = medians(times)
     spread = {f"{name}_range": [min(values), max(values)] for name, values in times.items()}
-    return (
-        {f"{name}_seconds": value for name, value in found.items()}
-        | spread
-        | {"ratio": found["ours"] / found["diffusers"]}
-    )
+    ratios = {f"ours_over_{name}": found["ours"] / value for name, value in found.items() if name != "ours"}
+    return {f"{name}_seconds": value for name, value in found.items()} | spread | ratios
 
 
 def preview(bench: Bench) -> Record:
@@ -170,7 +174,7 @@ def growth(bench: Bench) -> Record:
     """How the cost of a step grows with clients and pixels, and that of a first picture with LoRAs."""
     counts = [count for count in (1, 2, 4, 8, 16) if count <= 2 * bench.clients]
     record: Record = {"seconds_per_step_by_jobs": {count: one_step_timed(bench, count) for count in counts}}
-    sizes = {side: seconds(lambda side=side: one_step(bench, 1, side)) for side in bench.sides}
+    sizes = {side: seconds(lambda side=side: one_step(bench, 1, side)) for side in bench.growing_sides}
     record["seconds_per_step_by_side"] = sizes
     with our_server(bench.subject) as ours:
         numbers = [count for count in (1, 2, 4, 12) if count <= len(bench.subject.loras)]

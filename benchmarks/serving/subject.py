@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,24 @@ class Subject:
 
     def pipeline(self, *, own_weights: bool = False) -> Any:  # noqa: ANN401 - diffusers has no types
         """Return diffusers' pipeline on the same networks, or on copies that it may fuse LoRAs into."""
-        model = self.model
-        parts = {"unet": model.unet, "text_encoder": model.text_encoders["text_encoder"]}
+        parts = self._networks()
         if own_weights:
-            parts = {name: copy.deepcopy(part) for name, part in parts.items()}
+            parts |= {name: copy.deepcopy(parts[name]) for name in ("unet", "text_encoder")}
+        return self._pipeline(parts)
+
+    def float32_pipeline(self) -> Any:  # noqa: ANN401
+        """Return diffusers' pipeline as it comes: the same networks in float32 and its own layout."""
+        parts = {name: copy.deepcopy(part).float() for name, part in self._networks().items()}
+        return self._pipeline({n: lay_out(part, torch.contiguous_format) for n, part in parts.items()})
+
+    def _networks(self) -> dict[str, Any]:
+        model = self.model
+        return {"unet": model.unet, "text_encoder": model.text_encoders["text_encoder"], "vae": model.vae}
+
+    def _pipeline(self, parts: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        model = self.model
         pipe = StableDiffusionPipeline(
             **parts,
-            vae=model.vae,
             tokenizer=model.tokenizers["tokenizer"],
             scheduler=EulerDiscreteScheduler.from_config(model.scheduler_config),
             safety_checker=None,

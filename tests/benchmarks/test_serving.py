@@ -21,7 +21,8 @@ def test_every_section_runs(tmp_path: Path) -> None:
     found = json.loads(path.read_text())
     assert found["machine"]["processor"]
     assert set(SECTIONS) <= set(found)
-    assert found["single"]["64x64"]["ratio"] > 0
+    assert found["single"]["64x64"]["ours_over_diffusers"] > 0
+    assert found["single"]["64x64"]["ours_over_diffusers_float32"] > 0
     assert found["trace"]["requests"] == 4
     assert set(found["batch"]) == {"one set", "a set each"}
 
