@@ -231,13 +231,13 @@ async def test_latents_that_overflowed_are_an_error_not_a_black_picture(open_tin
 
 
 async def test_status_counts(open_tiny, tiny_model):
-    """After a job the counters say so; ready comes with the warm-up."""
+    """After a client's job the counters say so; the warm-up makes the engine ready and is none of them."""
     async with open_tiny() as engine:
         assert not engine.status().ready
         await engine.warm_up()
         status = engine.status()
         assert status.ready
-        assert status.jobs_finished == 1
+        assert status.jobs_finished == 0
         assert status.rows_per_call == 2  # one picture, and what it must not show
         assert status.steps_per_second > 0
         assert (status.lora_sets, status.lora_set_bytes, status.resident_sets) == (0, 0, ())
@@ -245,7 +245,7 @@ async def test_status_counts(open_tiny, tiny_model):
         status = engine.status()
     prepared = next(event for event in events if isinstance(event, Prepared))
     (resident,) = status.resident_sets
-    assert (status.jobs_finished, status.running, status.queued, status.fuse_count) == (2, 0, 0, 1)
+    assert (status.jobs_finished, status.running, status.queued, status.fuse_count) == (1, 0, 0, 1)
     assert (resident.set_id, resident.model, resident.in_use) == (prepared.lora_set_id, "tiny", False)
     assert (status.lora_sets, status.lora_set_bytes) == (1, resident.size_bytes)
     touched = [

@@ -121,13 +121,16 @@ class LocalEngine:
         """
         for info in self._models.first:
             started = time.monotonic()
-            async for _ in self.submit(warm_up_task(info)):
+            async for _ in self._events(warm_up_task(info), counted=False):
                 continue
             logger.info("model %s drew its first step in %.2f s", info.name, time.monotonic() - started)
         self._ready = True
 
-    async def submit(self, task: Task) -> AsyncGenerator[Event, None]:
+    def submit(self, task: Task) -> AsyncGenerator[Event, None]:
         """See `Engine.submit`."""
+        return self._events(task, counted=True)
+
+    async def _events(self, task: Task, *, counted: bool) -> AsyncGenerator[Event, None]:
         self._models.check(task.model)
         self._loop.check_room()
         loop = asyncio.get_running_loop()
@@ -138,7 +141,7 @@ class LocalEngine:
             )
         with self._library.in_use(files):
             job_id = next(self._job_ids)
-            job = Job(job_id, task, EventStream(loop))
+            job = Job(job_id, task, EventStream(loop), counted=counted)
             # Held by the job alone, which lets the model go at its end, however late its events are read.
             job.resources = JobResources(partial(self._models.pool.of, job_id), files)
             position = self._loop.submit(job)

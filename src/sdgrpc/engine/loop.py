@@ -126,7 +126,7 @@ class EngineLoop:
             self._end(job)
 
     def counts(self) -> tuple[int, int, int]:
-        """Return the numbers of jobs that run, wait, and have finished since the start."""
+        """Return the numbers of jobs that run, wait, and have finished for clients since the start."""
         with self._changed:
             running = len(self._preparing) + len(self._stepping) + len(self._finishing)
             return running, len(self._queued), self._jobs_finished
@@ -262,7 +262,7 @@ class EngineLoop:
         if not job.cancelled:
             job.stream.put(job.finished())
             with self._changed:
-                self._jobs_finished += 1
+                self._jobs_finished += job.counted
                 took = self._clock() - job.times.preparing
                 self._mean_seconds += 0.2 * (took - self._mean_seconds)
         self._end(job)
