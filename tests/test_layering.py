@@ -32,7 +32,7 @@ ROOMS = {
 }
 GRPC = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"}
 SPEAKS_GRPC = {"api", "client", "v1"}
-USES_TORCH = {"processor", "lora", "diffusion", "engine.local", "engine.runner", "engine.catalog"}
+USES_TORCH = {"processor", "lora", "diffusion", "engine.opening", "engine.runner", "engine.catalog"}
 HEAVY = {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 
 

@@ -18,8 +18,8 @@ from sdgrpc.api.server import Server
 from sdgrpc.diffusion.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import EngineStatus
-from sdgrpc.engine.local import EngineOptions, LocalEngine
-from sdgrpc.engine.loop import LoopOptions
+from sdgrpc.engine.local import LocalEngine
+from sdgrpc.engine.options import EngineOptions, LoopOptions
 from sdgrpc.lora.library import LoraLibrary
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc

@@ -144,7 +144,7 @@ def serve(
 
 def _open_engine(settings: Settings) -> Engine:
     """Import torch only here, in the loading thread: the port answers before that."""
-    from sdgrpc.engine.local import open_engine
+    from sdgrpc.engine.opening import open_engine
 
     # The libraries' half a million objects live as long as the process. Unless they are left out, each full
     # collection takes some 40 ms, which a LoRA file's thousands of keys can set off. Models come later.
