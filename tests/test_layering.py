@@ -20,10 +20,12 @@ ROOMS = {
     "domain": set(),
     "errors": set(),
     "__init__": set(),
-    "settings": {"errors"},
+    "settings": {"errors", "settings_text"},
+    "settings_text": {"errors"},
     "images": {"domain"},
     "parameters": {"domain"},
     "processor": set(),
+    "allocator": set(),
     "lora": {"domain", "errors", "processor"},
     "diffusion": {"domain", "errors", "images", "processor"},
     "engine": {"domain", "errors", "settings", "images", "parameters", "lora", "diffusion"},
@@ -32,7 +34,7 @@ ROOMS = {
 }
 GRPC = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"}
 SPEAKS_GRPC = {"api", "client", "v1"}
-USES_TORCH = {"processor", "lora", "diffusion", "engine.local", "engine.runner", "engine.catalog"}
+USES_TORCH = {"processor", "lora", "diffusion", "engine.opening", "engine.runner", "engine.catalog"}
 HEAVY = {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 
 

@@ -22,6 +22,7 @@ from benchmarks.lora_sets.files import STACK, write
 from benchmarks.lora_sets.measures import Bench
 from benchmarks.lora_sets.models import REAL, TINY, Size, components
 from benchmarks.lora_sets.sides import Theirs
+from sdgrpc.allocator import keep_freed_memory
 
 FIRST = ("first0", "first1", "first2")
 SECOND = ("second0", "second1", "second2")
@@ -59,8 +60,10 @@ def main() -> None:
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
+    # As `sdgrpc serve` does; what libraries' objects and fresh pages cost is no part of either side.
+    keep_freed_memory()
     gc.collect()
-    gc.freeze()  # as `sdgrpc serve` does: looking through the libraries' objects is no part of either side
+    gc.freeze()
     with TemporaryDirectory() as folder:
         size, sets = (TINY if options.tiny else REAL), (20 if options.rounds == 1 else 100)
         for name, row in run(size, options.rounds, sets, Path(folder), options.only):

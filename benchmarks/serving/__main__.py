@@ -14,6 +14,7 @@ import torch
 from benchmarks.serving.sections import SECTIONS, Bench, Record
 from benchmarks.serving.subject import make_subject
 from benchmarks.tables import write_json
+from sdgrpc.allocator import keep_freed_memory
 from sdgrpc.diffusion.precision import fastest_dtype
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "serving.json"
@@ -22,6 +23,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results" / "serving.json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the chosen sections, print them, and write them after each one."""
     options = parser().parse_args(arguments)
+    keep_freed_memory()  # as `sdgrpc serve` does; here it serves both sides
     chosen = options.only.split(",")
     if unknown := [name for name in chosen if name not in SECTIONS]:
         sys.exit(f"--only: there is no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")

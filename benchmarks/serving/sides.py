@@ -16,8 +16,8 @@ import torch
 from benchmarks.serving.subject import PROMPT, Subject
 from sdgrpc.api.server import Server
 from sdgrpc.client import Client
-from sdgrpc.engine.local import EngineOptions, LocalEngine
-from sdgrpc.engine.loop import LoopOptions
+from sdgrpc.engine.local import LocalEngine
+from sdgrpc.engine.options import EngineOptions, LoopOptions
 from sdgrpc.lora.library import LoraLibrary
 from sdgrpc.settings import Settings
 

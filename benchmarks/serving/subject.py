@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
 from sdgrpc.diffusion.card import model_info
 from sdgrpc.diffusion.layout import lay_out
 from sdgrpc.diffusion.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.precision import memory_format, vae_dtype
+from tests.support.full_size import full_size_networks
 from tests.support.lora_sets import save_kohya_lora
 from tests.support.models import SD15_SCHEDULER, save_model, tiny_tokenizer
 
@@ -79,35 +79,10 @@ def _tiny(folder: Path, dtype: torch.dtype) -> Model:
 def _real(dtype: torch.dtype) -> Model:
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
-    # diffusers' defaults are the published configuration but for these.
-    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-    vae = AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        latent_channels=4,
-        sample_size=512,
-    )
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    networks = {
-        "unet": unet.to(dtype),
-        "vae": vae.to(vae_dtype(dtype)),
-        "text_encoder": text_encoder.to(dtype),
-    }
-    layout = memory_format(sum(one.numel() for one in unet.parameters()), torch.device("cpu"))
-    for network in networks.values():
+    networks = full_size_networks(tokenizer)
+    layout = memory_format(sum(one.numel() for one in networks["unet"].parameters()), torch.device("cpu"))
+    for name, network in networks.items():
+        network.to(vae_dtype(dtype) if name == "vae" else dtype)
         lay_out(network, layout).requires_grad_(False).eval()
     parts = networks | {"tokenizer": tokenizer}
     return Model(

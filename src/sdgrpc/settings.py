@@ -5,14 +5,11 @@ A bad value fails at the start and names itself. Only the server needs this modu
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import tomllib
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -24,10 +21,10 @@ from pydantic_settings import (
 )
 
 from sdgrpc.errors import SettingsError
+from sdgrpc.settings_text import PREFIX, check_toml, model_entry, rows_entry, sentence, split
 
 MIB = 1 << 20
 EMBEDDED = "embedded"
-PREFIX = "SDGRPC_"
 ROWS_PER_CALL = 8
 
 Positive = Annotated[int, Field(ge=1)]
@@ -104,7 +101,7 @@ class Settings(BaseSettings):
         """
         given = {name: value for name, value in flags.items() if value is not None}
         if config is not None:
-            _check_toml(config)
+            check_toml(config)
 
         class FromFile(cls):  # type: ignore[valid-type, misc]  # one class per file: sources are the class's
             model_config = SettingsConfigDict(toml_file=config)
@@ -113,7 +110,7 @@ class Settings(BaseSettings):
         try:
             loaded: Self = FromFile(**given)
         except ValidationError as error:
-            raise SettingsError("; ".join(_sentence(e, given) for e in error.errors())) from None
+            raise SettingsError("; ".join(sentence(e, given) for e in error.errors())) from None
         return loaded
 
     @classmethod
@@ -132,7 +129,7 @@ class Settings(BaseSettings):
     @property
     def models(self) -> tuple[tuple[str, str], ...]:
         """The models to serve as (name, source); a source without a name gets its file's or folder's."""
-        return tuple(_named(entry) for entry in self.model)
+        return tuple(model_entry(entry) for entry in self.model)
 
     @property
     def lora_dirs(self) -> tuple[Path, ...]:
@@ -145,13 +142,13 @@ class Settings(BaseSettings):
     @property
     def rows_per_call(self) -> int:
         """The most rows of a UNet call, for models that `rows_by_model` does not name."""
-        plain = (number for name, number in map(_rows, self.max_rows_per_call) if not name)
+        plain = (number for name, number in map(rows_entry, self.max_rows_per_call) if not name)
         return next(plain, ROWS_PER_CALL)
 
     @property
     def rows_by_model(self) -> dict[str, int]:
         """The most rows of a UNet call for the models that have a number of their own."""
-        return {name: number for name, number in map(_rows, self.max_rows_per_call) if name}
+        return {name: number for name, number in map(rows_entry, self.max_rows_per_call) if name}
 
     @property
     def host(self) -> str:
@@ -167,12 +164,12 @@ class Settings(BaseSettings):
     @field_validator("model", mode="before")
     @classmethod
     def _split_models(cls, value: object) -> object:
-        return _split(value, ",")
+        return split(value, ",")
 
     @field_validator("lora_dir", mode="before")
     @classmethod
     def _split_folders(cls, value: object) -> object:
-        return _split(value, os.pathsep)
+        return split(value, os.pathsep)
 
     @field_validator("listen")
     @classmethod
@@ -185,7 +182,7 @@ class Settings(BaseSettings):
     @field_validator("model")
     @classmethod
     def _check_models(cls, value: list[str]) -> list[str]:
-        names = [_named(entry)[0] for entry in value]
+        names = [model_entry(entry)[0] for entry in value]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two models are called {', '.join(repeated)}; write NAME=SOURCE")
         return value
@@ -193,14 +190,14 @@ class Settings(BaseSettings):
     @field_validator("max_rows_per_call", mode="before")
     @classmethod
     def _split_rows(cls, value: object) -> object:
-        parts = _split(value, ",")
+        parts = split(value, ",")
         listed = parts if isinstance(parts, list) else [parts]
         return [str(part) if isinstance(part, int) else part for part in listed]
 
     @field_validator("max_rows_per_call")
     @classmethod
     def _check_rows(cls, value: list[str]) -> list[str]:
-        names = [_rows(entry)[0] for entry in value]
+        names = [rows_entry(entry)[0] for entry in value]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{repeated[0] or 'the number for every model'} is given twice")
         return value
@@ -242,57 +239,6 @@ class Settings(BaseSettings):
         return self
 
 
-def _split(value: object, separator: str) -> object:
-    """A list from the environment: JSON, or parts between separators."""
-    if not isinstance(value, str):
-        return value
-    if value.startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise ValueError("starts like a JSON list but is none") from None
-    return [part.strip() for part in value.split(separator) if part.strip()]
-
-
 def _overlap(one: Path, other: Path) -> bool:
     one, other = one.resolve(), other.resolve()
     return one.is_relative_to(other) or other.is_relative_to(one)
-
-
-def _named(entry: str) -> tuple[str, str]:
-    name, found, source = entry.partition("=")
-    if not found or "/" in name:
-        name, source = entry.rstrip("/").rpartition("/")[2].removesuffix(".safetensors"), entry
-    if not name.strip() or not source.strip():
-        raise ValueError(f"{entry!r} is not NAME=SOURCE or SOURCE")
-    return name.strip(), source.strip()
-
-
-def _rows(entry: str) -> tuple[str, int]:
-    """`8` as ("", 8) and `photo=4` as ("photo", 4)."""
-    name, found, number = entry.rpartition("=")
-    if not re.fullmatch(r"0*[1-9]\d{0,8}", number.strip()) or (found and not name.strip()):
-        raise ValueError(f"{entry!r} is not N or NAME=N with a number from 1")
-    return name.strip(), int(number)
-
-
-def _check_toml(path: Path) -> None:
-    """Say what is wrong with a settings file; a missing one would be passed over."""
-    try:
-        tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path}: {error}") from None
-
-
-def _sentence(error: Mapping[str, Any], flags: Mapping[str, object]) -> str:
-    """`max_steps (SDGRPC_MAX_STEPS): input should be greater than or equal to 1, not 0`."""
-    text = str(error["msg"]).removeprefix("Value error, ")
-    if not error["loc"]:
-        return text
-    name = str(error["loc"][0])
-    if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting"
-    variable = PREFIX + name.upper()
-    source = f" ({variable})" if name not in flags and variable in os.environ else ""
-    shown = "" if error["type"] == "value_error" else f", not {error['input']!r}"
-    return f"{name}{source}: {text[0].lower()}{text[1:]}{shown}"

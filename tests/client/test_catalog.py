@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -11,7 +10,6 @@ from google.protobuf.duration_pb2 import Duration
 
 from sdgrpc import client as api
 from sdgrpc.client import AsyncClient, Client, LatentFormat
-from sdgrpc.domain import LatentArray
 from tests.support.scripted_catalog import NAMES, Catalog, scripted_catalog
 
 
@@ -32,19 +30,6 @@ def test_models(client) -> None:
     (model,) = client.list_models()
     assert (model.name, model.width, model.steps, model.resident) == ("embedded", 128, 20, True)
     assert model.latent_format == LatentFormat(1, 8, (1.0, 0.0, -1.0), (0.0, 0.0, 0.0))
-
-
-def test_latents_become_pictures() -> None:
-    """A latent's pixels go through the linear map and are clamped to what a picture can hold."""
-    latent = LatentArray(1, 1, 3, struct.pack("<3e", 0.0, 1.0, -5.0))
-    picture = LatentFormat(1, 8, (1.0, 0.0, -1.0), (0.0, 0.0, 0.0)).picture(latent)
-    assert [picture.getpixel((x, 0)) for x in range(3)] == [(128, 128, 128), (255, 128, 0), (0, 128, 255)]
-
-
-def test_a_latent_of_another_model() -> None:
-    """Factors for one channel cannot read a latent of four."""
-    with pytest.raises(ValueError, match="not one of 1 channels"):
-        LatentFormat(1, 8, (1.0, 0.0, 0.0), (0.0, 0.0, 0.0)).picture(LatentArray(4, 1, 1, bytes(8)))
 
 
 def test_every_page_of_loras(client, catalog) -> None:

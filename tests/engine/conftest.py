@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from sdgrpc.diffusion.loading import load
 from sdgrpc.diffusion.model import Model
-from sdgrpc.engine.local import EngineOptions, LocalEngine
-from sdgrpc.engine.loop import LoopOptions
+from sdgrpc.engine.local import LocalEngine
+from sdgrpc.engine.options import EngineOptions, LoopOptions
 from sdgrpc.lora.library import LoraLibrary
 from tests.support.models import save_model
 

@@ -22,8 +22,8 @@ import torch
 
 from sdgrpc.diffusion.loading import EMBEDDED, load
 from sdgrpc.domain import Finished, ImageReady, Scheduler
-from sdgrpc.engine.local import EngineOptions, LocalEngine
-from sdgrpc.engine.loop import LoopOptions
+from sdgrpc.engine.local import LocalEngine
+from sdgrpc.engine.options import EngineOptions, LoopOptions
 from sdgrpc.engine.runner import LocalRunner
 from sdgrpc.lora.library import LoraLibrary
 from tests.engine.test_local import pixels, run

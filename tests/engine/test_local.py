@@ -28,21 +28,11 @@ from sdgrpc.domain import (
     Task,
     TaskKind,
 )
-from sdgrpc.engine.local import (
-    EngineOptions,
-    LocalEngine,
-    choose_device,
-    choose_dtype,
-    open_engine,
-    warm_up_task,
-)
-from sdgrpc.engine.loop import LoopOptions
+from sdgrpc.engine.local import LocalEngine, warm_up_task
+from sdgrpc.engine.options import EngineOptions
 from sdgrpc.errors import LoraNotFound, ModelError, ModelNotFound
 from sdgrpc.lora.library import LoraLibrary
-from sdgrpc.settings import Settings
 from tests.support.models import save_model
-from tests.support.original import save_original
-from tests.support.published import save_published
 from tests.support.tasks import box_mask, gradient, pixels_of, task
 
 ONE = LoraRef(0.8, 0.8, name="one")
@@ -231,13 +221,13 @@ async def test_latents_that_overflowed_are_an_error_not_a_black_picture(open_tin
 
 
 async def test_status_counts(open_tiny, tiny_model):
-    """After a job the counters say so; ready comes with the warm-up."""
+    """After a client's job the counters say so; the warm-up makes the engine ready and is none of them."""
     async with open_tiny() as engine:
         assert not engine.status().ready
         await engine.warm_up()
         status = engine.status()
         assert status.ready
-        assert status.jobs_finished == 1
+        assert status.jobs_finished == 0
         assert status.rows_per_call == 2  # one picture, and what it must not show
         assert status.steps_per_second > 0
         assert (status.lora_sets, status.lora_set_bytes, status.resident_sets) == (0, 0, ())
@@ -245,7 +235,7 @@ async def test_status_counts(open_tiny, tiny_model):
         status = engine.status()
     prepared = next(event for event in events if isinstance(event, Prepared))
     (resident,) = status.resident_sets
-    assert (status.jobs_finished, status.running, status.queued, status.fuse_count) == (2, 0, 0, 1)
+    assert (status.jobs_finished, status.running, status.queued, status.fuse_count) == (1, 0, 0, 1)
     assert (resident.set_id, resident.model, resident.in_use) == (prepared.lora_set_id, "tiny", False)
     assert (status.lora_sets, status.lora_set_bytes) == (1, resident.size_bytes)
     touched = [
@@ -267,68 +257,10 @@ async def test_model_states(open_tiny, tiny_model):
     assert weights <= state.size_bytes <= 1.01 * weights  # small buffers may count
 
 
-def test_open_engine_warms_up(tmp_path):
-    """An engine opened from settings has drawn its first step and knows its model by name."""
-    save_model(tmp_path / "mine")
-    engine = open_engine(Settings(model=[f"mine={tmp_path / 'mine'}"], device="cpu"))
-    try:
-        assert engine.status().ready
-        assert [info.name for info in engine.models] == ["mine"]
-    finally:
-        asyncio.run(engine.close())
-
-
-def test_the_settings_reach_the_loop(tmp_path):
-    """Every bound of the engine is the operator's to choose, the most rows by model too."""
-    save_model(tmp_path / "mine")
-    settings = Settings(
-        model=[f"mine={tmp_path / 'mine'}"],
-        device="cpu",
-        queue_size=3,
-        max_running_jobs=2,
-        max_rows_per_call=["6", "mine=4"],
-        max_wait_calls=5,
-        batching=False,
-    )
-    engine = open_engine(settings)
-    try:
-        expected = LoopOptions(
-            queue_size=3,
-            max_running_jobs=2,
-            max_rows_per_call=6,
-            rows_by_model={"mine": 4},
-            max_wait_calls=5,
-            batching=False,
-        )
-        assert engine.loop_options == expected
-    finally:
-        asyncio.run(engine.close())
-
-
-def test_a_single_file_gets_its_vocabulary_from_the_settings(tmp_path):
-    """`tokenizer` names the folder with CLIP's vocabulary for models in single files."""
-    folder = save_published(tmp_path / "folder", "sd15", inpainting=False)
-    whole = load("whole", folder, device=torch.device("cpu"), dtype=None)
-    path = save_original(whole, tmp_path / "mine.safetensors")
-    engine = open_engine(Settings(model=[str(path)], tokenizer=folder / "tokenizer", device="cpu"))
-    try:
-        assert [info.name for info in engine.models] == ["mine"]
-    finally:
-        asyncio.run(engine.close())
-
-
 def test_the_warm_up_is_small(tiny_model):
     """One step, at most 256 pixels."""
     asked = warm_up_task(replace(tiny_model.info, width=1024, height=768))
     assert (asked.width, asked.height, asked.step_count) == (256, 256, 1)
-
-
-def test_devices_and_dtypes_by_name():
-    """`auto` leaves the dtype to the model and takes some device that is there."""
-    assert choose_dtype("auto") is None
-    assert choose_dtype("bfloat16") is torch.bfloat16
-    assert choose_device("cpu").type == "cpu"
-    assert choose_device("auto").type in {"cpu", "cuda", "mps"}
 
 
 async def test_a_closed_engine_leaves_the_model_as_it_was(open_tiny, tiny_model):

@@ -11,7 +11,8 @@ import pytest
 
 from sdgrpc.domain import Finished, ImageReady, Prepared, Progress
 from sdgrpc.engine.job import Job
-from sdgrpc.engine.loop import EngineLoop, LoopOptions
+from sdgrpc.engine.loop import EngineLoop
+from sdgrpc.engine.options import LoopOptions
 from sdgrpc.engine.stream import EventStream
 from sdgrpc.errors import Draining, OutOfMemory, QueueFull
 from tests.support.jobs import FakeRunner, make_task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdgrpc.engine.meter import Meter
+from sdgrpc.engine.meter import Meter, Turnover
 
 
 class Clock:
@@ -30,3 +30,12 @@ def test_old_calls_are_forgotten():
     meter.record(1, 1)
     clock.now = 11.0
     assert meter.rates() == (0.0, 0.0)
+
+
+def test_turnover():
+    """Every job moves the mean a fifth of the way; only those that count are counted."""
+    turnover = Turnover()
+    turnover.note(6.0, counted=False)
+    assert (turnover.jobs, turnover.mean_seconds) == (0, 2.0)
+    turnover.note(2.0, counted=True)
+    assert (turnover.jobs, turnover.mean_seconds) == (1, 2.0)

@@ -23,8 +23,10 @@ from sdgrpc.domain import (
     PreviewOptions,
     Progress,
 )
-from sdgrpc.engine.local import EngineOptions, LocalEngine, loadable, open_engine
+from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.models import Loadable
+from sdgrpc.engine.opening import loadable, open_engine
+from sdgrpc.engine.options import EngineOptions
 from sdgrpc.errors import ModelError, ModelNotFound
 from sdgrpc.lora.library import LoraLibrary
 from sdgrpc.settings import Settings

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sdgrpc.domain import LoraRef
 from sdgrpc.errors import LoraIncompatible
+from sdgrpc.lora.contents import LoraFile
 from sdgrpc.lora.fused import FusedSets
-from sdgrpc.lora.library import LoraFile
 from sdgrpc.lora.prompt_part import PromptPart
 from tests.support.loras import LINEAR, TEXT_LINEAR, kohya_file, lora_file, ref, small_components, tree
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import init_empty_weights
 from torch import nn
 
 from sdgrpc.diffusion.autoencoder import decode
@@ -69,7 +70,8 @@ def fill(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 def base() -> Base:
     """UNet and text encoder in bfloat16, 2 GB, as they are served on a CPU; the VAE in float32."""
     tokenizer = tiny_tokenizer()
-    networks = full_size_networks(len(tokenizer))
+    with init_empty_weights():
+        networks = full_size_networks(tokenizer)
     for name, network in networks.items():
         fill(network, torch.float32 if name == "vae" else torch.bfloat16)
     encoder, unet, vae = (networks[name] for name in ("text_encoder", "unet", "vae"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sdgrpc.lora.contents import LoraFile
 from sdgrpc.lora.formats import parse
 from sdgrpc.lora.fused import FusedSets
 from sdgrpc.lora.fusing import Fuser, Member, Prepared
-from sdgrpc.lora.library import LoraFile
 from sdgrpc.lora.names import NameIndex
 from sdgrpc.lora.peft import PeftConfig
 from sdgrpc.lora.placement import place

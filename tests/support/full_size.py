@@ -13,7 +13,7 @@ from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tests.support.models import SD15_SCHEDULER, tiny_tokenizer
 from tests.support.original import original_clip, original_unet, original_vae
@@ -31,7 +31,8 @@ def save_full_size(folder: Path, dtype: torch.dtype) -> Path:
     tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(folder / "tokenizer")
     generator = torch.Generator().manual_seed(0)
-    networks = full_size_networks(len(tokenizer))
+    with init_empty_weights():
+        networks = full_size_networks(tokenizer)
     for name, network in networks.items():
         (network.save_config if name != "text_encoder" else network.config.save_pretrained)(folder / name)
         tensors = {key: tuple(one.shape) for key, one in network.state_dict().items()}
@@ -95,28 +96,31 @@ def random_weight(key: str, shape: tuple[int, ...], generator: torch.Generator) 
     return torch.empty(shape).uniform_(-spread, spread, generator=generator)
 
 
-def full_size_networks(vocabulary: int) -> dict[str, nn.Module]:
-    """Networks without weights, in the published configurations but for the vocabulary."""
-    with init_empty_weights():
-        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-            sample_size=512,
+def full_size_networks(tokenizer: CLIPTokenizer) -> dict[str, nn.Module]:
+    """Networks in the published configurations but for the vocabulary, with new random weights.
+
+    Inside accelerate's `init_empty_weights` they have none and take no memory.
+    """
+    # diffusers' defaults are the published configuration but for these.
+    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=512,
+    )
+    encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=768,
+            intermediate_size=3072,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
-        encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=vocabulary,
-                hidden_size=768,
-                intermediate_size=3072,
-                num_hidden_layers=12,
-                num_attention_heads=12,
-                bos_token_id=0,
-                pad_token_id=1,
-                eos_token_id=2,
-            )
-        )
+    )
     return {"text_encoder": encoder, "unet": unet, "vae": vae}

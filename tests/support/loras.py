@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from sdgrpc.domain import LoraRef
 from sdgrpc.lora.adapter import Adapter
 from sdgrpc.lora.architectures import TextPlan, UNetPlan
+from sdgrpc.lora.contents import LoraFile
 from sdgrpc.lora.detect import adapt
-from sdgrpc.lora.library import LoraFile
 from sdgrpc.lora.names import TEXT_ENCODER, UNET
 from sdgrpc.lora.reading import read
 

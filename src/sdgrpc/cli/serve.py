@@ -133,18 +133,20 @@ def serve(
     Every option is a setting that can also stand in the environment (SDGRPC_LISTEN) or in the file.
     """
     with failures_as_lines(), server_extra():
+        from sdgrpc.allocator import keep_freed_memory
         from sdgrpc.api.server import configure_logging
         from sdgrpc.api.server import serve as serve_until_stopped
         from sdgrpc.settings import Settings
 
         settings = Settings.load(config, **given_flags(options))
         configure_logging(settings.log_level)
+        keep_freed_memory()
         asyncio.run(serve_until_stopped(settings, lambda: _open_engine(settings)))
 
 
 def _open_engine(settings: Settings) -> Engine:
     """Import torch only here, in the loading thread: the port answers before that."""
-    from sdgrpc.engine.local import open_engine
+    from sdgrpc.engine.opening import open_engine
 
     # The libraries' half a million objects live as long as the process. Unless they are left out, each full
     # collection takes some 40 ms, which a LoRA file's thousands of keys can set off. Models come later.

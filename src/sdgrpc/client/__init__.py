@@ -7,17 +7,6 @@
 """
 
 from sdgrpc.client.aio import AsyncClient, AsyncJob
-from sdgrpc.client.catalog import (
-    LatentFormat,
-    LoraDetails,
-    LoraFile,
-    LoraModule,
-    Model,
-    ResidentLora,
-    ResidentLoraSet,
-    ServerStatus,
-    UploadedLora,
-)
 from sdgrpc.client.channel import Tls
 from sdgrpc.client.errors import (
     DeadlineExceededError,
@@ -40,6 +29,16 @@ from sdgrpc.client.errors import (
 from sdgrpc.client.events import Accepted, Event, Result
 from sdgrpc.client.loras import Lora
 from sdgrpc.client.pictures import DrawnImage, open_image
+from sdgrpc.client.records import (
+    LatentFormat,
+    LoraDetails,
+    LoraFile,
+    LoraModule,
+    Model,
+    ResidentLoraSet,
+    ServerStatus,
+    UploadedLora,
+)
 from sdgrpc.client.requests import Options
 from sdgrpc.client.sync import Client, Job
 from sdgrpc.domain import (
@@ -53,6 +52,7 @@ from sdgrpc.domain import (
     PreviewKind,
     PreviewOptions,
     Progress,
+    ResidentLora,
     Sampling,
     Scheduler,
     SigmaSpacing,

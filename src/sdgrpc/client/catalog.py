@@ -1,167 +1,29 @@
-"""The catalog's messages as records: models, LoRA files, the server's state."""
+"""The catalog's messages: requests built, answers decoded into records."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 
-from sdgrpc.domain import LatentArray
+from sdgrpc.client.records import (
+    LatentFormat,
+    LoraDetails,
+    LoraFile,
+    LoraModule,
+    Model,
+    ResidentLoraSet,
+    ServerStatus,
+    UploadedLora,
+)
+from sdgrpc.domain import ResidentLora
 from sdgrpc.v1 import catalog_pb2 as pb
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class LatentFormat:
-    """A linear map of latent channels to RGB: `rgb_factors` is red, green, blue of each channel."""
-
-    channels: int
-    scale_factor: int
-    rgb_factors: tuple[float, ...]
-    rgb_bias: tuple[float, ...]
-
-    def picture(self, latent: LatentArray) -> Image:
-        """Make a small picture of a latent, one pixel for each of its own.
-
-        Raises:
-            ValueError: the latent is of another model: its channels or its data do not fit.
-
-        """
-        from PIL import Image
-
-        area = latent.width * latent.height
-        if latent.channels != self.channels or len(latent.data) != 2 * area * self.channels:
-            raise ValueError(f"the latent is not one of {self.channels} channels")
-        values = struct.unpack(f"<{area * self.channels}e", latent.data)
-        pixels = bytearray()
-        for pixel in range(area):
-            for rgb in range(3):
-                unit = self.rgb_bias[rgb] + sum(
-                    values[channel * area + pixel] * self.rgb_factors[3 * channel + rgb]
-                    for channel in range(self.channels)
-                )
-                pixels.append(round(255 * min(max(unit / 2 + 0.5, 0.0), 1.0)))
-        return Image.frombytes("RGB", (latent.width, latent.height), bytes(pixels))
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model of the server, with what a request that leaves them unset gets.
-
-    `size_bytes` is that of its weights; 0 until it was loaded once.
-    """
-
-    name: str
-    base: str
-    inpainting: bool
-    prediction_type: str
-    dtype: str
-    width: int
-    height: int
-    steps: int
-    guidance_scale: float
-    latent_format: LatentFormat
-    resident: bool
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class LoraFile:
-    """A LoRA file of the server; `refusal` says why it does not fit the model that was asked about."""
-
-    name: str
-    sha256: str
-    size_bytes: int
-    modified: datetime
-    base: str
-    algorithms: tuple[str, ...]
-    rank_min: int
-    rank_max: int
-    trigger_words: tuple[str, ...]
-    fits: bool
-    refusal: str
-
-
-@dataclass(frozen=True, slots=True)
-class LoraModule:
-    """A module that a file changes; None where the file gives no alpha, or the norm depends on the weight."""
-
-    component: str
-    path: str
-    algorithm: str
-    rank: int
-    alpha: float | None
-    delta_norm: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class LoraDetails:
-    """Everything about a file; `modules` are empty unless they were asked for."""
-
-    file: LoraFile
-    tensor_count: int
-    module_count: int
-    unmatched_tensors: int
-    unmatched_examples: tuple[str, ...]
-    metadata: Mapping[str, str]
-    modules: tuple[LoraModule, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class UploadedLora:
-    """A file that the server has now; `existed` if it was there before."""
-
-    file: LoraFile
-    existed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ResidentLora:
-    """A member of a fused set."""
-
-    sha256: str
-    strength: float
-    text_encoder_strength: float
-
-
-@dataclass(frozen=True, slots=True)
-class ResidentLoraSet:
-    """A fused set in memory: a job with it starts at once."""
-
-    lora_set_id: str
-    model: str
-    size_bytes: int
-    in_use: bool
-    loras: tuple[ResidentLora, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ServerStatus:
-    """The server's state. `resident_models` are names and bytes; rates are over the last seconds."""
-
-    ready: bool
-    running: int
-    queued: int
-    queue_size: int
-    rows_per_call: float
-    steps_per_second: float
-    estimated_wait_seconds: float
-    resident_models: Mapping[str, int]
-    lora_sets: tuple[ResidentLoraSet, ...]
-    lora_set_bytes: int
-    lora_set_budget_bytes: int
-    jobs_finished: int
 
 
 def model(message: pb.Model) -> Model:

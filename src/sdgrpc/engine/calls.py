@@ -33,6 +33,22 @@ class Predictor(Protocol):
         ...
 
 
+class Runner(Predictor, Protocol):
+    """What the loop asks of the device. Each method works for one job at a time but for `predict`."""
+
+    def prepare(self, job: Job) -> bool:
+        """Set up the job (group, size, rows, steps, report, release), take its first wish; True if none."""
+        ...
+
+    def advance(self, job: Job, prediction: object) -> bool:
+        """Send the job its prediction; True once its `result` is there."""
+        ...
+
+    def finish(self, job: Job) -> None:
+        """Decode `result` and put the images into the job's stream."""
+        ...
+
+
 class Calls:
     """Evaluates batches within `limits` and tells `meter`. Used by the step thread alone."""
 

@@ -38,8 +38,9 @@ class Times:
 class Job:
     """One task's state. One thread at a time works on it; only `cancelled` is set from outside.
 
-    `steps` is the generator of ARCHITECTURE.md: it yields what it wants the UNet to evaluate (`wanted`) and
-    is sent the prediction. `release` gives back what `prepare` took (the fused LoRA set).
+    `steps` is the generator of docs/architecture.md: it yields what it wants the UNet to evaluate (`wanted`)
+    and is sent the prediction. `release` gives back what `prepare` took (the fused LoRA set). A job that is
+    not `counted` is the engine's own: the status does not tell of it once it has finished.
     """
 
     job_id: int
@@ -47,6 +48,7 @@ class Job:
     stream: EventStream
     clock: Clock = time.monotonic
     resources: Any = None
+    counted: bool = True
     cancelled: bool = False
     group: Hashable = None
     size: Size = UNSIZED

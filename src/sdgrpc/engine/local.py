@@ -8,12 +8,9 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
-import torch
-
-from sdgrpc.diffusion.loading import OpenModel, open_model
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.prompt_cache import PromptCache
 from sdgrpc.domain import (
@@ -40,30 +37,14 @@ from sdgrpc.domain import (
 from sdgrpc.engine.base import Upload
 from sdgrpc.engine.catalog import EngineCatalog
 from sdgrpc.engine.job import Job
-from sdgrpc.engine.loop import EngineLoop, LoopOptions
+from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models import Loadable, ServedModels
+from sdgrpc.engine.options import DEFAULT_OPTIONS, EngineOptions, LoopOptions
 from sdgrpc.engine.runner import JobResources, LocalRunner
 from sdgrpc.engine.stream import EventStream, Item
-from sdgrpc.lora.checking import check
 from sdgrpc.lora.library import LoraFile, LoraLibrary
-from sdgrpc.lora.uploads import UploadStore
-from sdgrpc.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """The loop's bounds, the bytes that fused LoRA sets, per model, and encoded prompts may take, and more.
-
-    `resident_models` is how many of the models that were not given loaded may be in memory at a time.
-    """
-
-    loop: LoopOptions = field(default_factory=LoopOptions)
-    lora_cache_bytes: int = 2 << 30
-    prompt_cache_bytes: int = 64 << 20
-    max_upload_bytes: int = 1 << 30
-    resident_models: int = 1
 
 
 class LocalEngine:
@@ -77,7 +58,7 @@ class LocalEngine:
         self,
         models: Sequence[Model | Loadable],
         library: LoraLibrary,
-        options: EngineOptions = EngineOptions(),
+        options: EngineOptions = DEFAULT_OPTIONS,
     ) -> None:
         self._models = ServedModels(
             models, capacity=options.resident_models, lora_cache_bytes=options.lora_cache_bytes
@@ -121,13 +102,16 @@ class LocalEngine:
         """
         for info in self._models.first:
             started = time.monotonic()
-            async for _ in self.submit(warm_up_task(info)):
+            async for _ in self._events(warm_up_task(info), counted=False):
                 continue
             logger.info("model %s drew its first step in %.2f s", info.name, time.monotonic() - started)
         self._ready = True
 
-    async def submit(self, task: Task) -> AsyncGenerator[Event, None]:
+    def submit(self, task: Task) -> AsyncGenerator[Event, None]:
         """See `Engine.submit`."""
+        return self._events(task, counted=True)
+
+    async def _events(self, task: Task, *, counted: bool) -> AsyncGenerator[Event, None]:
         self._models.check(task.model)
         self._loop.check_room()
         loop = asyncio.get_running_loop()
@@ -138,7 +122,7 @@ class LocalEngine:
             )
         with self._library.in_use(files):
             job_id = next(self._job_ids)
-            job = Job(job_id, task, EventStream(loop))
+            job = Job(job_id, task, EventStream(loop), counted=counted)
             # Held by the job alone, which lets the model go at its end, however late its events are read.
             job.resources = JobResources(partial(self._models.pool.of, job_id), files)
             position = self._loop.submit(job)
@@ -238,77 +222,3 @@ def warm_up_task(info: ModelInfo) -> Task:
         image=Picture(width, height, 3, bytes(3 * width * height)) if inpaints else None,
         mask=Picture(width, height, 1, b"\xff" * (width * height)) if inpaints else None,
     )
-
-
-def open_engine(settings: Settings) -> LocalEngine:
-    """Open every model, index the LoRA folders, load the first models and draw a step with each.
-
-    Blocks; call it in a thread.
-
-    Raises:
-        ModelError: a model cannot be opened, or one of the first cannot be loaded; the message says why.
-
-    """
-    device, dtype = choose_device(settings.device), choose_dtype(settings.dtype)
-    models = [
-        loadable(open_model(name, source, tokenizer=settings.tokenizer), device, dtype)
-        for name, source in settings.models
-    ]
-    uploads = None
-    if settings.upload_dir is not None:
-        uploads = UploadStore(settings.upload_dir, settings.upload_budget_bytes, check)
-    library = LoraLibrary(settings.lora_dirs, allow_inline=settings.allow_inline_loras, uploads=uploads)
-    options = EngineOptions(
-        loop=LoopOptions(
-            queue_size=settings.queue_size,
-            max_running_jobs=settings.max_running_jobs,
-            max_rows_per_call=settings.rows_per_call,
-            rows_by_model=settings.rows_by_model,
-            max_wait_calls=settings.max_wait_calls,
-            batching=settings.batching,
-        ),
-        lora_cache_bytes=settings.lora_cache_bytes,
-        prompt_cache_bytes=settings.prompt_cache_bytes,
-        max_upload_bytes=settings.max_upload_bytes,
-        resident_models=settings.resident_models,
-    )
-    engine = LocalEngine(models, library, options)
-    asyncio.run(warmed_up(engine))
-    return engine
-
-
-async def warmed_up(engine: LocalEngine) -> None:
-    """Warm an engine up; close it if that fails."""
-    try:
-        await engine.warm_up()
-    except BaseException:
-        await engine.close()
-        raise
-
-
-def loadable(opened: OpenModel, device: torch.device, dtype: torch.dtype | None) -> Loadable:
-    """A model to be loaded onto a device; without a `dtype` in the device's own."""
-    chosen = dtype or opened.dtype(device)
-    shapes = {
-        component: {name: tuple(weight.shape) for name, weight in network.module.named_parameters()}
-        for component, network in opened.networks.items()
-        if component != "vae"
-    }
-    return Loadable(
-        opened.info, str(chosen).removeprefix("torch."), shapes, partial(opened.load, device, chosen)
-    )
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the named device; `auto` is the first of cuda, mps and cpu that is there."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def choose_dtype(name: str) -> torch.dtype | None:
-    """Return the named dtype; None for `auto`, which leaves the choice to the model."""
-    names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    return names.get(name)

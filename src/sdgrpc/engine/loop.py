@@ -11,53 +11,19 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from sdgrpc.engine.admission import Admission, FirstCome
-from sdgrpc.engine.calls import Calls, Predictor
+from sdgrpc.engine.calls import Calls, Runner
 from sdgrpc.engine.job import Clock, Job
 from sdgrpc.engine.limits import RowLimits
-from sdgrpc.engine.meter import Meter
+from sdgrpc.engine.meter import Meter, Turnover
+from sdgrpc.engine.options import LoopOptions
 from sdgrpc.engine.scheduler import StepScheduler
 from sdgrpc.errors import Draining, QueueFull
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LoopOptions:
-    """Bounds of the engine.
-
-    `queue_size` jobs may wait; at most `max_running_jobs` are stepping at a time; a UNet call has at most
-    `max_rows_per_call` rows (guidance takes two per image), or for a model in `rows_by_model` as many as that
-    says; a job waits for at most `max_wait_calls` calls of others, see StepScheduler.
-    """
-
-    queue_size: int = 64
-    max_running_jobs: int = 16
-    max_rows_per_call: int = 8
-    rows_by_model: Mapping[str, int] = field(default_factory=dict)
-    max_wait_calls: int = 8
-    batching: bool = True
-
-
-class Runner(Predictor, Protocol):
-    """What the loop asks of the device. Each method works for one job at a time but for `predict`."""
-
-    def prepare(self, job: Job) -> bool:
-        """Set up the job (group, size, rows, steps, report, release), take its first wish; True if none."""
-        ...
-
-    def advance(self, job: Job, prediction: object) -> bool:
-        """Send the job its prediction; True once its `result` is there."""
-        ...
-
-    def finish(self, job: Job) -> None:
-        """Decode `result` and put the images into the job's stream."""
-        ...
 
 
 class EngineLoop:
@@ -81,15 +47,14 @@ class EngineLoop:
         self._preparing: dict[int, Job] = {}
         self._stepping: dict[int, Job] = {}  # exactly those that the scheduler knows
         self._finishing: dict[int, Job] = {}
+        self._phases = (self._preparing, self._stepping, self._finishing)
         limits = RowLimits(options.max_rows_per_call, options.rows_by_model)
         self._calls = Calls(runner, limits, self.meter)
         self._scheduler = StepScheduler(
             max_rows=limits.of, patience=options.max_wait_calls, batching=options.batching
         )
-        self._draining = False
-        self._closing = False
-        self._jobs_finished = 0
-        self._mean_seconds = 1.0
+        self._draining = self._closing = False
+        self._turnover = Turnover()
         self._finisher = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-finish")
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
@@ -126,10 +91,9 @@ class EngineLoop:
             self._end(job)
 
     def counts(self) -> tuple[int, int, int]:
-        """Return the numbers of jobs that run, wait, and have finished since the start."""
+        """Return the numbers of jobs that run, wait, and have finished for clients since the start."""
         with self._changed:
-            running = len(self._preparing) + len(self._stepping) + len(self._finishing)
-            return running, len(self._queued), self._jobs_finished
+            return sum(map(len, self._phases)), len(self._queued), self._turnover.jobs
 
     def estimated_wait(self) -> float:
         """Return the seconds until a job sent now would begin, as far as recent jobs tell."""
@@ -137,20 +101,19 @@ class EngineLoop:
             stepping = len(self._stepping)
             if not self._queued and stepping < self.options.max_running_jobs:
                 return 0.0
-            return self._mean_seconds * (len(self._queued) + 1) / max(stepping, 1)
+            return self._turnover.mean_seconds * (len(self._queued) + 1) / max(stepping, 1)
 
     def wait_idle(self) -> None:
         """Take no new jobs and block until the last one has ended."""
         with self._changed:
             self._draining = True
-            self._changed.wait_for(lambda: self._closing or not self._has_jobs())
+            self._changed.wait_for(lambda: self._closing or not (self._queued or any(self._phases)))
 
     def close(self) -> None:
         """Drop every job and stop the threads; blocks until the running calls return. May be called twice."""
         with self._changed:
             self._draining = self._closing = True
-            started = (self._preparing, self._stepping, self._finishing)
-            jobs = [*self._queued, *(job for jobs in started for job in jobs.values())]
+            jobs = [*self._queued, *(job for phase in self._phases for job in phase.values())]
             self._queued.clear()
             for job in jobs:
                 job.stream.end(Draining("the server stopped before this job ended; send it to another"))
@@ -168,11 +131,8 @@ class EngineLoop:
         if len(self._queued) >= self.options.queue_size:
             raise QueueFull(
                 f"{len(self._queued)} jobs wait already (queue_size); try again later or on another server",
-                retry_after=max(1.0, self._mean_seconds * len(self._queued) / 2),
+                retry_after=max(1.0, self._turnover.mean_seconds * len(self._queued) / 2),
             )
-
-    def _has_jobs(self) -> bool:
-        return bool(self._queued or self._preparing or self._stepping or self._finishing)
 
     # The preparing thread.
 
@@ -262,9 +222,7 @@ class EngineLoop:
         if not job.cancelled:
             job.stream.put(job.finished())
             with self._changed:
-                self._jobs_finished += 1
-                took = self._clock() - job.times.preparing
-                self._mean_seconds += 0.2 * (took - self._mean_seconds)
+                self._turnover.note(self._clock() - job.times.preparing, counted=job.counted)
         self._end(job)
 
     def _guarded(self, job: Job, work: Callable[..., None], *arguments: object) -> None:
@@ -285,5 +243,5 @@ class EngineLoop:
 
     def _forget(self, job: Job) -> None:
         self._scheduler.remove(job.job_id)
-        for phase in (self._preparing, self._stepping, self._finishing):
+        for phase in self._phases:
             phase.pop(job.job_id, None)

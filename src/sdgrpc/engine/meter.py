@@ -1,4 +1,4 @@
-"""The engine's recent speed, over a sliding window."""
+"""The engine's recent speed: its calls over a sliding window, and how long its last jobs took."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 
 class Meter:
@@ -38,3 +39,16 @@ class Meter:
     def _forget(self, now: float) -> None:
         while self._calls and self._calls[0][0] < now - self._window:
             self._calls.popleft()
+
+
+@dataclass(slots=True)
+class Turnover:
+    """Counts finished jobs, and keeps a mean of the seconds they took that follows the last ones."""
+
+    jobs: int = 0
+    mean_seconds: float = 1.0
+
+    def note(self, seconds: float, *, counted: bool) -> None:
+        """Take in a job that finished, `seconds` after it was begun."""
+        self.jobs += counted
+        self.mean_seconds += 0.2 * (seconds - self.mean_seconds)

@@ -12,9 +12,10 @@ from pathlib import Path
 from sdgrpc.domain import LoraDetails, LoraInfo, LoraModuleInfo, LoraPage, LoraQuery, LoraRef
 from sdgrpc.errors import LoraError, LoraNotFound
 from sdgrpc.lora import reading
+from sdgrpc.lora.contents import read_config
 from sdgrpc.lora.detect import adapt, base_of
 from sdgrpc.lora.inspect import inspect
-from sdgrpc.lora.library import LoraEntry, LoraLibrary, read_config
+from sdgrpc.lora.library import LoraEntry, LoraLibrary
 from sdgrpc.lora.peft import PeftConfig
 from sdgrpc.lora.summary import LoadedModel, LoraSummary, summarize
 

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import threading
 import time
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from sdgrpc.domain import LoraRef, LoraReport, ResidentLora, ResidentSet
-from sdgrpc.errors import LoraIncompatible, LoraMalformed
-from sdgrpc.lora.adapter import Adapter
-from sdgrpc.lora.detect import place_or_refuse
-from sdgrpc.lora.fusing import Fuser, Member, Parameter, Plan, Prepared, plan
+from sdgrpc.domain import LoraRef, ResidentLora, ResidentSet
+from sdgrpc.lora.contents import LoraFile
+from sdgrpc.lora.fusing import Parameter, Plan
 from sdgrpc.lora.lease import Lease
-from sdgrpc.lora.library import LoraFile
 from sdgrpc.lora.names import NameIndex
 from sdgrpc.lora.overlay import Buffers, Overlay, OverlaySwitch
-from sdgrpc.lora.prompt_part import PromptPart, prompt_part
-from sdgrpc.lora.reports import report
-from sdgrpc.lora.tokens import embedding_widths
+from sdgrpc.lora.set_maker import FusedSet, SetMaker, identify, residents
 
 __all__ = ["FusedSets", "Lease", "Overlay", "OverlaySwitch", "SetStats"]
-
-
-MemberKey = tuple[str, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +30,6 @@ class SetStats:
     sets: int
     bytes: int
     fuse_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class FusedSet:
-    """A fused overlay, what each of its members did, and what they mean for prompts."""
-
-    overlay: Overlay
-    reports: Mapping[MemberKey, LoraReport]
-    prompt_part: PromptPart
 
 
 class Entry:
@@ -78,24 +58,11 @@ class FusedSets:
     """
 
     def __init__(self, components: Mapping[str, nn.Module], *, base: str, capacity_bytes: int) -> None:
-        self._base, self._capacity = base, capacity_bytes
-        self._pristine = {
-            component: {name: parameter.detach() for name, parameter in module.named_parameters()}
-            for component, module in components.items()
-        }
-        self._names = NameIndex(
-            {
-                component: {name: tuple(weight.shape) for name, weight in weights.items()}
-                for component, weights in self._pristine.items()
-            }
-        )
-        self._fuser = Fuser(self._pristine)
-        self._token_widths = embedding_widths(self._pristine)
-        self._prepared: WeakKeyDictionary[Adapter, Prepared] = WeakKeyDictionary()
+        self._capacity = capacity_bytes
+        self._maker = SetMaker(components, base=base)
         self._entries: OrderedDict[str, Entry] = OrderedDict()  # the least recently used first
         self._spare = Buffers()
         self._lock = threading.Lock()
-        self._fuse_lock = threading.Lock()
         self._fuse_count = 0
 
     def acquire(self, members: Sequence[tuple[LoraFile, LoraRef]]) -> Lease:
@@ -109,7 +76,7 @@ class FusedSets:
         started = time.perf_counter()
         active = [(file, ref) for file, ref in members if ref.strength or ref.text_encoder_strength]
         if not active:
-            reports = tuple(self._report(file, ref, {}) for file, ref in members)
+            reports = tuple(self._maker.report(file, ref, {}) for file, ref in members)
             return Lease("", Overlay({}), reports, cached=False, fuse_seconds=0.0)
         set_id = identify(active)
         entry, is_new = self._join(set_id, active)
@@ -117,7 +84,7 @@ class FusedSets:
             if is_new:
                 self._make(set_id, entry, active)
             fused = entry.future.result()
-            reports = tuple(self._report(file, ref, fused.reports) for file, ref in members)
+            reports = tuple(self._maker.report(file, ref, fused.reports) for file, ref in members)
         except BaseException:
             self._leave(entry)
             raise
@@ -165,7 +132,7 @@ class FusedSets:
     @property
     def names(self) -> NameIndex:
         """The names of the model's modules, which files are judged against."""
-        return self._names
+        return self._maker.names
 
     def _leave(self, entry: Entry) -> None:
         with self._lock:
@@ -184,75 +151,20 @@ class FusedSets:
             raise
 
     def _fuse(self, entry: Entry, active: Sequence[tuple[LoraFile, LoraRef]]) -> FusedSet:
-        ordered = sorted(active, key=lambda member: member_key(*member))
-        members = [
-            Member(self._prepare(file), ref.strength, ref.text_encoder_strength) for file, ref in ordered
-        ]
-        planned = plan(members)
-        # Tensors and views made in inference mode could not be written outside of it.
-        with torch.inference_mode(False), torch.no_grad():
-            spare = self._make_room(entry, planned)
-            with self._fuse_lock:
-                overlay = self._fill(planned, spare)
-                reports = {
-                    member_key(file, ref): report(file, ref, member, self._fuser)
-                    for (file, ref), member in zip(ordered, members, strict=True)
-                }
-        for made in reports.values():
-            if not math.isfinite(made.relative_norm):
-                raise LoraMalformed(
-                    made.name, "its change is too large for a number: alpha or a factor is wrong"
-                )
-        return FusedSet(overlay, reports, prompt_part(list(zip(ordered, members, strict=True))))
+        recipe = self._maker.plan(active)
+        return self._maker.make(recipe, self._make_room(entry, recipe.planned))
 
     def _make_room(self, entry: Entry, planned: Plan) -> dict[Parameter, Tensor | None]:
         """Count a new set's bytes, evict others for them, and return what of their memory it can use."""
-        wanted = {parameter: self._pristine[parameter[0]][parameter[1]] for parameter in planned}
-        with self._lock:
+        wanted = {parameter: self._maker.pristine(parameter) for parameter in planned}
+        # Views made in inference mode could not be written outside of it.
+        with torch.inference_mode(False), self._lock:
             self._fuse_count += 1
             entry.nbytes = sum(weight.nbytes for weight in wanted.values())
             self._evict()
             spare = {parameter: self._spare.take(weight) for parameter, weight in wanted.items()}
             self._trim()
         return spare
-
-    def _fill(self, planned: Plan, spare: Mapping[Parameter, Tensor | None]) -> Overlay:
-        """Fuse into spare memory, and into fresh where there is none."""
-        outs: dict[Parameter, Tensor] = {}
-        named: dict[str, dict[str, Tensor]] = defaultdict(dict)
-        for component, name in planned:
-            out = spare[component, name]
-            if out is None:
-                out = torch.empty_like(self._pristine[component][name])
-            outs[component, name] = named[component][name] = out
-        self._fuser.fuse(planned, outs)
-        return Overlay(dict(named))
-
-    def _prepare(self, file: LoraFile) -> Prepared:
-        """Read, check and place a file; what is known already is not done again."""
-        adapter = file.adapter()
-        with self._lock:
-            prepared = self._prepared.get(adapter)
-        if prepared is None:
-            placement = place_or_refuse(adapter, self._names, self._base)
-            prepared = Prepared.of(adapter, placement, self._token_widths)
-            with self._lock:
-                prepared = self._prepared.setdefault(adapter, prepared)
-        return prepared
-
-    def _report(self, file: LoraFile, ref: LoraRef, known: Mapping[MemberKey, LoraReport]) -> LoraReport:
-        made = known.get(member_key(file, ref))
-        if made is None:  # without strength it is no member, but what it says must be true all the same
-            made = report(file, ref, Member(self._prepare(file), 0.0, 0.0), self._fuser)
-        if ref.strict and made.unmatched_tensors:
-            examples = ", ".join(repr(key) for key in made.unmatched_examples)
-            raise LoraIncompatible(
-                file.name,
-                f"{made.unmatched_tensors} tensors find no place in the model ({examples}), "
-                "and strict was asked for",
-                key=made.unmatched_examples[0],
-            )
-        return replace(made, name=file.name)
 
     def _evict(self) -> None:
         """Drop unused sets, the least recently used first, until the rest has room. Needs the lock.
@@ -272,23 +184,3 @@ class FusedSets:
         """Keep no more spare memory than there is room for beside the sets. Needs the lock."""
         held = sum(entry.nbytes for entry in self._entries.values())
         self._spare.trim(max(0, self._capacity - held))
-
-
-def member_key(file: LoraFile, ref: LoraRef) -> MemberKey:
-    """Return what tells members of sets apart; also their order."""
-    return file.identity, ref.strength, ref.text_encoder_strength
-
-
-def residents(members: Sequence[tuple[LoraFile, LoraRef]]) -> tuple[ResidentLora, ...]:
-    """Describe the members of a set in their fixed order."""
-    return tuple(
-        ResidentLora(file.sha256, ref.strength, ref.text_encoder_strength)
-        for file, ref in sorted(members, key=lambda member: member_key(*member))
-    )
-
-
-def identify(members: Sequence[tuple[LoraFile, LoraRef]]) -> str:
-    """Return the id of a set: the same for the same files at the same strengths in any order."""
-    keys = sorted(member_key(file, ref) for file, ref in members)
-    text = "\n".join(f"{sha256} {strength!r} {other!r}" for sha256, strength, other in keys)
-    return hashlib.sha256(text.encode()).hexdigest()

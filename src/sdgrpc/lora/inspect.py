@@ -11,8 +11,8 @@ import torch
 from sdgrpc.errors import LoraError, LoraIncompatible, LoraMalformed
 from sdgrpc.lora import reading
 from sdgrpc.lora.changes import change_norm
+from sdgrpc.lora.contents import read_config
 from sdgrpc.lora.detect import adapt, base_of, no_base
-from sdgrpc.lora.library import read_config
 from sdgrpc.lora.peft import PeftConfig
 from sdgrpc.lora.placement import Placed
 

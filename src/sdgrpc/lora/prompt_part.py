@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 
 from sdgrpc.domain import LoraRef
+from sdgrpc.lora.contents import LoraFile
 from sdgrpc.lora.fusing import Member
-from sdgrpc.lora.library import LoraFile
 from sdgrpc.lora.tokens import Vectors, Vocabulary
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from sdgrpc.errors import LoraMalformed, LoraUnsupported
 from sdgrpc.lora.header import DEFAULT_LIMITS, Entry, ReadLimits, parse_header
+from sdgrpc.lora.views import views
 
 __all__ = ["DEFAULT_LIMITS", "ReadLimits", "TensorFile", "read", "read_shapes", "sha256", "sketch"]
 
@@ -30,10 +30,6 @@ PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 
 
 HASH_CHUNK = 1 << 20
-
-
-CHECKED = 1 << 15
-"""Numbers that are looked at together for NaN: so few that torch uses one thread, while another hashes."""
 
 
 DECIDING = (".on_input", ".bias_indices", ".bias_size")
@@ -98,7 +94,7 @@ def read(
     digest = _hashing(header, data)
     tensors: dict[str, Tensor] = {}
     for _, run in itertools.groupby(entries, key=lambda entry: entry.dtype):
-        tensors |= _views(data, list(run), name)
+        tensors |= views(data, list(run), name)
     return TensorFile(name, digest, tensors, metadata)
 
 
@@ -137,7 +133,7 @@ def sketch(
                 file.seek(start + entry.begin)
                 data = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
                 _fill(file, data, name)
-                tensors |= _views(data, [replace(entry, begin=0, end=len(data))], name)
+                tensors |= views(data, [replace(entry, begin=0, end=len(data))], name)
             else:
                 tensors[entry.key] = torch.empty(entry.shape, dtype=entry.dtype, device="meta")
     return TensorFile(name, "", tensors, metadata)
@@ -228,40 +224,3 @@ def _hashing(header: bytes, data: Tensor) -> Future[str]:
         return thread.submit(work)
     finally:
         thread.shutdown(wait=False)
-
-
-def _views(data: Tensor, run: Sequence[Entry], name: str) -> dict[str, Tensor]:
-    """Cut tensors of one dtype, whose bytes follow one another, out of the data.
-
-    Every float is finite, those of alphas aside.
-
-    Raises:
-        LoraMalformed: one holds NaN or infinity.
-
-    """
-    dtype = run[0].dtype
-    flat = data[run[0].begin : run[-1].end]
-    if flat.data_ptr() % dtype.itemsize:
-        flat = flat.clone()  # no kernel is promised to work on misaligned numbers
-    flat = flat.view(dtype)
-    pieces = torch.split(flat, [(entry.end - entry.begin) // dtype.itemsize for entry in run])
-    tensors = {entry.key: piece.view(entry.shape) for entry, piece in zip(run, pieces, strict=True)}
-    if not _is_finite(flat):
-        # An alpha is judged where it is known whether it counts: LyCORIS writes some that no half can hold.
-        broken = (key for key, one in tensors.items() if not key.endswith(".alpha") and not _is_finite(one))
-        if key := next(broken, None):
-            raise LoraMalformed(name, f"tensor {key!r} holds NaN or infinity", key=key)
-    return tensors
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    if not tensor.is_floating_point():
-        return True
-    return all(_is_finite_piece(piece) for piece in torch.split(tensor.flatten(), CHECKED))
-
-
-def _is_finite_piece(numbers: Tensor) -> bool:
-    if numbers.dtype in (torch.float64, torch.float8_e4m3fn, torch.float8_e5m2):
-        numbers = numbers.float()  # what they are used as, and what the 8-bit kinds have a sum of
-    # A finite sum has finite terms and costs one pass; only a sum that overflows needs the second look.
-    return math.isfinite(numbers.sum(dtype=torch.float32)) or bool(torch.isfinite(numbers).all())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from sdgrpc.domain import LoraRef, LoraReport
+from sdgrpc.lora.contents import LoraFile
 from sdgrpc.lora.fusing import Fuser, Member
-from sdgrpc.lora.library import LoraFile
 
 EXAMPLES = 5
 

@@ -10,9 +10,9 @@ from sdgrpc.errors import LoraError, ModelError
 from sdgrpc.lora import reading
 from sdgrpc.lora.adapter import Adapter
 from sdgrpc.lora.architectures import PLANS, index, model_folder_shapes
+from sdgrpc.lora.contents import read_config
 from sdgrpc.lora.detect import adapt, base_of, no_base, place_or_refuse
 from sdgrpc.lora.inspect import without_pictures
-from sdgrpc.lora.library import read_config
 from sdgrpc.lora.names import UNET, NameIndex
 from sdgrpc.lora.peft import PeftConfig
 from sdgrpc.lora.reading import DEFAULT_LIMITS, ReadLimits

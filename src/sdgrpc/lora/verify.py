@@ -16,9 +16,9 @@ from sdgrpc.lora import reading
 from sdgrpc.lora.adapter import Adapter
 from sdgrpc.lora.architectures import index
 from sdgrpc.lora.changes import change_norm, weight_change
+from sdgrpc.lora.contents import read_config
 from sdgrpc.lora.detect import adapt, base_of, no_base, place_or_refuse
 from sdgrpc.lora.folders import FolderIndex
-from sdgrpc.lora.library import read_config
 from sdgrpc.lora.names import TEXT_ENCODER, TEXT_ENCODER_2, UNET
 from sdgrpc.lora.peft import PeftConfig
 from sdgrpc.lora.placement import Placed, Placement

@@ -1,0 +1,91 @@
+"""From settings to an engine that is ready: models, LoRA folders, the device and its dtype."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import torch
+
+from sdgrpc.diffusion.loading import OpenModel, open_model
+from sdgrpc.engine.local import LocalEngine
+from sdgrpc.engine.models import Loadable
+from sdgrpc.engine.options import EngineOptions, LoopOptions
+from sdgrpc.lora.checking import check
+from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.uploads import UploadStore
+from sdgrpc.settings import Settings
+
+
+def open_engine(settings: Settings) -> LocalEngine:
+    """Open every model, index the LoRA folders, load the first models and draw a step with each.
+
+    Blocks; call it in a thread.
+
+    Raises:
+        ModelError: a model cannot be opened, or one of the first cannot be loaded; the message says why.
+
+    """
+    device, dtype = choose_device(settings.device), choose_dtype(settings.dtype)
+    models = [
+        loadable(open_model(name, source, tokenizer=settings.tokenizer), device, dtype)
+        for name, source in settings.models
+    ]
+    uploads = None
+    if settings.upload_dir is not None:
+        uploads = UploadStore(settings.upload_dir, settings.upload_budget_bytes, check)
+    library = LoraLibrary(settings.lora_dirs, allow_inline=settings.allow_inline_loras, uploads=uploads)
+    options = EngineOptions(
+        loop=LoopOptions(
+            queue_size=settings.queue_size,
+            max_running_jobs=settings.max_running_jobs,
+            max_rows_per_call=settings.rows_per_call,
+            rows_by_model=settings.rows_by_model,
+            max_wait_calls=settings.max_wait_calls,
+            batching=settings.batching,
+        ),
+        lora_cache_bytes=settings.lora_cache_bytes,
+        prompt_cache_bytes=settings.prompt_cache_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
+        resident_models=settings.resident_models,
+    )
+    engine = LocalEngine(models, library, options)
+    asyncio.run(warmed_up(engine))
+    return engine
+
+
+async def warmed_up(engine: LocalEngine) -> None:
+    """Warm an engine up; close it if that fails."""
+    try:
+        await engine.warm_up()
+    except BaseException:
+        await engine.close()
+        raise
+
+
+def loadable(opened: OpenModel, device: torch.device, dtype: torch.dtype | None) -> Loadable:
+    """A model to be loaded onto a device; without a `dtype` in the device's own."""
+    chosen = dtype or opened.dtype(device)
+    shapes = {
+        component: {name: tuple(weight.shape) for name, weight in network.module.named_parameters()}
+        for component, network in opened.networks.items()
+        if component != "vae"
+    }
+    return Loadable(
+        opened.info, str(chosen).removeprefix("torch."), shapes, partial(opened.load, device, chosen)
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the named device; `auto` is the first of cuda, mps and cpu that is there."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_dtype(name: str) -> torch.dtype | None:
+    """Return the named dtype; None for `auto`, which leaves the choice to the model."""
+    names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    return names.get(name)
