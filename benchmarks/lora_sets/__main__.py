@@ -55,15 +55,20 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a model of a few thousand weights")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/lora_sets.json"))
     parser.add_argument("--only", nargs="+", choices=report.LINES, default=list(report.LINES))
+    parser.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="both sides in a process that keeps freed memory, as serve does",
+    )
     options = parser.parse_args()
-    results: dict[str, Any] = {"rounds": options.rounds}
+    results: dict[str, Any] = {"rounds": options.rounds, "keeps_memory": options.keep_memory}
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
-    # As `sdgrpc serve` does; what libraries' objects and fresh pages cost is no part of either side.
-    keep_freed_memory()
+    if options.keep_memory:
+        keep_freed_memory()
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # as `sdgrpc serve` does: looking through the libraries' objects is no part of either side
     with TemporaryDirectory() as folder:
         size, sets = (TINY if options.tiny else REAL), (20 if options.rounds == 1 else 100)
         for name, row in run(size, options.rounds, sets, Path(folder), options.only):
