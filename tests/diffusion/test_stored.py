@@ -39,6 +39,14 @@ def test_values_are_the_files(
             assert torch.equal(stored[name].read(dtype, CPU), tensor.to(dtype)), name
 
 
+def test_every_float16_becomes_its_nearest_bfloat16(tmp_path: Path) -> None:
+    """The step by way of float32 rounds no number otherwise: subnormals, infinities and NaNs included."""
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(torch.float16)
+    save_file({"every": every}, tmp_path / "file.safetensors")
+    read = stored_tensors(tmp_path / "file.safetensors")[0]["every"].read(torch.bfloat16, CPU)
+    torch.testing.assert_close(read, every.bfloat16(), rtol=0, atol=0, equal_nan=True)
+
+
 def test_views(saved: tuple[dict[str, torch.Tensor], dict[str, Stored]]) -> None:
     """Rows, transposed matrices and convolutions of one pixel, as checkpoints are converted with."""
     tensors, stored = saved

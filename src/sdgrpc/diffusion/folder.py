@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers.initialization import no_init_weights
 
 from sdgrpc.diffusion.stored import Stored, Unfilled, stored_tensors
 from sdgrpc.errors import ModelError
@@ -138,13 +140,20 @@ def _network(place: Path, component: str, cls: type[Any]) -> Unfilled:
 
 def _empty(place: Path, cls: type[Any]) -> nn.Module:
     """The network of a configuration, its parameters on the meta device."""
-    with init_empty_weights(include_buffers=False):
+    with without_weights():
         if cls in (UNet2DConditionModel, AutoencoderKL):
             module: nn.Module = cls.from_config(read_json(place / "config.json"))
         else:
             read_json(place / "config.json")
             module = cls(CLIPTextConfig.from_pretrained(place, local_files_only=True))
     return module
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Where networks are built on the meta device and no time is spent on their first values."""
+    with init_empty_weights(include_buffers=False), no_init_weights():
+        yield
 
 
 def _unloadable(component: str, place: Path, error: Exception) -> ModelError:

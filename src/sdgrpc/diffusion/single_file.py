@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint,
@@ -19,7 +18,7 @@ from diffusers.loaders.single_file_utils import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from sdgrpc.diffusion import original, strangers, vocabulary
-from sdgrpc.diffusion.folder import named_for
+from sdgrpc.diffusion.folder import named_for, without_weights
 from sdgrpc.diffusion.original import Layout
 from sdgrpc.diffusion.stored import Stored, Unfilled, stored_tensors
 from sdgrpc.errors import ModelError
@@ -118,7 +117,7 @@ def _unet(checkpoint: Checkpoint) -> Unfilled:
         config = checkpoint.layout.unet(checkpoint.base)
         source = checkpoint.tensors(original.UNET)
         tensors = convert_ldm_unet_checkpoint(source, config)
-        with init_empty_weights(include_buffers=False):
+        with without_weights():
             module = UNet2DConditionModel(**config)
     # What diffusers' conversion leaves out, as unCLIP's image embedding, and what it cannot place.
     known = module.state_dict().keys()
@@ -135,7 +134,7 @@ def _vae(checkpoint: Checkpoint) -> Unfilled:
     with _shapes_explained(checkpoint, "VAE"):
         config = checkpoint.layout.vae(checkpoint.base)
         tensors = convert_ldm_vae_checkpoint(checkpoint.tensors(original.VAE), config)
-        with init_empty_weights(include_buffers=False):
+        with without_weights():
             module = AutoencoderKL(**config)
     return Unfilled(f"the VAE of {checkpoint.path}", module, tensors)
 
@@ -144,7 +143,7 @@ def _clip(checkpoint: Checkpoint) -> Unfilled:
     with _shapes_explained(checkpoint, "text encoder"):
         config = CLIPTextConfig(**checkpoint.layout.clip(checkpoint.base))
         tensors = convert_ldm_clip_checkpoint(checkpoint.tensors(original.CLIP[checkpoint.base]))
-        with init_empty_weights(include_buffers=False):
+        with without_weights():
             module = CLIPTextModel(config)
     return Unfilled(f"the text encoder of {checkpoint.path}", module, named_for(module, tensors))
 
@@ -153,7 +152,7 @@ def _open_clip(checkpoint: Checkpoint) -> Unfilled:
     prefix = original.OPEN_CLIP[checkpoint.base]
     with _shapes_explained(checkpoint, "text encoder"):
         config = CLIPTextConfig(**checkpoint.layout.open_clip(checkpoint.base))
-        with init_empty_weights(include_buffers=False):
+        with without_weights():
             module = (CLIPTextModelWithProjection if checkpoint.base == "sdxl" else CLIPTextModel)(config)
         tensors = convert_open_clip_checkpoint(module, checkpoint.tensors(prefix), prefix=prefix)
     return Unfilled(f"the text encoder of {checkpoint.path}", module, named_for(module, tensors))
