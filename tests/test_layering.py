@@ -26,15 +26,24 @@ ROOMS = {
     "parameters": {"domain"},
     "processor": set(),
     "allocator": set(),
-    "lora": {"domain", "errors", "processor"},
-    "diffusion": {"domain", "errors", "images", "processor"},
+    "workers": set(),
+    "lora": {"domain", "errors", "processor", "workers"},
+    "diffusion": {"domain", "errors", "images", "processor", "workers"},
     "engine": {"domain", "errors", "settings", "images", "parameters", "lora", "diffusion"},
     "api": {"domain", "errors", "settings", "images", "engine", "v1"},
     "client": {"domain", "errors", "v1"},
 }
 GRPC = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"}
 SPEAKS_GRPC = {"api", "client", "v1"}
-USES_TORCH = {"processor", "lora", "diffusion", "engine.opening", "engine.runner", "engine.catalog"}
+USES_TORCH = {
+    "processor",
+    "workers",
+    "lora",
+    "diffusion",
+    "engine.opening",
+    "engine.runner",
+    "engine.catalog",
+}
 HEAVY = {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 
 

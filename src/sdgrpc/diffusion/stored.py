@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from sdgrpc.errors import ModelError
-from sdgrpc.lora.workers import Workers
+from sdgrpc.workers import Workers
 
 DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
@@ -208,4 +208,4 @@ def read_all(stored: Sequence[Stored], device: torch.device, dtype: torch.dtype)
 @lru_cache(maxsize=1)
 def readers() -> Workers:
     """Return the process's readers, no more than torch would use cores."""
-    return Workers(min(READERS, torch.get_num_threads()))
+    return Workers(min(READERS, torch.get_num_threads()), "sdgrpc-load")

@@ -24,7 +24,7 @@ from sdgrpc.lora.names import UNET
 from sdgrpc.lora.placement import Placed, Placement
 from sdgrpc.lora.products import LowRank, Products
 from sdgrpc.lora.tokens import NO_TOKENS, Vocabulary
-from sdgrpc.lora.workers import workers
+from sdgrpc.workers import workers
 
 Weights = Mapping[str, Mapping[str, Tensor]]
 Parameter = tuple[str, str]

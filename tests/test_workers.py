@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from sdgrpc.lora.workers import Workers
+from sdgrpc.workers import Workers
 
 
 def test_every_item_is_done_once() -> None:

@@ -24,10 +24,10 @@ class Workers:
     Make it before the threads that draw: for a moment torch's default, which new threads take, is one core.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, name: str = "sdgrpc-fuse") -> None:
         self.count = count
         all_set = threading.Barrier(count + 1)
-        self._pool = ThreadPoolExecutor(count, "sdgrpc-fuse", initializer=_use_one_core, initargs=(all_set,))
+        self._pool = ThreadPoolExecutor(count, name, initializer=_use_one_core, initargs=(all_set,))
         usual = torch.get_num_threads()
         for _ in range(count):
             self._pool.submit(int)
