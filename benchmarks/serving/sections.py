@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.serving.as_it_comes import diffusers_in_float32
 from benchmarks.serving.sides import DiffusersService, Drawing, Ours, diffusers_draws, our_server, replay
 from benchmarks.serving.subject import Subject
 from benchmarks.tables import alternate, medians, seconds
@@ -47,14 +48,16 @@ class Bench:
 
 
 def single(bench: Bench) -> Record:
-    """One request over gRPC with previews against diffusers in process, on the same weights and float32."""
-    pipes = {"diffusers": bench.subject.pipeline(), "diffusers_float32": bench.subject.float32_pipeline()}
+    """One request over gRPC with previews against diffusers: in process on the same weights, as it comes."""
+    pipe = bench.subject.pipeline()
     record: Record = {}
-    with our_server(bench.subject) as ours:
+    with our_server(bench.subject) as ours, diffusers_in_float32(tiny=bench.subject.tiny) as as_it_comes:
         for side in bench.sides:
             asked = Drawing(bench.steps, side)
-            works = {"ours": partial(ours.draw, asked)} | {
-                name: partial(diffusers_draws, pipe, asked) for name, pipe in pipes.items()
+            works = {
+                "ours": partial(ours.draw, asked),
+                "diffusers": partial(diffusers_draws, pipe, asked),
+                "diffusers_float32": partial(as_it_comes, asked),
             }
             record[f"{side}x{side}"] = compared(alternate(works, bench.rounds))
     return record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,27 +29,17 @@ class Subject:
     model: Model
     lora_dir: Path
     loras: tuple[str, ...]
+    tiny: bool = False
 
     def pipeline(self, *, own_weights: bool = False) -> Any:  # noqa: ANN401 - diffusers has no types
         """Return diffusers' pipeline on the same networks, or on copies that it may fuse LoRAs into."""
-        parts = self._networks()
+        model = self.model
+        parts = {"unet": model.unet, "text_encoder": model.text_encoders["text_encoder"]}
         if own_weights:
-            parts |= {name: copy.deepcopy(parts[name]) for name in ("unet", "text_encoder")}
-        return self._pipeline(parts)
-
-    def float32_pipeline(self) -> Any:  # noqa: ANN401
-        """Return diffusers' pipeline as it comes: the same networks in float32 and its own layout."""
-        parts = {name: copy.deepcopy(part).float() for name, part in self._networks().items()}
-        return self._pipeline({n: lay_out(part, torch.contiguous_format) for n, part in parts.items()})
-
-    def _networks(self) -> dict[str, Any]:
-        model = self.model
-        return {"unet": model.unet, "text_encoder": model.text_encoders["text_encoder"], "vae": model.vae}
-
-    def _pipeline(self, parts: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        model = self.model
+            parts = {name: copy.deepcopy(part) for name, part in parts.items()}
         pipe = StableDiffusionPipeline(
             **parts,
+            vae=model.vae,
             tokenizer=model.tokenizers["tokenizer"],
             scheduler=EulerDiscreteScheduler.from_config(model.scheduler_config),
             safety_checker=None,
@@ -69,7 +58,7 @@ def make_subject(folder: Path, dtype: torch.dtype, *, tiny: bool, loras: int = 1
     names = tuple(f"lora{number}" for number in range(loras))
     for number, name in enumerate(names):
         save_kohya_lora(model, lora_dir / f"{name}.safetensors", seed=number)
-    return Subject(model, lora_dir, names)
+    return Subject(model, lora_dir, names, tiny)
 
 
 def _tiny(folder: Path, dtype: torch.dtype) -> Model:
