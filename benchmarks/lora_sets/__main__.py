@@ -75,6 +75,7 @@ def main() -> None:
             results[name] = row
             print(report.LINES[name](row), flush=True)
             tables.write_json(options.json, results)  # a long run that is stopped is not lost
+    gc.unfreeze()
 
 
 if __name__ == "__main__":

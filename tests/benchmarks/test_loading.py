@@ -28,8 +28,10 @@ def test_both_sides_load(tmp_path: Path) -> None:
 
 def test_the_table() -> None:
     """A line for each pair of dtypes, times and peaks beside diffusers'."""
-    runs = [{"touched": seconds, "peak": peak} for seconds, peak in ((1.0, 1.0), (9.0, 1.0), (3.0, 1.5))]
+    measured = ((1.0, 1.0), (9.0, 1.0), (3.0, 1.5))
+    runs = [{"touched": seconds, "load": seconds / 2, "peak": peak} for seconds, peak in measured]
     middle = {f"float16 bfloat16 {side} {source}": medians(runs) for side, source in CONTENDERS}
-    middle["float16 bfloat16 diffusers folder"] = {"touched": 6.0, "peak": 1.5}
+    middle["float16 bfloat16 diffusers folder"] = {"touched": 6.0, "load": 4.0, "peak": 1.5}
     lines = list(table(middle))
-    assert lines[2:] == ["| float16 | bfloat16 | 3.00 | 3.00 | 6.00 | 0.50, 0.50 | 1.00, 1.00, 1.50 |"]
+    seconds = "3.00 (1.50) | 3.00 (1.50) | 6.00 (4.00)"
+    assert lines[2:] == [f"| float16 | bfloat16 | {seconds} | 0.50, 0.50 | 1.00, 1.00, 1.50 |"]

@@ -141,7 +141,10 @@ def serve(
         settings = Settings.load(config, **given_flags(options))
         configure_logging(settings.log_level)
         keep_freed_memory()
-        asyncio.run(serve_until_stopped(settings, lambda: _open_engine(settings)))
+        try:
+            asyncio.run(serve_until_stopped(settings, lambda: _open_engine(settings)))
+        finally:
+            gc.unfreeze()  # otherwise some libraries complain of leaks at the end
 
 
 def _open_engine(settings: Settings) -> Engine:
