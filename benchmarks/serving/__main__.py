@@ -23,7 +23,6 @@ RESULTS = Path(__file__).resolve().parent.parent / "results" / "serving.json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the chosen sections, print them, and write them after each one."""
     options = parser().parse_args(arguments)
-    keep_freed_memory()  # as `sdgrpc serve` does; here it serves both sides
     chosen = options.only.split(",")
     if unknown := [name for name in chosen if name not in SECTIONS]:
         sys.exit(f"--only: there is no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
@@ -59,4 +58,5 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as `sdgrpc serve` does; here it serves both sides
     sys.exit(main())
