@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from sdgrpc.diffusion.stored import PIECE, Stored, Unfilled, stored_tensors
+from sdgrpc.diffusion.stored import PIECE, Stored, Unfilled, read_all, stored_tensors
 from sdgrpc.errors import ModelError
 
 CPU = torch.device("cpu")
@@ -88,3 +88,20 @@ def test_what_is_no_file_of_that_kind(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"is no whole \.safetensors file"):
         stored_tensors(path)
+
+
+def test_convolutions_are_laid_out_as_they_are_read(tmp_path: Path) -> None:
+    """Of many sizes, by several readers that use their memory again: every number is in its place."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(8, 4, 3, 3), (4, 6, 1, 1), (2, 3, 3, 3), (16, 8, 3, 3), (5, 7), (9,)]
+    tensors = {str(at): torch.randn(shapes[at % 6], generator=generator) for at in range(60)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    found, _ = stored_tensors(tmp_path / "a.safetensors")
+    for dtype in (torch.float32, torch.bfloat16):
+        read = read_all([found[key] for key in tensors], CPU, dtype, torch.channels_last)
+        for tensor, one in zip(tensors.values(), read, strict=True):
+            assert torch.equal(one, tensor.to(dtype))
+            assert one.is_contiguous(
+                memory_format=torch.channels_last if one.ndim == 4 else torch.contiguous_format
+            )
+        assert len({one.data_ptr() for one in read}) == len(read)

@@ -11,7 +11,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def lay_out(network: Network, memory_format: torch.memory_format) -> Network:
-    """Bring the weights of convolutions into a memory format, one by one, so that no second copy is held.
+    """Bring the weights of a network's convolutions into a memory format.
 
     The values stay what they are; a convolution answers in the format of its weight.
     """

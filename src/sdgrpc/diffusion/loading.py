@@ -14,7 +14,6 @@ import torch
 from sdgrpc.diffusion import available, folder, hub, precision, single_file
 from sdgrpc.diffusion.card import CARD, model_info, prediction_type
 from sdgrpc.diffusion.checks import check_networks, check_vocabulary, is_sdxl
-from sdgrpc.diffusion.layout import lay_out
 from sdgrpc.diffusion.memory import is_out_of_memory
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.stored import Unfilled
@@ -72,7 +71,7 @@ class OpenModel:
                 raise MemoryError
             for name, network in self.networks.items():
                 unfilled = replace(network, module=copy.deepcopy(network.module))
-                filled[name] = lay_out(unfilled.fill(device, dtypes[name]), layout)
+                filled[name] = unfilled.fill(device, dtypes[name], layout)
         self._check_files()
         return Model(
             info=self.info,

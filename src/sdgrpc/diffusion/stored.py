@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -85,10 +86,14 @@ class Stored:
 
     clone = detach = contiguous
 
-    def read(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """A tensor of its own with the file's values in `dtype`; no second copy of it is ever made."""
+    def read(
+        self, dtype: torch.dtype, device: torch.device, memory: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """A tensor with the file's values in `dtype`, in the flat `memory` or its own; no copy is made."""
         stored = self.shape[::-1] if self.transposed else self.shape
-        values = torch.empty(stored, dtype=dtype, device=device)
+        if memory is None:
+            memory = torch.empty(math.prod(stored), dtype=dtype, device=device)
+        values = memory[: math.prod(stored)].view(stored)
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.begin)
             if dtype == self.dtype and device.type == "cpu":
@@ -185,21 +190,45 @@ class Unfilled:
         count: int = sum(one.numel() for one in self.module.state_dict().values())
         return count * dtype.itemsize
 
-    def fill(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        """Read every parameter and return the network, frozen and in evaluation mode."""
+    def fill(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> nn.Module:
+        """Read every parameter and return the network, frozen and in evaluation mode.
+
+        Weights of convolutions come to lie in `memory_format`.
+        """
         known = self.module.state_dict()
         names = sorted(known, key=lambda name: (str(self.tensors[name].path), self.tensors[name].begin))
-        read = read_all([self.tensors[name] for name in names], device, dtype)
+        read = read_all([self.tensors[name] for name in names], device, dtype, memory_format)
         self.module.load_state_dict(dict(zip(names, read, strict=True)), assign=True)
         return self.module.to(device).requires_grad_(False).eval()
 
 
-def read_all(stored: Sequence[Stored], device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
-    """Read tensors side by side, in their order."""
+def read_all(
+    stored: Sequence[Stored], device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format
+) -> list[torch.Tensor]:
+    """Read tensors side by side, in their order; those of four dimensions in a memory format.
+
+    These pass through memory that each reader uses again and again: pieces of many sizes that come and go
+    between those that stay would leave holes of a third of the model's size.
+    """
+    laid = [one for one in stored if one.ndim == 4 and memory_format == torch.channels_last]
+    largest = max((math.prod(one.shape) for one in laid), default=0)
+    passing = threading.local()
     read: dict[int, torch.Tensor] = {}
 
     def work(at: int) -> None:
-        read[at] = stored[at].read(dtype, device)
+        one = stored[at]
+        if one.ndim != 4 or memory_format != torch.channels_last:
+            read[at] = one.read(dtype, device)
+            return
+        if not hasattr(passing, "memory"):
+            passing.memory = torch.empty(largest, dtype=dtype, device=device)
+        target = torch.empty(one.shape, dtype=dtype, device=device, memory_format=memory_format)
+        read[at] = target.copy_(one.read(dtype, device, passing.memory))
 
     readers().share(work, range(len(stored)))
     return [read[at] for at in range(len(stored))]
