@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
 
     A step allocates and frees its activations, some GB. By default glibc maps large pieces anew each time,
     and gives a thread that is not the main one an arena of its own, which it soon hands back to the system:
-    70,000 to 350,000 page faults a step of SD1.5 on a CPU, and 9 to 19 % of its time. The process then
+    70,000 to 350,000 page faults a step of SD1.5 on a CPU, and 4 to 24 % of its time. The process then
     stays as large as it was at most; `malloc_trim` still hands back what is free. Call it before other
     threads begin. Without glibc nothing is done.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
 from sdgrpc.lora import reading
-from sdgrpc.lora.detect import adapt, base_of, no_base, reject_foreign
+from sdgrpc.lora.detect import adapt_own, base_of, no_base, reject_foreign
 
 
 def check(path: Path, name: str) -> None:
@@ -17,7 +17,7 @@ def check(path: Path, name: str) -> None:
         OSError: it cannot be opened.
 
     """
-    adapter = adapt(reading.read(path, name, check_keys=reject_foreign))
+    adapter = adapt_own(reading.read(path, name, check_keys=reject_foreign))
     found = base_of(adapter)
     if found is None:
         raise LoraIncompatible(name, no_base(adapter))
