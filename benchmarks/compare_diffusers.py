@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import SUPPORTED_SPACINGS, Scheduler, SigmaSpacing, TaskKind
 from tests.support.models import save_model

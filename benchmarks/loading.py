@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.tables import machine, write_json
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from tests.support.full_size import save_full_size, save_full_size_file
 
 STORED = ("float16", "float32")

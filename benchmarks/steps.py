@@ -1,6 +1,6 @@
 """What a guided step of SD1.5's real size costs in a thread: `python -m benchmarks.steps`.
 
-With the C library's usual settings and with freed memory kept (`sdgrpc.allocator`), each in a process of its
+With the C library's usual settings and with freed memory kept (`machine.allocator`), each in a process of its
 own, and with the weights of convolutions contiguous and channels last: seconds (median) and page faults.
 """
 
@@ -17,8 +17,8 @@ import torch
 from benchmarks.lora_sets.models import REAL, components
 from benchmarks.lora_sets.sides import step
 from benchmarks.tables import seconds
-from sdgrpc.allocator import keep_freed_memory
 from sdgrpc.diffusion.layout import lay_out
+from sdgrpc.machine.allocator import keep_freed_memory
 
 CASES = ((256, 2, 8), (256, 16, 2), (512, 2, 3))
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}

@@ -24,20 +24,19 @@ ROOMS = {
     "settings_text": {"errors"},
     "images": {"domain"},
     "parameters": {"domain"},
-    "processor": set(),
-    "allocator": set(),
-    "workers": set(),
-    "lora": {"domain", "errors", "processor", "workers"},
-    "diffusion": {"domain", "errors", "images", "processor", "workers"},
-    "engine": {"domain", "errors", "settings", "images", "parameters", "lora", "diffusion"},
+    "machine": {"errors"},
+    "tensor_files": {"errors"},
+    "lora": {"domain", "errors", "machine", "tensor_files"},
+    "diffusion": {"domain", "errors", "images", "machine"},
+    "engine": {"domain", "errors", "settings", "images", "parameters", "lora", "diffusion", "machine"},
     "api": {"domain", "errors", "settings", "images", "engine", "v1"},
     "client": {"domain", "errors", "v1"},
 }
 GRPC = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"}
 SPEAKS_GRPC = {"api", "client", "v1"}
 USES_TORCH = {
-    "processor",
-    "workers",
+    "machine",
+    "tensor_files",
     "lora",
     "diffusion",
     "engine.opening",

@@ -22,7 +22,7 @@ from benchmarks.lora_sets.files import STACK, write
 from benchmarks.lora_sets.measures import Bench
 from benchmarks.lora_sets.models import REAL, TINY, Size, components
 from benchmarks.lora_sets.sides import Theirs
-from sdgrpc.allocator import keep_freed_memory
+from sdgrpc.machine.allocator import keep_freed_memory
 
 FIRST = ("first0", "first1", "first2")
 SECOND = ("second0", "second1", "second2")

@@ -1,7 +1,7 @@
 """What rounding the factors costs: `python -m benchmarks.lora_sets.rounding`.
 
 A 1280 x 1280 weight in bfloat16 and three LoRAs of ranks 16, 32 and 8 in float16, W + U D by
-`sdgrpc.lora.products`: with the factors in float32, as the sum of two bfloat16 each (high and low part), and
+`lora.fusing.products`: with the factors in float32, as the sum of two bfloat16 each (high and low part), and
 rounded to bfloat16. Compared with float64, for changes of several sizes: the share of numbers that are not
 the nearest bfloat16, and the whole error over that of rounding the exact sum, which nothing avoids.
 """
@@ -15,8 +15,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from sdgrpc.lora import products
-from sdgrpc.lora.products import LowRank, Products
+from sdgrpc.lora.fusing import products
+from sdgrpc.lora.fusing.products import LowRank, Products
 
 SIDE = 1280
 RANKS = (16, 32, 8)

@@ -10,8 +10,8 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor, nn
 
 from sdgrpc.domain import LoraRef
-from sdgrpc.lora.fused import FusedSets, Lease, OverlaySwitch
-from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
+from sdgrpc.lora.store.library import LoraLibrary
 
 
 class Ours:

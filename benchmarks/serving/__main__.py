@@ -14,8 +14,8 @@ import torch
 from benchmarks.serving.sections import SECTIONS, Bench, Record
 from benchmarks.serving.subject import make_subject
 from benchmarks.tables import write_json
-from sdgrpc.allocator import keep_freed_memory
-from sdgrpc.diffusion.precision import fastest_dtype
+from sdgrpc.diffusion.checkpoints.precision import fastest_dtype
+from sdgrpc.machine.allocator import keep_freed_memory
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "serving.json"
 

@@ -16,10 +16,10 @@ from benchmarks.serving.as_it_comes import diffusers_in_float32
 from benchmarks.serving.sides import DiffusersService, Drawing, Ours, diffusers_draws, our_server, replay
 from benchmarks.serving.subject import Subject
 from benchmarks.tables import alternate, medians, seconds
-from sdgrpc.diffusion.conditioning import encode
-from sdgrpc.diffusion.denoise import ModelInput
-from sdgrpc.diffusion.predict import predict
-from sdgrpc.diffusion.previews import preview_pictures
+from sdgrpc.diffusion.pictures.previews import preview_pictures
+from sdgrpc.diffusion.prompts.conditioning import encode
+from sdgrpc.diffusion.sampling.denoise import ModelInput
+from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.images import encode as encode_image
 
 Record = dict[str, Any]

@@ -18,7 +18,7 @@ from sdgrpc.api.server import Server
 from sdgrpc.client import Client
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.options import EngineOptions, LoopOptions
-from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.settings import Settings
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.loading import CONTENDERS, measure, medians, table
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from tests.support.original import save_original
 from tests.support.published import save_published
 

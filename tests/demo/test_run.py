@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from sdgrpc.cli.views import PlainView
 from sdgrpc.client import Client
 from sdgrpc.demo.run import draw_scenes, time_table, write_all
 from sdgrpc.demo.scenes import SCENES, SEED, draw_mask
+from sdgrpc.terminal.views import PlainView
 from sdgrpc.v1 import diffusion_pb2 as pb
 from tests.support.scripted_server import draw_script, png, scripted_server
 

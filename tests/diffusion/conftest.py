@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from tests.support.models import save_model, save_sdxl_model
 from tests.support.original import save_original

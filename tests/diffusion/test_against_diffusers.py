@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sdgrpc.diffusion.loading import EMBEDDED, load
+from sdgrpc.diffusion.checkpoints.loading import EMBEDDED, load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import SUPPORTED_SPACINGS, Scheduler, SigmaSpacing, Task, TaskKind
 from tests.support.oracle import diffusers_latents, relative_difference

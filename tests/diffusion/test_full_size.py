@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.domain import Scheduler
 from tests.support.full_size import save_full_size, save_full_size_file
 from tests.support.oracle import diffusers_latents, relative_difference

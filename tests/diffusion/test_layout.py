@@ -6,9 +6,9 @@ import copy
 
 import torch
 
-from sdgrpc.diffusion import autoencoder
 from sdgrpc.diffusion.layout import lay_out
 from sdgrpc.diffusion.model import Model
+from sdgrpc.diffusion.pictures import autoencoder
 
 
 def test_values_stay_and_only_convolutions_are_laid_out(model: Model) -> None:

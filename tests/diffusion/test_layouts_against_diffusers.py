@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import Scheduler, TaskKind
 from tests.support.oracle import latents_of, pipeline_from, relative_difference

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
-from sdgrpc.diffusion.prompt_cache import PromptCache
+from sdgrpc.diffusion.prompts.cache import PromptCache
 from sdgrpc.domain import LoraRef, Scheduler, Task, TaskKind
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.runner import JobResources, LocalRunner, ServedModel
 from sdgrpc.engine.stream import EventStream
-from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.store.library import LoraLibrary
 from tests.support.lora_sets import fused_by_diffusers, save_diffusers_lora, save_kohya_lora
 from tests.support.oracle import diffusers_latents, relative_difference
 from tests.support.published import ARCHITECTURES, save_published

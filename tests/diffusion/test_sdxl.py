@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdgrpc.diffusion.conditioning import encode
-from sdgrpc.diffusion.denoise import ModelInput
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
-from sdgrpc.diffusion.predict import predict
+from sdgrpc.diffusion.prompts.conditioning import encode
+from sdgrpc.diffusion.sampling.denoise import ModelInput
+from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.domain import Scheduler, Task, TaskKind
 from sdgrpc.errors import InvalidRequest, ModelError
 from tests.support.models import save_sdxl_model

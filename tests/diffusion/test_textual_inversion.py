@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdgrpc.diffusion.conditioning import encode
 from sdgrpc.diffusion.model import Model
-from sdgrpc.diffusion.prompt_reading import PromptContext
+from sdgrpc.diffusion.prompts.conditioning import encode
+from sdgrpc.diffusion.prompts.reading import PromptContext
 from tests.support.oracle import conditioning_of, pipeline_with_its_own_words
 from tests.support.tasks import task
 

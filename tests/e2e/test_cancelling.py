@@ -15,12 +15,12 @@ import torch
 from grpc import aio
 
 from sdgrpc.api.server import Server
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import EngineStatus
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.options import EngineOptions, LoopOptions
-from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 from tests.support.api import details_of, events_of, failure_of, generate, make_settings

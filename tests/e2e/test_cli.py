@@ -17,8 +17,8 @@ from PIL import Image, ImageChops, ImageDraw
 from typer.testing import CliRunner
 
 from sdgrpc.cli import build_app
-from sdgrpc.cli.blocks import UPPER_HALF_BLOCK
 from sdgrpc.client import AsyncClient, Client, InvalidRequestError, LoraNotFoundError, Progress
+from sdgrpc.terminal.blocks import UPPER_HALF_BLOCK
 
 
 @pytest.fixture

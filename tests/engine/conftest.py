@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.options import EngineOptions, LoopOptions
-from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.store.library import LoraLibrary
 from tests.support.models import save_model
 
 

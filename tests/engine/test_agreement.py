@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 import torch
 
-from sdgrpc.diffusion.loading import EMBEDDED, load
+from sdgrpc.diffusion.checkpoints.loading import EMBEDDED, load
 from sdgrpc.domain import Finished, ImageReady, Scheduler
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.options import EngineOptions, LoopOptions
 from sdgrpc.engine.runner import LocalRunner
-from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.store.library import LoraLibrary
 from tests.engine.test_local import pixels, run
 from tests.support.tasks import task
 

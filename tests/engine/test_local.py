@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.domain import (
     Accepted,
     EncodedImage,
@@ -31,7 +31,7 @@ from sdgrpc.domain import (
 from sdgrpc.engine.local import LocalEngine, warm_up_task
 from sdgrpc.engine.options import EngineOptions
 from sdgrpc.errors import LoraNotFound, ModelError, ModelNotFound
-from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.store.library import LoraLibrary
 from tests.support.models import save_model
 from tests.support.tasks import box_mask, gradient, pixels_of, task
 

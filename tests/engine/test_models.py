@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdgrpc.diffusion.loading import open_model
+from sdgrpc.diffusion.checkpoints.loading import open_model
 from sdgrpc.domain import (
     Finished,
     ImageReady,
@@ -28,7 +28,7 @@ from sdgrpc.engine.models import Loadable
 from sdgrpc.engine.opening import loadable, open_engine
 from sdgrpc.engine.options import EngineOptions
 from sdgrpc.errors import ModelError, ModelNotFound
-from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.settings import Settings
 from tests.engine.test_local import images_of, run
 from tests.support.models import save_model
@@ -244,7 +244,8 @@ def test_the_start_opens_every_model_and_loads_the_first(folders, tmp_path):
 def test_a_first_model_that_cannot_be_loaded_stops_the_start(folders, monkeypatch):
     """The failure is the loader's own, and no thread is left behind."""
     monkeypatch.setattr(
-        "sdgrpc.diffusion.loading.OpenModel.load", lambda *_: (_ for _ in ()).throw(ModelError("no memory"))
+        "sdgrpc.diffusion.checkpoints.loading.OpenModel.load",
+        lambda *_: (_ for _ in ()).throw(ModelError("no memory")),
     )
     before = set(threading.enumerate())
     with pytest.raises(ModelError, match="no memory"):

@@ -6,7 +6,7 @@ import asyncio
 
 import torch
 
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.engine.opening import choose_device, choose_dtype, open_engine
 from sdgrpc.engine.options import LoopOptions
 from sdgrpc.settings import Settings

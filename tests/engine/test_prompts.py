@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdgrpc.diffusion.loading import load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import ImageReady, LoraRef, Output, Prepared, Task
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.errors import InvalidRequest
-from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.store.library import LoraLibrary
 from tests.support.models import save_sdxl_model
 from tests.support.tasks import task
 

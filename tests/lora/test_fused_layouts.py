@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sdgrpc.lora.fused import FusedSets, Lease
+from sdgrpc.lora.fusing.cache import FusedSets, Lease
 from tests.support.loras import (
     CONVOLUTION,
     every_algorithm,

@@ -25,7 +25,7 @@ from lycoris.modules.lokr import LokrModule
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
 
-from sdgrpc.lora.changes import weight_change
+from sdgrpc.lora.fusing.changes import weight_change
 from tests.support.loras import LINEAR, adapter_of, kohya
 
 OUT, IN, RANK = 24, 20, 3

@@ -8,7 +8,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from sdgrpc.lora.fused import FusedSets, OverlaySwitch
+from sdgrpc.lora.fusing.cache import FusedSets, OverlaySwitch
 from tests.support.loras import lora_file, ref
 
 

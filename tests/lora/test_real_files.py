@@ -9,13 +9,13 @@ import safetensors.torch
 import torch
 
 from sdgrpc.errors import LoraIncompatible
-from sdgrpc.lora import architectures
-from sdgrpc.lora.detect import adapt, place_or_refuse
-from sdgrpc.lora.fused import FusedSets
-from sdgrpc.lora.inspect import inspect
-from sdgrpc.lora.library import LoraLibrary
-from sdgrpc.lora.placement import place
-from sdgrpc.lora.reading import read
+from sdgrpc.lora.bases import architectures
+from sdgrpc.lora.bases.detect import adapt, place_or_refuse
+from sdgrpc.lora.bases.placement import place
+from sdgrpc.lora.describing.inspect import inspect
+from sdgrpc.lora.files.reading import read
+from sdgrpc.lora.fusing.cache import FusedSets
+from sdgrpc.lora.store.library import LoraLibrary
 from tests.support.loras import ref, require_shared, tree
 
 LOW_RANK = {

@@ -13,12 +13,12 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from sdgrpc.diffusion.autoencoder import decode
-from sdgrpc.diffusion.card import model_info
+from sdgrpc.diffusion.checkpoints.card import model_info
 from sdgrpc.diffusion.model import Model
+from sdgrpc.diffusion.pictures.autoencoder import decode
 from sdgrpc.domain import Scheduler
 from sdgrpc.engine.runner import ServedModel
-from sdgrpc.lora.library import LoraLibrary
+from sdgrpc.lora.store.library import LoraLibrary
 from tests.lora.test_real_files import KRONECKER, LOW_RANK
 from tests.support.full_size import full_size_networks, random_weight
 from tests.support.loras import ref, require_shared

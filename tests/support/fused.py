@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sdgrpc.lora.fused import FusedSets, Lease
+from sdgrpc.lora.fusing.cache import FusedSets, Lease
 from tests.support.loras import CONVOLUTION, CROSS, LINEAR, POINTWISE, TEXT_LINEAR, small_components
 
 EVERYWHERE = (LINEAR, CROSS, CONVOLUTION, POINTWISE, TEXT_LINEAR)

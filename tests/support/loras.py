@@ -13,12 +13,12 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from sdgrpc.domain import LoraRef
-from sdgrpc.lora.adapter import Adapter
-from sdgrpc.lora.architectures import TextPlan, UNetPlan
-from sdgrpc.lora.contents import LoraFile
-from sdgrpc.lora.detect import adapt
-from sdgrpc.lora.names import TEXT_ENCODER, UNET
-from sdgrpc.lora.reading import read
+from sdgrpc.lora.bases.architectures import TextPlan, UNetPlan
+from sdgrpc.lora.bases.detect import adapt
+from sdgrpc.lora.bases.names import TEXT_ENCODER, UNET
+from sdgrpc.lora.dialects.adapter import Adapter
+from sdgrpc.lora.files.reading import read
+from sdgrpc.lora.store.contents import LoraFile
 
 SHARED = Path(__file__).parents[3] / "shared"
 

@@ -14,8 +14,8 @@ import diffusers
 import torch
 from transformers import CLIPTextModel
 
-from sdgrpc.diffusion.conditioning import Conditioning
 from sdgrpc.diffusion.model import Model
+from sdgrpc.diffusion.prompts.conditioning import Conditioning
 from sdgrpc.domain import Scheduler, SigmaSpacing, Task, TaskKind
 from sdgrpc.images import to_image
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from sdgrpc.diffusion.conditioning import encode
-from sdgrpc.diffusion.denoise import StepResult
 from sdgrpc.diffusion.model import Model
-from sdgrpc.diffusion.predict import predict
-from sdgrpc.diffusion.start import prepare
+from sdgrpc.diffusion.prompts.conditioning import encode
+from sdgrpc.diffusion.sampling.denoise import StepResult
+from sdgrpc.diffusion.sampling.predict import predict
+from sdgrpc.diffusion.sampling.start import prepare
 from sdgrpc.domain import Output, Picture, Sampling, Scheduler, SigmaSpacing, Task, TaskKind
 from tests.support.models import SIDE
 

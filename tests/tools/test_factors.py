@@ -8,11 +8,11 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from sdgrpc.lora.changes import weight_change
-from sdgrpc.lora.detect import adapt
-from sdgrpc.lora.names import NameIndex
-from sdgrpc.lora.placement import place
-from sdgrpc.lora.reading import read
+from sdgrpc.lora.bases.detect import adapt
+from sdgrpc.lora.bases.names import NameIndex
+from sdgrpc.lora.bases.placement import place
+from sdgrpc.lora.files.reading import read
+from sdgrpc.lora.fusing.changes import weight_change
 from tools.tiny_model import lora
 from tools.tiny_model.factors import KINDS
 from tools.tiny_model.models import make_unet

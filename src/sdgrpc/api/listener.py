@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.interceptor import FailureInterceptor
 from sdgrpc.api.servicer import DiffusionServicer
-from sdgrpc.api.tasks import first_of
+from sdgrpc.api.waiting import first_of
 from sdgrpc.errors import Draining, SettingsError
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc

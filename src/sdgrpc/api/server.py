@@ -18,7 +18,7 @@ from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.door import Door
 from sdgrpc.api.listener import Listener
 from sdgrpc.api.servicer import DiffusionServicer
-from sdgrpc.api.tasks import first_of
+from sdgrpc.api.waiting import first_of
 from sdgrpc.engine.base import Engine
 from sdgrpc.settings import Settings
 

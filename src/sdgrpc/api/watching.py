@@ -9,7 +9,7 @@ from grpc import aio
 
 from sdgrpc.api import catalog_codec as codec
 from sdgrpc.api.door import Door
-from sdgrpc.api.tasks import first_of
+from sdgrpc.api.waiting import first_of
 from sdgrpc.engine.base import Engine
 from sdgrpc.errors import Draining, TooManyCalls
 from sdgrpc.v1 import catalog_pb2 as pb

@@ -15,10 +15,10 @@ from rich.console import Console
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
 from sdgrpc.cli.output import OutputPattern
-from sdgrpc.cli.text import printable
-from sdgrpc.cli.views import open_view, watch
 from sdgrpc.client import Client, Job, Lora, Options, PreviewKind, PreviewOptions, Result, Tls
 from sdgrpc.domain import Scheduler, SigmaSpacing
+from sdgrpc.terminal.text import printable
+from sdgrpc.terminal.views import open_view, watch
 
 PREVIEW_SIDE = 64
 

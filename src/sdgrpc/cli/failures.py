@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import typer
 
-from sdgrpc.cli.text import printable
 from sdgrpc.client import DeadlineExceededError, InvalidRequestError, SdgrpcServerError, UnavailableError
 from sdgrpc.errors import SdgrpcError
+from sdgrpc.terminal.text import printable
 
 CANCELLED = 130  # what shells report for a command that Ctrl-C ended
 

@@ -12,10 +12,10 @@ from rich.table import Table
 from sdgrpc.cli.extras import server_extra
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.loras import console
-from sdgrpc.cli.text import printable
+from sdgrpc.terminal.text import printable
 
 if TYPE_CHECKING:
-    from sdgrpc.lora.verify import Row
+    from sdgrpc.lora.describing.verify import Row
 
 
 def verify_folder(
@@ -32,8 +32,8 @@ def verify_folder(
 ) -> None:
     """Say of each LoRA file of a folder what it would change; exits with 1 if any would be refused."""
     with failures_as_lines(), server_extra():
-        from sdgrpc.lora.norms import one_thread
-        from sdgrpc.lora.verify import Judge, verify
+        from sdgrpc.lora.algorithms.norms import one_thread
+        from sdgrpc.lora.describing.verify import Judge, verify
 
         if not folder.is_dir():
             raise NotADirectoryError(20, "is not a folder", str(folder))
@@ -71,8 +71,8 @@ def convert_file(
 ) -> None:
     """Make a safetensors file of a pickled LoRA, without running any code that is in it."""
     with failures_as_lines(), server_extra():
-        from sdgrpc.lora.convert import convert
-        from sdgrpc.lora.summary import summarize
+        from sdgrpc.lora.describing.summary import summarize
+        from sdgrpc.lora.files.convert import convert
 
         made = convert(file, output, overwrite=force)
         found = summarize(made.resolve(), made.name)

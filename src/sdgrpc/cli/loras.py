@@ -13,11 +13,11 @@ from rich.text import Text
 
 from sdgrpc.cli.extras import server_extra
 from sdgrpc.cli.failures import failures_as_lines
-from sdgrpc.cli.text import printable
+from sdgrpc.terminal.text import printable
 
 if TYPE_CHECKING:
-    from sdgrpc.lora.library import LoraEntry
-    from sdgrpc.lora.summary import LoadedModel
+    from sdgrpc.lora.describing.summary import LoadedModel
+    from sdgrpc.lora.store.library import LoraEntry
 
 WORDS = 5  # trigger words in the table
 MIB = 1 << 20
@@ -38,7 +38,7 @@ def list_files(
 ) -> None:
     """List the LoRA files of a folder by the names that requests use, and what each is for."""
     with failures_as_lines(), server_extra():
-        from sdgrpc.lora.library import LoraLibrary
+        from sdgrpc.lora.store.library import LoraLibrary
         from sdgrpc.settings import Settings
 
         folders = Settings.load(config, lora_dir=lora_dir or None).lora_dirs
@@ -61,7 +61,7 @@ def console() -> Console:
 
 def read_model(folder: Path | None) -> LoadedModel | None:
     """Read the names of a model and what it is; None for none."""
-    from sdgrpc.lora.summary import LoadedModel
+    from sdgrpc.lora.describing.summary import LoadedModel
 
     return None if folder is None else LoadedModel.of_folder(folder)
 
@@ -80,7 +80,7 @@ def _file_table(entries: list[LoraEntry], model: LoadedModel | None) -> Table:
 
 def _describe(entry: LoraEntry, model: LoadedModel | None) -> tuple[str, str, str, str, str]:
     """Return base, algorithms, ranks, whether it fits, and the trigger words or why it is refused."""
-    from sdgrpc.lora.summary import summarize
+    from sdgrpc.lora.describing.summary import summarize
 
     try:
         found = summarize(entry.path, entry.name, model=model)
@@ -101,8 +101,8 @@ def inspect_file(
 ) -> None:
     """Say what a LoRA file is for and what is in it; exits with 1 for one that would be refused."""
     with failures_as_lines(), server_extra():
-        from sdgrpc.lora.inspect import inspect
-        from sdgrpc.lora.norms import one_thread
+        from sdgrpc.lora.algorithms.norms import one_thread
+        from sdgrpc.lora.describing.inspect import inspect
 
         one_thread()
         report = inspect(file)

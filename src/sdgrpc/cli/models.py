@@ -72,7 +72,7 @@ def _place(source: str) -> Path | None:
     """The folder or file of a source; None for a hub's model that is not in the cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    from sdgrpc.diffusion import hub
+    from sdgrpc.diffusion.checkpoints import hub
 
     if source == EMBEDDED:
         return Path(str(files("sdgrpc") / "assets/tiny/model"))

@@ -133,9 +133,9 @@ def serve(
     Every option is a setting that can also stand in the environment (SDGRPC_LISTEN) or in the file.
     """
     with failures_as_lines(), server_extra():
-        from sdgrpc.allocator import keep_freed_memory
         from sdgrpc.api.server import configure_logging
         from sdgrpc.api.server import serve as serve_until_stopped
+        from sdgrpc.machine.allocator import keep_freed_memory
         from sdgrpc.settings import Settings
 
         settings = Settings.load(config, **given_flags(options))

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.loras import MIB, console
-from sdgrpc.cli.text import printable
 from sdgrpc.client import Client, LoraFile, ServerStatus, Tls
+from sdgrpc.terminal.text import printable
 
 Server = Annotated[str, typer.Option(metavar="HOST:PORT", envvar="SDGRPC_SERVER")]
 UseTls = Annotated[bool, typer.Option("--tls", help="Connect with TLS.")]

@@ -12,12 +12,12 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from sdgrpc.cli.views import View, open_view, watch
 from sdgrpc.client import Client, EncodedImage, Event, Progress, Result, open_image
 from sdgrpc.demo.animation import pick_evenly, write_animation
 from sdgrpc.demo.scenes import SCENES, SEED, STEPS, Scene, Start, draw_mask, start_job
 from sdgrpc.demo.server import running_server
 from sdgrpc.demo.sheet import Card, Filmstrip, contact_sheet
+from sdgrpc.terminal.views import View, open_view, watch
 
 STRIP_FRAMES = 9
 

@@ -10,16 +10,16 @@ from typing import TypeVar
 
 import torch
 
-from sdgrpc.diffusion.memory import memory_named
 from sdgrpc.domain import LoraDetails, LoraInfo, LoraPage, LoraQuery, LoraRef, Prepared, UploadHeader
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models import ServedModels
 from sdgrpc.engine.runner import ServedModel
 from sdgrpc.errors import Draining, LoraNotFound, QueueFull, UploadsOff
-from sdgrpc.lora.catalog import LoraCatalog
-from sdgrpc.lora.library import LoraLibrary
-from sdgrpc.lora.upload import Upload, wrong
-from sdgrpc.lora.uploads import UploadStore
+from sdgrpc.lora.describing.catalog import LoraCatalog
+from sdgrpc.lora.store.library import LoraLibrary
+from sdgrpc.lora.store.upload import Upload, wrong
+from sdgrpc.lora.store.upload_store import UploadStore
+from sdgrpc.machine.out_of_memory import memory_named
 
 T = TypeVar("T")
 

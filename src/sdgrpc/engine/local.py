@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from sdgrpc.diffusion.model import Model
-from sdgrpc.diffusion.prompt_cache import PromptCache
+from sdgrpc.diffusion.prompts.cache import PromptCache
 from sdgrpc.domain import (
     Accepted,
     EngineStatus,
@@ -42,7 +42,7 @@ from sdgrpc.engine.models import Loadable, ServedModels
 from sdgrpc.engine.options import DEFAULT_OPTIONS, EngineOptions, LoopOptions
 from sdgrpc.engine.runner import JobResources, LocalRunner
 from sdgrpc.engine.stream import EventStream, Item
-from sdgrpc.lora.library import LoraFile, LoraLibrary
+from sdgrpc.lora.store.library import LoraFile, LoraLibrary
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from sdgrpc.domain import ModelInfo, ModelState, ResidentSet
 from sdgrpc.engine.residency import ModelPool, Visit
 from sdgrpc.engine.runner import ServedModel
 from sdgrpc.errors import ModelNotFound
-from sdgrpc.lora.fused import SetStats
-from sdgrpc.lora.names import NameIndex, Shape
-from sdgrpc.lora.summary import LoadedModel
+from sdgrpc.lora.bases.names import NameIndex, Shape
+from sdgrpc.lora.describing.summary import LoadedModel
+from sdgrpc.lora.fusing.cache import SetStats
 
 logger = logging.getLogger(__name__)
 

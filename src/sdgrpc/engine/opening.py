@@ -7,13 +7,13 @@ from functools import partial
 
 import torch
 
-from sdgrpc.diffusion.loading import OpenModel, open_model
+from sdgrpc.diffusion.checkpoints.loading import OpenModel, open_model
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.models import Loadable
 from sdgrpc.engine.options import EngineOptions, LoopOptions
-from sdgrpc.lora.checking import check
-from sdgrpc.lora.library import LoraLibrary
-from sdgrpc.lora.uploads import UploadStore
+from sdgrpc.lora.store.checking import check
+from sdgrpc.lora.store.library import LoraLibrary
+from sdgrpc.lora.store.upload_store import UploadStore
 from sdgrpc.settings import Settings
 
 

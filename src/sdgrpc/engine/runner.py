@@ -9,22 +9,22 @@ from functools import partial
 import torch
 
 from sdgrpc import images
-from sdgrpc.diffusion.autoencoder import decode
-from sdgrpc.diffusion.conditioning import Conditioning, encode
-from sdgrpc.diffusion.denoise import ModelInput, OnStep, StepResult
-from sdgrpc.diffusion.inpainting import finish
-from sdgrpc.diffusion.memory import memory_named
 from sdgrpc.diffusion.model import Model
-from sdgrpc.diffusion.predict import predict
-from sdgrpc.diffusion.previews import fitted, latent_array, preview_pictures
-from sdgrpc.diffusion.prompt_cache import PromptCache
-from sdgrpc.diffusion.prompt_reading import PromptContext
-from sdgrpc.diffusion.start import prepare
+from sdgrpc.diffusion.pictures.autoencoder import decode
+from sdgrpc.diffusion.pictures.inpainting import finish
+from sdgrpc.diffusion.pictures.previews import fitted, latent_array, preview_pictures
+from sdgrpc.diffusion.prompts.cache import PromptCache
+from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
+from sdgrpc.diffusion.prompts.reading import PromptContext
+from sdgrpc.diffusion.sampling.denoise import ModelInput, OnStep, StepResult
+from sdgrpc.diffusion.sampling.predict import predict
+from sdgrpc.diffusion.sampling.start import prepare
 from sdgrpc.domain import ImageReady, Prepared, Preview, PreviewKind, PreviewOptions
 from sdgrpc.engine.job import Job, Size
 from sdgrpc.errors import ModelError, OutOfMemory
-from sdgrpc.lora.fused import FusedSets, Lease, OverlaySwitch
-from sdgrpc.lora.library import LoraFile
+from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
+from sdgrpc.lora.store.library import LoraFile
+from sdgrpc.machine.out_of_memory import memory_named
 from sdgrpc.parameters import parameters_text
 
 

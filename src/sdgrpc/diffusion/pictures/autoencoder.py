@@ -1,0 +1,75 @@
+"""Pictures to latents and back through the VAE, in its dtype; latents and pixels are float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from PIL import Image
+
+from sdgrpc.diffusion.model import Model
+from sdgrpc.domain import Picture
+from sdgrpc.errors import OutOfMemory
+from sdgrpc.machine.out_of_memory import memory_named
+
+
+def resized(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The image at that size by Lanczos resampling, as diffusers' image processor has it."""
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """Pixels in [0, 1], `[1, C, H, W]`, float32 on the CPU."""
+    pixels = np.asarray(image, dtype=np.float32) / 255.0
+    return torch.from_numpy(pixels.reshape(1, image.height, image.width, -1)).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def encode(model: Model, pixels: torch.Tensor) -> DiagonalGaussianDistribution:
+    """The VAE's distribution of latents for pixels in [-1, 1], `[1, 3, H, W]`; its noise is float32."""
+    encoded = model.vae.encode(pixels.to(model.device, model.vae.dtype)).latent_dist
+    return DiagonalGaussianDistribution(encoded.parameters.float())
+
+
+@torch.inference_mode()
+def sample(
+    model: Model, distribution: DiagonalGaussianDistribution, generator: torch.Generator
+) -> torch.Tensor:
+    """Draw scaled latents `[1, 4, h, w]` from the generator, which is moved on by their number."""
+    latents: torch.Tensor = distribution.sample(generator) * model.latent_scale
+    return latents.contiguous()
+
+
+@torch.inference_mode()
+def decode(model: Model, latents: torch.Tensor) -> list[Picture]:
+    """Decode scaled latents `[n, 4, h, w]` to n RGB pictures of 8h by 8w pixels.
+
+    One at a time: a picture then does not depend on its neighbours, and memory does not grow with n. One for
+    which the memory does not suffice is decoded in overlapping tiles of the size that the VAE was trained on.
+
+    Raises:
+        OutOfMemory: not even that fits.
+
+    """
+    return [_decode_one(model, latent) for latent in torch.split(latents, 1)]
+
+
+def _decode_one(model: Model, latent: torch.Tensor) -> Picture:
+    scaled = (latent.to(model.device, torch.float32) / model.latent_scale).to(model.vae.dtype)
+    try:
+        pixels = memory_named(lambda: model.vae.decode(scaled).sample[0], model.device)
+    except OutOfMemory:
+        if max(scaled.shape[-2:]) <= model.vae.tile_latent_min_size:
+            raise
+        pixels = memory_named(lambda: model.vae.tiled_decode(scaled).sample[0], model.device)
+    return pixels_to_picture(pixels)
+
+
+def pixels_to_picture(pixels: torch.Tensor) -> Picture:
+    """An RGB picture from values in [-1, 1], `[3, H, W]`; values beyond are clamped."""
+    unit = (pixels.float() * 0.5 + 0.5).clamp(0.0, 1.0)
+    octets = (unit * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+    height, width, channels = octets.shape
+    return Picture(width, height, channels, octets.tobytes())

@@ -1,0 +1,1 @@
+"""From a prompt's syntax to what the UNet attends to."""

@@ -1,0 +1,147 @@
+"""The denoising loop as a generator: it yields what it wants predicted and is sent the prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from diffusers import SchedulerMixin
+
+from sdgrpc.diffusion.prompts.conditioning import Conditioning
+from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
+from sdgrpc.diffusion.sampling.schedulers import step_arguments
+
+
+@dataclass(frozen=True, eq=False)
+class ModelInput:
+    """What one job wants the UNet to evaluate next.
+
+    `sample` is `[n, C, h, w]` float32, scaled as the scheduler wants it, with C the UNet's input channels;
+    `timestep` is a 0-dim tensor on the CPU. The job owns `sample` and will not change it.
+    """
+
+    sample: torch.Tensor
+    timestep: torch.Tensor
+    conditioning: Conditioning
+    guidance_scale: float
+
+    @property
+    def guided(self) -> bool:
+        """Whether the UNet is asked about the negative prompt too; a guidance scale of 1 turns it off."""
+        return self.guidance_scale > 1 and self.conditioning.negative is not None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the UNet's batch that this input needs."""
+        return int(self.sample.shape[0]) * (2 if self.guided else 1)
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """One denoising step is done: step `step` (from 1) of `step_count`, at the scheduler's `timestep`.
+
+    `predict_clean` computes the clean latents as predicted at this step, `[n, 4, h, w]`, scaled, float32.
+    It reads tensors that nobody writes, so it may be called later, on another thread, or never.
+    """
+
+    step: int
+    step_count: int
+    timestep: float
+    predict_clean: Callable[[], torch.Tensor]
+
+
+OnStep = Callable[[StepResult], None]
+
+
+@dataclass(frozen=True, eq=False)
+class KnownLatents:
+    """What an ordinary UNet must keep when it inpaints.
+
+    `clean` `[n, 4, h, w]` are the input's latents, `noise` of the same shape what hides them at each noise
+    level, `mask` `[1, 1, h, w]` is 1 where to redraw, 0 where to keep, and blends between.
+    """
+
+    clean: torch.Tensor
+    noise: torch.Tensor
+    mask: torch.Tensor
+
+    def keep(self, latents: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+        """`latents` under the mask, `clean` around it."""
+        return (1 - self.mask) * clean + self.mask * latents
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Everything the loop runs on: a scheduler of its own, the timesteps to visit, the first latents.
+
+    `extra_channels` `[n, 5, h, w]` are the mask and the masked image's latents of an inpainting UNet.
+    `generators` hold each image's own noise.
+    """
+
+    scheduler: SchedulerMixin
+    timesteps: torch.Tensor
+    step_count: int
+    latents: torch.Tensor
+    generators: list[torch.Generator]
+    conditioning: Conditioning
+    guidance_scale: float
+    clean_latents: CleanLatents
+    extra_channels: torch.Tensor | None = None
+    known: KnownLatents | None = field(default=None)
+
+
+@torch.inference_mode()
+def denoise(start: Start, on_step: OnStep) -> Generator[ModelInput, torch.Tensor, torch.Tensor]:
+    """Denoise from `start`; the return value is the final latents `[n, 4, h, w]`.
+
+    Yields a ModelInput for each evaluation and is sent the guided prediction `[n, 4, h, w]`. Steps are
+    counted as diffusers' progress bar counts them: a scheduler of order 2 evaluates twice for one. With no
+    timesteps the first latents are the last.
+    """
+    latents, scheduler = start.latents, start.scheduler
+    arguments = step_arguments(scheduler, start.generators)
+    step = 0
+    for index, timestep in enumerate(start.timesteps):
+        sample = scheduler.scale_model_input(latents, timestep)
+        prediction = yield _model_input(start, sample, timestep)
+        prediction = prediction.float()
+        latents = scheduler.step(prediction, timestep, latents, **arguments, return_dict=False)[0]
+        if start.known is not None:
+            latents = _blend(start, start.known, latents, index)
+        if _completes_step(start, index):
+            step += 1
+            clean = partial(_clean, start, sample, timestep, prediction)
+            on_step(StepResult(step, start.step_count, float(timestep), clean))
+    return latents
+
+
+@torch.inference_mode()
+def _clean(
+    start: Start, sample: torch.Tensor, timestep: torch.Tensor, prediction: torch.Tensor
+) -> torch.Tensor:
+    """The clean latents that a prediction stands for, the known ones kept."""
+    clean = start.clean_latents(sample, timestep, prediction)
+    return clean if start.known is None else start.known.keep(clean, start.known.clean)
+
+
+def _model_input(start: Start, sample: torch.Tensor, timestep: torch.Tensor) -> ModelInput:
+    if start.extra_channels is not None:
+        sample = torch.cat([sample, start.extra_channels], dim=1)
+    return ModelInput(sample, timestep, start.conditioning, start.guidance_scale)
+
+
+def _blend(start: Start, known: KnownLatents, latents: torch.Tensor, index: int) -> torch.Tensor:
+    """Put the known latents back around the mask, at the noise level of the next timestep."""
+    clean = known.clean
+    if index + 1 < len(start.timesteps):
+        clean = start.scheduler.add_noise(clean, known.noise, start.timesteps[index + 1 : index + 2])
+    return known.keep(latents, clean)
+
+
+def _completes_step(start: Start, index: int) -> bool:
+    """Whether the evaluation at `index` ends a step: the rule of diffusers' progress bar."""
+    order, count = start.scheduler.order, len(start.timesteps)
+    warmup = count - start.step_count * order
+    return index + 1 == count or (index + 1 > warmup and (index + 1) % order == 0)

@@ -1,0 +1,140 @@
+"""From a task to the start of its denoising: noise, encoded inputs, scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import torch
+from diffusers import SchedulerMixin
+
+from sdgrpc.diffusion.model import Model
+from sdgrpc.diffusion.pictures import autoencoder, inpainting
+from sdgrpc.diffusion.prompts.conditioning import Conditioning
+from sdgrpc.diffusion.sampling import schedulers
+from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
+from sdgrpc.diffusion.sampling.denoise import KnownLatents, ModelInput, OnStep, Start, denoise
+from sdgrpc.domain import Task, TaskKind
+from sdgrpc.errors import ModelError
+from sdgrpc.images import to_image
+
+
+def prepare(
+    model: Model, task: Task, conditioning: Conditioning, on_step: OnStep
+) -> Generator[ModelInput, torch.Tensor, torch.Tensor]:
+    """Encode the task's inputs, draw its noise, build its scheduler; return its denoising, not yet begun.
+
+    Image i draws all its randomness (the VAE's posterior, the first noise, the scheduler's) from its own CPU
+    generator seeded with seed + i, in the order in which diffusers' pipelines draw, so it equals the single
+    image of that seed on every device. Latents are float32 whatever the model's dtype.
+
+    Raises:
+        InvalidRequest, ModelError: see `schedulers.build`.
+        ModelError: the model can only inpaint and the task is something else.
+
+    """
+    return denoise(start(model, task, conditioning), on_step)
+
+
+@torch.inference_mode()
+def start(model: Model, task: Task, conditioning: Conditioning) -> Start:
+    """What `prepare` hands to `denoise`."""
+    _check_kind(model, task)
+    sampling = task.sampling
+    scheduler = schedulers.build(
+        model.scheduler_config, sampling.scheduler, sampling.sigma_spacing, sampling.steps
+    )
+    timesteps = schedulers.denoising_timesteps(scheduler, sampling.steps, task.step_count)
+    generators = [torch.Generator().manual_seed(sampling.seed + i) for i in range(sampling.image_count)]
+    begin = {TaskKind.GENERATE: _generate, TaskKind.TRANSFORM: _transform, TaskKind.INPAINT: _inpaint}
+    return Start(
+        scheduler=scheduler,
+        timesteps=timesteps,
+        step_count=task.step_count,
+        generators=generators,
+        conditioning=conditioning,
+        guidance_scale=sampling.guidance_scale,
+        clean_latents=CleanLatents(model.scheduler_config),
+        **begin[task.kind](model, task, scheduler, timesteps, generators),
+    )
+
+
+def _check_kind(model: Model, task: Task) -> None:
+    """Refuse a task without a mask to a UNet that must be shown one."""
+    if model.info.is_inpainting and task.kind is not TaskKind.INPAINT:
+        raise ModelError(f"the model {model.info.name!r} is an inpainting model; it can only inpaint")
+
+
+def _generate(
+    model: Model,
+    task: Task,
+    scheduler: SchedulerMixin,
+    _timesteps: torch.Tensor,
+    generators: list[torch.Generator],
+) -> dict[str, Any]:
+    return {"latents": _noise(model, task, generators) * scheduler.init_noise_sigma}
+
+
+def _transform(
+    model: Model,
+    task: Task,
+    scheduler: SchedulerMixin,
+    timesteps: torch.Tensor,
+    generators: list[torch.Generator],
+) -> dict[str, Any]:
+    """Noise over the input's latents, at the first timestep; the latents alone if there is none."""
+    if task.image is None:
+        raise ValueError("a transform task has an image")
+    image = autoencoder.resized(to_image(task.image), task.width, task.height)
+    clean = _encode(model, autoencoder.to_tensor(image) * 2 - 1, generators)
+    if len(timesteps) == 0:
+        return {"latents": clean}
+    noise = _noise(model, task, generators)
+    return {"latents": scheduler.add_noise(clean, noise, timesteps[:1].repeat(len(generators)))}
+
+
+def _inpaint(
+    model: Model,
+    task: Task,
+    scheduler: SchedulerMixin,
+    timesteps: torch.Tensor,
+    generators: list[torch.Generator],
+) -> dict[str, Any]:
+    """Strength 1 starts from pure noise, less from the noised input, as diffusers' inpainting pipeline.
+
+    An ordinary UNet has the known latents put back at every step, an inpainting UNet is shown the mask and
+    the masked image's latents as five more channels.
+    """
+    region = inpainting.region(task)
+    ordinary = not model.info.is_inpainting
+    mask = region.latent_mask(*model.latent_size(task.width, task.height)).to(model.device)
+    clean = None
+    if ordinary or task.strength < 1:
+        clean = _encode(model, autoencoder.to_tensor(region.image) * 2 - 1, generators)
+    noise = _noise(model, task, generators)
+    if clean is None or task.strength == 1:
+        latents = noise * scheduler.init_noise_sigma
+    elif len(timesteps) == 0:
+        latents = clean
+    else:
+        latents = scheduler.add_noise(clean, noise, timesteps[:1].repeat(len(generators)))
+    if ordinary and clean is not None:
+        # diffusers encodes the masked image here too and does not use it; the generators move on as there.
+        _noise(model, task, generators)
+        return {"latents": latents, "known": KnownLatents(clean, noise, mask)}
+    masked = _encode(model, region.masked_pixels(), generators)
+    masks = (mask >= 0.5).float().expand(len(generators), -1, -1, -1)
+    return {"latents": latents, "extra_channels": torch.cat([masks, masked], dim=1)}
+
+
+def _noise(model: Model, task: Task, generators: list[torch.Generator]) -> torch.Tensor:
+    """Standard normal noise, `[n, 4, h, w]` float32, each image's from its own generator."""
+    shape = (1, model.info.latent_channels, *model.latent_size(task.width, task.height))
+    drawn = [torch.randn(shape, generator=generator) for generator in generators]
+    return torch.cat(drawn).to(model.device)
+
+
+def _encode(model: Model, pixels: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
+    """Scaled latents of one image, sampled once per generator: `[n, 4, h, w]`."""
+    distribution = autoencoder.encode(model, pixels)
+    return torch.cat([autoencoder.sample(model, distribution, generator) for generator in generators])

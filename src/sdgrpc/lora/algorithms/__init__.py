@@ -1,0 +1,1 @@
+"""The formulas of LoRA algorithms, their sizes and norms."""

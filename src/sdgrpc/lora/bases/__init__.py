@@ -1,0 +1,1 @@
+"""The base models' names and shapes, and where an adapter's modules go."""

@@ -1,0 +1,157 @@
+"""Which base a file is for.
+
+Names and shapes decide. Metadata only breaks a tie between bases that the file fits equally well, since it
+lies: a published Flux file says `ss_base_model_version: sd_1.5`. `foreign` tells what is not for us at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sdgrpc.errors import LoraIncompatible, LoraMalformed
+from sdgrpc.lora.bases.architectures import TITLES, index, known_bases
+from sdgrpc.lora.bases.names import NameIndex, flatten
+from sdgrpc.lora.bases.placement import Placement, place
+from sdgrpc.lora.dialects.adapter import Adapter
+from sdgrpc.lora.dialects.foreign import EMBEDDING, reject_foreign
+from sdgrpc.lora.dialects.keys import parse
+from sdgrpc.lora.dialects.peft import PeftConfig
+from sdgrpc.lora.files.reading import TensorFile
+
+ENOUGH = 0.75
+"""A file is applied if this share of its modules finds a place; one that only half fits is refused."""
+
+EMBEDDING_WIDTHS = frozenset({768, 1024, 1280})
+REFINER_WIDTH = 1280
+"""What SDXL's refiner attends to; the bases' widths are in their names."""
+
+__all__ = ["adapt", "base_of", "no_base", "place_or_refuse", "reject_foreign"]
+
+
+def adapt(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
+    """Turn a file into an adapter unless it is for another architecture.
+
+    Raises:
+        LoraIncompatible: says what the file is for.
+        LoraMalformed, LoraUnsupported: as `formats.parse` does.
+
+    """
+    reject_foreign(file.name, file.tensors)
+    return adapt_own(file, config)
+
+
+def adapt_own(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
+    """The same for a file whose keys `reject_foreign` has seen."""
+    adapter = parse(file, config)
+    if not adapter.modules:
+        told = EMBEDDING if _is_embedding(file) else "holds no LoRA tensors of any format that is known"
+        raise LoraIncompatible(file.name, told)
+    return adapter
+
+
+def _is_embedding(file: TensorFile) -> bool:
+    """Whether every tensor is a row of vectors of a text encoder's width, under a plain word as its key."""
+    return bool(file.tensors) and all(
+        tensor.ndim in (1, 2) and tensor.shape[-1] in EMBEDDING_WIDTHS and "." not in key
+        for key, tensor in file.tensors.items()
+    )
+
+
+def no_base(adapter: Adapter) -> str:
+    """Say that a file fits no base, with what it attends to, where it says so, or one of its modules."""
+    said = "fits no base that is known (SD1.5, SD2, SDXL or the embedded model)"
+    ends = ("attn2_to_k", "attn2_to_v")
+    widths = (module.size.columns for module in adapter.modules if flatten(module.spelling).endswith(ends))
+    width = next((width for width in widths if width is not None), None)
+    known = {index(base).cross_attention_width for base in known_bases()}
+    if width is None or width in known:
+        return f"{said}; {adapter.modules[0].spelling!r} is one of its modules"
+    refiner = ", as SDXL's refiner's is" if width == REFINER_WIDTH else ""
+    return f"{said}; its cross-attention width is {width}{refiner}"
+
+
+def base_of(adapter: Adapter) -> tuple[str, Placement] | None:
+    """Return the base that the file is for and its placement there; None if it fits none well enough."""
+    placements = {base: place(adapter, index(base)) for base in known_bases()}
+    best = max(placement.share for placement in placements.values())
+    if best < ENOUGH:
+        return None
+    tied = [base for base, placement in placements.items() if placement.share == best]
+    base = break_tie(tied, adapter)
+    return base, placements[base]
+
+
+def break_tie(bases: Sequence[str], adapter: Adapter) -> str:
+    """Choose among bases that fit equally: by the metadata, else by the prefix, else the first."""
+    said = base_in_metadata(adapter.metadata)
+    if said in bases:
+        return said
+    if "sdxl" in bases and any(module.spelling.startswith("lora_te1_") for module in adapter.modules):
+        return "sdxl"
+    return bases[0]
+
+
+def base_in_metadata(metadata: Mapping[str, str]) -> str:
+    """Return the base that a trainer wrote down: `sd15`, `sd2`, `sdxl` or nothing."""
+    said = f"{metadata.get('modelspec.architecture', '')} {metadata.get('ss_base_model_version', '')}".lower()
+    if "xl" in said:
+        return "sdxl"
+    if "stable-diffusion-v2" in said or "sd_v2" in said or metadata.get("ss_v2", "").lower() == "true":
+        return "sd2"
+    if "stable-diffusion-v1" in said or "sd_v1" in said or "sd_1.5" in said:
+        return "sd15"
+    return ""
+
+
+def place_or_refuse(adapter: Adapter, loaded: NameIndex, base: str) -> Placement:
+    """Place a file in the loaded model if it is for it.
+
+    Args:
+        adapter: the file.
+        loaded: the names of the loaded model.
+        base: what the loaded model is: `sd15`, `sd2`, `sdxl` or `embedded`.
+
+    Raises:
+        LoraIncompatible: the file is for another base, or too little of it fits.
+        LoraMalformed: it is for this base but a module has a wrong shape.
+
+    """
+    placement = place(adapter, loaded)
+    if placement.complete:
+        _refuse_other_base_of_equal_fit(adapter, loaded, base)
+        return placement
+    found = base_of(adapter)
+    if found and found[0] != base and found[1].share > placement.share:
+        raise LoraIncompatible(adapter.name, other_base(found[0], index(found[0]), base, loaded))
+    if placement.share < ENOUGH:
+        raise LoraIncompatible(
+            adapter.name,
+            f"fits the loaded model ({TITLES.get(base, base)}) only in {len(placement.placed)} of "
+            f"{len(adapter.modules)} modules; {placement.unmatched(adapter)[0]!r} finds no place",
+        )
+    if placement.misfits:
+        raise LoraMalformed(adapter.name, placement.misfits[0].fault, key=placement.misfits[0].key)
+    return placement
+
+
+def _refuse_other_base_of_equal_fit(adapter: Adapter, loaded: NameIndex, base: str) -> None:
+    """SD1 and SD2 share the shapes of self-attention: there the metadata has the last word."""
+    said = base_in_metadata(adapter.metadata)
+    if (
+        said
+        and said != base
+        and base in TITLES
+        and base != "embedded"
+        and place(adapter, index(said)).complete
+    ):
+        raise LoraIncompatible(
+            adapter.name, other_base(said, index(said), base, loaded) + " (both fit; the metadata says which)"
+        )
+
+
+def other_base(theirs: str, their_names: NameIndex, ours: str, our_names: NameIndex) -> str:
+    """Say which base a file is for and which is loaded, with the widths that tell them apart."""
+    return (
+        f"is for {TITLES[theirs]} (cross-attention width {their_names.cross_attention_width}); "
+        f"the loaded model is {TITLES.get(ours, ours)} ({our_names.cross_attention_width})"
+    )

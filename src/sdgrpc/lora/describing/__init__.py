@@ -1,0 +1,1 @@
+"""What a LoRA file is, for the catalog and the command line."""

@@ -1,0 +1,127 @@
+"""What a LoRA file is, in a few lines and a few milliseconds: from its header alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sdgrpc.errors import LoraError, ModelError
+from sdgrpc.lora.bases.architectures import PLANS, index, model_folder_shapes
+from sdgrpc.lora.bases.detect import adapt, base_of, no_base, place_or_refuse
+from sdgrpc.lora.bases.names import UNET, NameIndex
+from sdgrpc.lora.describing.inspect import without_pictures
+from sdgrpc.lora.describing.metadata import trigger_words
+from sdgrpc.lora.dialects.adapter import Adapter
+from sdgrpc.lora.dialects.peft import PeftConfig
+from sdgrpc.lora.files import reading
+from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
+from sdgrpc.lora.store.contents import read_config
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What a file is judged against: the names of a model, and its base as files are told it."""
+
+    names: NameIndex
+    base: str
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> LoadedModel:
+        """Read the names of a model in diffusers' layout, from its weights' headers.
+
+        Raises:
+            ModelError: there are no safetensors weights of a U-Net in it.
+            LoraError: a weight file is broken.
+
+        """
+        shapes = model_folder_shapes(folder)
+        if UNET not in shapes:
+            raise ModelError(f"{folder} holds no model in diffusers' layout (unet/*.safetensors is missing)")
+        names = NameIndex(shapes)
+        widths = {index(base).cross_attention_width: base for base in PLANS}
+        return cls(names, widths.get(names.cross_attention_width, "embedded"))
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSummary:
+    """What a file is. `size` in bytes; ranks are 0 where no module has one.
+
+    `base` is `sd15`, `sd2`, `sdxl`, `embedded` or `unknown`. `refusal` says why the file cannot be used with
+    the model it was judged against; without one, with any. `metadata` comes without pictures.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    base: str = UNKNOWN
+    algorithms: tuple[str, ...] = ()
+    rank_min: int = 0
+    rank_max: int = 0
+    trigger_words: tuple[str, ...] = ()
+    modules: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    refusal: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the file can be used with the model it was judged against."""
+        return not self.refusal
+
+
+def summarize(
+    path: Path,
+    name: str,
+    *,
+    sha256: str = "",
+    model: LoadedModel | None = None,
+    limits: ReadLimits = DEFAULT_LIMITS,
+) -> LoraSummary:
+    """Summarise a file by its header: no tensor is read, and its content is not hashed.
+
+    Args:
+        path: where it is.
+        name: what to call it.
+        sha256: its hash, where it is known; it is only passed on.
+        model: what to judge it against; None asks only whether it fits any known base.
+        limits: what the file may claim at most.
+
+    Raises:
+        OSError: the file cannot be opened. What is wrong inside is said by `refusal`.
+
+    """
+    size, file = path.stat().st_size, None
+    try:
+        file = reading.sketch(path, name, limits)
+        adapter = adapt(file, PeftConfig.from_json(read_config(path)))
+    except LoraError as error:
+        metadata = file.metadata if file else {}
+        return LoraSummary(name, sha256, size, metadata=without_pictures(metadata), refusal=error.message)
+    ranks = [module.rank for module in adapter.modules if module.rank is not None]
+    found = base_of(adapter)
+    return LoraSummary(
+        name=name,
+        sha256=sha256,
+        size=size,
+        base=found[0] if found else UNKNOWN,
+        algorithms=tuple(sorted({module.label for module in adapter.modules})),
+        rank_min=min(ranks, default=0),
+        rank_max=max(ranks, default=0),
+        trigger_words=trigger_words(file.metadata),
+        modules=len(adapter.modules),
+        metadata=without_pictures(file.metadata),
+        refusal=_refusal(adapter, model, bool(found)),
+    )
+
+
+def _refusal(adapter: Adapter, model: LoadedModel | None, has_base: bool) -> str:
+    """Return why a sound file cannot be used; nothing if it can."""
+    if model is None:
+        return "" if has_base else f"LoRA {adapter.name!r}: {no_base(adapter)}"
+    try:
+        place_or_refuse(adapter, model.names, model.base)
+    except LoraError as error:
+        return error.message
+    return ""

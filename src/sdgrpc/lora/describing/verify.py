@@ -1,0 +1,149 @@
+"""Would every LoRA file of a folder be applied, and how much does each change? A row per file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdgrpc.errors import LoraError, LoraIncompatible
+from sdgrpc.lora.bases.architectures import index
+from sdgrpc.lora.bases.detect import adapt, base_of, no_base, place_or_refuse
+from sdgrpc.lora.bases.names import TEXT_ENCODER, TEXT_ENCODER_2, UNET
+from sdgrpc.lora.bases.placement import Placed, Placement
+from sdgrpc.lora.describing.summary import UNKNOWN, LoadedModel
+from sdgrpc.lora.dialects.adapter import Adapter
+from sdgrpc.lora.dialects.peft import PeftConfig
+from sdgrpc.lora.files import reading
+from sdgrpc.lora.fusing.changes import change_norm, weight_change
+from sdgrpc.lora.store.contents import read_config
+from sdgrpc.lora.store.folders import FolderIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One file. `norm` is that of its changes at strength 1, `relative_norm` its ratio to the weights' norm.
+
+    Without a model `relative_norm` is None, and `norm` is that of the changes that depend on no weight, None
+    where all do. `refusal` is empty where the file would be applied.
+    """
+
+    file: str
+    base: str = UNKNOWN
+    algorithms: tuple[str, ...] = ()
+    modules: int = 0
+    unmatched: int = 0
+    norm: float | None = None
+    relative_norm: float | None = None
+    refusal: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as `--json` prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A model with its weights, so that changes can be told in proportion to them."""
+
+    model: LoadedModel
+    weights: Mapping[tuple[str, str], Tensor]
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Judge:
+        """Read a model in diffusers' layout.
+
+        Raises:
+            ModelError, LoraError: as `LoadedModel.of_folder` does.
+
+        """
+        weights = {
+            (component, key): tensor
+            for component in (UNET, TEXT_ENCODER, TEXT_ENCODER_2)
+            for file in sorted((folder / component).glob("*.safetensors"))
+            for key, tensor in reading.read(file.resolve(), file.name).tensors.items()
+        }
+        return cls(LoadedModel.of_folder(folder), weights)
+
+
+def verify(folder: Path, judge: Judge | None = None) -> Iterator[Row]:
+    """Judge every LoRA file below a folder, pickles too, in the order of their names.
+
+    Args:
+        folder: searched with its sub-folders.
+        judge: the model that files are judged against; None judges each against the base it is for.
+
+    """
+    for file in FolderIndex([folder]).files():
+        relative = file.path.relative_to(folder.resolve()).as_posix()
+        try:
+            yield _row(file.path, relative, judge)
+        except LoraError as error:
+            yield Row(relative, refusal=error.message)
+        except OSError as error:
+            yield Row(relative, refusal=f"cannot be read: {error.strerror}")
+
+
+def _row(path: Path, name: str, judge: Judge | None) -> Row:
+    adapter = adapt(reading.read(path, name), PeftConfig.from_json(read_config(path)))
+    found = base_of(adapter)
+    base = found[0] if found else UNKNOWN
+    algorithms = tuple(sorted({module.label for module in adapter.modules}))
+    try:
+        placement = _placement(adapter, found, judge)
+    except LoraError as error:
+        return Row(name, base, algorithms, refusal=error.message)
+    norm, relative = _norms(placement, judge)
+    return Row(
+        file=name,
+        base=base,
+        algorithms=algorithms,
+        modules=len(placement.placed),
+        unmatched=len(placement.unmatched(adapter)),
+        norm=norm,
+        relative_norm=relative,
+    )
+
+
+def _placement(adapter: Adapter, found: tuple[str, Placement] | None, judge: Judge | None) -> Placement:
+    """Place a file where it is judged, as the service would.
+
+    Raises:
+        LoraError: it would be refused.
+
+    """
+    if judge is not None:
+        return place_or_refuse(adapter, judge.model.names, judge.model.base)
+    if found is None:
+        raise LoraIncompatible(adapter.name, no_base(adapter))
+    return place_or_refuse(adapter, index(found[0]), found[0])
+
+
+def _norms(placement: Placement, judge: Judge | None) -> tuple[float | None, float | None]:
+    """Return the norm of all changes together, and its ratio to that of the weights that they change."""
+    changes: list[float] = []
+    lengths: list[float] = []
+    for placed in placement.placed:
+        key = placed.target.component, f"{placed.target.path}.weight"
+        weight = judge.weights.get(key) if judge else None
+        norm = _norm(placed, weight)
+        if norm is not None:
+            changes.append(norm)
+            lengths.append(0.0 if weight is None else float(weight.double().norm()))
+    if not changes:
+        return None, None
+    total, length = math.hypot(*changes), math.hypot(*lengths)
+    return total, total / length if length else None
+
+
+def _norm(placed: Placed, weight: Tensor | None) -> float | None:
+    norm = change_norm(placed.source, placed.target.weight, torch.float64)
+    if norm is not None or weight is None:
+        return norm
+    flat = weight.double().reshape(weight.shape[0], -1)
+    return float(weight_change(placed.source, flat, tuple(weight.shape), torch.float64).norm())

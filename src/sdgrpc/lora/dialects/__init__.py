@@ -1,0 +1,1 @@
+"""What keys and configurations of LoRA files mean: every dialect becomes an `Adapter`."""

@@ -1,0 +1,1 @@
+"""From bytes to finite tensors, and from pickles to safetensors."""

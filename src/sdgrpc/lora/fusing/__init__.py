@@ -1,0 +1,1 @@
+"""LoRA sets: what they change, fused once and kept."""

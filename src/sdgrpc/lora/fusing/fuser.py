@@ -1,0 +1,202 @@
+"""W' = W + sum of the changes, for every weight that a set touches.
+
+Each weight is touched once: the low-rank members become one product over their concatenated ranks, added to
+the pristine weight and rounded once (`products`). What depends on the weight is computed from the pristine.
+Members come in a fixed order, so the same set gives the same bits however it was asked for. On the CPU the
+weights are shared out among threads; each is computed by one of them, so how many there are changes no bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sdgrpc.lora.algorithms.additive import product_norm
+from sdgrpc.lora.bases.names import UNET
+from sdgrpc.lora.bases.placement import Placed, Placement
+from sdgrpc.lora.dialects.adapter import Adapter
+from sdgrpc.lora.dialects.tokens import NO_TOKENS, Vocabulary
+from sdgrpc.lora.fusing.changes import bias_change, change_norm, factors, weight_change
+from sdgrpc.lora.fusing.matrices import as_matrix, in_order_of
+from sdgrpc.lora.fusing.products import LowRank, Products
+from sdgrpc.machine.workers import workers
+
+Weights = Mapping[str, Mapping[str, Tensor]]
+Parameter = tuple[str, str]
+"""A component and the name of one of its parameters."""
+
+
+@dataclass(eq=False)
+class Prepared:
+    """A file that has its place in the model, and the norms of its changes at strength 1, as far as known.
+
+    It does not hold the adapter: it is kept as long as somebody else keeps that.
+    """
+
+    placement: Placement
+    unmatched: tuple[str, ...]
+    vocabulary: Vocabulary = NO_TOKENS
+    norms: dict[Parameter, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, adapter: Adapter, placement: Placement, widths: Mapping[str, int]) -> Prepared:
+        """Keep of an adapter what reports and prompts need; `widths` are the model's token embeddings'."""
+        vocabulary = Vocabulary.of(adapter.tokens, widths)
+        return cls(placement, (*placement.unmatched(adapter), *vocabulary.unmatched), vocabulary)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a set and how strongly it is applied, on the U-Net and on the text encoders."""
+
+    prepared: Prepared
+    strength: float
+    text_encoder_strength: float
+
+    def strength_on(self, component: str) -> float:
+        """Return the strength for a component."""
+        return self.strength if component == UNET else self.text_encoder_strength
+
+    @property
+    def changes_text_encoders(self) -> bool:
+        """Whether prompts are encoded with other weights because of it."""
+        placed = self.prepared.placement.placed
+        return bool(self.text_encoder_strength) and any(each.target.component != UNET for each in placed)
+
+    def active(self) -> list[Placed]:
+        """Return the modules that it changes: those whose component has a strength."""
+        return [
+            placed for placed in self.prepared.placement.placed if self.strength_on(placed.target.component)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one member adds to one parameter."""
+
+    prepared: Prepared
+    placed: Placed
+    strength: float
+
+
+Plan = dict[Parameter, list[Contribution]]
+
+
+def plan(members: Sequence[Member]) -> Plan:
+    """List for each touched parameter what is added to it, in the members' order."""
+    touched: Plan = defaultdict(list)
+    for member in members:
+        for placed in member.active():
+            strength = member.strength_on(placed.target.component)
+            for parameter in placed.parameters:
+                touched[parameter].append(Contribution(member.prepared, placed, strength))
+    return touched
+
+
+class Fuser:
+    """Makes fused weights from pristine ones. Thread safe."""
+
+    def __init__(self, pristine: Weights) -> None:
+        self._pristine = pristine
+        self._products = Products()
+        self._norms: dict[Parameter, float] = {}
+
+    def fuse(self, planned: Plan, outs: Mapping[Parameter, Tensor]) -> None:
+        """Write every planned parameter into its `out`, which lies in memory as the pristine one does.
+
+        On the CPU by the process's workers, the largest weight first; elsewhere one call after the other.
+        """
+        here = [parameter for parameter in planned if outs[parameter].device.type != "cpu"]
+        shared = [parameter for parameter in planned if outs[parameter].device.type == "cpu"]
+        shared.sort(key=lambda parameter: outs[parameter].numel(), reverse=True)
+
+        def work(parameter: Parameter) -> None:
+            # Tensors made in inference mode could not be used outside of it.
+            with torch.inference_mode(False), torch.no_grad():
+                self._fuse(parameter, planned[parameter], outs[parameter])
+
+        for parameter in here:
+            work(parameter)
+        if shared:
+            workers().share(work, shared)
+
+    def _fuse(self, parameter: Parameter, contributions: Sequence[Contribution], out: Tensor) -> None:
+        component, name = parameter
+        weight = self._pristine[component][name]
+        if name.endswith(".bias"):
+            added, product = _biases(parameter, contributions, weight.device), None
+        else:
+            added = _full(parameter, contributions, weight)
+            product = _low_rank(parameter, contributions, weight)
+        # The norm is computed here too: by the thread that reads the weight, not by the one that waits.
+        norm = self.weight_norm(parameter)
+        self._products.add(as_matrix(weight), norm, product, added, as_matrix(out))
+
+    def weight_norm(self, parameter: Parameter) -> float:
+        """Frobenius norm of a pristine parameter, computed once."""
+        if parameter not in self._norms:
+            weight = self._pristine[parameter[0]][parameter[1]]
+            self._norms[parameter] = torch.linalg.vector_norm(weight, dtype=torch.float32).item()
+        return self._norms[parameter]
+
+    def relative_norm(self, member: Member) -> float:
+        """||dW|| / ||W|| over the parameters that a fused member touches at its strengths; 0 if none."""
+        change = weight = 0.0
+        norms = member.prepared.norms
+        for placed in member.active():
+            strength = member.strength_on(placed.target.component)
+            for parameter in placed.parameters:
+                if parameter not in norms:
+                    norms[parameter] = change_norm(placed.source, placed.target.weight) or 0.0
+                change += (strength * norms[parameter]) ** 2
+                weight += self.weight_norm(parameter) ** 2
+        return math.sqrt(change / weight) if weight else 0.0
+
+
+def _biases(
+    parameter: Parameter, contributions: Sequence[Contribution], device: torch.device
+) -> Tensor | None:
+    """Sum what is added to a bias, `(out, 1)`."""
+    total: Tensor | None = None
+    for each in contributions:
+        change = bias_change(each.placed.source, device, torch.float32)[:, None]
+        each.prepared.norms.setdefault(parameter, float(change.norm()))
+        total = change * each.strength if total is None else total.add_(change, alpha=each.strength)
+    return total
+
+
+def _full(parameter: Parameter, contributions: Sequence[Contribution], weight: Tensor) -> Tensor | None:
+    """Sum the changes that are no low-rank products, each computed from the pristine weight."""
+    total: Tensor | None = None
+    pristine: Tensor | None = None
+    for each in contributions:
+        source = each.placed.source
+        if source.is_low_rank:
+            continue
+        if pristine is None:
+            pristine = weight.reshape(weight.shape[0], -1).to(torch.float32)
+        change = weight_change(source, pristine, tuple(weight.shape), torch.float32)
+        if parameter not in each.prepared.norms:
+            each.prepared.norms[parameter] = float(change.norm())
+        total = change * each.strength if total is None else total.add_(change, alpha=each.strength)
+    return None if total is None else in_order_of(weight, total)
+
+
+def _low_rank(parameter: Parameter, contributions: Sequence[Contribution], weight: Tensor) -> LowRank | None:
+    """Collect all low-rank changes, their strengths multiplied into `up`."""
+    ups, downs, norm = [], [], 0.0
+    for each in contributions:
+        if each.placed.source.is_low_rank:
+            up, down = factors(each.placed.source, weight.device, torch.float32)
+            norms = each.prepared.norms
+            if parameter not in norms:
+                norms[parameter] = product_norm(up, down)
+            ups.append(up * each.strength)
+            downs.append(in_order_of(weight, down))
+            norm += abs(each.strength) * norms[parameter]
+    return LowRank(ups, downs, norm) if ups else None

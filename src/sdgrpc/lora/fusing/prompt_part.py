@@ -1,0 +1,58 @@
+"""What a LoRA set means for prompts: other weights in the text encoders, and words of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from sdgrpc.domain import LoraRef
+from sdgrpc.lora.dialects.tokens import Vectors, Vocabulary
+from sdgrpc.lora.fusing.fuser import Member
+from sdgrpc.lora.store.contents import LoraFile
+
+
+@dataclass(frozen=True, eq=False)
+class PromptPart:
+    """What a set means for prompts.
+
+    Attributes:
+        text_encoders: what tells the weights of its text encoders from any other's; empty for the pristine
+            ones. Sets that differ in the U-Net alone share it.
+        tokens: name in lower case -> vectors, of the members that have a strength.
+        disputed: names that two members give different vectors: which is meant cannot be said.
+
+    """
+
+    text_encoders: str = ""
+    tokens: Mapping[str, Vectors] = field(default_factory=dict)
+    disputed: frozenset[str] = frozenset()
+
+
+NO_PROMPT_PART = PromptPart()
+
+
+def prompt_part(members: Sequence[tuple[tuple[LoraFile, LoraRef], Member]]) -> PromptPart:
+    """Return what a set of these members means for prompts."""
+    tokens, disputed = merged(member.prepared.vocabulary for _, member in members)
+    changing = sorted(
+        f"{file.identity} {ref.text_encoder_strength!r}"
+        for (file, ref), member in members
+        if member.changes_text_encoders
+    )
+    key = hashlib.sha256("\n".join(changing).encode()).hexdigest() if changing else ""
+    return PromptPart(key, tokens, disputed)
+
+
+def merged(vocabularies: Iterable[Vocabulary]) -> tuple[dict[str, Vectors], frozenset[str]]:
+    """Return the tokens of several files as one vocabulary, and those that they dispute, in lower case."""
+    tokens: dict[str, Vectors] = {}
+    disputed = set()
+    for vocabulary in vocabularies:
+        for name, vectors in vocabulary.usable.items():
+            known = tokens.setdefault(name.lower(), vectors)
+            if any(not torch.equal(known[component], vectors[component]) for component in vectors):
+                disputed.add(name.lower())
+    return {name: vectors for name, vectors in tokens.items() if name not in disputed}, frozenset(disputed)

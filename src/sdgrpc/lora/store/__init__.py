@@ -1,0 +1,1 @@
+"""LoRA files at rest: folders, hashes, parsed files, uploads."""

@@ -1,0 +1,25 @@
+"""Whether a whole file can be used with any base: what an upload has to pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdgrpc.errors import LoraIncompatible, LoraMalformed
+from sdgrpc.lora.bases.detect import adapt_own, base_of, no_base, reject_foreign
+from sdgrpc.lora.files import reading
+
+
+def check(path: Path, name: str) -> None:
+    """Read a file whole, as a job would, and find its base.
+
+    Raises:
+        LoraMalformed, LoraUnsupported, LoraIncompatible: it cannot be used; the message says why.
+        OSError: it cannot be opened.
+
+    """
+    adapter = adapt_own(reading.read(path, name, check_keys=reject_foreign))
+    found = base_of(adapter)
+    if found is None:
+        raise LoraIncompatible(name, no_base(adapter))
+    if misfits := found[1].misfits:
+        raise LoraMalformed(name, misfits[0].fault, key=misfits[0].key)

@@ -1,0 +1,141 @@
+"""What LoRA files hold: hashed once as long as they stay the same, read and parsed once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sdgrpc.errors import LoraError, LoraMalformed, LoraNotFound
+from sdgrpc.lora.bases.detect import adapt_own, reject_foreign
+from sdgrpc.lora.dialects.adapter import Adapter
+from sdgrpc.lora.dialects.peft import PeftConfig
+from sdgrpc.lora.files import reading
+from sdgrpc.lora.files.reading import ReadLimits
+from sdgrpc.lora.store.folders import IndexedFile
+from sdgrpc.lora.store.parsed import ParsedFiles
+
+CONFIG_NAME = "adapter_config.json"
+MAX_CONFIG_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFile:
+    """A file that a request named. `sha256` is that of the content that `adapter` will return.
+
+    `config` is the hash of a PEFT configuration beside it, which holds the alpha; empty where there is none.
+    """
+
+    name: str
+    sha256: str
+    load: Callable[[], Adapter] = field(repr=False, compare=False)
+    path: Path | None = None
+    config: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What tells this content from any other: the file's hash and that of its `adapter_config.json`."""
+        return self.sha256 + self.config
+
+    def adapter(self) -> Adapter:
+        """Read, check and parse the file, or return what an earlier call made of the same content.
+
+        Raises:
+            LoraMalformed, LoraUnsupported, LoraIncompatible: the file cannot be used; the message says why.
+
+        """
+        return self.load()
+
+
+class Contents:
+    """Hashes and parses files, each once, and keeps `cache_bytes` of those parsed last. Thread safe."""
+
+    def __init__(self, limits: ReadLimits, cache_bytes: int) -> None:
+        self._limits = limits
+        self._parsed = ParsedFiles(cache_bytes)
+        self._hashes: dict[Path, tuple[IndexedFile, str]] = {}
+        self._first_read = threading.Lock()
+
+    def file(self, file: IndexedFile) -> LoraFile:
+        """Return a file of a folder, hashed now if it is new; blocks meanwhile.
+
+        Raises:
+            LoraNotFound: it cannot be read.
+
+        """
+        config = read_config(file.path)
+        sha256 = self._known_hash(file)
+        if sha256 is None:
+            with self._first_read:
+                sha256 = self._known_hash(file) or self._read_first(file, config)
+        return self.loadable(file.name, sha256, file.path, config=config)
+
+    def _read_first(self, file: IndexedFile, config: str) -> str:
+        """Read, hash and parse a file that is new in one go; one that is refused is only hashed."""
+        try:
+            content = reading.read(file.path, file.name, self._limits, reject_foreign)
+            adapter = adapt_own(content, PeftConfig.from_json(config))
+        except (LoraError, OSError):
+            return self.hash(file)  # what is wrong will be said when it is used
+        self._hashes[file.path] = file, content.sha256
+        self._parsed.put(content.sha256 + hash_of(config), adapter)
+        return content.sha256
+
+    def _known_hash(self, file: IndexedFile) -> str | None:
+        """Return the hash of a file that has the same size and times as when it was hashed."""
+        known = self._hashes.get(file.path)
+        return known[1] if known is not None and known[0] == file else None
+
+    def hash(self, file: IndexedFile) -> str:
+        """Hash a file, once as long as it stays the same.
+
+        Raises:
+            LoraNotFound: it cannot be read.
+
+        """
+        if known := self._known_hash(file):
+            return known
+        try:
+            sha256 = reading.sha256(file.path)
+        except OSError as error:
+            raise LoraNotFound(file.name, f"LoRA {file.name!r} cannot be read: {error.strerror}") from error
+        self._hashes[file.path] = file, sha256
+        return sha256
+
+    def loadable(self, name: str, sha256: str, source: Path | bytes, *, config: str = "") -> LoraFile:
+        """Return a file, or content, that has this hash; whether it still has is checked when it is read."""
+        config_hash = hash_of(config)
+
+        def load() -> Adapter:
+            return self._parsed.get(sha256 + config_hash, lambda: self._read(name, sha256, source, config))
+
+        return LoraFile(name, sha256, load, source if isinstance(source, Path) else None, config_hash)
+
+    def _read(self, name: str, sha256: str, source: Path | bytes, config: str) -> Adapter:
+        try:
+            file = reading.read(source, name, self._limits, reject_foreign)
+        except OSError as error:
+            raise LoraMalformed(name, f"cannot be read: {error.strerror}") from error
+        if file.sha256 != sha256:
+            raise LoraMalformed(
+                name, "the file was changed after the request named it; send the request again"
+            )
+        return adapt_own(file, PeftConfig.from_json(config))
+
+
+def read_config(path: Path) -> str:
+    """Return the text of a PEFT configuration beside a file; empty where there is none that can be read."""
+    config = path.parent / CONFIG_NAME
+    try:
+        if config.is_symlink() or config.stat().st_size > MAX_CONFIG_BYTES:
+            return ""
+        return config.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def hash_of(config: str) -> str:
+    """Return what tells configurations apart; nothing for none."""
+    return hashlib.sha256(config.encode()).hexdigest() if config else ""

@@ -1,0 +1,191 @@
+"""The LoRA files of some folders, found by name or hash."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdgrpc.domain import LoraRef
+from sdgrpc.errors import LoraNotFound, LoraUnsupported
+from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
+from sdgrpc.lora.store.contents import Contents, LoraFile
+from sdgrpc.lora.store.folders import FolderIndex
+from sdgrpc.lora.store.upload_store import UploadStore
+
+__all__ = ["LoraEntry", "LoraFile", "LoraLibrary"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoraEntry:
+    """One file of the library: its name as requests use it, where it is, and its size in bytes."""
+
+    name: str
+    path: Path
+    size: int
+
+
+class LoraLibrary:
+    """Finds LoRA files by name, hash or content, and keeps those that were parsed last. Thread safe.
+
+    Args:
+        folders: searched with their sub-folders; of two files of the same name the first folder's counts.
+        allow_inline: whether requests may bring a file themselves.
+        limits: what a file may claim at most.
+        cache_bytes: how much the parsed files may hold together, so that another strength costs no reading.
+        uploads: files that clients brought; a name means a folder's file before an uploaded one.
+
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        allow_inline: bool = False,
+        limits: ReadLimits = DEFAULT_LIMITS,
+        cache_bytes: int = 512 << 20,
+        uploads: UploadStore | None = None,
+    ) -> None:
+        self.uploads = uploads
+        self._index = FolderIndex(folders)
+        self._allow_inline = allow_inline
+        self._contents = Contents(limits, cache_bytes)
+
+    def entries(self) -> list[LoraEntry]:
+        """Return the safetensors files of the folders and the uploads, by name."""
+        found = {
+            file.name: LoraEntry(file.name, file.path, file.size)
+            for file in self._index.files()
+            if file.path.suffix.lower() == ".safetensors"
+        }
+        for name, path in self.uploads.listed().items() if self.uploads else ():
+            try:
+                found.setdefault(name, LoraEntry(name, path, path.stat().st_size))
+            except OSError:
+                continue  # evicted just now
+        return [found[name] for name in sorted(found)]
+
+    def entry(self, ref: LoraRef) -> LoraEntry:
+        """Return the file that a name or hash means; raises what `find` raises."""
+        file = self.find(ref)
+        if file.path is None:
+            raise LoraNotFound(ref.label, "a file that a request brings is in no folder")
+        try:
+            return LoraEntry(file.name, file.path, file.path.stat().st_size)
+        except OSError as error:
+            raise LoraNotFound(file.name, f"LoRA {file.name!r} is gone: {error.strerror}") from error
+
+    def hash_of_entry(self, entry: LoraEntry) -> str:
+        """Return the hash of a file's content; blocks while it is read, once as long as it stays the same.
+
+        Raises:
+            LoraNotFound: it is gone.
+
+        """
+        if self.uploads is not None and entry.path.parent == self.uploads.folder:
+            return entry.path.stem
+        for file in self._index.find(entry.name):
+            if file.path == entry.path:
+                return self._contents.hash(file)
+        raise LoraNotFound(entry.name, f"LoRA {entry.name!r} is gone")
+
+    @contextmanager
+    def in_use(self, files: Sequence[LoraFile]) -> Iterator[None]:
+        """Keep uploads from being evicted inside the block.
+
+        Raises:
+            LoraNotFound: one was evicted since it was found.
+
+        """
+        if self.uploads is None:
+            yield
+            return
+        uploaded = [file for file in files if file.path and file.path.parent == self.uploads.folder]
+        with self.uploads.pinned([file.sha256 for file in uploaded]):
+            for file in uploaded:
+                if self.uploads.find(file.sha256) is None:
+                    raise LoraNotFound(
+                        file.name, f"the upload {file.name!r} was evicted just now; upload it again"
+                    )
+            yield
+
+    def has_name(self, name: str) -> bool:
+        """Tell whether a folder, not an upload, has a file of that name."""
+        return bool(self._index.find(name))
+
+    def find(self, ref: LoraRef) -> LoraFile:
+        """Return the file that a request means. Blocks while folders are searched and the file is hashed.
+
+        Raises:
+            LoraNotFound: no such name or hash; near names are suggested.
+            LoraUnsupported: the request brings a file and this library takes none.
+
+        """
+        if ref.content:
+            return self._inline(ref)
+        if ref.sha256:
+            return self._by_hash(ref.sha256.lower())
+        found = self._index.find(ref.name)
+        if len(found) == 1:
+            return self._contents.file(found[0])
+        if found:
+            names = ", ".join(repr(file.name) for file in found[:5])
+            raise LoraNotFound(
+                ref.name, f"several LoRAs are called {ref.name!r}: {names}; give the whole name"
+            )
+        if uploaded := self._uploaded(ref.name):
+            return uploaded
+        raise LoraNotFound(ref.name, f"no LoRA {ref.name!r} here{self._suggest(ref.name)}")
+
+    def _uploaded(self, name: str) -> LoraFile | None:
+        """Return the file that an upload called so, wherever its content is."""
+        if self.uploads is None:
+            return None
+        stem = name.removesuffix(".safetensors")
+        sha256 = self.uploads.names.get(stem) or (stem if self.uploads.find(stem) else None)
+        try:
+            return self._by_hash(sha256, stem) if sha256 else None
+        except LoraNotFound:
+            return None
+
+    def _suggest(self, name: str) -> str:
+        names = [entry.name for entry in self.entries()]
+        wanted = stem_of(name)
+        near = [candidate for candidate in names if wanted and wanted in stem_of(candidate)]
+        if not near:
+            close = difflib.get_close_matches(wanted, map(stem_of, names), n=3, cutoff=0.5)
+            near = [candidate for candidate in names if stem_of(candidate) in close]
+        near = near[:3]
+        return (
+            f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; there are {len(names)} others"
+        )
+
+    def _inline(self, ref: LoraRef) -> LoraFile:
+        if not self._allow_inline:
+            raise LoraUnsupported(
+                ref.label,
+                "this server takes no files inside requests; it would have to be started to allow them",
+            )
+        sha256 = hashlib.sha256(ref.content).hexdigest()
+        return self._contents.loadable(ref.label, sha256, ref.content)
+
+    def _by_hash(self, sha256: str, name: str = "") -> LoraFile:
+        if self.uploads is not None and (path := self.uploads.find(sha256)):
+            return self._contents.loadable(name or self._name_of(sha256), sha256, path)
+        for file in self._index.files():
+            if self._contents.hash(file) == sha256:
+                return self._contents.file(file)
+        raise LoraNotFound(sha256, f"no LoRA with the SHA-256 {sha256} here")
+
+    def _name_of(self, sha256: str) -> str:
+        """Return an upload's own name, or its hash."""
+        items = self.uploads.names.items() if self.uploads else ()
+        return min((name for name, other in list(items) if other == sha256), default=sha256)
+
+
+def stem_of(name: str) -> str:
+    """Return the last part of a name, in lower case, without the ending."""
+    return name.rpartition("/")[2].lower().removesuffix(".safetensors")

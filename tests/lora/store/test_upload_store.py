@@ -1,0 +1,203 @@
+"""The folder of uploads: whole or not at all, within its budget."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from sdgrpc.domain import UploadHeader
+from sdgrpc.errors import InvalidRequest, LoraIncompatible, SettingsError, StorageFull
+from sdgrpc.lora.store.upload import Upload
+from sdgrpc.lora.store.upload_store import UploadStore
+
+
+def accept(_path: Path, _name: str) -> None:
+    """Every file is good."""
+
+
+def open_store(folder: Path, budget: int = 1000, check=accept) -> UploadStore:
+    return UploadStore(folder, budget, check)
+
+
+def header_of(content: bytes, name: str = "one") -> UploadHeader:
+    return UploadHeader(name, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def put(store: UploadStore, content: bytes, name: str = "one") -> str:
+    """Upload a file; its hash."""
+    upload = Upload(store, header_of(content, name))
+    try:
+        upload.write(content[:3])
+        upload.write(content[3:])
+        upload.commit()
+    finally:
+        upload.abort()
+    return upload.header.sha256
+
+
+def files_in(folder: Path) -> set[str]:
+    """What is there beside the store's own books."""
+    return {path.name for path in folder.iterdir()} - {".lock", "names.json"}
+
+
+def test_a_file_is_found_by_hash_and_name_after_a_restart(tmp_path: Path) -> None:
+    """It lies under its hash; its name is in the books."""
+    store = open_store(tmp_path)
+    sha256 = put(store, b"content")
+    store.close()
+    again = open_store(tmp_path)
+    assert again.find(sha256).read_bytes() == b"content"
+    assert again.listed() == {"one": tmp_path / f"{sha256}.safetensors"}
+    assert files_in(tmp_path) == {f"{sha256}.safetensors"}
+
+
+def test_a_name_means_the_last_upload(tmp_path: Path) -> None:
+    """The file that lost it goes by its hash."""
+    store = open_store(tmp_path)
+    old, new = put(store, b"content"), put(store, b"another")
+    assert store.names.get("one") == new
+    assert set(store.listed()) == {"one", old}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"size": 8}, "header.size_bytes"),
+        ({"size": 6}, "header.size_bytes"),
+        ({"sha256": "0" * 64}, "header.sha256"),
+    ],
+)
+def test_what_is_not_as_announced_leaves_nothing(tmp_path: Path, change, field: str) -> None:
+    """Too short, too long, another content."""
+    values = {"name": "one", "sha256": hashlib.sha256(b"content").hexdigest(), "size": 7, **change}
+    store = open_store(tmp_path)
+    upload = Upload(store, UploadHeader(**values))
+    with pytest.raises(InvalidRequest) as caught:
+        upload.write(b"content")
+        upload.commit()
+    upload.abort()
+    assert caught.value.violations[0].field == field
+    assert files_in(tmp_path) == set()
+
+
+def test_a_refused_file_leaves_nothing(tmp_path: Path) -> None:
+    """It is checked before it gets its place."""
+
+    def refuse(path: Path, name: str) -> None:
+        assert path.read_bytes() == b"content"
+        raise LoraIncompatible(name, "is for Flux")
+
+    with pytest.raises(LoraIncompatible, match="Flux"):
+        put(open_store(tmp_path, check=refuse), b"content")
+    assert files_in(tmp_path) == set()
+
+
+def test_an_abort_during_the_check_leaves_nothing(tmp_path: Path) -> None:
+    """A call may be cancelled while its file is read."""
+    uploads: list[Upload] = []
+    store = open_store(tmp_path, check=lambda _path, _name: uploads[0].abort())
+    uploads.append(Upload(store, header_of(b"content")))
+    uploads[0].write(b"content")
+    uploads[0].commit()
+    assert files_in(tmp_path) == set()
+    assert store.listed() == {}
+
+
+def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
+    """An upload that never ended is none."""
+    (tmp_path / ".partial-x").write_bytes(b"half")
+    (tmp_path / "notes.txt").write_text("not ours")
+    open_store(tmp_path)
+    assert files_in(tmp_path) == {"notes.txt"}
+
+
+def test_those_used_longest_ago_make_room(tmp_path: Path) -> None:
+    """Using a file saves it; its name goes with it."""
+    store = open_store(tmp_path, budget=21)
+    first, second, third = (put(store, bytes([n]) * 7, str(n)) for n in range(3))
+    assert store.find(first)
+    fourth = put(store, b"content", "3")
+    assert files_in(tmp_path) == {f"{sha256}.safetensors" for sha256 in (first, third, fourth)}
+    assert store.find(second) is None
+    assert store.names.get("1") is None
+
+
+def test_the_order_of_use_survives_a_restart(tmp_path: Path) -> None:
+    """It is kept as the files' access times."""
+    store = open_store(tmp_path, budget=14)
+    first, second = put(store, b"1" * 7, "1"), put(store, b"2" * 7, "2")
+    os.utime(store.path_of(first), ns=(10, 10))
+    os.utime(store.path_of(second), ns=(5, 10))
+    store.close()
+    again = open_store(tmp_path, budget=14)
+    put(again, b"content", "3")
+    assert (again.find(first) is None, again.find(second) is None) == (False, True)
+
+
+def test_a_file_in_use_is_never_evicted(tmp_path: Path) -> None:
+    """An upload that would need its room is refused, and may try again later."""
+    store = open_store(tmp_path, budget=10)
+    sha256 = put(store, b"content")
+    with store.pinned([sha256]):
+        with pytest.raises(StorageFull) as caught:
+            Upload(store, header_of(b"another"))
+        assert caught.value.retry_after
+    put(store, b"another")
+    assert store.find(sha256) is None
+
+
+def test_uploads_on_their_way_count(tmp_path: Path) -> None:
+    """Together they may not promise more than the budget; an aborted one counts no more."""
+    store = open_store(tmp_path, budget=10)
+    upload = Upload(store, header_of(b"content"))
+    with pytest.raises(StorageFull):
+        Upload(store, header_of(b"another"))
+    upload.abort()
+    put(store, b"another")
+
+
+def test_two_uploads_of_one_content_both_succeed(tmp_path: Path) -> None:
+    """The later one replaces the same bytes."""
+    store = open_store(tmp_path, budget=100)
+    uploads = [Upload(store, header_of(b"content", name)) for name in ("one", "two")]
+    for upload in uploads:
+        upload.write(b"content")
+    for upload in uploads:
+        upload.commit()
+    assert set(store.listed()) == {"one", "two"}
+    assert len(files_in(tmp_path)) == 1
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RESOURCE_EXHAUSTED, and nothing stays."""
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    store = open_store(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFull, match="disk is full"):
+        put(store, b"content")
+    assert files_in(tmp_path) == set()
+
+
+def test_a_folder_has_one_server(tmp_path: Path) -> None:
+    """Two would remove each other's halves."""
+    store = open_store(tmp_path)
+    with pytest.raises(SettingsError, match="another server"):
+        open_store(tmp_path)
+    store.close()
+    open_store(tmp_path)
+
+
+def test_broken_books_lose_names_only(tmp_path: Path) -> None:
+    """The files are found by their hashes."""
+    store = open_store(tmp_path)
+    sha256 = put(store, b"content")
+    store.close()
+    (tmp_path / "names.json").write_text("{")
+    assert set(open_store(tmp_path).listed()) == {sha256}

@@ -1,0 +1,52 @@
+"""The C library keeps freed memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from sdgrpc.machine import allocator
+
+FAULTS = """
+import sys, resource, threading, torch
+from sdgrpc.machine.allocator import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+torch.set_num_threads(1)
+counted = []
+def work():
+    for number in range(6):
+        if number == 2:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        pieces = [torch.ones(6 << 20, dtype=torch.uint8) for _ in range(20)]
+        del pieces
+    counted.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(counted[0])
+"""
+
+
+def faults(how: str) -> int:
+    """Page faults of a thread that makes and drops 120 MiB four times, once it has done so twice."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True, timeout=120
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own settings")
+def test_memory_is_used_again() -> None:
+    """What a thread frees it gets again without a page fault; by default the system takes it back."""
+    kept, usual = faults("keep"), faults("usual")
+    assert kept < usual / 10
+    assert kept < 5_000
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other C libraries have no such settings."""
+    monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("", ""))
+    assert allocator.keep_freed_memory() is False
