@@ -14,10 +14,10 @@ import threading
 
 import torch
 
+from benchmarks.layout import lay_out
 from benchmarks.lora_sets.models import REAL, components
 from benchmarks.lora_sets.sides import step
 from benchmarks.tables import seconds
-from sdgrpc.diffusion.layout import lay_out
 from sdgrpc.machine.allocator import keep_freed_memory
 
 CASES = ((256, 2, 8), (256, 16, 2), (512, 2, 3))

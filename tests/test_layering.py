@@ -1,11 +1,11 @@
-"""The layers of docs/architecture.md, kept true by the imports themselves."""
+"""The rooms of docs/architecture.md, kept true by the imports themselves."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,23 +15,69 @@ import sdgrpc
 PACKAGE = Path(sdgrpc.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "v1")
 
-# What each room may import of the others; `client` and `cli` stand above, `v1` is generated.
-ROOMS = {
+GROUND = {"domain", "errors", "embedded", "machine", "tensor_files"}
+"""What every room of the engine stands on."""
+PUBLIC = {"__init__", "__main__"}
+"""The package's own name and version, and its command line: in no room."""
+
+# What each room may import of the others. A room is a module or a folder of the package; `lora` and
+# `diffusion` have rooms of their own, in the order of a file's life.
+ROOMS: Mapping[str, set[str]] = {
     "domain": set(),
     "errors": set(),
-    "__init__": set(),
-    "settings": {"errors", "settings_text"},
+    "embedded": set(),
+    "machine": {"errors", "domain"},
+    "tensor_files": {"errors", "domain"},
+    "settings": {"errors", "settings_text", "embedded"},
     "settings_text": {"errors"},
     "images": {"domain"},
     "parameters": {"domain"},
-    "machine": {"errors"},
-    "tensor_files": {"errors"},
-    "lora": {"domain", "errors", "machine", "tensor_files"},
-    "diffusion": {"domain", "errors", "images", "machine"},
-    "engine": {"domain", "errors", "settings", "images", "parameters", "lora", "diffusion", "machine"},
-    "api": {"domain", "errors", "settings", "images", "engine", "v1"},
+    "lora": GROUND,
+    "lora.files": GROUND,
+    "lora.algorithms": GROUND,
+    "lora.dialects": {*GROUND, "lora.algorithms", "lora.files"},
+    "lora.bases": {*GROUND, "lora.dialects", "lora.algorithms", "lora.files"},
+    "lora.store": {*GROUND, "lora.bases", "lora.dialects", "lora.files"},
+    "lora.fusing": {*GROUND, "lora.store", "lora.bases", "lora.dialects", "lora.algorithms"},
+    "lora.describing": {
+        *GROUND,
+        "lora.fusing",
+        "lora.store",
+        "lora.bases",
+        "lora.dialects",
+        "lora.files",
+    },
+    "diffusion": GROUND,
+    "diffusion.model": {*GROUND},
+    "diffusion.prompts": {*GROUND, "diffusion.model"},
+    "diffusion.pictures": {*GROUND, "images", "diffusion.model"},
+    "diffusion.sampling": {*GROUND, "images", "diffusion.model", "diffusion.prompts", "diffusion.pictures"},
+    "diffusion.checkpoints": {
+        *GROUND,
+        "diffusion.model",
+        "diffusion.sampling",
+        "diffusion.pictures",
+    },
+    "engine": {*GROUND, "settings", "images", "parameters", "lora", "diffusion"},
+    "api": {"domain", "errors", "embedded", "settings", "images", "engine", "v1"},
     "client": {"domain", "errors", "v1"},
+    "terminal": {"client"},
+    "demo": {*GROUND, "settings", "images", "client", "terminal"},
+    "cli": {
+        *GROUND,
+        "settings",
+        "images",
+        "client",
+        "terminal",
+        "demo",
+        "api",
+        "engine",
+        "lora",
+        "diffusion",
+    },
 }
+FULL, FULL_ROOM = 16, 12
+"""Files in any folder, and in a room of `lora` and `diffusion`."""
 GRPC = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"}
 SPEAKS_GRPC = {"api", "client", "v1"}
 USES_TORCH = {
@@ -53,7 +99,10 @@ def name_of(path: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    return module.partition(".")[0]
+    """The smallest room that a module is in; nothing where it is in none."""
+    while module and module not in ROOMS:
+        module = module.rpartition(".")[0]
+    return module
 
 
 def is_below(module: str, rooms: set[str]) -> bool:
@@ -71,14 +120,50 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def is_module(name: str) -> bool:
+    """Whether `lora.files` or `lora.files.reading` is a folder or a file of the package."""
+    path = PACKAGE.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def modules_in(path: Path) -> set[str]:
+    """The modules of this package that a file imports, without the package's name."""
+    names = {name.removeprefix("sdgrpc.") for name in imports_of(path) if name.startswith("sdgrpc.")}
+    return {name for name in names if is_module(name)}
+
+
 def rooms_in(path: Path) -> set[str]:
-    """The rooms of this package that a file imports."""
-    names = {name.split(".")[1] for name in imports_of(path) if name.startswith("sdgrpc.")}
-    return {name for name in names if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()}
+    """The outer rooms of this package that a file imports."""
+    return {outer(name) for name in modules_in(path)}
+
+
+def outer(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def libraries_in(path: Path) -> set[str]:
-    return {room_of(name) for name in imports_of(path)}
+    return {outer(name) for name in imports_of(path)}
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """A way through the graph that comes back to where it began; empty where there is none."""
+    done: set[str] = set()
+
+    def walk(node: str, way: list[str]) -> list[str]:
+        if node in way:
+            return [*way[way.index(node) :], node]
+        if node in done:
+            return []
+        for target in sorted(graph.get(node, ())):
+            if found := walk(target, [*way, node]):
+                return found
+        done.add(node)
+        return []
+
+    for node in sorted(graph):
+        if found := walk(node, []):
+            return found
+    return []
 
 
 def test_imports_are_seen_wherever_they_are(tmp_path: Path) -> None:
@@ -93,17 +178,67 @@ def test_imports_are_seen_wherever_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_file_is_in_a_room(path: Path) -> None:
+    """A new file is in a room of the table, and not beside the rooms of `lora` and `diffusion`."""
+    module = name_of(path)
+    assert module in PUBLIC or room_of(module)
+    if outer(module) in ("lora", "diffusion"):
+        assert room_of(module) != outer(module) or module == outer(module)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_arrows_point_down(path: Path) -> None:
-    """Api -> engine -> lora, diffusion -> domain, errors; the command line and the demo see everything."""
+    """Each room imports what the table allows."""
     room = room_of(name_of(path))
-    if room in ROOMS:
-        assert rooms_in(path) <= ROOMS[room] | {room}
+    if not room:
+        return
+    allowed = ROOMS[room] | {room}
+    strangers = {
+        module
+        for module in modules_in(path)
+        if not is_below(module, allowed) and not any(one.startswith(f"{module}.") for one in allowed)
+    }
+    assert not strangers
+
+
+def test_there_are_no_circles() -> None:
+    """Neither among files nor among rooms."""
+    files = {name_of(path): without_folders(modules_in(path)) - {name_of(path)} for path in MODULES}
+    assert not circle(files)
+    rooms: dict[str, set[str]] = {}
+    for name, targets in files.items():
+        room = room_of(name)
+        rooms.setdefault(room, set()).update({room_of(one) for one in targets} - {room, ""})
+    assert not circle(rooms)
+
+
+def without_folders(modules: set[str]) -> set[str]:
+    """Leave `lora.files` out where `from sdgrpc.lora.files import reading` names a file of it."""
+    return {one for one in modules if not any(other.startswith(f"{one}.") for other in modules)}
+
+
+def test_a_circle_is_found() -> None:
+    """The search for circles can fail."""
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
+
+
+@pytest.mark.parametrize(
+    "folder",
+    sorted({path.parent for path in MODULES}),
+    ids=lambda folder: folder.relative_to(PACKAGE).as_posix(),
+)
+def test_rooms_are_small(folder: Path) -> None:
+    """At most 12 files in a room of `lora` and `diffusion`, 16 in any folder."""
+    files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+    inner = folder.parent.name in ("lora", "diffusion")
+    assert len(files) <= (FULL_ROOM if inner else FULL)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_few_know_grpc(path: Path) -> None:
     """Only the API and the client import grpc or messages."""
-    if room_of(name_of(path)) not in SPEAKS_GRPC:
+    if outer(name_of(path)) not in SPEAKS_GRPC:
         assert not libraries_in(path) & GRPC
         assert "v1" not in rooms_in(path)
 
@@ -129,10 +264,10 @@ def test_no_module_has_state(path: Path) -> None:
             assert not empty, f"line {node.lineno}"
 
 
-@pytest.mark.parametrize("module", sorted(set(ROOMS) - {"__init__"}))
+@pytest.mark.parametrize("module", sorted(ROOMS))
 def test_every_room_is_there(module: str) -> None:
     """The table above names rooms that exist."""
-    assert (PACKAGE / module).is_dir() or (PACKAGE / f"{module}.py").is_file()
+    assert is_module(module)
 
 
 @pytest.mark.parametrize(

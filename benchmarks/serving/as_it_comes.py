@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.layout import lay_out
 from benchmarks.serving.sides import Drawing, diffusers_draws
 from benchmarks.serving.subject import make_subject
 from benchmarks.tables import seconds
-from sdgrpc.diffusion.layout import lay_out
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
+from benchmarks.layout import lay_out
 from sdgrpc.diffusion.checkpoints.card import model_info
 from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.checkpoints.precision import memory_format, vae_dtype
-from sdgrpc.diffusion.layout import lay_out
 from sdgrpc.diffusion.model import Model
 from tests.support.full_size import full_size_networks
 from tests.support.lora_sets import save_kohya_lora

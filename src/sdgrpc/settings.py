@@ -20,11 +20,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from sdgrpc.embedded import EMBEDDED
 from sdgrpc.errors import SettingsError
 from sdgrpc.settings_text import PREFIX, check_toml, model_entry, rows_entry, sentence, split
 
 MIB = 1 << 20
-EMBEDDED = "embedded"
 ROWS_PER_CALL = 8
 
 Positive = Annotated[int, Field(ge=1)]

@@ -1,4 +1,4 @@
-"""Calls that do not go through: cancelled, expired, failed, refused at the door."""
+"""Calls that do not go through: cancelled, expired, failed, refused at the gate."""
 
 from __future__ import annotations
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sdgrpc.diffusion.checkpoints.loading import EMBEDDED, load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import SUPPORTED_SPACINGS, Scheduler, SigmaSpacing, Task, TaskKind
+from sdgrpc.embedded import EMBEDDED
 from tests.support.oracle import diffusers_latents, relative_difference
 from tests.support.tasks import box_mask, draw, gradient, task
 

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 import torch
 
-from sdgrpc.diffusion.checkpoints.loading import EMBEDDED, load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.domain import Finished, ImageReady, Scheduler
+from sdgrpc.embedded import EMBEDDED
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.options import EngineOptions, LoopOptions
 from sdgrpc.engine.runner import LocalRunner

@@ -35,7 +35,7 @@ async def test_a_call_that_does_not_fit_is_halved_until_it_does():
     runner, limits = FakeRunner(memory_rows=2), RowLimits(8)
     jobs = prepared(runner, *[{}] * 5)
     answers = evaluate(runner, jobs, limits)
-    assert answers == dict.fromkeys(range(5), "answer to wish 1")
+    assert answers == dict.fromkeys(range(5), "answer to request 1")
     assert runner.calls == [[0, 1], [2, 3], [4]]
     tries: list[int] = []
     runner.before_call = lambda part: tries.append(len(part))
@@ -47,7 +47,7 @@ async def test_a_call_that_does_not_fit_is_halved_until_it_does():
 async def test_one_job_with_many_rows_is_halved_too():
     """Down to one row: the runner then evaluates its rows apart."""
     runner = FakeRunner(memory_rows=1)
-    assert evaluate(runner, prepared(runner, {"image_count": 6})) == {0: "answer to wish 1"}
+    assert evaluate(runner, prepared(runner, {"image_count": 6})) == {0: "answer to request 1"}
     assert runner.rows == [1]
 
 
@@ -74,7 +74,7 @@ async def test_a_failure_costs_only_the_job_at_fault():
     runner = FakeRunner()
     answers = evaluate(runner, prepared(runner, {}, {"request_id": "bad step"}, {}))
     assert isinstance(answers.pop(1), ValueError)
-    assert answers == {0: "answer to wish 1", 2: "answer to wish 1"}
+    assert answers == {0: "answer to request 1", 2: "answer to wish 1"}
 
 
 async def test_the_meter_counts_the_calls_that_were_made():

@@ -224,17 +224,17 @@ def test_a_job_that_leaves_the_queue_blocks_nobody() -> None:
 def test_a_visit_is_served_like_a_job() -> None:
     """It gets the model in its turn, and while it lasts the model stays."""
     world = World()
-    visit = world.pool.visit(world.next_id(), "a")
+    lease = world.pool.lease(world.next_id(), "a")
     world.begin()
     world.loader.run()
     world.begin()
-    assert visit.model.result(0) == "a"
-    at_once = world.pool.visit(world.next_id(), "a")
+    assert lease.model.result(0) == "a"
+    at_once = world.pool.lease(world.next_id(), "a")
     assert at_once.model.result(0) == "a"
     world.submit("b")
-    late = world.pool.visit(world.next_id(), "b")
-    visit.leave()
-    visit.leave()
+    late = world.pool.lease(world.next_id(), "b")
+    lease.leave()
+    lease.leave()
     assert world.begin() is None
     assert not world.loader.waiting
     at_once.leave()
@@ -249,7 +249,7 @@ def test_a_visit_fails_ends_or_is_given_up() -> None:
     """It is told why its model cannot be loaded and that the pool closes; one that left gets nothing."""
     world = World()
     world.broken["b"] = ModelError("broken")
-    failing, given_up = (world.pool.visit(world.next_id(), name) for name in ("b", "a"))
+    failing, given_up = (world.pool.lease(world.next_id(), name) for name in ("b", "a"))
     world.begin()
     given_up.model.cancel()
     world.loader.run()
@@ -260,12 +260,12 @@ def test_a_visit_fails_ends_or_is_given_up() -> None:
     world.loader.run()
     world.begin()
     given_up.leave()
-    waiting = world.pool.visit(world.next_id(), "c")
+    waiting = world.pool.lease(world.next_id(), "c")
     world.pool.close()
     with pytest.raises(Draining):
         waiting.model.result(0)
     with pytest.raises(Draining):
-        world.pool.visit(world.next_id(), "a")
+        world.pool.lease(world.next_id(), "a")
     assert world.begin() is None
 
 

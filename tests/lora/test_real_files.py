@@ -10,9 +10,10 @@ import torch
 
 from sdgrpc.errors import LoraIncompatible
 from sdgrpc.lora.bases import architectures
-from sdgrpc.lora.bases.detect import adapt, place_or_refuse
+from sdgrpc.lora.bases.detect import place_or_refuse
 from sdgrpc.lora.bases.placement import place
 from sdgrpc.lora.describing.inspect import inspect
+from sdgrpc.lora.dialects.adapt import adapt
 from sdgrpc.lora.files.reading import read
 from sdgrpc.lora.fusing.cache import FusedSets
 from sdgrpc.lora.store.library import LoraLibrary

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sdgrpc.machine import free_memory
 from sdgrpc.machine.free_memory import available_bytes, fits
 
 GIB = 1 << 30

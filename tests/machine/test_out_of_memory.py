@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sdgrpc.errors import OutOfMemory
-from sdgrpc.machine.out_of_memory import is_out_of_memory, memory_named
+from sdgrpc.machine.out_of_memory import as_out_of_memory, is_out_of_memory
 
 CPU = torch.device("cpu")
 
@@ -33,19 +33,19 @@ def test_every_devices_error_is_recognised(error):
         raise error
 
     with pytest.raises(OutOfMemory, match="smaller picture or fewer images"):
-        memory_named(work, CPU)
+        as_out_of_memory(work, CPU)
 
 
 def test_the_cpus_own_error():
     """What torch really raises for more memory than any machine has."""
     with pytest.raises(OutOfMemory):
-        memory_named(lambda: torch.empty(2**60), CPU)
+        as_out_of_memory(lambda: torch.empty(2**60), CPU)
 
 
 def test_other_errors_pass():
     """A fault of ours keeps its name."""
     with pytest.raises(RuntimeError, match="shapes"):
-        memory_named(lambda: torch.ones(2, 3) @ torch.ones(2, 3), CPU)
+        as_out_of_memory(lambda: torch.ones(2, 3) @ torch.ones(2, 3), CPU)
 
 
 def test_nothing_of_the_attempt_is_held():
@@ -61,7 +61,7 @@ def test_nothing_of_the_attempt_is_held():
     gc.disable()  # so that it is the frames that let go, not a collection that happened to come
     try:
         with pytest.raises(OutOfMemory) as failure:
-            memory_named(work, CPU)
+            as_out_of_memory(work, CPU)
         assert seen[0]() is None
         assert failure.value.__context__ is None
     finally:
@@ -70,4 +70,4 @@ def test_nothing_of_the_attempt_is_held():
 
 def test_what_works_is_returned():
     """Without an error nothing is changed."""
-    assert memory_named(lambda: 3, CPU) == 3
+    assert as_out_of_memory(lambda: 3, CPU) == 3

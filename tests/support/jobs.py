@@ -79,8 +79,8 @@ class FakeRunner:
     def _steps(self, job: Job) -> Generator[str, object, str]:
         count = job.task.step_count
         for step in range(1, count + 1):
-            prediction = yield f"wish {step}"
-            assert prediction == f"answer to wish {step}", "each job gets the answer to its own wish"
+            prediction = yield f"request {step}"
+            assert prediction == f"answer to request {step}", "each job gets the answer to its own request"
             job.progress(step, count, 1000.0 - step, lambda: ())
         return "latents"
 

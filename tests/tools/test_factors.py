@@ -8,9 +8,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from sdgrpc.lora.bases.detect import adapt
 from sdgrpc.lora.bases.names import NameIndex
 from sdgrpc.lora.bases.placement import place
+from sdgrpc.lora.dialects.adapt import adapt
 from sdgrpc.lora.files.reading import read
 from sdgrpc.lora.fusing.changes import weight_change
 from tools.tiny_model import lora

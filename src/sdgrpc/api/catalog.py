@@ -9,7 +9,7 @@ from grpc import aio
 from sdgrpc.api import catalog_codec as codec
 from sdgrpc.api.catalog_tables import catalog_tables, judge, model_of
 from sdgrpc.api.codec import lora_ref, prepared
-from sdgrpc.api.door import Door
+from sdgrpc.api.gate import Gate
 from sdgrpc.api.uploading import receive
 from sdgrpc.api.watching import Watchers
 from sdgrpc.domain import LoraQuery, LoraRef
@@ -23,18 +23,18 @@ Context = aio.ServicerContext[Any, Any]
 
 
 class CatalogServicer(pb_grpc.CatalogServiceServicer):
-    """Answers about the engine behind `door`, and takes files for it."""
+    """Answers about the engine behind `gate`, and takes files for it."""
 
-    def __init__(self, settings: Settings, door: Door) -> None:
-        self._tables, self._door = catalog_tables(settings), door
-        self._watchers = Watchers(door)
+    def __init__(self, settings: Settings, gate: Gate) -> None:
+        self._tables, self._gate = catalog_tables(settings), gate
+        self._watchers = Watchers(gate)
 
     async def ListModels(  # noqa: N802 - the contract's name, for every call here
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
         """See the contract."""
         del request, context
-        return pb.ListModelsResponse(models=map(codec.model, self._door.engine().model_states()))
+        return pb.ListModelsResponse(models=map(codec.model, self._gate.engine().model_states()))
 
     async def ListLoras(  # noqa: N802
         self, request: pb.ListLorasRequest, context: Context
@@ -43,7 +43,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         del context
         judge(request, self._tables)
         after = codec.page_start(request)
-        engine = self._door.engine()
+        engine = self._gate.engine()
         query = LoraQuery(
             model=model_of(request.model, engine.models).name,
             limit=request.page_size or DEFAULT_PAGE,
@@ -61,7 +61,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         """See the contract."""
         del context
         judge(request, self._tables)
-        engine = self._door.engine()
+        engine = self._gate.engine()
         ref = LoraRef(1.0, 1.0, name=request.name, sha256=request.sha256.lower())
         model = model_of(request.model, engine.models).name
         return codec.lora_details(await engine.get_lora(ref, model, include_modules=request.include_modules))
@@ -71,7 +71,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     ) -> pb.UploadLoraResponse:
         """See the contract."""
         del request_iterator  # reading by the context tells the end from a cancelled call
-        with self._door.enter() as engine:
+        with self._gate.enter() as engine:
             return await receive(context, engine, self._tables)
 
     async def PrepareLoras(  # noqa: N802
@@ -80,7 +80,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         """See the contract."""
         del context
         judge(request, self._tables)
-        with self._door.enter() as engine:
+        with self._gate.enter() as engine:
             model = model_of(request.model, engine.models).name
             report = await engine.prepare_loras(model, tuple(map(lora_ref, request.loras)))
             return pb.PrepareLorasResponse(prepared=prepared(report))

@@ -23,6 +23,7 @@ from sdgrpc.api.rules import (
 )
 from sdgrpc.api.tables import MAX_NAME, SHA256, Table, lora_table
 from sdgrpc.domain import ModelInfo
+from sdgrpc.embedded import EMBEDDED
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import catalog_pb2 as pb
@@ -30,7 +31,7 @@ from sdgrpc.v1 import catalog_pb2 as pb
 MAX_PAGE = 1000
 MAX_UPLOAD_NAME = 200
 MAX_INTERVAL = 3600.0
-BASES = ("sd15", "sd2", "sdxl", "embedded", "unknown")
+BASES = ("sd15", "sd2", "sdxl", EMBEDDED, "unknown")
 
 
 def upload_name(value: str) -> Iterator[Complaint]:

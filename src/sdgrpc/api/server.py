@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sdgrpc.api.catalog import CatalogServicer
-from sdgrpc.api.door import Door
+from sdgrpc.api.gate import Gate
 from sdgrpc.api.listener import Listener
 from sdgrpc.api.servicer import DiffusionServicer
 from sdgrpc.api.waiting import first_of
@@ -43,9 +43,9 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._door = Door()
-        self._servicer = DiffusionServicer(settings, self._door)
-        self._listener = Listener(settings, self._servicer, CatalogServicer(settings, self._door))
+        self._gate = Gate()
+        self._servicer = DiffusionServicer(settings, self._gate)
+        self._listener = Listener(settings, self._servicer, CatalogServicer(settings, self._gate))
         self._loading: asyncio.Future[Engine] | None = None
 
     @property
@@ -73,7 +73,7 @@ class Server:
         engine = await asyncio.shield(self._loading)
         while not engine.status().ready:  # noqa: ASYNC110 - an engine's readiness is a number, not an event
             await asyncio.sleep(READY_POLL_SECONDS)
-        self._door.open(engine)
+        self._gate.open(engine)
         await self._listener.serving()
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
@@ -82,7 +82,7 @@ class Server:
         Jobs that are still there after the timeout end with UNAVAILABLE (DRAINING).
         """
         hurry = hurry or asyncio.Event()
-        self._door.close()
+        self._gate.close()
         await self._listener.leaving()
         drained = await first_of(self._drain(), hurry.wait(), seconds=self._settings.drain_timeout)
         if not drained:
@@ -103,7 +103,7 @@ class Server:
     async def _drain(self) -> None:
         if self._loading is not None:
             await asyncio.wait([self._loading])
-        await self._door.idle()
+        await self._gate.idle()
         if (engine := self._engine()) is not None:
             await engine.drain()
 

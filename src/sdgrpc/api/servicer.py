@@ -16,7 +16,7 @@ from grpc import aio
 
 from sdgrpc.api import codec
 from sdgrpc.api.codec import Request
-from sdgrpc.api.door import Door
+from sdgrpc.api.gate import Gate
 from sdgrpc.api.validate import read
 from sdgrpc.domain import Task
 from sdgrpc.engine.base import Engine
@@ -35,13 +35,13 @@ Context = aio.ServicerContext[Any, pb.JobEvent]
 class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
     """Serves an engine once there is one. It owns the threads that decode requests, not the engine."""
 
-    def __init__(self, settings: Settings, door: Door) -> None:
-        self._settings, self._door = settings, door
+    def __init__(self, settings: Settings, gate: Gate) -> None:
+        self._settings, self._gate = settings, gate
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sdgrpc-request")
 
     async def idle(self) -> None:
         """Return when no call is inside."""
-        await self._door.idle()
+        await self._gate.idle()
 
     def close(self) -> None:
         """End the threads; requests that still wait for one fail. May be called twice."""
@@ -69,7 +69,7 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
         await self._run(request, context)
 
     async def _run(self, request: Request, context: Context) -> None:
-        with self._door.enter() as engine, logged(request) as entry:
+        with self._gate.enter() as engine, logged(request) as entry:
             entry.task = await self._read(request, engine)
             async with aclosing(engine.submit(entry.task)) as events:
                 sequence = 0

@@ -8,7 +8,7 @@ from typing import Any
 from grpc import aio
 
 from sdgrpc.api import catalog_codec as codec
-from sdgrpc.api.door import Door
+from sdgrpc.api.gate import Gate
 from sdgrpc.api.waiting import first_of
 from sdgrpc.engine.base import Engine
 from sdgrpc.errors import Draining, TooManyCalls
@@ -26,8 +26,8 @@ Context = aio.ServicerContext[Any, pb.WatchStatusResponse]
 class Watchers:
     """Reports to at most 64 calls at a time; a slow reader gets fewer reports, and none waits in memory."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
         self._count = 0
 
     async def watch(self, request: pb.WatchStatusRequest, context: Context) -> None:
@@ -38,7 +38,7 @@ class Watchers:
             Draining: the server leaves; a report with `ready` false went before.
 
         """
-        engine = self._door.engine()
+        engine = self._gate.engine()
         if self._count >= MAX_WATCHERS:
             raise TooManyCalls(f"{MAX_WATCHERS} calls watch the status already", retry_after=5.0)
         self._count += 1
@@ -50,9 +50,9 @@ class Watchers:
     async def _report(self, engine: Engine, interval: float, context: Context) -> None:
         told = self._status(engine)
         await context.write(told)
-        while not self._door.closing.is_set():
+        while not self._gate.closing.is_set():
             await self._sleep(interval)
-            while is_same(told, now := self._status(engine)) and not self._door.closing.is_set():
+            while is_same(told, now := self._status(engine)) and not self._gate.closing.is_set():
                 await self._sleep(LOOK_SECONDS)
             told = now
             await context.write(told)
@@ -62,11 +62,11 @@ class Watchers:
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but not longer than the server stays."""
-        await first_of(asyncio.sleep(seconds), self._door.closing.wait())
+        await first_of(asyncio.sleep(seconds), self._gate.closing.wait())
 
     def _status(self, engine: Engine) -> pb.WatchStatusResponse:
         now = engine.status()
-        ready = now.ready and not self._door.closing.is_set()
+        ready = now.ready and not self._gate.closing.is_set()
         return codec.status(now, engine.model_states(), ready=ready)
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from sdgrpc.cli.extras import server_extra
 from sdgrpc.cli.failures import failures_as_lines
-from sdgrpc.cli.loras import console
+from sdgrpc.terminal.console import console
 from sdgrpc.terminal.text import printable
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def verify_folder(
 ) -> None:
     """Say of each LoRA file of a folder what it would change; exits with 1 if any would be refused."""
     with failures_as_lines(), server_extra():
-        from sdgrpc.lora.algorithms.norms import one_thread
         from sdgrpc.lora.describing.verify import Judge, verify
+        from sdgrpc.machine.workers import one_thread
 
         if not folder.is_dir():
             raise NotADirectoryError(20, "is not a folder", str(folder))

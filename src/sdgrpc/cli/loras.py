@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from sdgrpc.cli.extras import server_extra
 from sdgrpc.cli.failures import failures_as_lines
+from sdgrpc.terminal.console import MIB, console
 from sdgrpc.terminal.text import printable
 
 if TYPE_CHECKING:
-    from sdgrpc.lora.describing.summary import LoadedModel
+    from sdgrpc.lora.bases.target import Target
     from sdgrpc.lora.store.library import LoraEntry
 
 WORDS = 5  # trigger words in the table
-MIB = 1 << 20
-UNBROKEN = 4096  # columns
 
 
 def list_files(
@@ -53,20 +51,14 @@ def list_files(
             typer.echo(f"no LoRA files in {', '.join(map(str, folders))}")
 
 
-def console() -> Console:
-    """Return a console that breaks no lines where no terminal has a width."""
-    found = Console()
-    return found if found.is_terminal else Console(width=UNBROKEN)
-
-
-def read_model(folder: Path | None) -> LoadedModel | None:
+def read_model(folder: Path | None) -> Target | None:
     """Read the names of a model and what it is; None for none."""
-    from sdgrpc.lora.describing.summary import LoadedModel
+    from sdgrpc.lora.bases.target import Target
 
-    return None if folder is None else LoadedModel.of_folder(folder)
+    return None if folder is None else Target.of_folder(folder)
 
 
-def _file_table(entries: list[LoraEntry], model: LoadedModel | None) -> Table:
+def _file_table(entries: list[LoraEntry], model: Target | None) -> Table:
     table = Table("name", "MiB", "base", "algorithms", "rank", "fits" if model else "", box=None)
     table.add_column("trigger words, or why it is refused")
     table.columns[0].no_wrap = True
@@ -78,7 +70,7 @@ def _file_table(entries: list[LoraEntry], model: LoadedModel | None) -> Table:
     return table
 
 
-def _describe(entry: LoraEntry, model: LoadedModel | None) -> tuple[str, str, str, str, str]:
+def _describe(entry: LoraEntry, model: Target | None) -> tuple[str, str, str, str, str]:
     """Return base, algorithms, ranks, whether it fits, and the trigger words or why it is refused."""
     from sdgrpc.lora.describing.summary import summarize
 
@@ -101,8 +93,8 @@ def inspect_file(
 ) -> None:
     """Say what a LoRA file is for and what is in it; exits with 1 for one that would be refused."""
     with failures_as_lines(), server_extra():
-        from sdgrpc.lora.algorithms.norms import one_thread
         from sdgrpc.lora.describing.inspect import inspect
+        from sdgrpc.machine.workers import one_thread
 
         one_thread()
         report = inspect(file)

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from sdgrpc.cli.extras import server_extra
 from sdgrpc.cli.failures import failures_as_lines
+from sdgrpc.embedded import EMBEDDED
 from sdgrpc.errors import ModelError
 
-EMBEDDED = "embedded"
 SHOWN = ("title", "description", "default_width", "default_height", "default_steps", "default_guidance_scale")
 
 

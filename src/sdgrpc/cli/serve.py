@@ -14,6 +14,7 @@ import typer
 from sdgrpc.cli.extras import server_extra
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
+from sdgrpc.embedded import EMBEDDED
 
 if TYPE_CHECKING:
     from sdgrpc.engine.base import Engine
@@ -38,7 +39,7 @@ class ServeOptions:
         typer.Option(
             metavar="[NAME=]SOURCE",
             help="A diffusers folder, a .safetensors file, a hub's owner/name, or `embedded`; repeat it.",
-            show_default="embedded",
+            show_default=EMBEDDED,
         ),
     ] = None
     lora_dir: Annotated[

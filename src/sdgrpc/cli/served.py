@@ -11,8 +11,8 @@ import typer
 from rich.table import Table
 
 from sdgrpc.cli.failures import failures_as_lines
-from sdgrpc.cli.loras import MIB, console
 from sdgrpc.client import Client, LoraFile, ServerStatus, Tls
+from sdgrpc.terminal.console import MIB, console
 from sdgrpc.terminal.text import printable
 
 Server = Annotated[str, typer.Option(metavar="HOST:PORT", envvar="SDGRPC_SERVER")]

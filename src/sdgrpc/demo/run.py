@@ -17,6 +17,7 @@ from sdgrpc.demo.animation import pick_evenly, write_animation
 from sdgrpc.demo.scenes import SCENES, SEED, STEPS, Scene, Start, draw_mask, start_job
 from sdgrpc.demo.server import running_server
 from sdgrpc.demo.sheet import Card, Filmstrip, contact_sheet
+from sdgrpc.embedded import EMBEDDED
 from sdgrpc.terminal.views import View, open_view, watch
 
 STRIP_FRAMES = 9
@@ -80,7 +81,7 @@ def run_demo(folder: Path, console: Console) -> None:
     console.print("starting a server with the embedded model", highlight=False)
     with ExitStack() as stack:
         with console.status("loading the model"):
-            target = stack.enter_context(running_server(folder / "server.log", ["--model", "embedded"]))
+            target = stack.enter_context(running_server(folder / "server.log", ["--model", EMBEDDED]))
         console.print(f"ready at {target} after {time.monotonic() - started:.1f} s", highlight=False)
         with Client(target) as client:
             drawn = draw_scenes(client, mask, lambda title: open_view(console, title))

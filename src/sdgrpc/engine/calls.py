@@ -21,7 +21,7 @@ class Predictor(Protocol):
     """The part of a runner that evaluates."""
 
     def predict(self, jobs: Sequence[Job], max_rows: int) -> Sequence[object]:
-        """Evaluate the wishes of jobs of one group; one prediction per job.
+        """Evaluate what jobs of one group ask; one prediction per job.
 
         They share one UNet call, unless a single job brings more than `max_rows` rows; then its rows take
         several calls, and with `max_rows` 1 each row has its own.
@@ -37,7 +37,7 @@ class Runner(Predictor, Protocol):
     """What the loop asks of the device. Each method works for one job at a time but for `predict`."""
 
     def prepare(self, job: Job) -> bool:
-        """Set up the job (group, size, rows, steps, report, release), take its first wish; True if none."""
+        """Set up the job: group, size, rows, steps, report, release. True if it asks for no prediction."""
         ...
 
     def advance(self, job: Job, prediction: object) -> bool:

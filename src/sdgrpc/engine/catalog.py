@@ -19,7 +19,7 @@ from sdgrpc.lora.describing.catalog import LoraCatalog
 from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.lora.store.upload import Upload, wrong
 from sdgrpc.lora.store.upload_store import UploadStore
-from sdgrpc.machine.out_of_memory import memory_named
+from sdgrpc.machine.out_of_memory import as_out_of_memory
 
 T = TypeVar("T")
 
@@ -58,22 +58,22 @@ class EngineCatalog:
 
     async def list_loras(self, query: LoraQuery) -> LoraPage:
         """See `Engine.list_loras`."""
-        judge, unwanted = self._models.judge(query.model), threading.Event()
+        target, unwanted = self._models.target(query.model), threading.Event()
 
         def is_unwanted() -> bool:
             return unwanted.is_set() or self._closing.is_set()
 
         try:
-            return await _in(self._readers, lambda: self._catalog.page(query, judge, is_unwanted))
+            return await _in(self._readers, lambda: self._catalog.page(query, target, is_unwanted))
         finally:
             unwanted.set()
 
     async def get_lora(self, ref: LoraRef, model: str, *, include_modules: bool) -> LoraDetails:
         """See `Engine.get_lora`."""
-        judge = self._models.judge(model)
+        target = self._models.target(model)
         return await _in(
             self._readers,
-            lambda: self._catalog.details(ref, model, judge, include_modules=include_modules),
+            lambda: self._catalog.details(ref, model, target, include_modules=include_modules),
         )
 
     async def prepare_loras(self, model: str, loras: Sequence[LoraRef]) -> Prepared:
@@ -82,16 +82,16 @@ class EngineCatalog:
         self._loop.check_room()
         if self._preparing >= self._loop.options.queue_size:
             raise QueueFull(f"{self._preparing} sets wait to be prepared already", retry_after=1.0)
-        visit = self._models.visit(next(self._ids), model)
+        lease = self._models.lease(next(self._ids), model)
         self._preparing += 1
         try:
-            served = await _outcome(visit.model)
+            served = await _outcome(lease.model)
             preparing = self._fusers.submit(self._prepare, served, loras)
         except BaseException:
             self._preparing -= 1
-            visit.leave()
+            lease.leave()
             raise
-        preparing.add_done_callback(lambda _: visit.leave())  # not before the thread lets go of the model
+        preparing.add_done_callback(lambda _: lease.leave())  # not before the thread lets go of the model
         try:
             return await _outcome(preparing)
         finally:
@@ -106,7 +106,7 @@ class EngineCatalog:
                 return Prepared(lease.reports, lease.set_id, lease.cached, lease.fuse_seconds)
 
         with self._library.in_use(files):
-            return memory_named(fuse, served.model.device)
+            return as_out_of_memory(fuse, served.model.device)
 
     async def begin_upload(self, header: UploadHeader) -> OpenUpload | LoraInfo:
         """See `Engine.begin_upload`."""
@@ -136,7 +136,7 @@ class EngineCatalog:
             uploads.name(header.name, header.sha256)
         name = self._models.default
         ref = LoraRef(1.0, 1.0, name=header.name)
-        return self._catalog.details(ref, name, self._models.judge(name), include_modules=False).info
+        return self._catalog.details(ref, name, self._models.target(name), include_modules=False).info
 
 
 class OpenUpload:

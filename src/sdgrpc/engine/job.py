@@ -65,7 +65,7 @@ class Job:
         self.times = Times(submitted=self.clock())
 
     def advance(self, prediction: object = None) -> bool:
-        """Send a prediction (none to start) and take the next wish; True once `result` is there."""
+        """Send a prediction (none to start) and take the next request; True once `result` is there."""
         assert self.steps is not None, "advance comes after prepare"  # noqa: S101
         try:
             self.wanted = self.steps.send(prediction)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import ModelInfo, ModelState, ResidentSet
-from sdgrpc.engine.residency import ModelPool, Visit
+from sdgrpc.engine.residency import ModelLease, ModelPool
 from sdgrpc.engine.runner import ServedModel
 from sdgrpc.errors import ModelNotFound
 from sdgrpc.lora.bases.names import NameIndex, Shape
-from sdgrpc.lora.describing.summary import LoadedModel
+from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.fusing.cache import SetStats
 
 logger = logging.getLogger(__name__)
@@ -53,11 +53,11 @@ class ServedModels:
         }
         self._states = {name: _state(served.model, served.weight_bytes) for name, served in held.items()}
         self._judges = {
-            name: LoadedModel(served.sets.names, served.model.info.base) for name, served in held.items()
+            name: Target(served.sets.names, served.model.info.base) for name, served in held.items()
         }
         for name, model in self._loadable.items():
             self._states[name] = ModelState(model.info, model.dtype, resident=False, size_bytes=0)
-            self._judges[name] = LoadedModel(NameIndex(model.shapes), model.info.base)
+            self._judges[name] = Target(NameIndex(model.shapes), model.info.base)
         self.infos: Sequence[ModelInfo] = tuple(model.info for model in models)
         self._first = [*held, *list(self._loadable)[:capacity]]
         self._fuses_before = 0  # of models that were put out
@@ -79,15 +79,15 @@ class ServedModels:
             names = ", ".join(info.name for info in self.infos)
             raise ModelNotFound(name, f"no model {name!r} here; there are {names}")
 
-    def judge(self, name: str) -> LoadedModel:
+    def target(self, name: str) -> Target:
         """What LoRA files are judged against, loaded or not; raises ModelNotFound."""
         self.check(name)
         return self._judges[name]
 
-    def visit(self, wish_id: int, name: str) -> Visit[ServedModel]:
-        """See `ModelPool.visit`; raises ModelNotFound."""
+    def lease(self, waiting_id: int, name: str) -> ModelLease[ServedModel]:
+        """See `ModelPool.lease`; raises ModelNotFound."""
         self.check(name)
-        return self.pool.visit(wish_id, name)
+        return self.pool.lease(waiting_id, name)
 
     def states(self) -> Sequence[ModelState]:
         """Describe each model in their order."""

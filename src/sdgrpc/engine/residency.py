@@ -1,12 +1,12 @@
 """Which queued job begins next, given that only some models fit in memory. Never sees a tensor; no torch.
 
 A job whose model is in memory may begin at once. One whose model is not has it loaded, beside everything
-else, as soon as there is a place: a free one, or that of a model that no job uses, the one used longest ago
-first. A model with jobs is never put out. While a job waits for a place, jobs of the models in memory may
+else, as soon as there is a slot: a free one, or that of a model that no job uses, the one used longest ago
+first. A model with jobs is never put out. While a job waits for a slot, jobs of the models in memory may
 overtake it `max_overtakes` times, so that models are not exchanged for every request; then none begins until
 its model is being loaded, so that its wait is bounded by the jobs that have begun.
 
-A visit (`PrepareLoras`) is treated as a job that the loop does not know.
+A lease (`PrepareLoras`) is treated as a job that the loop does not know.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ logger = logging.getLogger(__name__)
 M = TypeVar("M")
 
 
-class Wish(NamedTuple):
-    """Somebody who wants a model: a queued job or a visit, the older the smaller the id."""
+class Waiting(NamedTuple):
+    """Somebody who wants a model: a queued job or a lease, the older the smaller the id."""
 
-    wish_id: int
+    waiting_id: int
     model: str
 
 
-class Visit(Generic[M]):
+class ModelLease(Generic[M]):
     """A use of a model outside the loop; `model` gives it once it is there. Whoever made it calls `leave`."""
 
-    def __init__(self, wish: Wish, leave: Callable[[int], None]) -> None:
-        self.wish = wish
+    def __init__(self, waiting: Waiting, leave: Callable[[int], None]) -> None:
+        self.waiting = waiting
         self.model: Future[M] = Future()
         self._leave = leave
 
     def leave(self) -> None:
         """Let the model go, or stop waiting for it. May be called twice."""
-        self._leave(self.wish.wish_id)
+        self._leave(self.waiting.waiting_id)
 
 
 class ModelPool(Generic[M]):
     """Keeps at most `capacity` models in memory. Implements Admission; thread safe.
 
     Args:
-        held: models that are there and stay, by name; they take no place.
+        held: models that are there and stay, by name; they take no slot.
         load: makes a model; runs on the loader's thread.
         unload: frees one that nobody uses any more; runs there too, before the next is loaded.
         capacity: how many others may be there at a time.
-        max_overtakes: how many may begin before one that waits for a place.
+        max_overtakes: how many may begin before one that waits for a slot.
         loader: what runs `load` and `unload`, one at a time; a thread of its own unless given.
 
     """
@@ -73,11 +73,11 @@ class ModelPool(Generic[M]):
         self._held = frozenset(held)
         self._load, self._unload = load, unload
         self._capacity, self._max_overtakes = capacity, max_overtakes
-        self._visits: dict[int, Visit[M]] = {}  # that wait
+        self._leases: dict[int, ModelLease[M]] = {}  # that wait
         self._users: dict[int, str] = {}  # begun and not ended: id -> model, empty where it failed
         self._failures: dict[int, str] = {}  # of those who asked for a model that could not be loaded
         self._loading = ""
-        self._blocked = -1  # the oldest that waits for a place
+        self._blocked = -1  # the oldest that waits for a slot
         self._overtakes = 0  # how many began before it
         self._closed = False
         self._lock = threading.Lock()
@@ -101,22 +101,22 @@ class ModelPool(Generic[M]):
             return self._resident[self._users[job_id]]
 
     def choose(self, queued: Iterable[Job], *, room: bool) -> Job | None:
-        """See `Admission.choose`; begins to load where somebody waits for that, and lets visits begin."""
+        """See `Admission.choose`; begins to load where somebody waits for that, and lets leases begin."""
         with self._lock:
             if self._closed:
                 return None
             jobs = {job.job_id: job for job in queued}
-            waiting = [Wish(job_id, job.task.model) for job_id, job in jobs.items()]
-            wishes = sorted([*waiting, *(visit.wish for visit in self._visits.values())])
-            present = self._users.keys() | {wish.wish_id for wish in wishes}
+            asking = [Waiting(job_id, job.task.model) for job_id, job in jobs.items()]
+            waiting_all = sorted([*asking, *(lease.waiting for lease in self._leases.values())])
+            present = self._users.keys() | {waiting.waiting_id for waiting in waiting_all}
             self._failures = {key: text for key, text in self._failures.items() if key in present}
-            self._make_room(wishes)
-            for wish in wishes:
-                visit = self._visits.get(wish.wish_id)
-                if (visit is not None or room) and self._begin(wish):
-                    if visit is None:
-                        return jobs[wish.wish_id]
-                    self._grant(visit)
+            self._make_room(waiting_all)
+            for waiting in waiting_all:
+                lease = self._leases.get(waiting.waiting_id)
+                if (lease is not None or room) and self._begin(waiting):
+                    if lease is None:
+                        return jobs[waiting.waiting_id]
+                    self._grant(lease)
             return None
 
     def leave(self, job: Job) -> None:
@@ -124,27 +124,27 @@ class ModelPool(Generic[M]):
         with self._lock:
             self._forget(job.job_id)
 
-    def visit(self, wish_id: int, model: str) -> Visit[M]:
+    def lease(self, waiting_id: int, model: str) -> ModelLease[M]:
         """Ask for a model outside the loop; the ids are those of jobs, and order both by age."""
-        visit = Visit[M](Wish(wish_id, model), self._end_visit)
+        lease = ModelLease[M](Waiting(waiting_id, model), self._end_lease)
         with self._lock:
             if self._closed:
                 raise Draining("the server is stopping; send the call to another")
-            self._visits[wish_id] = visit
-            if self._blocked < 0 and model in self._resident and self._begin(visit.wish):
-                self._grant(visit)
+            self._leases[waiting_id] = lease
+            if self._blocked < 0 and model in self._resident and self._begin(lease.waiting):
+                self._grant(lease)
         self.on_change()
-        return visit
+        return lease
 
     def close(self) -> None:
         """Wait for what is being loaded, and begin nothing more. May be called twice."""
         with self._lock:
             self._closed = True
-            visits = list(self._visits.values())
-            self._visits.clear()
-        for visit in visits:
-            if visit.model.set_running_or_notify_cancel():
-                visit.model.set_exception(Draining("the server stopped before this call's turn"))
+            leases = list(self._leases.values())
+            self._leases.clear()
+        for lease in leases:
+            if lease.model.set_running_or_notify_cancel():
+                lease.model.set_exception(Draining("the server stopped before this call's turn"))
         self._loader.shutdown()
 
     def clear(self) -> list[M]:
@@ -156,75 +156,75 @@ class ModelPool(Generic[M]):
 
     # Everything below needs the lock, but for what runs on the loader's thread.
 
-    def _make_room(self, wishes: Sequence[Wish]) -> None:
-        """Load the model of the oldest who lacks it, unless one is being loaded or no place can be made."""
-        lacking = next((wish for wish in wishes if self._lacks(wish)), None)
+    def _make_room(self, waiting_all: Sequence[Waiting]) -> None:
+        """Load the model of the oldest who lacks it, unless one is being loaded or no slot can be made."""
+        lacking = next((waiting for waiting in waiting_all if self._lacks(waiting)), None)
         if lacking is not None and not self._loading:
-            self._begin_loading(lacking, wishes)
+            self._begin_loading(lacking, waiting_all)
         blocked = lacking is not None and lacking.model != self._loading
-        blocked_id = lacking.wish_id if lacking is not None and blocked else -1
+        blocked_id = lacking.waiting_id if lacking is not None and blocked else -1
         if blocked_id != self._blocked:
             self._blocked, self._overtakes = blocked_id, 0
 
-    def _lacks(self, wish: Wish) -> bool:
-        return wish.model not in self._resident and wish.wish_id not in self._failures
+    def _lacks(self, waiting: Waiting) -> bool:
+        return waiting.model not in self._resident and waiting.waiting_id not in self._failures
 
-    def _begin(self, wish: Wish) -> bool:
+    def _begin(self, waiting: Waiting) -> bool:
         """Let somebody begin if their model is there, or failed, and they overtake nobody too often."""
-        if wish.wish_id in self._failures:
-            self._users[wish.wish_id] = ""
+        if waiting.waiting_id in self._failures:
+            self._users[waiting.waiting_id] = ""
             return True
-        if wish.model not in self._resident:
+        if waiting.model not in self._resident:
             return False
-        if 0 <= self._blocked < wish.wish_id:
+        if 0 <= self._blocked < waiting.waiting_id:
             if self._overtakes >= self._max_overtakes:
                 return False
             self._overtakes += 1
-        self._users[wish.wish_id] = wish.model
-        self._resident[wish.model] = self._resident.pop(wish.model)
+        self._users[waiting.waiting_id] = waiting.model
+        self._resident[waiting.model] = self._resident.pop(waiting.model)
         return True
 
-    def _grant(self, visit: Visit[M]) -> None:
-        wish = self._visits.pop(visit.wish.wish_id).wish
-        failure = self._failures.get(wish.wish_id)
-        if not visit.model.set_running_or_notify_cancel():
-            self._forget(wish.wish_id)
+    def _grant(self, lease: ModelLease[M]) -> None:
+        waiting = self._leases.pop(lease.waiting.waiting_id).waiting
+        failure = self._failures.get(waiting.waiting_id)
+        if not lease.model.set_running_or_notify_cancel():
+            self._forget(waiting.waiting_id)
         elif failure is not None:
-            visit.model.set_exception(ModelError(failure))
+            lease.model.set_exception(ModelError(failure))
         else:
-            visit.model.set_result(self._resident[wish.model])
+            lease.model.set_result(self._resident[waiting.model])
 
-    def _forget(self, wish_id: int) -> None:
-        self._visits.pop(wish_id, None)
-        self._users.pop(wish_id, None)
-        self._failures.pop(wish_id, None)
+    def _forget(self, waiting_id: int) -> None:
+        self._leases.pop(waiting_id, None)
+        self._users.pop(waiting_id, None)
+        self._failures.pop(waiting_id, None)
 
-    def _end_visit(self, wish_id: int) -> None:
+    def _end_lease(self, waiting_id: int) -> None:
         with self._lock:
-            self._forget(wish_id)
+            self._forget(waiting_id)
         self.on_change()
 
-    def _begin_loading(self, lacking: Wish, wishes: Sequence[Wish]) -> None:
-        place: list[M] = []
+    def _begin_loading(self, lacking: Waiting, waiting_all: Sequence[Waiting]) -> None:
+        slot: list[M] = []
         if len(self._resident.keys() - self._held) >= self._capacity:
-            older = {wish.model for wish in wishes if wish < lacking}
+            older = {waiting.model for waiting in waiting_all if waiting < lacking}
             busy = {*self._users.values(), *older, *self._held}
             victim = next((name for name in self._resident if name not in busy), None)
             if victim is None:
                 return
-            place.append(self._resident.pop(victim))
+            slot.append(self._resident.pop(victim))
             logger.info("model %s makes room for %s", victim, lacking.model)
         self._loading = lacking.model
-        asking = [wish.wish_id for wish in wishes if wish.model == lacking.model]
-        self._loader.submit(self._exchange, lacking.model, place, asking)
+        asking = [waiting.waiting_id for waiting in waiting_all if waiting.model == lacking.model]
+        self._loader.submit(self._exchange, lacking.model, slot, asking)
 
-    def _exchange(self, name: str, place: list[M], asking: Sequence[int]) -> None:
-        """Free what is in `place`, of which nobody else knows, and load a model; on the loader's thread."""
+    def _exchange(self, name: str, slot: list[M], asking: Sequence[int]) -> None:
+        """Free what is in `slot`, of which nobody else knows, and load a model; on the loader's thread."""
         made: M | None = None
         failure = ""
         try:
-            while place:
-                self._unload(place.pop())
+            while slot:
+                self._unload(slot.pop())
             made = self._load(name)
         except Exception as error:  # whatever it is, it is for those who asked
             # Only the text: the traceback would keep what was loaded in memory.

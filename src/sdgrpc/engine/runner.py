@@ -24,7 +24,7 @@ from sdgrpc.engine.job import Job, Size
 from sdgrpc.errors import ModelError, OutOfMemory
 from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
 from sdgrpc.lora.store.library import LoraFile
-from sdgrpc.machine.out_of_memory import memory_named
+from sdgrpc.machine.out_of_memory import as_out_of_memory
 from sdgrpc.parameters import parameters_text
 
 
@@ -101,7 +101,7 @@ class LocalRunner:
     def prepare(self, job: Job) -> bool:
         """See `Runner.prepare`."""
         resources: JobResources = job.resources
-        return memory_named(lambda: self._prepare(job), resources.served.model.device)
+        return as_out_of_memory(lambda: self._prepare(job), resources.served.model.device)
 
     def _prepare(self, job: Job) -> bool:
         resources: JobResources = job.resources
@@ -142,13 +142,13 @@ class LocalRunner:
         resources: JobResources = jobs[0].resources
         assert resources.lease is not None, "predict comes after prepare"  # noqa: S101
         resources.served.use("unet", resources.lease)
-        model, wishes = resources.served.model, [job.wanted for job in jobs]
-        return memory_named(lambda: predict(model, wishes, max_rows), model.device)
+        model, requests = resources.served.model, [job.wanted for job in jobs]
+        return as_out_of_memory(lambda: predict(model, requests, max_rows), model.device)
 
     @torch.inference_mode()
     def advance(self, job: Job, prediction: object) -> bool:
         """See `Runner.advance`."""
-        return memory_named(lambda: job.advance(prediction), job.resources.served.model.device)
+        return as_out_of_memory(lambda: job.advance(prediction), job.resources.served.model.device)
 
     @torch.inference_mode()
     def finish(self, job: Job) -> None:
@@ -185,7 +185,7 @@ def render_previews(
 ) -> tuple[Preview, ...]:
     """One preview per image of the predicted clean latents `[n, 4, h, w]`; none where memory is short."""
     try:
-        return memory_named(lambda: _previews(model, options, predict_clean()), model.device)
+        return as_out_of_memory(lambda: _previews(model, options, predict_clean()), model.device)
     except OutOfMemory:
         return ()
 

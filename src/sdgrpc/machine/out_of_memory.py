@@ -31,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES)
 
 
-def memory_named(work: Callable[[], T], device: torch.device) -> T:
+def as_out_of_memory(work: Callable[[], T], device: torch.device) -> T:
     """Return what `work` returns; where it runs out of memory, free what it held and raise ours.
 
     Raises:

@@ -77,3 +77,8 @@ def _use_one_core(all_set: threading.Barrier) -> None:
 def workers() -> Workers:
     """Return the process's workers, as many as torch would use cores."""
     return Workers(torch.get_num_threads())
+
+
+def one_thread() -> None:
+    """Let this process compute on one core: for thousands of small products waiting costs more."""
+    torch.set_num_threads(1)

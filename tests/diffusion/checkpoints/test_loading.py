@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdgrpc.diffusion.checkpoints.loading import EMBEDDED, embedded_folder, load, open_model
+from sdgrpc.diffusion.checkpoints.loading import load, open_model
 from sdgrpc.diffusion.checkpoints.stored import Unfilled
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import Scheduler
+from sdgrpc.embedded import EMBEDDED, embedded_folder
 from sdgrpc.errors import ModelError
 from tests.support.original import save_original
 from tests.support.published import save_published

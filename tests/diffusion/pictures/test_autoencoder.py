@@ -8,9 +8,10 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
-from sdgrpc.diffusion.checkpoints.loading import EMBEDDED, load
+from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures import autoencoder
+from sdgrpc.embedded import EMBEDDED
 from sdgrpc.errors import OutOfMemory
 from sdgrpc.images import to_image, to_picture
 from tests.support.tasks import box_mask, gradient, pixels_of

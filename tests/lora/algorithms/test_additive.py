@@ -7,7 +7,9 @@ import torch
 from torch.nn.functional import conv2d
 
 from sdgrpc.lora.algorithms import additive
-from sdgrpc.lora.algorithms.additive import BadTensors, Size, lora, lora_size, product_norm
+from sdgrpc.lora.algorithms.additive import lora, lora_size
+from sdgrpc.lora.algorithms.norms import product_norm
+from sdgrpc.lora.algorithms.tensors import BadTensors, Size
 
 RANK = 3
 OUT, IN = 12, 10

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdgrpc.lora.algorithms import differences
-from sdgrpc.lora.algorithms.additive import BadTensors, Size
+from sdgrpc.lora.algorithms.tensors import BadTensors, Size
 
 OUT, IN = 12, 10
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import conv2d, linear
 
 from sdgrpc.lora.algorithms import multiplicative
-from sdgrpc.lora.algorithms.additive import BadTensors, Size
+from sdgrpc.lora.algorithms.tensors import BadTensors, Size
 
 OUT, IN, RANK = 12, 10, 3
 KERNELS = [(), (1, 1), (3, 3)]

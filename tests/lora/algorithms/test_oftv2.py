@@ -11,8 +11,8 @@ import torch
 from peft import OFTConfig, get_peft_model
 from torch import nn
 
-from sdgrpc.lora.algorithms.additive import BadTensors
 from sdgrpc.lora.algorithms.oftv2 import oft2_size
+from sdgrpc.lora.algorithms.tensors import BadTensors
 from sdgrpc.lora.dialects.keys import parse
 from sdgrpc.lora.dialects.peft import MAX_CAYLEY_TERMS, METADATA_KEY, PeftConfig
 from sdgrpc.lora.files.reading import TensorFile

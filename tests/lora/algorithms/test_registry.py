@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdgrpc.lora.algorithms.additive import BadTensors
 from sdgrpc.lora.algorithms.registry import BIAS, BOFT, OFT, algorithm_of
+from sdgrpc.lora.algorithms.tensors import BadTensors
 from tests.support.loras import adapter_of, every_algorithm
 
 RANKS = {

@@ -10,6 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from sdgrpc.embedded import embedded_folder
 from sdgrpc.lora.bases import architectures
 from sdgrpc.lora.bases.architectures import TextPlan, UNetPlan
 from tests.support.loras import require_shared
@@ -88,7 +89,7 @@ def test_published_bases(base: str, component: str, file: str) -> None:
 def test_the_embedded_model_is_read_from_its_folder() -> None:
     """The package's own model is a base like the others, told apart by its width."""
     assert architectures.known_bases()[:3] == ["sd15", "sd2", "sdxl"]
-    folder = architectures.EMBEDDED_MODEL
+    folder = embedded_folder()
     config = json.loads((folder / "unet" / "config.json").read_text())
     index = architectures.index("embedded")
     assert index.cross_attention_width == config["cross_attention_dim"]
@@ -99,10 +100,10 @@ def test_without_the_embedded_model_the_published_bases_remain(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A package without its model, or with a broken one, still tells the others apart."""
-    monkeypatch.setattr(architectures, "EMBEDDED_MODEL", tmp_path)
+    monkeypatch.setattr(architectures, "embedded_folder", lambda: tmp_path)
     assert architectures.known_bases() == ["sd15", "sd2", "sdxl"]
     broken = tmp_path / "broken"
     (broken / "unet").mkdir(parents=True)
     (broken / "unet" / "model.safetensors").write_bytes(b"broken")
-    monkeypatch.setattr(architectures, "EMBEDDED_MODEL", broken)
+    monkeypatch.setattr(architectures, "embedded_folder", lambda: broken)
     assert architectures.known_bases() == ["sd15", "sd2", "sdxl"]

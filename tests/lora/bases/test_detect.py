@@ -9,7 +9,8 @@ import torch
 
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
 from sdgrpc.lora.bases import architectures
-from sdgrpc.lora.bases.detect import adapt, base_in_metadata, base_of, no_base, place_or_refuse
+from sdgrpc.lora.bases.detect import base_in_metadata, base_of, no_base, place_or_refuse
+from sdgrpc.lora.dialects.adapt import adapt
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.files.reading import TensorFile
 from tests.support.loras import adapter_of, require_shared
@@ -118,7 +119,7 @@ def test_a_few_homeless_tensors_are_kept_for_the_report() -> None:
         adapter(*known, ("lora_unet_extra", 5, 5)), architectures.index("sd15"), "sd15"
     )
     assert len(placement.placed) == 4
-    assert [module.spelling for module in placement.homeless] == ["lora_unet_extra"]
+    assert [module.spelling for module in placement.unplaced] == ["lora_unet_extra"]
 
 
 def test_what_only_half_fits_is_refused() -> None:

@@ -49,7 +49,7 @@ def test_the_first_convolution_of_a_variant(inputs: int) -> None:
     assert placement.complete
     assert {placed.target.weight for placed in placement.placed} == {(320, 320), (320, inputs, 3, 3)}
     plain = place(file, NameIndex(architectures.shapes("sd15")))
-    assert [module.spelling for module in plain.homeless] == ["lora_unet_conv_in"]
+    assert [module.spelling for module in plain.unplaced] == ["lora_unet_conv_in"]
     assert not plain.misfits
 
 

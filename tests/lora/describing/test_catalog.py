@@ -11,17 +11,17 @@ import pytest
 from sdgrpc.domain import LoraQuery, LoraRef, UploadHeader
 from sdgrpc.errors import LoraNotFound
 from sdgrpc.lora.bases.architectures import index
+from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing import catalog as catalog_module
 from sdgrpc.lora.describing.catalog import LoraCatalog
-from sdgrpc.lora.describing.summary import LoadedModel
 from sdgrpc.lora.store.checking import check
 from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.lora.store.upload import Upload
 from sdgrpc.lora.store.upload_store import UploadStore
 from tests.support.assets import LORAS
 
-EMBEDDED = LoadedModel(index("embedded"), "embedded")
-SDXL = LoadedModel(index("sdxl"), "sdxl")
+EMBEDDED = Target(index("embedded"), "embedded")
+SDXL = Target(index("sdxl"), "sdxl")
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import torch
 
 from sdgrpc.lora.bases.architectures import index
 from sdgrpc.lora.bases.names import NameIndex
+from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing import summary
-from sdgrpc.lora.describing.summary import LoadedModel, summarize
+from sdgrpc.lora.describing.summary import summarize
 from sdgrpc.lora.files import reading
 from tests.support.assets import LORAS
 from tests.support.loras import (
@@ -26,7 +27,7 @@ from tests.support.loras import (
     to_file,
 )
 
-SMALL = LoadedModel(NameIndex(small_shapes()), "small")
+SMALL = Target(NameIndex(small_shapes()), "small")
 
 
 def test_a_file_is_summarised_without_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +87,7 @@ def test_what_decides_about_shapes_is_read(tmp_path: Path) -> None:
 def test_a_model_judges(tmp_path: Path) -> None:
     """With a model, the refusal is what a request would be told; without, whether any base takes the file."""
     flower = LORAS / "flower.safetensors"
-    sd15 = LoadedModel(index("sd15"), "sd15")
+    sd15 = Target(index("sd15"), "sd15")
     assert "is for the embedded model" in summarize(flower, "flower", model=sd15).refusal
     odd = to_file(tmp_path / "odd.safetensors", kohya_file(LINEAR))
     assert summarize(odd, "odd", model=SMALL).fits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdgrpc.lora.algorithms.additive import Size
+from sdgrpc.lora.algorithms.tensors import Size
 from sdgrpc.lora.bases import architectures
 from sdgrpc.lora.dialects.numbered import numbered_names, numbered_order
 

@@ -18,9 +18,10 @@ from torch import nn
 
 from sdgrpc.errors import LoraError, LoraMalformed, LoraUnsupported
 from sdgrpc.lora.bases.architectures import index
-from sdgrpc.lora.bases.detect import adapt, place_or_refuse
+from sdgrpc.lora.bases.detect import place_or_refuse
 from sdgrpc.lora.describing.inspect import inspect
 from sdgrpc.lora.describing.summary import summarize
+from sdgrpc.lora.dialects.adapt import adapt
 from sdgrpc.lora.files.convert import convert
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits, read
 from tests.support.loras import CROSS, LINEAR, kohya_file, require_shared, to_bytes, to_file

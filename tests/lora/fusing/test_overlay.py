@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sdgrpc.lora.fusing.overlay import Buffers, Overlay, OverlaySwitch
+from sdgrpc.lora.fusing.overlay import Overlay, OverlaySwitch
+from sdgrpc.lora.fusing.spare import Buffers
 
 
 def layer() -> nn.Sequential:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from sdgrpc.diffusion.pictures.previews import PUBLISHED_FACTORS
 from sdgrpc.diffusion.sampling.schedulers import scheduler_of
 from sdgrpc.domain import ModelInfo, Scheduler
+from sdgrpc.embedded import EMBEDDED
 from sdgrpc.errors import ModelError
 
 CARD = "sdgrpc.json"
@@ -21,7 +22,7 @@ TITLES: Mapping[str, str] = {
     "sd15": "Stable Diffusion 1",
     "sd2": "Stable Diffusion 2",
     "sdxl": "Stable Diffusion XL",
-    "embedded": "Small latent diffusion model",
+    EMBEDDED: "Small latent diffusion model",
 }
 
 
@@ -88,8 +89,8 @@ def model_info(
 def _base(width: int, encoder_count: int, *, embedded: bool) -> str:
     """The family: SDXL alone has two text encoders, the others differ in the embeddings' width."""
     if embedded:
-        return "embedded"
-    return "sdxl" if encoder_count == 2 else BASES.get(width, "embedded")
+        return EMBEDDED
+    return "sdxl" if encoder_count == 2 else BASES.get(width, EMBEDDED)
 
 
 def _pair(size: int | list[int]) -> tuple[int, int]:

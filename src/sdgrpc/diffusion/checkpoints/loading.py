@@ -17,12 +17,10 @@ from sdgrpc.diffusion.checkpoints.checks import check_networks, check_vocabulary
 from sdgrpc.diffusion.checkpoints.stored import Unfilled
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import ModelInfo
+from sdgrpc.embedded import EMBEDDED, embedded_folder
 from sdgrpc.errors import ModelError
 from sdgrpc.machine import free_memory
 from sdgrpc.machine.out_of_memory import is_out_of_memory
-
-# The source that names the model packaged with sdgrpc.
-EMBEDDED = "embedded"
 
 # How the system's other refusals of memory are worded: any allocator's, and for a thread's stack.
 SHORTAGES = ("alloc", "can't start new thread")
@@ -166,11 +164,6 @@ def _open_folder(place: Path) -> tuple[dict[str, Unfilled], dict[str, Any], dict
         config["prediction_type"] = stated
     # SDXL's pipelines set it unless the index says otherwise.
     return networks, tokenizers, config, index.get("force_zeros_for_empty_prompt") is not False
-
-
-def embedded_folder() -> Path:
-    """Where the packaged model lies."""
-    return Path(__file__).resolve().parents[2] / "assets" / "tiny" / "model"
 
 
 def _stamp(path: Path) -> Stamp:

@@ -22,10 +22,10 @@ from sdgrpc.diffusion.checkpoints.folder import named_for, without_weights
 from sdgrpc.diffusion.checkpoints.original import Layout
 from sdgrpc.diffusion.checkpoints.stored import Stored, Unfilled, stored_tensors
 from sdgrpc.errors import ModelError
+from sdgrpc.tensor_files.pickles import PICKLE_STARTS
 
 PICKLE_SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
 # How a zip archive and pickles of protocols 2 to 5 begin.
-PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 # What converters that keep a training state's nesting put before every name.
 WRAPPING = "state_dict."
 # The tensors by which models of SDXL's structure mark EDM's noise schedule: Playground 2.5's and CosXL's.

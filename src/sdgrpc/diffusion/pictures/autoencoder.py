@@ -10,7 +10,7 @@ from PIL import Image
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import Picture
 from sdgrpc.errors import OutOfMemory
-from sdgrpc.machine.out_of_memory import memory_named
+from sdgrpc.machine.out_of_memory import as_out_of_memory
 
 
 def resized(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -59,11 +59,11 @@ def decode(model: Model, latents: torch.Tensor) -> list[Picture]:
 def _decode_one(model: Model, latent: torch.Tensor) -> Picture:
     scaled = (latent.to(model.device, torch.float32) / model.latent_scale).to(model.vae.dtype)
     try:
-        pixels = memory_named(lambda: model.vae.decode(scaled).sample[0], model.device)
+        pixels = as_out_of_memory(lambda: model.vae.decode(scaled).sample[0], model.device)
     except OutOfMemory:
         if max(scaled.shape[-2:]) <= model.vae.tile_latent_min_size:
             raise
-        pixels = memory_named(lambda: model.vae.tiled_decode(scaled).sample[0], model.device)
+        pixels = as_out_of_memory(lambda: model.vae.tiled_decode(scaled).sample[0], model.device)
     return pixels_to_picture(pixels)
 
 

@@ -10,74 +10,11 @@ shapes of the tensors and says which weight they are for. `multiplicative` has t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Tensors = Mapping[str, Tensor]
-
-
-class BadTensors(ValueError):
-    """The tensors of a module contradict each other. `role` is the one to blame."""
-
-    def __init__(self, role: str, fault: str) -> None:
-        super().__init__(fault)
-        self.role = role
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What a module's tensors say about its weight; None is not told.
-
-    `inputs` is the weight's second dimension, `kernel` what follows, `columns` their product, which is a
-    multiple of `step`.
-    """
-
-    rows: int | None = None
-    columns: int | None = None
-    kernel: tuple[int, ...] = ()
-    inputs: int | None = None
-    step: int = 1
-
-    def fits(self, weight: tuple[int, ...]) -> bool:
-        """Whether a weight of this shape can be meant. Linear and 1x1 convolution are the same."""
-        columns = math.prod(weight[1:])
-        if self.rows not in (None, weight[0]) or self.columns not in (None, columns) or columns % self.step:
-            return False
-        if self.inputs is not None and self.inputs != (weight[1] if len(weight) > 1 else 1):
-            return False
-        return len(self.kernel) == 0 or len(weight) != 4 or self.kernel == weight[2:]
-
-    def __str__(self) -> str:
-        rows = "any" if self.rows is None else self.rows
-        columns = self.columns if self.columns is not None else self.inputs
-        return f"{rows} x {'any' if columns is None else columns}"
-
-
-def expect(tensors: Tensors, role: str, *dimensions: int) -> Tensor:
-    """Return a tensor of a role if it has one of these numbers of dimensions and is not empty.
-
-    Raises:
-        BadTensors: it has not.
-
-    """
-    tensor = tensors[role]
-    if tensor.ndim not in dimensions or tensor.numel() == 0:
-        raise BadTensors(role, f"has the shape {list(tensor.shape)}, which its format does not know")
-    return tensor
-
-
-def scale(tensors: Tensors, rank: int) -> float:
-    """Return a = alpha / r; 1 without alpha; what `.scale` says where a file has it.
-
-    An alpha of 0 stays 0, as in A1111 and ComfyUI.
-    """
-    if "scale" in tensors:
-        return float(tensors["scale"].item())
-    alpha = tensors.get("alpha")
-    return 1.0 if alpha is None else float(alpha.item()) / rank
+from sdgrpc.lora.algorithms.tensors import BadTensors, Size, Tensors, expect, scale
 
 
 def lora_size(tensors: Tensors) -> Size:
@@ -119,12 +56,6 @@ def lora(tensors: Tensors) -> tuple[Tensor, Tensor]:
     if mid is not None:
         down = torch.einsum("mnkl,nj->mjkl", mid, down).flatten(1)
     return up * scale(tensors, lora_rank(tensors)), down
-
-
-def product_norm(up: Tensor, down: Tensor) -> float:
-    """Frobenius norm of `up @ down` without making it: sqrt(sum((up' up) * (down down')))."""
-    squared = torch.dot((up.T @ up).flatten(), (down @ down.T).flatten()).item()
-    return math.sqrt(max(squared, 0.0))
 
 
 def loha_size(tensors: Tensors) -> Size:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdgrpc.lora.algorithms.additive import BadTensors, Size, Tensors, expect
+from sdgrpc.lora.algorithms.tensors import BadTensors, Size, Tensors, expect
 
 
 def full_size(tensors: Tensors) -> Size:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from sdgrpc.lora.algorithms.additive import BadTensors, Size, Tensors, expect, scale
+from sdgrpc.lora.algorithms.tensors import BadTensors, Size, Tensors, expect, scale
 
 
 def ia3_size(tensors: Tensors) -> Size:

@@ -15,15 +15,11 @@ import math
 import torch
 from torch import Tensor
 
-from sdgrpc.lora.algorithms.additive import Tensors, loha_rank, lokr_scale, product_norm, scale
+from sdgrpc.lora.algorithms.additive import loha_rank, lokr_scale
+from sdgrpc.lora.algorithms.tensors import Tensors, scale
 
 ROWS = 64
 """As many rows of a LoHa are made at a time: they stay in the processor's cache."""
-
-
-def one_thread() -> None:
-    """Let this process compute on one core: for thousands of small products waiting costs more."""
-    torch.set_num_threads(1)
 
 
 def pair_factors(tensors: Tensors, a: str, b: str, core: str) -> tuple[Tensor, Tensor]:
@@ -61,3 +57,9 @@ def _lokr_part(tensors: Tensors, number: int) -> float:
         return float(torch.linalg.vector_norm(whole))
     a, b, core = f"lokr_w{number}_a", f"lokr_w{number}_b", f"lokr_t{number}"
     return product_norm(*pair_factors(tensors, a, b, core))
+
+
+def product_norm(up: Tensor, down: Tensor) -> float:
+    """Frobenius norm of `up @ down` without making it: sqrt(sum((up' up) * (down down')))."""
+    squared = torch.dot((up.T @ up).flatten(), (down @ down.T).flatten()).item()
+    return math.sqrt(max(squared, 0.0))

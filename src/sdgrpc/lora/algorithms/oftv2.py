@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from sdgrpc.lora.algorithms.additive import BadTensors, Size, Tensors, expect
+from sdgrpc.lora.algorithms.tensors import BadTensors, Size, Tensors, expect
 
 CAYLEY_TERMS = 5
 """What PEFT and OneTrainer compute where nothing else is said."""

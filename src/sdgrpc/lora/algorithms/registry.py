@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sdgrpc.lora.algorithms import additive, differences, multiplicative, oftv2
-from sdgrpc.lora.algorithms.additive import Size, Tensors
+from sdgrpc.lora.algorithms.tensors import BadTensors, Size, Tensors
 
 
 def no_rank(_: Tensors) -> int | None:
@@ -149,14 +149,14 @@ def algorithm_of(tensors: Tensors) -> Algorithm:
         if "diff_b" in tensors:
             return BIAS
         role = next(iter(tensors))
-        raise additive.BadTensors(role, "stands alone: its module has no other tensor")
+        raise BadTensors(role, "stands alone: its module has no other tensor")
     kind = found[0]
     if stray := own - kind.needed - kind.allowed:
-        raise additive.BadTensors(min(stray), f"is no tensor of {kind.title}, which its module uses")
+        raise BadTensors(min(stray), f"is no tensor of {kind.title}, which its module uses")
     if missing := kind.needed - own:
-        raise additive.BadTensors(min(own), f"is there without its partner ({', '.join(sorted(missing))})")
+        raise BadTensors(min(own), f"is there without its partner ({', '.join(sorted(missing))})")
     if kind is OFT and len(own & {"oft_blocks", "oft_diag"}) != 1:
-        raise additive.BadTensors(min(own), "needs oft_blocks or oft_diag beside it, and not both")
+        raise BadTensors(min(own), "needs oft_blocks or oft_diag beside it, and not both")
     if kind is OFT and "oft_blocks" in tensors and tensors["oft_blocks"].ndim == 4:
         return BOFT
     return kind

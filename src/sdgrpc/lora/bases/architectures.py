@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from sdgrpc.embedded import EMBEDDED, embedded_folder
 from sdgrpc.errors import LoraError
 from sdgrpc.lora.bases.names import TEXT_ENCODER, TEXT_ENCODER_2, UNET, NameIndex, Shape
 from sdgrpc.lora.files.reading import read_shapes
 
 Shapes = dict[str, Shape]
 Named = Iterator[tuple[str, Shape]]
-
-EMBEDDED_MODEL = Path(__file__).parents[2] / "assets" / "tiny" / "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +172,7 @@ PLANS: dict[str, dict[str, UNetPlan | TextPlan]] = {
 VARIANT_INPUTS = (5, 8, 9)
 """Inputs of `conv_in` where the base was trained further for depth, for editing and for inpainting."""
 
-TITLES = {"sd15": "SD1.5", "sd2": "SD2", "sdxl": "SDXL", "embedded": "the embedded model"}
+TITLES = {"sd15": "SD1.5", "sd2": "SD2", "sdxl": "SDXL", EMBEDDED: "the embedded model"}
 
 
 def shapes(base: str) -> dict[str, Shapes]:
@@ -193,14 +192,14 @@ def model_folder_shapes(folder: Path) -> dict[str, Shapes]:
 @lru_cache(maxsize=8)
 def index(base: str) -> NameIndex:
     """Return the names of a base: a published one with variants, or `embedded` for this package's model."""
-    if base == "embedded":
-        return NameIndex(model_folder_shapes(EMBEDDED_MODEL))
+    if base == EMBEDDED:
+        return NameIndex(model_folder_shapes(embedded_folder()))
     return NameIndex(shapes(base), VARIANT_INPUTS)
 
 
 def known_bases() -> list[str]:
     """Return the bases that files can be told apart by; `embedded` only where the package has its model."""
-    return [*PLANS, "embedded"] if _holds_model(EMBEDDED_MODEL) else list(PLANS)
+    return [*PLANS, EMBEDDED] if _holds_model(embedded_folder()) else list(PLANS)
 
 
 @lru_cache(maxsize=8)

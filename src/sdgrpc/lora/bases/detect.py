@@ -8,53 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sdgrpc.embedded import EMBEDDED
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
 from sdgrpc.lora.bases.architectures import TITLES, index, known_bases
 from sdgrpc.lora.bases.names import NameIndex, flatten
 from sdgrpc.lora.bases.placement import Placement, place
 from sdgrpc.lora.dialects.adapter import Adapter
-from sdgrpc.lora.dialects.foreign import EMBEDDING, reject_foreign
-from sdgrpc.lora.dialects.keys import parse
-from sdgrpc.lora.dialects.peft import PeftConfig
-from sdgrpc.lora.files.reading import TensorFile
 
 ENOUGH = 0.75
 """A file is applied if this share of its modules finds a place; one that only half fits is refused."""
 
-EMBEDDING_WIDTHS = frozenset({768, 1024, 1280})
 REFINER_WIDTH = 1280
 """What SDXL's refiner attends to; the bases' widths are in their names."""
-
-__all__ = ["adapt", "base_of", "no_base", "place_or_refuse", "reject_foreign"]
-
-
-def adapt(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
-    """Turn a file into an adapter unless it is for another architecture.
-
-    Raises:
-        LoraIncompatible: says what the file is for.
-        LoraMalformed, LoraUnsupported: as `formats.parse` does.
-
-    """
-    reject_foreign(file.name, file.tensors)
-    return adapt_own(file, config)
-
-
-def adapt_own(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
-    """The same for a file whose keys `reject_foreign` has seen."""
-    adapter = parse(file, config)
-    if not adapter.modules:
-        told = EMBEDDING if _is_embedding(file) else "holds no LoRA tensors of any format that is known"
-        raise LoraIncompatible(file.name, told)
-    return adapter
-
-
-def _is_embedding(file: TensorFile) -> bool:
-    """Whether every tensor is a row of vectors of a text encoder's width, under a plain word as its key."""
-    return bool(file.tensors) and all(
-        tensor.ndim in (1, 2) and tensor.shape[-1] in EMBEDDING_WIDTHS and "." not in key
-        for key, tensor in file.tensors.items()
-    )
 
 
 def no_base(adapter: Adapter) -> str:
@@ -137,13 +102,7 @@ def place_or_refuse(adapter: Adapter, loaded: NameIndex, base: str) -> Placement
 def _refuse_other_base_of_equal_fit(adapter: Adapter, loaded: NameIndex, base: str) -> None:
     """SD1 and SD2 share the shapes of self-attention: there the metadata has the last word."""
     said = base_in_metadata(adapter.metadata)
-    if (
-        said
-        and said != base
-        and base in TITLES
-        and base != "embedded"
-        and place(adapter, index(said)).complete
-    ):
+    if said and said != base and base in TITLES and base != EMBEDDED and place(adapter, index(said)).complete:
         raise LoraIncompatible(
             adapter.name, other_base(said, index(said), base, loaded) + " (both fit; the metadata says which)"
         )

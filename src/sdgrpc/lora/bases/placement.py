@@ -55,33 +55,33 @@ class Placed:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a file's modules go. `misfits` found their name but another shape, `homeless` not even that.
+    """Where a file's modules go. `misfits` found their name but another shape, `unplaced` not even that.
 
-    A `conv_in` of another variant of the base (inpainting, depth, editing) is homeless, no fault of the file.
+    A `conv_in` of another variant of the base (inpainting, depth, editing) is unplaced, no fault of the file.
 
     `repeated` are modules that the file holds twice, under diffusers' and LDM's names: LDM's are dropped.
     """
 
     placed: tuple[Placed, ...]
     misfits: tuple[Placed, ...]
-    homeless: tuple[AdapterModule, ...]
+    unplaced: tuple[AdapterModule, ...]
     repeated: tuple[AdapterModule, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether every module found its place."""
-        return not self.misfits and not self.homeless
+        return not self.misfits and not self.unplaced
 
     @property
     def share(self) -> float:
         """The share of modules that found their place, 0 to 1."""
-        total = len(self.placed) + len(self.misfits) + len(self.homeless)
+        total = len(self.placed) + len(self.misfits) + len(self.unplaced)
         return len(self.placed) / total if total else 0.0
 
     def unmatched(self, adapter: Adapter) -> list[str]:
         """Return the keys of the file that found no place."""
         keys = list(adapter.unmatched)
-        for module in self.homeless:
+        for module in self.unplaced:
             keys += module.keys.values()
         for placed in self.misfits:
             keys += placed.source.keys.values()
@@ -95,7 +95,7 @@ def place(adapter: Adapter, index: NameIndex) -> Placement:
     """Look every module of `adapter` up in `index`."""
     taken: dict[tuple[str, str], Placed] = {}
     misfits: list[Placed] = []
-    homeless: list[AdapterModule] = []
+    unplaced: list[AdapterModule] = []
     repeated: list[AdapterModule] = []
     for source in adapter.modules:
         candidates = [Placed(widen(source, target), target) for target in index.find(source.spelling)]
@@ -103,18 +103,18 @@ def place(adapter: Adapter, index: NameIndex) -> Placement:
         if placed is None and candidates and not _is_of_variant(source, candidates[0].target):
             misfits.append(candidates[0])
         elif placed is None or not placed.parameters:
-            homeless.append(source)
+            unplaced.append(source)
         else:
             other = taken.setdefault((placed.target.component, placed.target.path), placed)
             if other is placed:
                 continue
             if other.target.spelled_ldm == placed.target.spelled_ldm:
-                homeless.append(source)
+                unplaced.append(source)
                 continue
             keep, drop = (other, placed) if placed.target.spelled_ldm else (placed, other)
             taken[placed.target.component, placed.target.path] = keep
             repeated.append(drop.source)
-    return Placement(tuple(taken.values()), tuple(misfits), tuple(homeless), tuple(repeated))
+    return Placement(tuple(taken.values()), tuple(misfits), tuple(unplaced), tuple(repeated))
 
 
 def _is_of_variant(source: AdapterModule, target: Module) -> bool:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from sdgrpc.domain import LoraDetails, LoraInfo, LoraModuleInfo, LoraPage, LoraQuery, LoraRef
 from sdgrpc.errors import LoraError, LoraNotFound
-from sdgrpc.lora.bases.detect import adapt, base_of
+from sdgrpc.lora.bases.detect import base_of
+from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.inspect import inspect
-from sdgrpc.lora.describing.summary import LoadedModel, LoraSummary, summarize
+from sdgrpc.lora.describing.summary import LoraSummary, summarize
+from sdgrpc.lora.dialects.adapt import adapt, read_config
 from sdgrpc.lora.dialects.peft import PeftConfig
 from sdgrpc.lora.files import reading
-from sdgrpc.lora.store.contents import read_config
 from sdgrpc.lora.store.library import LoraEntry, LoraLibrary
 
 KEPT_SUMMARIES = 10_000
@@ -33,7 +34,7 @@ class LoraCatalog:
         self._lock = threading.Lock()
 
     def page(
-        self, query: LoraQuery, model: LoadedModel, is_unwanted: Callable[[], bool] = lambda: False
+        self, query: LoraQuery, model: Target, is_unwanted: Callable[[], bool] = lambda: False
     ) -> LoraPage:
         """List files by name; `is_unwanted` is asked before each file and ends it early.
 
@@ -55,7 +56,7 @@ class LoraCatalog:
                 continue  # it has just been removed
         return LoraPage(tuple(found), more=False)
 
-    def details(self, ref: LoraRef, name: str, model: LoadedModel, *, include_modules: bool) -> LoraDetails:
+    def details(self, ref: LoraRef, name: str, model: Target, *, include_modules: bool) -> LoraDetails:
         """Describe one file, judged against the model that is called `name`.
 
         Raises:
@@ -70,7 +71,7 @@ class LoraCatalog:
         except OSError as error:
             raise LoraNotFound(entry.name, f"LoRA {entry.name!r} cannot be read: {error.strerror}") from error
 
-    def _summary(self, entry: LoraEntry, name: str, model: LoadedModel) -> LoraSummary:
+    def _summary(self, entry: LoraEntry, name: str, model: Target) -> LoraSummary:
         stat = entry.path.stat()
         config = read_config(entry.path)
         unchanged = (stat.st_size, stat.st_mtime_ns, stat.st_ino)

@@ -9,15 +9,13 @@ from typing import Any
 import torch
 
 from sdgrpc.errors import LoraError, LoraIncompatible, LoraMalformed
-from sdgrpc.lora.bases.detect import adapt, base_of, no_base
+from sdgrpc.lora.bases.detect import base_of, no_base
 from sdgrpc.lora.bases.placement import Placed
+from sdgrpc.lora.describing.metadata import without_pictures
+from sdgrpc.lora.dialects.adapt import adapt, read_config
 from sdgrpc.lora.dialects.peft import PeftConfig
 from sdgrpc.lora.files import reading
 from sdgrpc.lora.fusing.changes import change_norm
-from sdgrpc.lora.store.contents import read_config
-
-PICTURES = frozenset({"ssmd_cover_images", "modelspec.thumbnail"})
-"""Metadata that holds pictures, of no use to a reader of text."""
 
 
 def inspect(path: Path | str) -> dict[str, Any]:
@@ -52,11 +50,6 @@ def inspect(path: Path | str) -> dict[str, Any]:
         result["refused"] = error.message
     result["sha256"] = result["sha256"] or reading.sha256(path)
     return result
-
-
-def without_pictures(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata that a reader of text can use."""
-    return {key: text for key, text in metadata.items() if key not in PICTURES}
 
 
 def _describe(path: Path, result: dict[str, Any]) -> None:

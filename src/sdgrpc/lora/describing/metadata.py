@@ -57,3 +57,12 @@ def _counted(folders: Mapping[str, Mapping[str, int]]) -> list[str]:
     for tags in folders.values():
         counts.update(tags)
     return [tag for tag, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+PICTURES = frozenset({"ssmd_cover_images", "modelspec.thumbnail"})
+"""Metadata that holds pictures, of no use to a reader of text."""
+
+
+def without_pictures(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata that a reader of text can use."""
+    return {key: text for key, text in metadata.items() if key not in PICTURES}

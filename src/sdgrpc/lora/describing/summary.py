@@ -6,43 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdgrpc.errors import LoraError, ModelError
-from sdgrpc.lora.bases.architectures import PLANS, index, model_folder_shapes
-from sdgrpc.lora.bases.detect import adapt, base_of, no_base, place_or_refuse
-from sdgrpc.lora.bases.names import UNET, NameIndex
-from sdgrpc.lora.describing.inspect import without_pictures
-from sdgrpc.lora.describing.metadata import trigger_words
+from sdgrpc.errors import LoraError
+from sdgrpc.lora.bases.detect import base_of, no_base, place_or_refuse
+from sdgrpc.lora.bases.target import Target
+from sdgrpc.lora.describing.metadata import trigger_words, without_pictures
+from sdgrpc.lora.dialects.adapt import adapt, read_config
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.peft import PeftConfig
 from sdgrpc.lora.files import reading
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
-from sdgrpc.lora.store.contents import read_config
 
 UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """What a file is judged against: the names of a model, and its base as files are told it."""
-
-    names: NameIndex
-    base: str
-
-    @classmethod
-    def of_folder(cls, folder: Path) -> LoadedModel:
-        """Read the names of a model in diffusers' layout, from its weights' headers.
-
-        Raises:
-            ModelError: there are no safetensors weights of a U-Net in it.
-            LoraError: a weight file is broken.
-
-        """
-        shapes = model_folder_shapes(folder)
-        if UNET not in shapes:
-            raise ModelError(f"{folder} holds no model in diffusers' layout (unet/*.safetensors is missing)")
-        names = NameIndex(shapes)
-        widths = {index(base).cross_attention_width: base for base in PLANS}
-        return cls(names, widths.get(names.cross_attention_width, "embedded"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +50,7 @@ def summarize(
     name: str,
     *,
     sha256: str = "",
-    model: LoadedModel | None = None,
+    model: Target | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
 ) -> LoraSummary:
     """Summarise a file by its header: no tensor is read, and its content is not hashed.
@@ -116,7 +90,7 @@ def summarize(
     )
 
 
-def _refusal(adapter: Adapter, model: LoadedModel | None, has_base: bool) -> str:
+def _refusal(adapter: Adapter, model: Target | None, has_base: bool) -> str:
     """Return why a sound file cannot be used; nothing if it can."""
     if model is None:
         return "" if has_base else f"LoRA {adapter.name!r}: {no_base(adapter)}"

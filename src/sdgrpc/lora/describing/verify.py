@@ -13,15 +13,16 @@ from torch import Tensor
 
 from sdgrpc.errors import LoraError, LoraIncompatible
 from sdgrpc.lora.bases.architectures import index
-from sdgrpc.lora.bases.detect import adapt, base_of, no_base, place_or_refuse
+from sdgrpc.lora.bases.detect import base_of, no_base, place_or_refuse
 from sdgrpc.lora.bases.names import TEXT_ENCODER, TEXT_ENCODER_2, UNET
 from sdgrpc.lora.bases.placement import Placed, Placement
-from sdgrpc.lora.describing.summary import UNKNOWN, LoadedModel
+from sdgrpc.lora.bases.target import Target
+from sdgrpc.lora.describing.summary import UNKNOWN
+from sdgrpc.lora.dialects.adapt import adapt, read_config
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.peft import PeftConfig
 from sdgrpc.lora.files import reading
 from sdgrpc.lora.fusing.changes import change_norm, weight_change
-from sdgrpc.lora.store.contents import read_config
 from sdgrpc.lora.store.folders import FolderIndex
 
 
@@ -51,7 +52,7 @@ class Row:
 class Judge:
     """A model with its weights, so that changes can be told in proportion to them."""
 
-    model: LoadedModel
+    model: Target
     weights: Mapping[tuple[str, str], Tensor]
 
     @classmethod
@@ -59,7 +60,7 @@ class Judge:
         """Read a model in diffusers' layout.
 
         Raises:
-            ModelError, LoraError: as `LoadedModel.of_folder` does.
+            ModelError, LoraError: as `Target.of_folder` does.
 
         """
         weights = {
@@ -68,7 +69,7 @@ class Judge:
             for file in sorted((folder / component).glob("*.safetensors"))
             for key, tensor in reading.read(file.resolve(), file.name).tensors.items()
         }
-        return cls(LoadedModel.of_folder(folder), weights)
+        return cls(Target.of_folder(folder), weights)
 
 
 def verify(folder: Path, judge: Judge | None = None) -> Iterator[Row]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from sdgrpc.lora.algorithms.additive import Size
 from sdgrpc.lora.algorithms.registry import BIAS, LORA, Algorithm
+from sdgrpc.lora.algorithms.tensors import Size
 from sdgrpc.lora.dialects.peft import COMPONENTS
 from sdgrpc.lora.dialects.tokens import Bundled
 

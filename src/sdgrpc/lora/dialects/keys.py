@@ -15,9 +15,9 @@ from dataclasses import replace
 from torch import Tensor
 
 from sdgrpc.errors import LoraMalformed, LoraUnsupported
-from sdgrpc.lora.algorithms.additive import BadTensors, expect
 from sdgrpc.lora.algorithms.differences import check_sparse
 from sdgrpc.lora.algorithms.registry import LOHA, LOKR, Algorithm, algorithm_of
+from sdgrpc.lora.algorithms.tensors import BadTensors, expect
 from sdgrpc.lora.dialects.adapter import Adapter, AdapterModule
 from sdgrpc.lora.dialects.numbered import numbered_order
 from sdgrpc.lora.dialects.peft import PeftConfig, UnknownPattern

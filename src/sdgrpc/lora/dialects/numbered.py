@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from sdgrpc.lora.algorithms.additive import Size
+from sdgrpc.lora.algorithms.tensors import Size
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 FEED_FORWARD = "ff.net.0.proj"

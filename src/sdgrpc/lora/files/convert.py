@@ -21,6 +21,7 @@ from sdgrpc.errors import LoraError, LoraMalformed, LoraUnsupported
 from sdgrpc.lora.files import reading
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
 from sdgrpc.tensor_files.header import DTYPES
+from sdgrpc.tensor_files.pickles import PICKLE_STARTS
 
 SUFFIX = ".safetensors"
 METADATA = {"format": "pt"}
@@ -79,7 +80,7 @@ def load(source: Path, limits: ReadLimits = DEFAULT_LIMITS) -> Any:  # noqa: ANN
     if size > limits.max_file_bytes:
         raise LoraMalformed(name, f"the file has {size:,} bytes; at most {limits.max_file_bytes:,} are read")
     with source.open("rb") as file:
-        if not file.read(len(max(reading.PICKLE_STARTS, key=len))).startswith(reading.PICKLE_STARTS):
+        if not file.read(len(max(PICKLE_STARTS, key=len))).startswith(PICKLE_STARTS):
             raise LoraUnsupported(name, _no_pickle(source))
         file.seek(0)
         try:

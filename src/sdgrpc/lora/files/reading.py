@@ -22,11 +22,9 @@ from torch import Tensor
 from sdgrpc.errors import LoraMalformed, LoraUnsupported
 from sdgrpc.lora.files.tensors import views
 from sdgrpc.tensor_files.header import DEFAULT_LIMITS, Entry, ReadLimits, parse_header
+from sdgrpc.tensor_files.pickles import PICKLE_STARTS
 
 __all__ = ["DEFAULT_LIMITS", "ReadLimits", "TensorFile", "read", "read_shapes", "sha256", "sketch"]
-
-
-PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 HASH_CHUNK = 1 << 20

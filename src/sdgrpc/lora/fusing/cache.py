@@ -16,8 +16,10 @@ from sdgrpc.domain import LoraRef, ResidentLora, ResidentSet
 from sdgrpc.lora.bases.names import NameIndex
 from sdgrpc.lora.fusing.fuser import Parameter, Plan
 from sdgrpc.lora.fusing.lease import Lease
-from sdgrpc.lora.fusing.maker import FusedSet, SetMaker, identify, residents
-from sdgrpc.lora.fusing.overlay import Buffers, Overlay, OverlaySwitch
+from sdgrpc.lora.fusing.lora_set import identify, residents
+from sdgrpc.lora.fusing.maker import FusedSet, SetMaker
+from sdgrpc.lora.fusing.overlay import Overlay, OverlaySwitch
+from sdgrpc.lora.fusing.spare import Buffers
 from sdgrpc.lora.store.contents import LoraFile
 
 __all__ = ["FusedSets", "Lease", "Overlay", "OverlaySwitch", "SetStats"]

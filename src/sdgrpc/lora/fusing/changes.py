@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdgrpc.lora.algorithms.additive import lora_rank, product_norm, scale
+from sdgrpc.lora.algorithms.additive import lora_rank
 from sdgrpc.lora.algorithms.differences import sparse
 from sdgrpc.lora.algorithms.multiplicative import decompose
-from sdgrpc.lora.algorithms.norms import loha_norm, lokr_norm
+from sdgrpc.lora.algorithms.norms import loha_norm, lokr_norm, product_norm
+from sdgrpc.lora.algorithms.tensors import scale
 from sdgrpc.lora.dialects.adapter import AdapterModule
 
 NORMS = {"loha": loha_norm, "lokr": lokr_norm}

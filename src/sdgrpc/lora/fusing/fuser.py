@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sdgrpc.lora.algorithms.additive import product_norm
+from sdgrpc.lora.algorithms.norms import product_norm
 from sdgrpc.lora.bases.names import UNET
 from sdgrpc.lora.bases.placement import Placed, Placement
 from sdgrpc.lora.dialects.adapter import Adapter

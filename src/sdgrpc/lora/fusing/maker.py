@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 from collections import defaultdict
@@ -13,19 +12,18 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from sdgrpc.domain import LoraRef, LoraReport, ResidentLora
+from sdgrpc.domain import LoraRef, LoraReport
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
 from sdgrpc.lora.bases.detect import place_or_refuse
 from sdgrpc.lora.bases.names import NameIndex
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.tokens import embedding_widths
 from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter, Plan, Prepared, plan
+from sdgrpc.lora.fusing.lora_set import MemberKey, member_key
 from sdgrpc.lora.fusing.overlay import Overlay
 from sdgrpc.lora.fusing.prompt_part import PromptPart, prompt_part
 from sdgrpc.lora.fusing.reports import report
 from sdgrpc.lora.store.contents import LoraFile
-
-MemberKey = tuple[str, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,23 +160,3 @@ class SetMaker:
                 key=made.unmatched_examples[0],
             )
         return replace(made, name=file.name)
-
-
-def member_key(file: LoraFile, ref: LoraRef) -> MemberKey:
-    """Return what tells members of sets apart; also their order."""
-    return file.identity, ref.strength, ref.text_encoder_strength
-
-
-def residents(members: Sequence[tuple[LoraFile, LoraRef]]) -> tuple[ResidentLora, ...]:
-    """Describe the members of a set in their fixed order."""
-    return tuple(
-        ResidentLora(file.sha256, ref.strength, ref.text_encoder_strength)
-        for file, ref in sorted(members, key=lambda member: member_key(*member))
-    )
-
-
-def identify(members: Sequence[tuple[LoraFile, LoraRef]]) -> str:
-    """Return the id of a set: the same for the same files at the same strengths in any order."""
-    keys = sorted(member_key(file, ref) for file, ref in members)
-    text = "\n".join(f"{sha256} {strength!r} {other!r}" for sha256, strength, other in keys)
-    return hashlib.sha256(text.encode()).hexdigest()

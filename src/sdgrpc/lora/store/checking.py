@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
-from sdgrpc.lora.bases.detect import adapt_own, base_of, no_base, reject_foreign
+from sdgrpc.lora.bases.detect import base_of, no_base
+from sdgrpc.lora.dialects.adapt import adapt_own
+from sdgrpc.lora.dialects.foreign import reject_foreign
 from sdgrpc.lora.files import reading
 
 

@@ -9,16 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdgrpc.errors import LoraError, LoraMalformed, LoraNotFound
-from sdgrpc.lora.bases.detect import adapt_own, reject_foreign
+from sdgrpc.lora.dialects.adapt import adapt_own, read_config
 from sdgrpc.lora.dialects.adapter import Adapter
+from sdgrpc.lora.dialects.foreign import reject_foreign
 from sdgrpc.lora.dialects.peft import PeftConfig
 from sdgrpc.lora.files import reading
 from sdgrpc.lora.files.reading import ReadLimits
 from sdgrpc.lora.store.folders import IndexedFile
 from sdgrpc.lora.store.parsed import ParsedFiles
-
-CONFIG_NAME = "adapter_config.json"
-MAX_CONFIG_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +121,6 @@ class Contents:
                 name, "the file was changed after the request named it; send the request again"
             )
         return adapt_own(file, PeftConfig.from_json(config))
-
-
-def read_config(path: Path) -> str:
-    """Return the text of a PEFT configuration beside a file; empty where there is none that can be read."""
-    config = path.parent / CONFIG_NAME
-    try:
-        if config.is_symlink() or config.stat().st_size > MAX_CONFIG_BYTES:
-            return ""
-        return config.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return ""
 
 
 def hash_of(config: str) -> str:

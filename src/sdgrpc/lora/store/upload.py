@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sdgrpc.domain import UploadHeader
 from sdgrpc.errors import FieldViolation, InvalidRequest
-from sdgrpc.lora.store.upload_store import PARTIAL, UploadStore, disk_full_named
+from sdgrpc.lora.store.upload_store import PARTIAL, UploadStore, as_storage_full
 
 
 class Upload:
@@ -32,7 +32,7 @@ class Upload:
         self._ended = False
         store.claim(self, header)
         try:
-            with disk_full_named():
+            with as_storage_full():
                 descriptor, path = tempfile.mkstemp(prefix=PARTIAL, dir=store.folder)
         except BaseException:
             store.release(self)
@@ -55,7 +55,7 @@ class Upload:
                 raise wrong("size_bytes", f"is {self.header.size}, but more bytes came")
             self._store.make_room(self, self._written)
             self._digest.update(chunk)
-            with disk_full_named():
+            with as_storage_full():
                 self._file.write(chunk)
 
     def commit(self) -> None:
@@ -68,11 +68,11 @@ class Upload:
 
         """
         self._verify()
-        with disk_full_named():
+        with as_storage_full():
             self._file.flush()
             os.fsync(self._file.fileno())
         self._store.check(self._path, self.header.name)
-        with self._lock, disk_full_named():
+        with self._lock, as_storage_full():
             if not self._ended:
                 self._file.close()
                 self._store.take(self._path, self.header)

@@ -184,7 +184,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def disk_full_named() -> Iterator[None]:
+def as_storage_full() -> Iterator[None]:
     """Say by StorageFull that the disk has no room."""
     try:
         yield

@@ -10,7 +10,7 @@ from sdgrpc.engine.base import Engine
 from sdgrpc.errors import Draining, Loading
 
 
-class Door:
+class Gate:
     """One for all services. `closing` is set once the server leaves."""
 
     def __init__(self) -> None:

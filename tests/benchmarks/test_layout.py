@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from sdgrpc.diffusion.layout import lay_out
+from benchmarks.layout import lay_out
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures import autoencoder
 
