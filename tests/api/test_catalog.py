@@ -232,7 +232,7 @@ async def test_a_watch_ends_with_the_server() -> None:
     async with running_api(FakeEngine()) as api:
         watch = api.catalog.WatchStatus(pb.WatchStatusRequest())
         assert (await watch.read()).ready
-        api.server._door.close()
+        api.server._gate.close()
         assert not (await watch.read()).ready
         error = await error_of(watch.read())
         assert details_of(error)["ErrorInfo"].reason == Draining.reason
