@@ -61,6 +61,7 @@ ROOMS: Mapping[str, set[str]] = {
     "engine": {*GROUND, "settings", "images", "parameters", "lora", "diffusion"},
     "api": {"domain", "errors", "embedded", "settings", "images", "engine", "v1"},
     "client": {"domain", "errors", "v1"},
+    "testing": {"v1"},
     "terminal": {"client"},
     "demo": {*GROUND, "settings", "images", "client", "terminal"},
     "cli": {
@@ -79,7 +80,7 @@ ROOMS: Mapping[str, set[str]] = {
 FULL, FULL_ROOM = 16, 12
 """Files in any folder, and in a room of `lora` and `diffusion`."""
 GRPC = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"}
-SPEAKS_GRPC = {"api", "client", "v1"}
+SPEAKS_GRPC = {"api", "client", "testing", "v1"}
 USES_TORCH = {
     "machine",
     "tensor_files",

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sdgrpc.cli import build_app
-from tests.support.scripted_server import draw_script, scripted_server
+from sdgrpc.testing.server import draw_script, scripted_server
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from google.rpc import code_pb2, error_details_pb2
 from PIL import Image
 
 from sdgrpc.cli.draw import parse_size
+from sdgrpc.testing.server import fail_script, hang_script, invalid_script, png, scripted_server
 from sdgrpc.v1 import diffusion_pb2 as pb
-from tests.support.scripted_server import fail_script, hang_script, invalid_script, png, scripted_server
 
 
 def test_generate_saves_the_picture(run, server, tmp_path: Path) -> None:

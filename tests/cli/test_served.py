@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.scripted_catalog import Catalog, scripted_catalog
+from sdgrpc.testing.catalog import Catalog, scripted_catalog
 
 
 @pytest.fixture

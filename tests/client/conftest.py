@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sdgrpc.client import Client
-from tests.support.scripted_server import (
+from sdgrpc.testing.server import (
     draw_script,
     scripted_server,
 )

@@ -9,7 +9,7 @@ import pytest
 
 from sdgrpc import client as api
 from sdgrpc.client import AsyncClient
-from tests.support.scripted_server import (
+from sdgrpc.testing.server import (
     hang_script,
     invalid_script,
     png,

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from sdgrpc import client as api
 from sdgrpc.client import AsyncClient, Client, LatentFormat
-from tests.support.scripted_catalog import NAMES, Catalog, scripted_catalog
+from sdgrpc.testing.catalog import NAMES, Catalog, scripted_catalog
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from sdgrpc import client as api
 from sdgrpc.client import Client
-from tests.support.scripted_server import (
+from sdgrpc.testing.server import (
     draw_script,
     scripted_server,
 )

@@ -8,7 +8,7 @@ from google.rpc import code_pb2, error_details_pb2
 
 from sdgrpc import client as api
 from sdgrpc.client import Client
-from tests.support.scripted_server import (
+from sdgrpc.testing.server import (
     fail_script,
     invalid_script,
     scripted_server,

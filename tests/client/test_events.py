@@ -8,10 +8,10 @@ import pytest
 
 from sdgrpc import client as api
 from sdgrpc.client import Client
-from sdgrpc.v1 import diffusion_pb2 as pb
-from tests.support.scripted_server import (
+from sdgrpc.testing.server import (
     scripted_server,
 )
+from sdgrpc.v1 import diffusion_pb2 as pb
 
 
 def test_events_are_typed_and_in_order(client) -> None:

@@ -10,10 +10,10 @@ from PIL import Image
 
 from sdgrpc import client as api
 from sdgrpc.client import Lora, PreviewKind, PreviewOptions
-from sdgrpc.v1 import diffusion_pb2 as pb
-from tests.support.scripted_server import (
+from sdgrpc.testing.server import (
     png,
 )
+from sdgrpc.v1 import diffusion_pb2 as pb
 
 
 def test_generate_sends_every_option(server, client) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sdgrpc import client as api
 from sdgrpc.client import Client
-from tests.support.scripted_server import (
+from sdgrpc.testing.server import (
     hang_script,
     scripted_server,
 )

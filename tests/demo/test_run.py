@@ -13,8 +13,8 @@ from sdgrpc.client import Client
 from sdgrpc.demo.run import draw_scenes, time_table, write_all
 from sdgrpc.demo.scenes import SCENES, SEED, draw_mask
 from sdgrpc.terminal.views import PlainView
+from sdgrpc.testing.server import draw_script, png, scripted_server
 from sdgrpc.v1 import diffusion_pb2 as pb
-from tests.support.scripted_server import draw_script, png, scripted_server
 
 
 @pytest.fixture(scope="module")

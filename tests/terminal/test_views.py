@@ -11,7 +11,7 @@ from rich.console import Console
 from sdgrpc.client import Client, JobCancelledError
 from sdgrpc.terminal.blocks import UPPER_HALF_BLOCK, half_blocks
 from sdgrpc.terminal.views import LiveView, PlainView, open_view, watch
-from tests.support.scripted_server import draw_script, scripted_server
+from sdgrpc.testing.server import draw_script, scripted_server
 
 
 def terminal(colours: str | None = "truecolor") -> Console:

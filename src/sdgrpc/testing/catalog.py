@@ -1,5 +1,5 @@
-"""A catalog whose answers are scripted, on a loopback port."""
-# ruff: noqa: N802, ARG002 - grpc names the methods and gives them their arguments
+"""A catalog of three files whose answers are scripted, on a loopback port."""
+# ruff: noqa: N802, ARG002, D102 - grpc names the methods and gives them their arguments; the contract says what they do
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sdgrpc.v1 import catalog_pb2 as pb
@@ -26,10 +27,12 @@ class Catalog(CatalogServiceServicer):
     target = ""
 
     def __init__(self) -> None:
-        self.asked: list = []
+        self.asked: list[Message] = []
         self.stopped = threading.Event()
 
-    def ListModels(self, request, context):
+    def ListModels(
+        self, request: pb.ListModelsRequest, context: grpc.ServicerContext
+    ) -> pb.ListModelsResponse:
         form = pb.LatentFormat(channels=1, scale_factor=8, rgb_factors=[1, 0, -1], rgb_bias=[0, 0, 0])
         sampling = diffusion_pb2.Sampling(steps=20, guidance_scale=2.0)
         return pb.ListModelsResponse(
@@ -38,37 +41,43 @@ class Catalog(CatalogServiceServicer):
             ]
         )
 
-    def ListLoras(self, request, context):
+    def ListLoras(self, request: pb.ListLorasRequest, context: grpc.ServicerContext) -> pb.ListLorasResponse:
         self.asked.append(request)
         start = int(request.page_token or 0)
         files = [self.file(name) for name in NAMES[start : start + 2]]
         return pb.ListLorasResponse(loras=files, next_page_token="2" if start == 0 else "")
 
-    def GetLora(self, request, context):
+    def GetLora(self, request: pb.GetLoraRequest, context: grpc.ServicerContext) -> pb.GetLoraResponse:
         self.asked.append(request)
         if request.name == "missing":
             context.abort(grpc.StatusCode.NOT_FOUND, "no LoRA 'missing' here")
         modules = [pb.LoraModule(path="a", rank=4, alpha=0.0), pb.LoraModule(path="b", delta_norm=2.0)]
         return pb.GetLoraResponse(lora=self.file("ink"), modules=modules, metadata={"k": "v"})
 
-    def UploadLora(self, requests, context):
+    def UploadLora(
+        self, requests: Iterator[pb.UploadLoraRequest], context: grpc.ServicerContext
+    ) -> pb.UploadLoraResponse:
         header = next(requests).header
         self.asked.append(header)
         if header.name == "ink":
             return pb.UploadLoraResponse(lora=self.file("ink"), existed=True)
         content = b"".join(request.chunk for request in requests)
-        assert hashlib.sha256(content).hexdigest() == header.sha256
-        assert len(content) == header.size_bytes
+        if hashlib.sha256(content).hexdigest() != header.sha256 or len(content) != header.size_bytes:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the content is not what the header announced")
         return pb.UploadLoraResponse(lora=self.file(header.name))
 
-    def PrepareLoras(self, request, context):
+    def PrepareLoras(
+        self, request: pb.PrepareLorasRequest, context: grpc.ServicerContext
+    ) -> pb.PrepareLorasResponse:
         self.asked.append(request)
         duration = Duration(nanos=250_000_000)
         return pb.PrepareLorasResponse(
             prepared=diffusion_pb2.Prepared(lora_set_id="set", fuse_duration=duration)
         )
 
-    def WatchStatus(self, request, context):
+    def WatchStatus(
+        self, request: pb.WatchStatusRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchStatusResponse]:
         self.asked.append(request)
         context.add_callback(self.stopped.set)
         sets = [pb.ResidentLoraSet(lora_set_id="set", loras=[pb.ResidentLora(sha256="ab", strength=0.5)])]
@@ -78,6 +87,7 @@ class Catalog(CatalogServiceServicer):
         self.stopped.wait(30)
 
     def file(self, name: str) -> pb.LoraFile:
+        """Describe a file of that name."""
         refusal = "is for SDXL; the loaded model is SD1.5"
         return pb.LoraFile(
             name=name, rank_max=8, modified=Timestamp(seconds=86400), trigger_words=["w"], refusal=refusal

@@ -1,4 +1,8 @@
-"""A real gRPC server on a loopback port whose answers a test scripts."""
+"""A real gRPC server on a loopback port whose answers a test scripts: for tests of what calls sdgrpc.
+
+A script answers one call: it gets the request and yields the events. `draw_script` draws without a model,
+`fail_script` fails as the contract says, `hang_script` waits until the caller goes away.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +25,38 @@ from PIL import Image
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceServicer, add_DiffusionServiceServicer_to_server
 
-Script = Callable[[Message, grpc.ServicerContext], Iterator[pb.JobEvent]]
+Request = pb.GenerateRequest | pb.TransformRequest | pb.InpaintRequest
+Script = Callable[[Request, grpc.ServicerContext], Iterator[pb.JobEvent]]
 
 
 @dataclass
 class ScriptedServer(DiffusionServiceServicer):
-    """Answers every call with `script` and keeps the requests."""
+    """Answers every call with `script` and keeps the `requests`.
+
+    Attributes:
+        cancelled: set once a caller went away before the end.
+        health: the health service beside it, which says nothing until `serve` is called.
+
+    """
 
     script: Script
-    requests: list[Message] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     cancelled: Event = field(default_factory=Event)
     health: health.HealthServicer = field(default_factory=health.HealthServicer)
     port: int = 0
 
-    def _answer(self, request: Message, context: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
+    def _answer(self, request: Request, context: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
         self.requests.append(request)
-        context.add_callback(lambda: None if context.code() else self.cancelled.set())
-        yield from self.script(request, context)
+        finished = Event()
+        context.add_callback(lambda: None if finished.is_set() else self.cancelled.set())
+        try:
+            yield from self.script(request, context)
+            finished.set()
+        except Exception:
+            finished.set()  # the script failed the call
+            raise
 
-    Generate = Transform = Inpaint = _answer
+    Generate = Transform = Inpaint = _answer  # one answer for three messages
 
     @property
     def target(self) -> str:
@@ -56,7 +73,13 @@ class ScriptedServer(DiffusionServiceServicer):
 def scripted_server(
     script: Script, credentials: grpc.ServerCredentials | None = None
 ) -> Iterator[ScriptedServer]:
-    """Run a server for the block."""
+    """Run a server for the block, with health beside it; it takes a free loopback port.
+
+    Args:
+        script: what answers each call.
+        credentials: turn TLS on.
+
+    """
     servicer = ScriptedServer(script)
     server = grpc.server(ThreadPoolExecutor(max_workers=4))
     add_DiffusionServiceServicer_to_server(servicer, server)
@@ -88,7 +111,7 @@ def picture(side: int = 8) -> pb.Image:
 def draw_script(steps: int = 3) -> Script:
     """A script that answers as a server does that draws: defaults resolved, previews where asked for."""
 
-    def script(request: Message, _: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
+    def script(request: Request, _: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
         count = request.sampling.image_count or 1
         events = [
             pb.JobEvent(accepted=_accepted(request, steps, count)),
@@ -113,7 +136,7 @@ def fail_script(code: int, message: str, details: Sequence[Message]) -> Script:
         target.Pack(detail)
     status = status_pb2.Status(code=code, message=message, details=packed)
 
-    def script(_: Message, context: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
+    def script(_: Request, context: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
         context.abort_with_status(rpc_status.to_status(status))
         yield pb.JobEvent()
 
@@ -132,7 +155,7 @@ def invalid_script() -> Script:
 def hang_script(started: Event) -> Script:
     """A script that accepts, then waits until the call is gone."""
 
-    def script(request: Message, context: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
+    def script(request: Request, context: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
         gone = Event()
         context.add_callback(gone.set)
         yield pb.JobEvent(accepted=_accepted(request, 3, 1))
@@ -142,7 +165,7 @@ def hang_script(started: Event) -> Script:
     return script
 
 
-def _accepted(request: Message, steps: int, count: int) -> pb.Accepted:
+def _accepted(request: Request, steps: int, count: int) -> pb.Accepted:
     sampling = pb.Sampling()
     sampling.CopyFrom(request.sampling)
     sampling.steps = sampling.steps or steps
@@ -156,7 +179,7 @@ def _accepted(request: Message, steps: int, count: int) -> pb.Accepted:
     )
 
 
-def _prepared(request: Message) -> pb.Prepared:
+def _prepared(request: Request) -> pb.Prepared:
     reports = [
         pb.LoraReport(
             name=lora.name,
@@ -179,7 +202,7 @@ def _prepared(request: Message) -> pb.Prepared:
     )
 
 
-def _progress(request: Message, step: int, steps: int) -> pb.Progress:
+def _progress(request: Request, step: int, steps: int) -> pb.Progress:
     kind = request.output.preview.kind
     previews = []
     if step < steps and kind == pb.PREVIEW_KIND_LATENT:
@@ -197,6 +220,6 @@ def _progress(request: Message, step: int, steps: int) -> pb.Progress:
     )
 
 
-def _image(request: Message, index: int) -> pb.GeneratedImage:
+def _image(request: Request, index: int) -> pb.GeneratedImage:
     seed = request.sampling.seed if request.sampling.HasField("seed") else 1234
     return pb.GeneratedImage(index=index, seed=seed + index, image=picture())
