@@ -74,7 +74,7 @@ async def test_a_failure_costs_only_the_job_at_fault():
     runner = FakeRunner()
     answers = evaluate(runner, prepared(runner, {}, {"request_id": "bad step"}, {}))
     assert isinstance(answers.pop(1), ValueError)
-    assert answers == {0: "answer to request 1", 2: "answer to wish 1"}
+    assert answers == {0: "answer to request 1", 2: "answer to request 1"}
 
 
 async def test_the_meter_counts_the_calls_that_were_made():

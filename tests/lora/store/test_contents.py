@@ -10,6 +10,7 @@ import torch
 
 from sdgrpc.domain import LoraRef
 from sdgrpc.errors import LoraMalformed, LoraNotFound
+from sdgrpc.lora.dialects import adapt
 from sdgrpc.lora.store import contents
 from sdgrpc.lora.store.library import LoraFile, LoraLibrary
 from tests.support.loras import LINEAR, kohya_file, to_file
@@ -136,7 +137,7 @@ def test_a_configuration_that_is_a_link_is_not_read(tmp_path: Path) -> None:
     path = to_file(tmp_path / "loras" / "adapter_model.safetensors", TENSORS)
     config = path.parent / "adapter_config.json"
     config.symlink_to(tmp_path / "secret.json")
-    assert contents.read_config(path) == ""
+    assert adapt.read_config(path) == ""
     config.unlink()
-    config.write_text(" " * (contents.MAX_CONFIG_BYTES + 1))
-    assert contents.read_config(path) == ""
+    config.write_text(" " * (adapt.MAX_CONFIG_BYTES + 1))
+    assert adapt.read_config(path) == ""
