@@ -33,6 +33,7 @@ lint: setup ## ruff, mypy --strict, buf lint and format, generated code fresh
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf breaking protos --against protos/released.binpb
 	$(BIN)/python tools/generate.py --check
+	$(BIN)/python -m tools.settings_docs --check
 
 format: setup ## format Python and protos
 	$(BIN)/ruff check --fix .
@@ -41,6 +42,7 @@ format: setup ## format Python and protos
 
 gen: setup ## regenerate src/sdgrpc/v1 and the clients' stubs from protos/; Go's and Rust's where go and cargo are installed
 	$(BIN)/python tools/generate.py
+	$(BIN)/python -m tools.settings_docs
 	$(BIN)/python -m tools.generate_clients python $$(command -v go >/dev/null && echo go)
 	@if command -v cargo >/dev/null; then cd clients/rust && cargo run --quiet -p codegen; fi
 

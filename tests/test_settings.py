@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from sdgrpc.errors import SettingsError
-from sdgrpc.settings import MIB, Settings
+from sdgrpc.settings import MIB, Settings, described_settings, sources_of
+from sdgrpc.settings.groups import GROUPS
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the developer's shell do not count here."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"SDGRPC_{name.upper()}", raising=False)
+    for one in described_settings():
+        monkeypatch.delenv(one.variable, raising=False)
 
 
 def test_the_defaults_serve_the_embedded_model() -> None:
@@ -100,6 +101,11 @@ def test_the_message_size_follows_from_what_may_be_in_it() -> None:
         ({"tls_key": Path(__file__)}, "tls_certificate and tls_key belong together; give both or none"),
         ({"tls_client_ca": Path(__file__)}, "tls_client_ca needs tls_certificate and tls_key"),
         ({"no_such": 1}, "no_such: there is no such setting"),
+        ({"max_step": 1}, "max_step: there is no such setting; is max_steps meant?"),
+        (
+            {"lora_cache_bytes": "2 pounds"},
+            "lora_cache_bytes: could not interpret byte unit: pounds, not '2 pounds'",
+        ),
     ],
 )
 def test_a_bad_value_names_itself(flags: dict, sentence: str) -> None:
@@ -190,3 +196,66 @@ def test_settings_are_frozen() -> None:
     """Nobody changes them under a running server."""
     with pytest.raises(ValueError, match="frozen"):
         Settings.load().max_steps = 3
+
+
+@pytest.mark.parametrize("name", ["SDGRPC_MAX_STEP", "sdgrpc_max_step"])
+def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A slip of the pen does not pass silently; whichever case it is in, as with those that count."""
+    monkeypatch.setenv(name, "3")
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    assert str(caught.value) == f"{name}: there is no such setting; is SDGRPC_MAX_STEPS meant?"
+
+
+def test_the_clients_variables_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell that is set up for the client, or for the tests, can start a server too."""
+    for name in ("SERVER", "TOKEN", "CONFIG", "REQUIRE_ALL", "REAL_LORAS"):
+        monkeypatch.setenv(f"SDGRPC_{name}", "x")
+    assert Settings.load().max_steps == 150
+
+
+@pytest.mark.parametrize(("text", "size"), [("2GiB", 2 << 30), ("3 MiB", 3 << 20), ("512", 512), (7, 7)])
+def test_sizes_have_units(text: object, size: int) -> None:
+    """As well as being numbers of bytes."""
+    assert Settings.load(lora_cache_bytes=text).lora_cache_bytes == size
+
+
+def test_every_value_has_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag, a variable, the file, or nobody; all settings, and values as TOML says them."""
+    path = tmp_path / "sdgrpc.toml"
+    path.write_text("max_steps = 1\nmax_side = 100\nmax_loras = 3\n")
+    monkeypatch.setenv("SDGRPC_MAX_STEPS", "2")
+    monkeypatch.setenv("sdgrpc_max_side", "200")
+    monkeypatch.setenv("SDGRPC_DEVICE", "")
+    flags = {"max_steps": 3, "batching": False}
+    found = {one.name: one for one in sources_of(Settings.load(path, **flags), path, flags)}
+    assert found.keys() == Settings.model_fields.keys()
+    names = ("max_steps", "max_side", "max_loras", "device", "batching", "model", "tls_key")
+    assert [(found[name].value, found[name].source) for name in names] == [
+        ("3", "--max-steps"),
+        ("200", "SDGRPC_MAX_SIDE"),
+        ("3", str(path)),
+        ('"auto"', "default"),
+        ("false", "--no-batching"),
+        ('["embedded"]', "default"),
+        ("", "default"),
+    ]
+
+
+def test_every_setting_is_described() -> None:
+    """Each is in one group, has a description and a name for its value, and says what None means."""
+    found = described_settings()
+    assert {one.name for one in found} == set(Settings.model_fields)
+    assert len(found) == len({one.name for one in found})
+    assert len({one.group for one in found}) == len(GROUPS)
+    for one in found:
+        assert one.description.endswith("."), one.name
+        assert one.metavar or one.is_switch, one.name
+        assert (one.default is None) == bool(one.unset), one.name
+
+
+def test_defaults_as_shown_are_the_defaults() -> None:
+    """What help and documents show as a default is read as the default."""
+    shown = {one.name: one.default for one in described_settings() if one.default is not None}
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in shown.items()}
+    assert Settings.load(None, **given).model_dump() == Settings().model_dump()

@@ -2,21 +2,67 @@
 
 from __future__ import annotations
 
-import dataclasses
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from sdgrpc.cli import build_app
 from sdgrpc.cli.extras import server_extra
-from sdgrpc.cli.serve import ServeOptions, given_flags
 from sdgrpc.errors import SettingsError
-from sdgrpc.settings import Settings
+from sdgrpc.settings import Settings, described_settings
 
 
-def test_every_setting_has_a_flag() -> None:
-    """A new setting cannot be forgotten on the command line."""
-    assert {field.name for field in dataclasses.fields(ServeOptions)} == set(Settings.model_fields)
+@pytest.fixture(scope="module")
+def page() -> str:
+    """`serve --help`, as wide as it likes."""
+    return (
+        CliRunner(env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"})
+        .invoke(build_app(), ["serve", "--help"])
+        .output
+    )
+
+
+@pytest.mark.parametrize("setting", described_settings(), ids=lambda one: one.name)
+def test_every_setting_has_a_flag(page, setting) -> None:
+    """With its description, what its value is and its default, or what it means without one."""
+    (row,) = [line for line in page.splitlines() if re.search(rf"{setting.flag.partition('/')[0]}\s", line)]
+    assert all(flag in row for flag in setting.flag.split("/"))
+    assert setting.description in row
+    assert setting.metavar in row
+    default = setting.default
+    shown = ", ".join(default) if isinstance(default, tuple) else default
+    if isinstance(default, bool):
+        shown = setting.flag.split("/")[0 if default else 1].removeprefix("--")
+    assert f"[default: {shown if default is not None else f'({setting.unset})'}]" in row
+
+
+def test_print_config(run, monkeypatch) -> None:
+    """Every setting with its value and where it was said, and nothing is served."""
+    monkeypatch.setenv("SDGRPC_QUEUE_SIZE", "5")
+    lines = run("serve", "--print-config", "--max-steps", "30", "--no-batching").stdout.splitlines()
+    assert len(lines) == len(described_settings())
+    assert "queue_size = 5" in lines[next(i for i, line in enumerate(lines) if line.startswith("queue"))]
+    found = {line.partition(" ")[0]: line.rpartition("# ")[2] for line in lines}
+    assert found["queue_size"] == "SDGRPC_QUEUE_SIZE"
+    assert (found["max_steps"], found["batching"], found["listen"]) == (
+        "--max-steps",
+        "--no-batching",
+        "default",
+    )
+
+
+def test_what_is_printed_is_a_file_of_settings(run, tmp_path: Path) -> None:
+    """The printed settings are TOML that says the same."""
+    first = run("serve", "--print-config", "--max-steps", "30", "--model", "a=embedded", "--lora-dir", ".")
+    (tmp_path / "server.toml").write_text(first.stdout)
+    again = run("serve", "--print-config", "--config", "server.toml")
+    values = [
+        [line.partition("  #")[0].strip() for line in each.stdout.splitlines()] for each in (first, again)
+    ]
+    assert values[0] == values[1]
 
 
 def test_flags_reach_the_settings(run, monkeypatch, tmp_path: Path) -> None:
@@ -39,17 +85,12 @@ def test_flags_reach_the_settings(run, monkeypatch, tmp_path: Path) -> None:
     assert settings.lora_dirs == (Path(),)
 
 
-def test_false_and_zero_are_given() -> None:
-    """Only what was not said is left out."""
-    flags = given_flags(ServeOptions(batching=False, drain_timeout=0.0, model=[]))
-    assert flags == {"batching": False, "drain_timeout": 0.0}
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--listen", "nowhere"], "error: listen: is not HOST:PORT"),
         (["--max-steps", "0"], "error: max_steps: input should be greater than or equal to 1, not 0"),
+        (["--max-steps", "many"], "error: max_steps: input should be a valid integer"),
         (["--lora-dir", "none"], "error: lora_dir: none is not a folder"),
     ],
 )

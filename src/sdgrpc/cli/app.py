@@ -20,7 +20,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(common)
-    app.command("serve")(serve.serve)
+    app.command("serve", cls=serve.ServeCommand)(serve.serve)
     app.command("demo")(demo.demo)
     app.command("generate")(draw.generate)
     app.command("transform")(draw.transform)

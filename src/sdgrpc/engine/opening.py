@@ -10,7 +10,7 @@ import torch
 from sdgrpc.diffusion.checkpoints.loading import OpenModel, open_model
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.models import Loadable
-from sdgrpc.engine.options import EngineOptions, LoopOptions
+from sdgrpc.engine.options import EngineOptions
 from sdgrpc.lora.store.checking import check
 from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.lora.store.upload_store import UploadStore
@@ -35,21 +35,7 @@ def open_engine(settings: Settings) -> LocalEngine:
     if settings.upload_dir is not None:
         uploads = UploadStore(settings.upload_dir, settings.upload_budget_bytes, check)
     library = LoraLibrary(settings.lora_dirs, allow_inline=settings.allow_inline_loras, uploads=uploads)
-    options = EngineOptions(
-        loop=LoopOptions(
-            queue_size=settings.queue_size,
-            max_running_jobs=settings.max_running_jobs,
-            max_rows_per_call=settings.rows_per_call,
-            rows_by_model=settings.rows_by_model,
-            max_wait_calls=settings.max_wait_calls,
-            batching=settings.batching,
-        ),
-        lora_cache_bytes=settings.lora_cache_bytes,
-        prompt_cache_bytes=settings.prompt_cache_bytes,
-        max_upload_bytes=settings.max_upload_bytes,
-        resident_models=settings.resident_models,
-    )
-    engine = LocalEngine(models, library, options)
+    engine = LocalEngine(models, library, EngineOptions.of(settings))
     asyncio.run(warmed_up(engine))
     return engine
 

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from sdgrpc.settings import ROWS_PER_CALL, Settings
+
+
+def default(name: str) -> Any:  # noqa: ANN401 - as the setting's annotation says
+    """The default that the settings say."""
+    return Settings.model_fields[name].default
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +23,12 @@ class LoopOptions:
     says; a job waits for at most `max_wait_calls` calls of others, see StepScheduler.
     """
 
-    queue_size: int = 64
-    max_running_jobs: int = 16
-    max_rows_per_call: int = 8
+    queue_size: int = default("queue_size")
+    max_running_jobs: int = default("max_running_jobs")
+    max_rows_per_call: int = ROWS_PER_CALL
     rows_by_model: Mapping[str, int] = field(default_factory=dict)
-    max_wait_calls: int = 8
-    batching: bool = True
+    max_wait_calls: int = default("max_wait_calls")
+    batching: bool = default("batching")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +39,25 @@ class EngineOptions:
     """
 
     loop: LoopOptions = field(default_factory=LoopOptions)
-    lora_cache_bytes: int = 2 << 30
-    prompt_cache_bytes: int = 64 << 20
-    max_upload_bytes: int = 1 << 30
-    resident_models: int = 1
+    lora_cache_bytes: int = default("lora_cache_bytes")
+    prompt_cache_bytes: int = default("prompt_cache_bytes")
+    max_upload_bytes: int = default("max_upload_bytes")
+    resident_models: int = default("resident_models")
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Take each bound from the setting of its name."""
+        loop = LoopOptions(
+            **_of_their_names(LoopOptions, settings, but=("max_rows_per_call", "rows_by_model")),
+            max_rows_per_call=settings.rows_per_call,
+            rows_by_model=settings.rows_by_model,
+        )
+        return cls(loop=loop, **_of_their_names(cls, settings, but=("loop",)))
+
+
+def _of_their_names(options: type[Any], settings: Settings, *, but: tuple[str, ...]) -> dict[str, Any]:
+    names = {one.name for one in fields(options)} - set(but)
+    return {name: getattr(settings, name) for name in names}
 
 
 DEFAULT_OPTIONS = EngineOptions()

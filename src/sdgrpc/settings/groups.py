@@ -1,0 +1,153 @@
+"""Every setting: its name, type, default and description, in groups that help and docs/settings.md show.
+
+A new setting is one line here: `name: Kind = Field(default, description="…")`, with a kind of `kinds.py` that
+checks one value. It is then a flag of `serve`, a variable, a key of the TOML file and an entry of
+docs/settings.md (`make gen` writes it). Where None is the default, `Unset` says in words what that means.
+What several settings must satisfy together stands in `Settings`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from sdgrpc.embedded import EMBEDDED
+from sdgrpc.settings.kinds import (
+    GIB,
+    MIB,
+    Address,
+    Area,
+    Bytes,
+    BytesOrNone,
+    Count,
+    CountOrNone,
+    Device,
+    ExistingFolders,
+    File,
+    Folder,
+    Models,
+    Rows,
+    Seconds,
+    Side,
+    Strength,
+)
+
+ROWS_PER_CALL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Unset:
+    """What it means that a setting is not given."""
+
+    text: str
+
+
+class ServingSettings(BaseModel):
+    """Serving."""
+
+    listen: Address = Field("127.0.0.1:50051", description="Where to listen; port 0 takes a free one.")
+    reflection: bool = Field(True, description="Let tools read the contract from the server.")
+    drain_timeout: Seconds = Field(30.0, description="How long running jobs may take when the server stops.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least that is logged."
+    )
+
+
+class TlsSettings(BaseModel):
+    """TLS."""
+
+    tls_certificate: Annotated[File | None, Unset("no TLS")] = Field(
+        None, description="The server's certificate chain (PEM); with tls_key it turns TLS on."
+    )
+    tls_key: Annotated[File | None, Unset("no TLS")] = Field(
+        None, description="The certificate's private key (PEM)."
+    )
+    tls_client_ca: Annotated[File | None, Unset("anybody may connect")] = Field(
+        None, description="The authority (PEM) that must have signed a client's certificate."
+    )
+
+
+class ModelSettings(BaseModel):
+    """Models."""
+
+    model: Models = Field(
+        [EMBEDDED],
+        description="A diffusers folder, a .safetensors file, a hub's owner/name, or `embedded`; repeat it.",
+    )
+    tokenizer: Annotated[Folder | None, Unset("the folder `tokenizer` beside the file")] = Field(
+        None, description="A folder with CLIP's vocabulary, for models in single files."
+    )
+    resident_models: Count = Field(
+        1, description="Models in memory at a time; the others are loaded when a request names them."
+    )
+    device: Device = Field("auto", description="What to compute on; auto takes a GPU where there is one.")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto",
+        description="The type of the weights; auto is bfloat16 where the device is fast with it, else "
+        "float16 on GPUs and float32 on CPUs, and float32 for small models.",
+    )
+
+
+class LoraSettings(BaseModel):
+    """LoRA files."""
+
+    lora_dir: Annotated[ExistingFolders | None, Unset("the embedded model's")] = Field(
+        None, description="LoRA files, those of sub-folders included; repeat it."
+    )
+    lora_cache_bytes: BytesOrNone = Field(2 * GIB, description="Memory for fused LoRA sets, for each model.")
+    max_loras: CountOrNone = Field(16, description="LoRA files of one request.")
+    lora_strength_min: Strength = Field(0.0, description="The least strength of a LoRA.")
+    lora_strength_max: Strength = Field(1.0, description="The greatest strength of a LoRA.")
+    upload_dir: Annotated[Folder | None, Unset("no uploads")] = Field(
+        None, description="Let clients upload LoRA files, and keep them in this folder of its own."
+    )
+    upload_budget_bytes: Bytes = Field(
+        10 * GIB, description="What uploads may take; the longest unused go first."
+    )
+    max_upload_bytes: Bytes = Field(GIB, description="The largest file that can be uploaded.")
+    allow_inline_loras: bool = Field(False, description="Take LoRA files in requests.")
+    max_inline_lora_bytes: Bytes = Field(256 * MIB, description="LoRA files in one request, all together.")
+
+
+class DrawingSettings(BaseModel):
+    """Drawing."""
+
+    queue_size: Count = Field(64, description="Jobs that may wait; further ones are refused.")
+    max_running_jobs: Count = Field(16, description="Jobs that are drawn side by side.")
+    batching: bool = Field(True, description="Let jobs share UNet calls.")
+    max_rows_per_call: Rows = Field(
+        [str(ROWS_PER_CALL)],
+        description="Rows of a UNet call, for every model or for one; guidance takes two a picture; "
+        "repeat it.",
+    )
+    max_wait_calls: Count = Field(
+        8,
+        description="Calls of others that a job may have to sit out, or one round of all running jobs where "
+        "that is longer.",
+    )
+    prompt_cache_bytes: BytesOrNone = Field(64 * MIB, description="Memory for encoded prompts.")
+
+
+class RequestLimits(BaseModel):
+    """Limits of a request."""
+
+    max_steps: Count = Field(150, description="Denoising steps.")
+    max_side: Side = Field(4096, description="The longer side of a drawn picture.")
+    max_pixels: Area = Field(2048 * 2048, description="Width times height of a drawn picture.")
+    max_image_count: Count = Field(8, description="Pictures of one request.")
+    max_prompt_chars: Count = Field(4000, description="Characters of a prompt.")
+    max_image_bytes: Bytes = Field(32 * MIB, description="The file of a picture or mask that is sent.")
+    max_image_pixels: Count = Field(32 * MIB, description="Width times height of a picture that is sent.")
+    max_image_side: Side = Field(16384, description="The longer side of a picture that is sent.")
+
+
+GROUPS: tuple[type[BaseModel], ...] = (
+    ServingSettings,
+    TlsSettings,
+    ModelSettings,
+    LoraSettings,
+    DrawingSettings,
+    RequestLimits,
+)

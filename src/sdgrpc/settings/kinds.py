@@ -1,0 +1,121 @@
+"""The types that settings have: what is checked of one value, and how it is named in help (`Metavar`)."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter
+from pydantic_settings import NoDecode
+
+from sdgrpc.settings.text import model_entry, rows_entry, split
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+_BYTES = TypeAdapter(ByteSize)
+
+
+@dataclass(frozen=True, slots=True)
+class Metavar:
+    """What stands for a value in help: `--listen HOST:PORT`."""
+
+    text: str
+
+
+def _bytes(value: object) -> object:
+    """`2 GiB` as a number; numbers as they are."""
+    return int(_BYTES.validate_python(value)) if isinstance(value, str) else value
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535 or (":" in host and host[0] != "["):
+        raise ValueError("is not HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051")
+    return value
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ValueError(f"{value!r} is not auto, cpu, mps, cuda or cuda:NUMBER")
+    return value
+
+
+def _file(value: Path) -> Path:
+    if not value.is_file():
+        raise ValueError(f"{value} is not a file")
+    return value
+
+
+def _folder(value: Path) -> Path:
+    if not value.is_dir():
+        raise ValueError(f"{value} is not a folder")
+    return value
+
+
+def _split_models(value: object) -> object:
+    return split(value, ",")
+
+
+def _split_folders(value: object) -> object:
+    return split(value, os.pathsep)
+
+
+def _split_rows(value: object) -> object:
+    parts = split(value, ",")
+    listed = parts if isinstance(parts, list) else [parts]
+    return [str(part) if isinstance(part, int) else part for part in listed]
+
+
+def _models(value: list[str]) -> list[str]:
+    names = [model_entry(entry)[0] for entry in value]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two models are called {', '.join(repeated)}; write NAME=SOURCE")
+    return value
+
+
+def _rows(value: list[str]) -> list[str]:
+    names = [rows_entry(entry)[0] for entry in value]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{repeated[0] or 'the number for every model'} is given twice")
+    return value
+
+
+Count = Annotated[int, Field(ge=1), Metavar("N")]
+CountOrNone = Annotated[int, Field(ge=0), Metavar("N")]
+Side = Annotated[int, Field(ge=64), Metavar("PIXELS")]
+Area = Annotated[int, Field(ge=64 * 64), Metavar("PIXELS")]
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1), Metavar("BYTES")]
+BytesOrNone = Annotated[int, BeforeValidator(_bytes), Field(ge=0), Metavar("BYTES")]
+Seconds = Annotated[float, Field(ge=0), Metavar("SECONDS")]
+Strength = Annotated[float, Metavar("X")]
+Address = Annotated[str, AfterValidator(_address), Metavar("HOST:PORT")]
+Device = Annotated[str, AfterValidator(_device), Metavar("auto|cpu|mps|cuda|cuda:N")]
+File = Annotated[Path, AfterValidator(_file), Metavar("FILE")]
+Folder = Annotated[Path, Metavar("FOLDER")]
+ExistingFolder = Annotated[Path, AfterValidator(_folder), Metavar("FOLDER")]
+ExistingFolders = Annotated[
+    list[Annotated[Path, AfterValidator(_folder)]],
+    NoDecode,
+    BeforeValidator(_split_folders),
+    Metavar("FOLDER"),
+]
+Models = Annotated[
+    list[str],
+    NoDecode,
+    BeforeValidator(_split_models),
+    AfterValidator(_models),
+    Field(min_length=1),
+    Metavar("[NAME=]SOURCE"),
+]
+Rows = Annotated[
+    list[str],
+    NoDecode,
+    BeforeValidator(_split_rows),
+    AfterValidator(_rows),
+    Field(min_length=1),
+    Metavar("[NAME=]N"),
+]
