@@ -118,6 +118,12 @@ class QueueFull(SdgrpcError):
     reason = "QUEUE_FULL"
 
 
+class TokenQueueFull(QueueFull):
+    """As many jobs of one token wait as the operator allows; those of others may still find room."""
+
+    reason = "TOKEN_QUEUE_FULL"
+
+
 class OutOfMemory(SdgrpcError):
     """The device has no memory left for this job."""
 

@@ -69,6 +69,7 @@ class FakeCatalog:
         self.uploads: list[FakeUpload] = []
         self.opened = asyncio.Event()
         self.prepared: list[tuple[str, tuple[LoraRef, ...]]] = []
+        self.callers: list[str] = []
 
     async def list_loras(self, query: LoraQuery) -> LoraPage:
         found = [
@@ -87,8 +88,9 @@ class FakeCatalog:
                 return LoraDetails(info, 2, 1, ("a.b",), {"note": "lone \ud800"}, modules)
         raise LoraNotFound(ref.label, f"no LoRA {ref.label!r} here")
 
-    async def prepare_loras(self, model: str, loras: Sequence[LoraRef]) -> Prepared:
+    async def prepare_loras(self, model: str, loras: Sequence[LoraRef], *, caller: str = "") -> Prepared:
         self.prepared.append((model, tuple(loras)))
+        self.callers.append(caller)
         return Prepared((), "set", lora_set_cached=len(self.prepared) > 1)
 
     async def begin_upload(self, header: UploadHeader) -> FakeUpload | LoraInfo:

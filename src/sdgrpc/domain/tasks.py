@@ -49,7 +49,8 @@ class Task:
 
     `width` and `height` are pixels, multiples of 8. `image` (RGB) is set for transform and inpaint, at
     its own size; `mask` (grey, as large as `image`) for inpaint. `strength` is 1 for generate. With
-    `keeps_size` or a crop an inpainting result has the size of `image`, whatever size is drawn.
+    `keeps_size` or a crop an inpainting result has the size of `image`, whatever size is drawn. `caller` is
+    the name of the token that asked; empty where none is needed.
     """
 
     kind: TaskKind
@@ -67,6 +68,7 @@ class Task:
     strength: float = 1.0
     mask_options: MaskOptions = MaskOptions()
     keeps_size: bool = False
+    caller: str = ""
 
     @property
     def step_count(self) -> int:

@@ -63,7 +63,7 @@ class Engine(Protocol):
         next step and gives back all it held. Reading slowly loses previews, nothing else.
 
         Raises:
-            QueueFull: the queue is full, at once.
+            QueueFull: the queue is full, at once; TokenQueueFull: for jobs of this task's caller.
             Draining: the engine is closing.
             ModelNotFound, LoraNotFound: before `Accepted`.
             LoraError, OutOfMemory, NotAnInpaintingModel: later, as the job meets them.
@@ -79,8 +79,10 @@ class Engine(Protocol):
         """Describe a file, judged against `model`; raises ModelNotFound, LoraNotFound."""
         ...
 
-    async def prepare_loras(self, model: str, loras: Sequence[LoraRef]) -> Prepared:
+    async def prepare_loras(self, model: str, loras: Sequence[LoraRef], *, caller: str = "") -> Prepared:
         """Fuse a set, which then stays until others need its room. Cancelling leaves nothing half done.
+
+        It takes its turn among the jobs of `caller`.
 
         Raises:
             QueueFull, Draining, ModelNotFound, LoraNotFound, LoraError, OutOfMemory: as `submit`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -14,7 +15,7 @@ from sdgrpc.domain import LoraDetails, LoraInfo, LoraPage, LoraQuery, LoraRef, P
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models import ServedModels
 from sdgrpc.engine.runner import ServedModel
-from sdgrpc.errors import Draining, LoraNotFound, QueueFull, UploadsOff
+from sdgrpc.errors import Draining, LoraNotFound, QueueFull, TokenQueueFull, UploadsOff
 from sdgrpc.lora.describing.catalog import LoraCatalog
 from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.lora.store.upload import Upload, wrong
@@ -43,7 +44,7 @@ class EngineCatalog:
         self._max_upload_bytes, self._ids = max_upload_bytes, ids
         self._catalog = LoraCatalog(library)
         self._closing = threading.Event()
-        self._preparing = 0
+        self._preparing: Counter[str] = Counter()  # sets on their way, by caller
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-catalog")
         self._fusers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sdgrpc-fuse")
         self._writers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="sdgrpc-upload")
@@ -76,26 +77,36 @@ class EngineCatalog:
             lambda: self._catalog.details(ref, model, target, include_modules=include_modules),
         )
 
-    async def prepare_loras(self, model: str, loras: Sequence[LoraRef]) -> Prepared:
+    async def prepare_loras(self, model: str, loras: Sequence[LoraRef], *, caller: str = "") -> Prepared:
         """See `Engine.prepare_loras`."""
         self._models.check(model)
-        self._loop.check_room()
-        if self._preparing >= self._loop.options.queue_size:
-            raise QueueFull(f"{self._preparing} sets wait to be prepared already", retry_after=1.0)
-        lease = self._models.lease(next(self._ids), model)
-        self._preparing += 1
+        self._loop.check_room(caller)
+        self._check_preparing(caller)
+        lease = self._models.lease(next(self._ids), model, caller)
+        self._preparing[caller] += 1
         try:
             served = await _outcome(lease.model)
             preparing = self._fusers.submit(self._prepare, served, loras)
         except BaseException:
-            self._preparing -= 1
+            self._preparing[caller] -= 1
             lease.leave()
             raise
         preparing.add_done_callback(lambda _: lease.leave())  # not before the thread lets go of the model
         try:
             return await _outcome(preparing)
         finally:
-            self._preparing -= 1
+            self._preparing[caller] -= 1
+
+    def _check_preparing(self, caller: str) -> None:
+        options, preparing = self._loop.options, self._preparing.total()
+        if preparing >= options.queue_size:
+            raise QueueFull(f"{preparing} sets wait to be prepared already", retry_after=1.0)
+        most, theirs = options.max_queued_per_caller, self._preparing[caller]
+        if caller and most is not None and theirs >= most:
+            raise TokenQueueFull(
+                f"{theirs} sets of {caller!r} wait to be prepared already (max_queued_jobs_per_token)",
+                retry_after=1.0,
+            )
 
     def _prepare(self, served: ServedModel, loras: Sequence[LoraRef]) -> Prepared:
         files = [self._library.find(ref) for ref in loras]

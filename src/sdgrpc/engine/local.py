@@ -34,6 +34,7 @@ from sdgrpc.domain import (
     TaskKind,
     UploadHeader,
 )
+from sdgrpc.engine.admission import Turns
 from sdgrpc.engine.base import Upload
 from sdgrpc.engine.catalog import EngineCatalog
 from sdgrpc.engine.job import Job
@@ -61,7 +62,10 @@ class LocalEngine:
         options: EngineOptions = DEFAULT_OPTIONS,
     ) -> None:
         self._models = ServedModels(
-            models, capacity=options.resident_models, lora_cache_bytes=options.lora_cache_bytes
+            models,
+            capacity=options.resident_models,
+            lora_cache_bytes=options.lora_cache_bytes,
+            turns=Turns(options.loop.max_running_per_caller),
         )
         self._library, self._options = library, options
         self._prompts = PromptCache(options.prompt_cache_bytes)
@@ -113,7 +117,7 @@ class LocalEngine:
 
     async def _events(self, task: Task, *, counted: bool) -> AsyncGenerator[Event, None]:
         self._models.check(task.model)
-        self._loop.check_room()
+        self._loop.check_room(task.caller)
         loop = asyncio.get_running_loop()
         files: list[LoraFile] = []
         if task.loras:  # the index may have to look at the folder
@@ -149,9 +153,9 @@ class LocalEngine:
         """See `Engine.get_lora`."""
         return await self._catalog.get_lora(ref, model, include_modules=include_modules)
 
-    async def prepare_loras(self, model: str, loras: Sequence[LoraRef]) -> Prepared:
+    async def prepare_loras(self, model: str, loras: Sequence[LoraRef], *, caller: str = "") -> Prepared:
         """See `Engine.prepare_loras`."""
-        return await self._catalog.prepare_loras(model, loras)
+        return await self._catalog.prepare_loras(model, loras, caller=caller)
 
     async def begin_upload(self, header: UploadHeader) -> Upload | LoraInfo:
         """See `Engine.begin_upload`."""

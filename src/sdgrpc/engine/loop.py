@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from sdgrpc.engine.admission import Admission, FirstCome
+from sdgrpc.engine.admission import Admission, FirstCome, Turns, check_share
 from sdgrpc.engine.calls import Calls, Runner
 from sdgrpc.engine.job import Clock, Job
 from sdgrpc.engine.limits import RowLimits
@@ -38,7 +38,7 @@ class EngineLoop:
         clock: Clock = time.monotonic,
     ) -> None:
         self.options = options
-        self._admission: Admission = admission or FirstCome()
+        self._admission: Admission = admission or FirstCome(Turns(options.max_running_per_caller))
         self.meter = Meter(clock=clock)
         self._runner = runner
         self._clock = clock
@@ -66,18 +66,18 @@ class EngineLoop:
 
     # What the event loop calls.
 
-    def check_room(self) -> None:
-        """Raise Draining or QueueFull if a job would not be taken now."""
+    def check_room(self, caller: str = "") -> None:
+        """Raise Draining, QueueFull or TokenQueueFull if a job of `caller` would not be taken now."""
         with self._changed:
-            self._check_room()
+            self._check_room(caller)
 
     def submit(self, job: Job) -> int:
         """Queue `job` and return how many jobs wait before it."""
         with self._changed:
-            self._check_room()
+            self._check_room(job.task.caller)
             self._queued.append(job)
             self._changed.notify_all()
-            return len(self._queued) - 1
+            return self._admission.place(self._queued, job)
 
     def cancel(self, job: Job) -> None:
         """Drop `job` before its next step; one that ended already is left alone."""
@@ -125,7 +125,7 @@ class EngineLoop:
         for job in jobs:
             self._end(job)
 
-    def _check_room(self) -> None:
+    def _check_room(self, caller: str) -> None:
         if self._draining:
             raise Draining("the server is stopping; send the job to another", retry_after=1.0)
         if len(self._queued) >= self.options.queue_size:
@@ -133,6 +133,8 @@ class EngineLoop:
                 f"{len(self._queued)} jobs wait already (queue_size); try again later or on another server",
                 retry_after=max(1.0, self._turnover.mean_seconds * len(self._queued) / 2),
             )
+        most, seconds = self.options.max_queued_per_caller, max(1.0, self._turnover.mean_seconds)
+        check_share(self._queued, caller, most, retry_after=seconds)
 
     # The preparing thread.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import ModelInfo, ModelState, ResidentSet
+from sdgrpc.engine.admission import Turns
 from sdgrpc.engine.residency import ModelLease, ModelPool
 from sdgrpc.engine.runner import ServedModel
 from sdgrpc.errors import ModelNotFound
@@ -40,10 +41,18 @@ class ServedModels:
         models: those that are loaded already stay in memory for good.
         capacity: how many of the others may be there at a time.
         lora_cache_bytes: what the fused sets of each may take while it is there.
+        turns: who begins next.
 
     """
 
-    def __init__(self, models: Sequence[Model | Loadable], *, capacity: int, lora_cache_bytes: int) -> None:
+    def __init__(
+        self,
+        models: Sequence[Model | Loadable],
+        *,
+        capacity: int,
+        lora_cache_bytes: int,
+        turns: Turns | None = None,
+    ) -> None:
         self._lora_cache_bytes = lora_cache_bytes
         self._loadable = {model.info.name: model for model in models if isinstance(model, Loadable)}
         held = {
@@ -61,7 +70,7 @@ class ServedModels:
         self.infos: Sequence[ModelInfo] = tuple(model.info for model in models)
         self._first = [*held, *list(self._loadable)[:capacity]]
         self._fuses_before = 0  # of models that were put out
-        self.pool = ModelPool(held, load=self._load, unload=self._unload, capacity=capacity)
+        self.pool = ModelPool(held, load=self._load, unload=self._unload, capacity=capacity, turns=turns)
 
     @property
     def first(self) -> Sequence[ModelInfo]:
@@ -84,10 +93,10 @@ class ServedModels:
         self.check(name)
         return self._judges[name]
 
-    def lease(self, waiting_id: int, name: str) -> ModelLease[ServedModel]:
+    def lease(self, waiting_id: int, name: str, caller: str) -> ModelLease[ServedModel]:
         """See `ModelPool.lease`; raises ModelNotFound."""
         self.check(name)
-        return self.pool.lease(waiting_id, name)
+        return self.pool.lease(waiting_id, name, caller)
 
     def states(self) -> Sequence[ModelState]:
         """Describe each model in their order."""

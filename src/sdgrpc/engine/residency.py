@@ -4,7 +4,8 @@ A job whose model is in memory may begin at once. One whose model is not has it 
 else, as soon as there is a slot: a free one, or that of a model that no job uses, the one used longest ago
 first. A model with jobs is never put out. While a job waits for a slot, jobs of the models in memory may
 overtake it `max_overtakes` times, so that models are not exchanged for every request; then none begins until
-its model is being loaded, so that its wait is bounded by the jobs that have begun.
+its model is being loaded, so that its wait is bounded by the jobs that have begun. The oldest is the first in
+the order of `Turns`, which is that of age unless several callers wait.
 
 A lease (`PrepareLoras`) is treated as a job that the loop does not know.
 """
@@ -15,21 +16,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
+from sdgrpc.engine.admission import Turns, Waiting
 from sdgrpc.engine.job import Job
 from sdgrpc.errors import Draining, ModelError, SdgrpcError
 
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M")
-
-
-class Waiting(NamedTuple):
-    """Somebody who wants a model: a queued job or a lease, the older the smaller the id."""
-
-    waiting_id: int
-    model: str
 
 
 class ModelLease(Generic[M]):
@@ -54,6 +49,7 @@ class ModelPool(Generic[M]):
         unload: frees one that nobody uses any more; runs there too, before the next is loaded.
         capacity: how many others may be there at a time.
         max_overtakes: how many may begin before one that waits for a slot.
+        turns: whose turn it is.
         loader: what runs `load` and `unload`, one at a time; a thread of its own unless given.
 
     """
@@ -66,19 +62,21 @@ class ModelPool(Generic[M]):
         unload: Callable[[M], None],
         capacity: int = 1,
         max_overtakes: int = 8,
+        turns: Turns | None = None,
         loader: Executor | None = None,
     ) -> None:
         self.on_change: Callable[[], None] = lambda: None
         self._resident = dict(held)  # the one used longest ago first
         self._held = frozenset(held)
         self._load, self._unload = load, unload
+        self._turns = turns or Turns()
         self._capacity, self._max_overtakes = capacity, max_overtakes
         self._leases: dict[int, ModelLease[M]] = {}  # that wait
         self._users: dict[int, str] = {}  # begun and not ended: id -> model, empty where it failed
         self._failures: dict[int, str] = {}  # of those who asked for a model that could not be loaded
         self._loading = ""
-        self._blocked = -1  # the oldest that waits for a slot
-        self._overtakes = 0  # how many began before it
+        self._blocked: Waiting | None = None  # the oldest that waits for a slot
+        self._overtakes: dict[Waiting, int] = {}  # how many began before those that were the oldest
         self._closed = False
         self._lock = threading.Lock()
         self._loader = loader or ThreadPoolExecutor(max_workers=1, thread_name_prefix="sdgrpc-model")
@@ -106,32 +104,39 @@ class ModelPool(Generic[M]):
             if self._closed:
                 return None
             jobs = {job.job_id: job for job in queued}
-            asking = [Waiting(job_id, job.task.model) for job_id, job in jobs.items()]
-            waiting_all = sorted([*asking, *(lease.waiting for lease in self._leases.values())])
-            present = self._users.keys() | {waiting.waiting_id for waiting in waiting_all}
-            self._failures = {key: text for key, text in self._failures.items() if key in present}
+            present = [*map(Waiting.of, jobs.values()), *(lease.waiting for lease in self._leases.values())]
+            self._forget_absent(present)
+            waiting_all = self._turns.order(present)
             self._make_room(waiting_all)
+            overtakes = False
             for waiting in waiting_all:
                 lease = self._leases.get(waiting.waiting_id)
-                if (lease is not None or room) and self._begin(waiting):
+                if (lease is not None or room) and self._begin(waiting, overtakes=overtakes):
                     if lease is None:
                         return jobs[waiting.waiting_id]
                     self._grant(lease)
+                overtakes = overtakes or waiting == self._blocked
             return None
+
+    def place(self, queued: Iterable[Job], job: Job) -> int:
+        """See `Admission.place`."""
+        with self._lock:
+            return self._turns.place(queued, job)
 
     def leave(self, job: Job) -> None:
         """See `Admission.leave`."""
         with self._lock:
             self._forget(job.job_id)
 
-    def lease(self, waiting_id: int, model: str) -> ModelLease[M]:
+    def lease(self, waiting_id: int, model: str, caller: str = "") -> ModelLease[M]:
         """Ask for a model outside the loop; the ids are those of jobs, and order both by age."""
-        lease = ModelLease[M](Waiting(waiting_id, model), self._end_lease)
+        lease = ModelLease[M](Waiting(waiting_id, model, caller), self._end_lease)
         with self._lock:
             if self._closed:
                 raise Draining("the server is stopping; send the call to another")
             self._leases[waiting_id] = lease
-            if self._blocked < 0 and model in self._resident and self._begin(lease.waiting):
+            if self._blocked is None and model in self._resident and self._turns.order([lease.waiting]):
+                self._begin(lease.waiting, overtakes=False)
                 self._grant(lease)
         self.on_change()
         return lease
@@ -161,28 +166,38 @@ class ModelPool(Generic[M]):
         lacking = next((waiting for waiting in waiting_all if self._lacks(waiting)), None)
         if lacking is not None and not self._loading:
             self._begin_loading(lacking, waiting_all)
-        blocked = lacking is not None and lacking.model != self._loading
-        blocked_id = lacking.waiting_id if lacking is not None and blocked else -1
-        if blocked_id != self._blocked:
-            self._blocked, self._overtakes = blocked_id, 0
+        self._blocked = lacking if lacking is not None and lacking.model != self._loading else None
 
     def _lacks(self, waiting: Waiting) -> bool:
         return waiting.model not in self._resident and waiting.waiting_id not in self._failures
 
-    def _begin(self, waiting: Waiting) -> bool:
+    def _forget_absent(self, present: Sequence[Waiting]) -> None:
+        """Forget what was kept of those who left. One that held others up has had its caller's turn."""
+        ids = self._users.keys() | {waiting.waiting_id for waiting in present}
+        self._failures = {key: text for key, text in self._failures.items() if key in ids}
+        for gone in self._overtakes.keys() - set(present):
+            del self._overtakes[gone]
+            self._turns.spend(gone.caller)
+
+    def _begin(self, waiting: Waiting, *, overtakes: bool) -> bool:
         """Let somebody begin if their model is there, or failed, and they overtake nobody too often."""
         if waiting.waiting_id in self._failures:
-            self._users[waiting.waiting_id] = ""
+            self._started(waiting, "")
             return True
         if waiting.model not in self._resident:
             return False
-        if 0 <= self._blocked < waiting.waiting_id:
-            if self._overtakes >= self._max_overtakes:
+        if overtakes and self._blocked is not None:
+            if self._overtakes.get(self._blocked, 0) >= self._max_overtakes:
                 return False
-            self._overtakes += 1
-        self._users[waiting.waiting_id] = waiting.model
+            self._overtakes[self._blocked] = self._overtakes.get(self._blocked, 0) + 1
+        self._started(waiting, waiting.model)
         self._resident[waiting.model] = self._resident.pop(waiting.model)
         return True
+
+    def _started(self, waiting: Waiting, model: str) -> None:
+        self._turns.begin(waiting)
+        self._overtakes.pop(waiting, None)
+        self._users[waiting.waiting_id] = model
 
     def _grant(self, lease: ModelLease[M]) -> None:
         waiting = self._leases.pop(lease.waiting.waiting_id).waiting
@@ -198,6 +213,7 @@ class ModelPool(Generic[M]):
         self._leases.pop(waiting_id, None)
         self._users.pop(waiting_id, None)
         self._failures.pop(waiting_id, None)
+        self._turns.end(waiting_id)
 
     def _end_lease(self, waiting_id: int) -> None:
         with self._lock:
@@ -207,7 +223,7 @@ class ModelPool(Generic[M]):
     def _begin_loading(self, lacking: Waiting, waiting_all: Sequence[Waiting]) -> None:
         slot: list[M] = []
         if len(self._resident.keys() - self._held) >= self._capacity:
-            older = {waiting.model for waiting in waiting_all if waiting < lacking}
+            older = {waiting.model for waiting in waiting_all[: waiting_all.index(lacking)]}
             busy = {*self._users.values(), *older, *self._held}
             victim = next((name for name in self._resident if name not in busy), None)
             if victim is None:
