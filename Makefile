@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format gen descriptors contract grpcurl clean
+.PHONY: help setup demo test coverage test-oldest test-python mutants lint format gen descriptors contract grpcurl clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,22 @@ demo: setup ## start a server, draw over gRPC, write demo/
 
 test: setup ## the whole test suite
 	$(BIN)/python -m pytest
+
+coverage: setup ## the suite with branch coverage, which must not fall below the floor in pyproject.toml
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+
+test-oldest: setup ## the suite on the oldest dependencies that pyproject.toml allows
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/oldest
+	VIRTUAL_ENV=build/oldest $(BIN)/uv pip install --quiet --resolution lowest-direct -e '.[server,dev]'
+	build/oldest/bin/python -m pytest
+
+test-python: ## the suite on another Python: make test-python PYTHON=python3.13
+	$(PYTHON) -m venv build/python
+	build/python/bin/python -m pip install --quiet -e '.[server,dev]'
+	build/python/bin/python -m pytest
+
+mutants: setup ## change the schedulers', rules' and formulas' code line by line and list what no test misses
+	$(BIN)/python -m tools.mutants
 
 lint: setup ## ruff, mypy --strict, buf lint and format, generated code fresh
 	$(BIN)/ruff check .

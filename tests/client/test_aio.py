@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 
 import pytest
@@ -57,3 +58,19 @@ async def test_async_wait_gives_up() -> None:
     async with AsyncClient("127.0.0.1:1") as client:
         with pytest.raises(api.UnavailableError, match="not ready"):
             await client.wait_until_ready(timeout=0.2)
+
+
+def test_the_two_clients_have_the_same_calls() -> None:
+    """Neither falls behind: same public methods, same arguments with the same defaults."""
+    for one, other in ((api.Client, api.AsyncClient), (api.Job, api.AsyncJob)):
+        named, twin = calls_of(one), calls_of(other)
+        assert named == twin
+
+
+def calls_of(client: type) -> dict[str, list[str]]:
+    """The public methods of a client, and their arguments as written but for what they return."""
+    return {
+        name: [str(parameter) for parameter in inspect.signature(call).parameters.values()]
+        for name, call in inspect.getmembers(client, inspect.isfunction)
+        if not name.startswith("_")
+    }

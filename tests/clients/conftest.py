@@ -44,7 +44,7 @@ class ClientRun:
 CLIENTS = {
     "go": Client(["go", "test", "-race", "-count=1", "./..."], needs=["go", "gcc"]),
     "rust": Client(["cargo", "test", "--locked", "--all-features"], needs=["cargo", "cc"], slow=True),
-    "python": Client([sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]),
+    "python": Client([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly"]),
 }
 
 RunClient = Callable[[str], ClientRun]

@@ -1,9 +1,14 @@
 """A thin, typed client over the generated stubs. It needs no torch.
 
->>> from sdgrpc.client import Client
->>> with Client("localhost:50051") as client:
-...     for image in client.generate("a red circle", loras=["postcard:0.8"], seed=7).images():
-...         image.save(f"{image.seed}.png")
+::
+
+    from sdgrpc.client import Client
+
+    with Client("localhost:50051") as client:
+        for image in client.generate("a red circle", loras=["postcard:0.8"], seed=7).images():
+            image.save(f"{image.seed}.png")
+
+`sdgrpc.testing` has a server without a model for the tests of what is written with it.
 """
 
 from sdgrpc.client.aio import AsyncClient, AsyncJob
