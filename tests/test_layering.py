@@ -15,7 +15,7 @@ import sdgrpc
 PACKAGE = Path(sdgrpc.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "v1")
 
-GROUND = {"domain", "errors", "embedded", "machine", "tensor_files"}
+GROUND = {"domain", "errors", "embedded", "regular_files", "machine", "tensor_files"}
 """What every room of the engine stands on."""
 PUBLIC = {"__init__", "__main__"}
 """The package's own name and version, and its command line: in no room."""
@@ -26,6 +26,7 @@ ROOMS: Mapping[str, set[str]] = {
     "domain": set(),
     "errors": set(),
     "embedded": set(),
+    "regular_files": set(),
     "machine": {"errors", "domain"},
     "tensor_files": {"errors", "domain"},
     "settings": {"errors", "embedded"},

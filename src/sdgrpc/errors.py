@@ -92,6 +92,10 @@ class LoraMalformed(LoraError):
     reason = "LORA_MALFORMED"
 
 
+class LoraChanged(LoraMalformed):
+    """The file was written while it was read: what came is neither the old nor the new."""
+
+
 class LoraUnsupported(LoraError):
     """The file is sound but in a format that this version does not apply."""
 

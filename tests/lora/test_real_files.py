@@ -37,7 +37,7 @@ def test_every_tensor_is_placed(name: str, modules: int) -> None:
     assert len(placement.placed) == modules
     assert placement.unmatched(adapter) == []
     found = inspect(path)
-    assert (found["base"], found["refused"], len(found["modules"])) == ("sd15", None, modules)
+    assert (found.base, found.refusal, len(found.modules)) == ("sd15", "", modules)
     for other in ("sd2", "sdxl"):
         with pytest.raises(LoraIncompatible, match=r"is for SD1\.5"):
             place_or_refuse(adapter, architectures.index(other), other)
@@ -53,7 +53,7 @@ def test_low_rank_norms(name: str) -> None:
         (raw[up].double() @ raw[up.replace(".up.", ".down.").replace(":up", ":down")].double()).norm().item()
         for up in ups
     )
-    actual = sorted(module["delta_norm"] for module in inspect(path)["modules"])
+    actual = sorted(module.delta_norm for module in inspect(path).modules)
     assert actual == pytest.approx(expected, rel=1e-6)
 
 
@@ -62,7 +62,7 @@ def test_kronecker_norms(name: str) -> None:
     """The same for LoKr, with alpha, for modules of every kind."""
     path = require_shared("loras") / name
     raw = safetensors.torch.load_file(path)
-    norms = {f"lora_unet_{m['module'].replace('.', '_')}": m["delta_norm"] for m in inspect(path)["modules"]}
+    norms = {f"lora_unet_{m.path.replace('.', '_')}": m.delta_norm for m in inspect(path).modules}
     prefixes = [key.removesuffix(".alpha") for key in raw if key.endswith(("conv1.alpha", "to_q.alpha"))]
     assert len(prefixes) > 40
     for prefix in prefixes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +18,9 @@ from sdgrpc.terminal.console import MIB, console
 from sdgrpc.terminal.text import printable
 
 if TYPE_CHECKING:
+    from sdgrpc.domain import LoraModuleInfo
     from sdgrpc.lora.bases.target import Target
+    from sdgrpc.lora.describing.inspect import Inspection
     from sdgrpc.lora.store.library import LoraEntry
 
 WORDS = 5  # trigger words in the table
@@ -97,43 +101,53 @@ def inspect_file(
         from sdgrpc.machine.workers import one_thread
 
         one_thread()
-        report = inspect(file)
+        found = inspect(file)
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        typer.echo(json.dumps(_as_json(found), indent=2))
     else:
-        console().print(_report_table(report), markup=False, highlight=False)
-    if report["refused"]:
-        typer.echo(f"error: {printable(report['refused'])}", err=True)
+        console().print(_report_table(found), markup=False, highlight=False)
+    if found.refusal:
+        typer.echo(f"error: {printable(found.refusal)}", err=True)
         raise typer.Exit(1)
 
 
-def _report_table(report: dict[str, Any]) -> Table:
+def _as_json(found: Inspection) -> dict[str, Any]:
+    """Return an inspection by the names of the printed JSON, which scripts rely on."""
+    fields = asdict(found)
+    modules = [
+        {"component": one.pop("component"), "module": one.pop("path"), **one} for one in fields["modules"]
+    ]
+    refused = fields.pop("refusal") or None
+    return {**fields, "refused": refused, "modules": modules}
+
+
+def _report_table(found: Inspection) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("file", printable(report["file"]))
-    table.add_row("sha256", report["sha256"])
-    table.add_row("base", report["base"])
-    table.add_row("algorithms", ", ".join(report["algorithms"]))
-    table.add_row("tensors", f"{report['tensors']}, unmatched: {len(report['unmatched'])}")
-    for component, line in _components(report["modules"]).items():
+    table.add_row("file", printable(found.file))
+    table.add_row("sha256", found.sha256 or "- (refused by its header; the data were not read)")
+    table.add_row("base", found.base)
+    table.add_row("algorithms", ", ".join(found.algorithms))
+    table.add_row("tensors", f"{found.tensors}, unmatched: {len(found.unmatched)}")
+    for component, line in _components(found.modules).items():
         table.add_row(component, line)
-    if report["metadata"]:
+    if found.metadata:
         table.add_row()
         table.add_row("metadata")
-    for key, value in report["metadata"].items():
+    for key, value in found.metadata.items():
         shown = printable(value if len(value) <= 80 else f"{value[:79]}…")
         table.add_row(Text(f"  {printable(key)}", "not bold"), shown)
     return table
 
 
-def _components(modules: list[dict[str, Any]]) -> dict[str, str]:
+def _components(modules: Sequence[LoraModuleInfo]) -> dict[str, str]:
     """Return a line for each component: how many modules, their ranks, and the norm of their change."""
     lines = {}
-    for component in dict.fromkeys(module["component"] for module in modules):
-        own = [module for module in modules if module["component"] == component]
-        ranks = sorted({module["rank"] for module in own if module["rank"] is not None})
-        norm = sum((module["delta_norm"] or 0.0) ** 2 for module in own) ** 0.5
+    for component in dict.fromkeys(module.component for module in modules):
+        own = [module for module in modules if module.component == component]
+        ranks = sorted({module.rank for module in own if module.rank is not None})
+        norm = sum((module.delta_norm or 0.0) ** 2 for module in own) ** 0.5
         shown = ", ".join(map(str, ranks))
         lines[component] = f"{len(own)} modules, rank {shown}, norm of the change {norm:.3g}"
     return lines

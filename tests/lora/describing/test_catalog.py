@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from sdgrpc.domain import LoraQuery, LoraRef, UploadHeader
 from sdgrpc.errors import LoraNotFound
-from sdgrpc.lora.bases.architectures import index
+from sdgrpc.lora.bases import detect, placement
+from sdgrpc.lora.bases.architectures import index, known_bases
 from sdgrpc.lora.bases.target import Target
-from sdgrpc.lora.describing import catalog as catalog_module
+from sdgrpc.lora.describing import inspect as inspect_module
 from sdgrpc.lora.describing.catalog import LoraCatalog
 from sdgrpc.lora.store.checking import check
 from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.lora.store.upload import Upload
 from sdgrpc.lora.store.upload_store import UploadStore
 from tests.support.assets import LORAS
+from tests.support.files import BytesRead
 
 EMBEDDED = Target(index("embedded"), "embedded")
 SDXL = Target(index("sdxl"), "sdxl")
@@ -75,23 +78,47 @@ def test_files_are_judged_by_the_model_asked_about(folder: Path) -> None:
         assert len(catalog.page(query(model="small", fitting_only=True), EMBEDDED).loras) == 2
 
 
-def test_a_file_is_read_again_only_after_a_change(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_read_again_only_after_a_change(folder: Path, bytes_read: BytesRead) -> None:
     """Thousands of files cost nothing the second time."""
     catalog = LoraCatalog(LoraLibrary([folder]))
     catalog.page(query(), EMBEDDED)
-    read: list[str] = []
-    real = catalog_module.summarize
-
-    def counted(path: Path, name: str, **options):
-        read.append(name)
-        return real(path, name, **options)
-
-    monkeypatch.setattr(catalog_module, "summarize", counted)
+    for name in ("broken", "postcard", "sepia"):  # its header, and its content for the hash
+        assert bytes_read.openings(folder / f"{name}.safetensors") == 2
+    bytes_read.clear()
     catalog.page(query(), EMBEDDED)
-    assert read == []
+    assert bytes_read.names() == []
     (folder / "broken.safetensors").write_bytes(b"something else that is longer")
     catalog.page(query(), EMBEDDED)
-    assert read == ["broken"]
+    assert bytes_read.names() == ["broken.safetensors"]
+
+
+def test_details_open_a_header_once(folder: Path, bytes_read: BytesRead) -> None:
+    """Once the library knows a file's hash; with modules as without, since it keeps what it read."""
+    library, path = LoraLibrary([folder]), folder / "sepia.safetensors"
+    catalog, ref = LoraCatalog(library), LoraRef(1, 1, name="sepia")
+    for include_modules, openings in ((False, 2), (False, 1), (True, 1)):
+        bytes_read.clear()
+        details = catalog.details(ref, "m", EMBEDDED, include_modules=include_modules)
+        assert len(details.modules) == (65 if include_modules else 0)
+        assert bytes_read.openings(path) == openings
+    assert bytes_read.of(path) < path.stat().st_size / 10  # the header alone
+
+
+def test_a_file_is_tried_on_the_bases_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a file's details each known base is asked once, and the model once."""
+    asked: Counter[str] = Counter()
+    known = {id(index(base)): base for base in known_bases()}
+    original = placement.place
+
+    def counted(adapter, names):
+        asked[known[id(names)]] += 1
+        return original(adapter, names)
+
+    for module in (detect, inspect_module):
+        monkeypatch.setattr(module, "place", counted)
+    catalog = LoraCatalog(LoraLibrary([folder]))
+    catalog.details(LoraRef(1, 1, name="sepia"), "m", EMBEDDED, include_modules=False)
+    assert asked == Counter({"sd15": 1, "sd2": 1, "sdxl": 1, "embedded": 2})
 
 
 def test_nobody_is_waited_for_who_has_gone(folder: Path) -> None:

@@ -10,8 +10,8 @@ import torch
 from sdgrpc.lora.bases.architectures import index
 from sdgrpc.lora.bases.names import NameIndex
 from sdgrpc.lora.bases.target import Target
-from sdgrpc.lora.describing import summary
 from sdgrpc.lora.describing.summary import summarize
+from sdgrpc.lora.dialects import adapt
 from sdgrpc.lora.files import reading
 from tests.support.assets import LORAS
 from tests.support.loras import (
@@ -115,8 +115,8 @@ def test_refusals_keep_the_metadata(tmp_path: Path) -> None:
 def test_alpha_beside_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands in an `adapter_config.json` belongs to the file here, too."""
     seen: list[object] = []
-    judge = summary.adapt
-    monkeypatch.setattr(summary, "adapt", lambda file, config: seen.append(config) or judge(file, config))
+    original = adapt.adapt
+    monkeypatch.setattr(adapt, "adapt", lambda file, config: seen.append(config) or original(file, config))
     (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 8}')
     summarize(to_file(tmp_path / "a.safetensors", kohya_file(LINEAR)), "a")
     assert [config.values for config in seen] == [{"": {"lora_alpha": 8}}]

@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from sdgrpc.lora.describing.inspect import inspect
 from sdgrpc.lora.describing.summary import summarize
 from sdgrpc.lora.dialects.adapt import adapt
 from sdgrpc.lora.files.convert import convert
-from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits, read
+from sdgrpc.lora.files.reading import DEFAULT_LIMITS, read
 from tests.support.loras import CROSS, LINEAR, kohya_file, require_shared, to_bytes, to_file
 
 
@@ -57,7 +58,7 @@ def test_flat_maps_keep_every_tensor(ending: str, zipped: bool, tmp_path: Path) 
         assert written[key].dtype == tensor.dtype
         assert torch.equal(written[key], tensor)
     twin = to_file(tmp_path / "twin.safetensors", tensors)
-    assert inspect(made)["modules"] == inspect(twin)["modules"]
+    assert inspect(made).modules == inspect(twin).modules
     assert {p.name for p in tmp_path.iterdir()} == {path.name, "style.v1.safetensors", "twin.safetensors"}
 
 
@@ -163,7 +164,7 @@ def test_broken_content_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LoraUnsupported, match="is a safetensors file already"):
         convert(other)
     with pytest.raises(LoraMalformed, match="at most 10 are read"):
-        convert(cases["'a' holds NaN"], limits=ReadLimits(max_file_bytes=10))
+        convert(cases["'a' holds NaN"], limits=replace(DEFAULT_LIMITS, max_file_bytes=10))
 
 
 def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
@@ -212,17 +213,17 @@ def test_real_pickles(name: str, base: str, modules: int, tmp_path: Path) -> Non
     placement = place_or_refuse(adapter, index(base), base)
     assert (len(placement.placed), placement.unmatched(adapter)) == (modules, [])
     found = inspect(made)
-    assert (found["base"], found["refused"], found["unmatched"]) == (base, None, [])
+    assert (found.base, found.refusal, found.unmatched) == (base, "", ())
 
 
 def test_a_real_pickle_and_its_published_twin(tmp_path: Path) -> None:
     """A LoRA published as pickle and (trained for longer) as safetensors: the same modules, its own norms."""
     name = "catundchat_pytorch_lora_weights"
     pickle_path = require_shared("loras") / f"{name}.bin"
-    made = inspect(convert(pickle_path, tmp_path / "made.safetensors"))["modules"]
-    twin = inspect(pickle_path.with_suffix(".safetensors"))["modules"]
-    assert [module["module"] for module in made] == [module["module"] for module in twin]
+    made = inspect(convert(pickle_path, tmp_path / "made.safetensors")).modules
+    twin = inspect(pickle_path.with_suffix(".safetensors")).modules
+    assert [module.path for module in made] == [module.path for module in twin]
     raw = torch.load(pickle_path, map_location="cpu", weights_only=True)
     ups = [key for key in raw if key.endswith(".up.weight")]
     norms = [(raw[up].double() @ raw[up.replace(".up.", ".down.")].double()).norm().item() for up in ups]
-    assert sorted(module["delta_norm"] for module in made) == pytest.approx(sorted(norms), rel=1e-6)
+    assert sorted(module.delta_norm for module in made) == pytest.approx(sorted(norms), rel=1e-6)

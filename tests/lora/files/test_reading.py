@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from safetensors.torch import load
 
 from sdgrpc.errors import LoraError, LoraMalformed, LoraUnsupported
 from sdgrpc.lora.files import reading
-from sdgrpc.lora.files.reading import ReadLimits, read
+from sdgrpc.lora.files.reading import DEFAULT_LIMITS, read
 from tests.support.loras import to_bytes, to_file
 
 TENSORS = {
@@ -158,9 +159,9 @@ def test_limits_are_the_readers(tmp_path: Path) -> None:
     """The operator's limits on bytes, header and tensors hold."""
     path = to_file(tmp_path / "a.safetensors", TENSORS)
     for limits, words in (
-        (ReadLimits(max_file_bytes=100), "at most 100"),
-        (ReadLimits(max_header_bytes=100), "header is too large"),
-        (ReadLimits(max_tensors=6), "at most 6"),
+        (replace(DEFAULT_LIMITS, max_file_bytes=100), "at most 100"),
+        (replace(DEFAULT_LIMITS, max_header_bytes=100), "header is too large"),
+        (replace(DEFAULT_LIMITS, max_tensors=6), "at most 6"),
     ):
         with pytest.raises(LoraMalformed, match=words):
             read(path, "a", limits)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import threading
 from pathlib import Path
 
@@ -10,10 +13,11 @@ import torch
 
 from sdgrpc.domain import LoraRef
 from sdgrpc.errors import LoraMalformed, LoraNotFound
-from sdgrpc.lora.dialects import adapt
+from sdgrpc.lora.dialects.adapt import MAX_CONFIG_BYTES, read_config
+from sdgrpc.lora.files import reading
 from sdgrpc.lora.store import contents
 from sdgrpc.lora.store.library import LoraFile, LoraLibrary
-from tests.support.loras import LINEAR, kohya_file, to_file
+from tests.support.loras import LINEAR, kohya_file, to_bytes, to_file
 
 TENSORS = kohya_file(LINEAR)
 
@@ -32,10 +36,13 @@ def folder(tmp_path: Path) -> Path:
 def test_a_file_is_parsed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same content is read once, however often and by however many threads it is wanted."""
     parsed: list[str] = []
-    adapt = contents.adapt_own
-    monkeypatch.setattr(
-        contents, "adapt_own", lambda file, config: (parsed.append(file.name), adapt(file, config))[1]
-    )
+    read = contents.read_adapter
+
+    def counted(source: Path, name: str, *rest: object, **options: object) -> object:
+        parsed.append(name)
+        return read(source, name, *rest, **options)
+
+    monkeypatch.setattr(contents, "read_adapter", counted)
     library = LoraLibrary([folder])
     barrier = threading.Barrier(4)
 
@@ -120,13 +127,13 @@ def test_a_file_that_vanished_is_named(folder: Path) -> None:
 
 def test_a_file_that_cannot_be_opened_is_not_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that goes just after the folder was searched, say."""
-    read = contents.reading.read
+    read = contents.read_adapter
 
-    def gone(source: Path, *rest: object) -> object:
+    def gone(source: Path, *rest: object, **options: object) -> object:
         source.unlink()
-        return read(source, *rest)
+        return read(source, *rest, **options)
 
-    monkeypatch.setattr(contents.reading, "read", gone)
+    monkeypatch.setattr(contents, "read_adapter", gone)
     with pytest.raises(LoraNotFound, match="'styles/ink' cannot be read: No such file"):
         LoraLibrary([folder]).find(named("ink"))
 
@@ -137,7 +144,93 @@ def test_a_configuration_that_is_a_link_is_not_read(tmp_path: Path) -> None:
     path = to_file(tmp_path / "loras" / "adapter_model.safetensors", TENSORS)
     config = path.parent / "adapter_config.json"
     config.symlink_to(tmp_path / "secret.json")
-    assert adapt.read_config(path) == ""
+    assert read_config(path) == ""
     config.unlink()
-    config.write_text(" " * (adapt.MAX_CONFIG_BYTES + 1))
-    assert adapt.read_config(path) == ""
+    config.write_text(" " * (MAX_CONFIG_BYTES + 1))
+    assert read_config(path) == ""
+
+
+def test_what_is_called_like_a_configuration_and_is_no_file(tmp_path: Path) -> None:
+    """A pipe, a device's link or a folder of that name holds nobody up: jobs with the file go on."""
+    path = to_file(tmp_path / "adapter_model.safetensors", TENSORS)
+    config = tmp_path / "adapter_config.json"
+    library = LoraLibrary([tmp_path])
+    for make in (os.mkfifo, Path.mkdir, lambda place: place.symlink_to("/dev/zero")):
+        make(config)
+        assert read_config(path) == ""
+        for _ in range(2):
+            assert library.find(named("adapter_model")).adapter().modules
+        config.rmdir() if config.is_dir() else config.unlink()
+
+
+def test_a_file_that_is_overwritten_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place, to the same size, its time put back: what came is a mix, and refused; later it is taken."""
+    path = folder / "styles" / "ink.safetensors"
+    before, fill = path.stat(), reading._fill
+    new = to_bytes(kohya_file(LINEAR, seed=3))
+    assert len(new) == before.st_size
+
+    def overwritten(file: io.FileIO, data: torch.Tensor) -> None:
+        file.readinto(memoryview(data.numpy())[:100])
+        path.open("r+b").write(new)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        fill(file, data[100:])
+
+    library = LoraLibrary([folder])
+    monkeypatch.setattr(reading, "_fill", overwritten)
+    with pytest.raises(LoraMalformed, match=r"'styles/ink': was changed while it was read") as caught:
+        library.find(named("ink"))
+    assert caught.value.reason == "LORA_MALFORMED"
+    monkeypatch.undo()
+    assert library.find(named("ink")).sha256 == hashlib.sha256(new).hexdigest()
+
+
+def test_a_file_that_is_overwritten_while_it_is_hashed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a list of files: no hash is told that was of neither content."""
+    path = folder / "styles" / "ink.safetensors"
+    new, stamp = to_bytes(kohya_file(LINEAR, seed=3)), reading._stamp
+
+    def overwritten(file: io.FileIO) -> tuple[int, ...]:
+        found = stamp(file)
+        if Path(f"/proc/self/fd/{file.fileno()}").readlink() == path:
+            path.write_bytes(new)
+        return found
+
+    library = LoraLibrary([folder])
+    entry = next(entry for entry in library.entries() if entry.name == "styles/ink")
+    monkeypatch.setattr(reading, "_stamp", overwritten)
+    with pytest.raises(LoraMalformed, match="was changed while it was read"):
+        library.hash_of_entry(entry)
+
+
+def test_a_content_that_is_expected_is_known_by_its_hash(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new access time, as uploads get at each use, is no change."""
+    library, file = forgetful(folder)
+    del library
+    fill = reading._fill
+    monkeypatch.setattr(reading, "_fill", lambda source, data: (os.utime(file.path), fill(source, data)))
+    assert file.adapter().sha256 == file.sha256
+
+
+def test_files_are_read_side_by_side(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first reading holds up nobody who wants another file."""
+    begun, go_on = threading.Event(), threading.Event()
+    read = contents.read_adapter
+
+    def slow(source: Path, name: str, *rest: object, **options: object) -> object:
+        if name == "styles/ink":
+            begun.set()
+            assert go_on.wait(30)
+        return read(source, name, *rest, **options)
+
+    monkeypatch.setattr(contents, "read_adapter", slow)
+    library = LoraLibrary([folder])
+    thread = threading.Thread(target=lambda: library.find(named("ink")))
+    thread.start()
+    assert begun.wait(30)
+    assert library.find(named("styles/oil")).adapter().modules
+    assert thread.is_alive()
+    go_on.set()
+    thread.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from sdgrpc.domain import LoraRef
 from sdgrpc.errors import LoraMalformed, LoraNotFound, LoraUnsupported
-from sdgrpc.lora.files.reading import ReadLimits, sha256
+from sdgrpc.lora.files.reading import DEFAULT_LIMITS, sha256
 from sdgrpc.lora.store.library import LoraLibrary
 from tests.support.loras import LINEAR, kohya_file, to_bytes, to_file
 
@@ -91,7 +92,7 @@ def test_files_inside_requests(folder: Path) -> None:
 
 def test_limits_hold_for_files_and_content(folder: Path) -> None:
     """A file over the operator's limit is malformed."""
-    library = LoraLibrary([folder], allow_inline=True, limits=ReadLimits(max_tensors=2))
+    library = LoraLibrary([folder], allow_inline=True, limits=replace(DEFAULT_LIMITS, max_tensors=2))
     for ref in (named("ink"), LoraRef(1.0, 1.0, content=to_bytes(TENSORS))):
         with pytest.raises(LoraMalformed, match="at most 2"):
             library.find(ref).adapter()

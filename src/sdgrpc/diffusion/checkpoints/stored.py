@@ -1,14 +1,11 @@
 """Tensors as they lie in a safetensors file, read once, straight into the memory where they will be used.
 
 A file that is mapped instead would count twice when its dtype is converted, and could be changed or cut
-while it is served, which kills the process (SIGBUS). The format: 8 bytes little endian N, N bytes of JSON
-`{key: {"dtype", "shape", "data_offsets"}, "__metadata__": {str: str}}`, then the data
-(https://huggingface.co/docs/safetensors).
+while it is served, which kills the process (SIGBUS). The format is `tensor_files.header`'s.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,24 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from sdgrpc.errors import ModelError
 from sdgrpc.machine.workers import Workers
+from sdgrpc.regular_files import open_regular
+from sdgrpc.tensor_files.faults import FileFault
+from sdgrpc.tensor_files.header import ALL_DTYPES, ReadLimits, read_header
 
-DTYPES: Mapping[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
-# Numbers read and converted at a time: they stay in the processor's cache.
+LIMITS = ReadLimits(
+    max_file_bytes=1 << 40, max_header_bytes=100_000_000, max_tensors=1_000_000, dtypes=ALL_DTYPES
+)
+"""What a model's file may claim: the format's own bound of the header, and more than any model has."""
+
 PIECE = 131_072
-# Reading is copying out of the system's cache and converting; more threads than this only wait for memory.
+"""Numbers read and converted at a time: they stay in the processor's cache."""
 READERS = 4
+"""Reading is copying out of the system's cache and converting; more threads would only wait for memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +90,7 @@ class Stored:
         if memory is None:
             memory = torch.empty(math.prod(stored), dtype=dtype, device=device)
         values = memory[: math.prod(stored)].view(stored)
-        with self.path.open("rb", buffering=0) as file:
+        with open_regular(self.path) as file:
             file.seek(self.begin)
             if dtype == self.dtype and device.type == "cpu":
                 self._fill(file, values)
@@ -132,25 +128,22 @@ def stored_tensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
 
     """
     try:
-        with safe_open(path, framework="pt"):  # it checks every claim of the header
-            pass
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            claims = json.loads(file.read(length))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is no whole .safetensors file: {error}; download it again") from error
-    metadata = claims.pop("__metadata__", None) or {}
+        with open_regular(path) as file:
+            header = read_header(file, LIMITS)
+    except (FileFault, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ModelError(f"{path} is no whole .safetensors file: {reason}; download it again") from error
     tensors = {
-        key: Stored(
+        claim.key: Stored(
             path,
-            key,
-            DTYPES.get(claim["dtype"]),
-            tuple(claim["shape"]),
-            8 + length + claim["data_offsets"][0],
+            claim.key,
+            claim.dtype if claim.dtype.is_floating_point else None,
+            claim.shape,
+            header.start + claim.begin,
         )
-        for key, claim in claims.items()
+        for claim in header.claims
     }
-    return tensors, metadata
+    return tensors, dict(header.metadata)
 
 
 @dataclass(frozen=True, eq=False)

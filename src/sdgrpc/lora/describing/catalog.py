@@ -10,15 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdgrpc.domain import LoraDetails, LoraInfo, LoraModuleInfo, LoraPage, LoraQuery, LoraRef
-from sdgrpc.errors import LoraError, LoraNotFound
-from sdgrpc.lora.bases.detect import base_of
+from sdgrpc.errors import LoraChanged, LoraError, LoraNotFound
 from sdgrpc.lora.bases.target import Target
-from sdgrpc.lora.describing.inspect import inspect
-from sdgrpc.lora.describing.summary import LoraSummary, summarize
-from sdgrpc.lora.dialects.adapt import adapt, read_config
-from sdgrpc.lora.dialects.peft import PeftConfig
-from sdgrpc.lora.files import reading
-from sdgrpc.lora.store.library import LoraEntry, LoraLibrary
+from sdgrpc.lora.describing.inspect import describe_modules
+from sdgrpc.lora.describing.summary import UNKNOWN, LoraSummary, summary_of
+from sdgrpc.lora.dialects.adapt import read_config, sketch_adapter
+from sdgrpc.lora.store.library import LoraEntry, LoraFile, LoraLibrary
 
 KEPT_SUMMARIES = 10_000
 
@@ -26,7 +23,11 @@ Fingerprint = tuple[Path, int, int, int, str, str]
 
 
 class LoraCatalog:
-    """Describes the files of `library`; what was read is kept while a file stays the same. Thread safe."""
+    """Describes the files of `library`; what was read is kept while a file stays the same. Thread safe.
+
+    A header is opened once for a page, and once for a file's details. The content is read for its hash, and
+    for its modules only where the library has not kept what it read.
+    """
 
     def __init__(self, library: LoraLibrary) -> None:
         self._library = library
@@ -46,46 +47,65 @@ class LoraCatalog:
             if is_unwanted():
                 break
             try:
-                summary = self._summary(entry, query.model, model)
+                summary = self._kept(entry, query.model, model)
                 if (query.base and summary.base != query.base) or (query.fitting_only and not summary.fits):
                     continue
                 if len(found) == query.limit:
                     return LoraPage(tuple(found), more=True)
                 found.append(_info(entry, summary, self._library.hash_of_entry(entry)))
-            except (OSError, LoraNotFound):
-                continue  # it has just been removed
+            except (OSError, LoraNotFound, LoraChanged):
+                continue  # it has just been removed, or is being written
         return LoraPage(tuple(found), more=False)
 
     def details(self, ref: LoraRef, name: str, model: Target, *, include_modules: bool) -> LoraDetails:
         """Describe one file, judged against the model that is called `name`.
 
         Raises:
-            LoraNotFound: as `LoraLibrary.find`, or it was removed meanwhile.
+            LoraNotFound, LoraChanged: as `LoraLibrary.find`, or it was removed meanwhile.
 
         """
-        entry = self._library.entry(ref)
+        file = self._library.find(ref)
+        entry = self._library.entry_of(file)
         try:
-            info = _info(entry, self._summary(entry, name, model), self._library.hash_of_entry(entry))
-            details = _sketched(entry, info)
-            return replace(details, modules=_modules(entry)) if include_modules else details
+            config = read_config(entry.path)
+            summary = self._read(entry, config, model, _fingerprint(entry, config, name))
+            info = _info(entry, summary, file.sha256)
         except OSError as error:
             raise LoraNotFound(entry.name, f"LoRA {entry.name!r} cannot be read: {error.strerror}") from error
+        return LoraDetails(
+            info=info,
+            tensor_count=summary.tensors,
+            module_count=summary.modules,
+            unmatched=summary.unmatched,
+            metadata=summary.metadata,
+            modules=_modules(file, summary.base) if include_modules else (),
+        )
 
-    def _summary(self, entry: LoraEntry, name: str, model: Target) -> LoraSummary:
-        stat = entry.path.stat()
+    def _kept(self, entry: LoraEntry, name: str, model: Target) -> LoraSummary:
+        """Return what a page tells of a file, read only if it is new or has changed."""
         config = read_config(entry.path)
-        unchanged = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
-        key = (entry.path, *unchanged, config, f"{name}\n{entry.name}")
+        fingerprint = _fingerprint(entry, config, name)
         with self._lock:
-            if key in self._summaries:
-                self._summaries.move_to_end(key)
-                return self._summaries[key]
-        summary = replace(summarize(entry.path, entry.name, model=model), metadata={})
+            if fingerprint in self._summaries:
+                self._summaries.move_to_end(fingerprint)
+                return self._summaries[fingerprint]
+        return self._read(entry, config, model, fingerprint)
+
+    def _read(self, entry: LoraEntry, config: str, model: Target, fingerprint: Fingerprint) -> LoraSummary:
+        """Summarise a file by its header, and keep of it what pages tell."""
+        sketch = sketch_adapter(entry.path, entry.name, config=config)
+        summary = summary_of(sketch, entry.path.stat().st_size, model=model)
         with self._lock:
-            self._summaries[key] = summary
+            self._summaries[fingerprint] = replace(summary, metadata={}, unmatched=())
             while len(self._summaries) > KEPT_SUMMARIES:
                 self._summaries.popitem(last=False)
         return summary
+
+
+def _fingerprint(entry: LoraEntry, config: str, model: str) -> Fingerprint:
+    """Return what changes with a file, its configuration, and what it is judged against."""
+    stat = entry.path.stat()
+    return entry.path, stat.st_size, stat.st_mtime_ns, stat.st_ino, config, f"{model}\n{entry.name}"
 
 
 def _info(entry: LoraEntry, summary: LoraSummary, sha256: str) -> LoraInfo:
@@ -103,31 +123,11 @@ def _info(entry: LoraEntry, summary: LoraSummary, sha256: str) -> LoraInfo:
     )
 
 
-def _sketched(entry: LoraEntry, info: LoraInfo) -> LoraDetails:
-    """What the header says, as far as the file can be understood."""
+def _modules(file: LoraFile, base: str) -> tuple[LoraModuleInfo, ...]:
+    """Return what a file changes in its base; nothing where it cannot be used."""
+    if base == UNKNOWN:
+        return ()
     try:
-        file = reading.sketch(entry.path, entry.name)
+        return describe_modules(file.adapter(), base)
     except LoraError:
-        return LoraDetails(info, 0, 0, (), {})
-    metadata = summarize(entry.path, entry.name).metadata
-    try:
-        adapter = adapt(file, PeftConfig.from_json(read_config(entry.path)))
-    except LoraError:
-        return LoraDetails(info, len(file.tensors), 0, (), metadata)
-    found = base_of(adapter)
-    unmatched = tuple(found[1].unmatched(adapter)) if found else ()
-    return LoraDetails(info, len(file.tensors), len(adapter.modules), unmatched, metadata)
-
-
-def _modules(entry: LoraEntry) -> tuple[LoraModuleInfo, ...]:
-    return tuple(
-        LoraModuleInfo(
-            component=module["component"],
-            path=module["module"],
-            algorithm=module["algorithm"],
-            rank=module["rank"],
-            alpha=module["alpha"],
-            delta_norm=module["delta_norm"],
-        )
-        for module in inspect(entry.path)["modules"]
-    )
+        return ()

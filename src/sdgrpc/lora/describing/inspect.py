@@ -3,82 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from sdgrpc.errors import LoraError, LoraIncompatible, LoraMalformed
-from sdgrpc.lora.bases.detect import base_of, no_base
-from sdgrpc.lora.bases.placement import Placed
-from sdgrpc.lora.describing.metadata import without_pictures
-from sdgrpc.lora.dialects.adapt import adapt, read_config
-from sdgrpc.lora.dialects.peft import PeftConfig
-from sdgrpc.lora.files import reading
+from sdgrpc.domain import LoraModuleInfo
+from sdgrpc.errors import LoraError, LoraMalformed
+from sdgrpc.lora.bases.architectures import index
+from sdgrpc.lora.bases.placement import Placed, place
+from sdgrpc.lora.describing.summary import UNKNOWN, summary_of
+from sdgrpc.lora.dialects.adapt import read_adapter, read_config, sketch_adapter
+from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.fusing.changes import change_norm
 
 
-def inspect(path: Path | str) -> dict[str, Any]:
-    """Describe a file as `sdgrpc loras inspect --json` prints it.
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A file and what is in it.
 
-    Returns:
-        `file`, `sha256`, `base` (`sd15`, `sd2`, `sdxl`, `embedded` or `unknown`), `algorithms`, `tensors`
-        (how many), `unmatched` (keys that find no place in the base), `refused` (None or the reason),
-        `metadata` (without pictures) and `modules`: per changed module `component`, `module` (its dotted path
-        in diffusers' layout), `algorithm`, `rank`, `alpha` (None where the file gives none) and `delta_norm`,
-        the Frobenius norm of the weight's change at strength 1 (None where it depends on the weight).
+    Attributes:
+        file: its path, as it was named.
+        sha256: of its content; empty where its header alone refused it, since no data was read then.
+        base: `sd15`, `sd2`, `sdxl`, `embedded` or `unknown`.
+        algorithms: of all its modules, by name.
+        tensors: how many it holds.
+        unmatched: keys that find no place in the base.
+        refusal: why it would not be applied; empty if it would.
+        metadata: what trainers wrote, without pictures.
+        modules: what it changes, with the norm of each change at strength 1; none where it is refused.
+
+    """
+
+    file: str
+    sha256: str = ""
+    base: str = UNKNOWN
+    algorithms: tuple[str, ...] = ()
+    tensors: int = 0
+    unmatched: tuple[str, ...] = ()
+    refusal: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    modules: tuple[LoraModuleInfo, ...] = ()
+
+
+def inspect(path: Path | str) -> Inspection:
+    """Describe a file; one that its header refuses is read no further.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened, or is no regular file.
 
     """
     named, path = str(path), Path(path).resolve()  # the reader follows no links
-    result: dict[str, Any] = {
-        "file": named,
-        "sha256": "",
-        "base": "unknown",
-        "algorithms": [],
-        "tensors": 0,
-        "unmatched": [],
-        "refused": None,
-        "metadata": {},
-        "modules": [],
-    }
-    try:
-        _describe(path, result)
-    except LoraError as error:
-        result["refused"] = error.message
-    result["sha256"] = result["sha256"] or reading.sha256(path)
-    return result
+    config = read_config(path)
+    summary = summary_of(sketch_adapter(path, path.name, config=config), path.stat().st_size)
+    refusal, sha256 = summary.refusal, ""
+    modules: tuple[LoraModuleInfo, ...] = ()
+    if not refusal:
+        try:
+            adapter = read_adapter(path, path.name, config=config)
+            sha256 = adapter.sha256
+            modules = describe_modules(adapter, summary.base)
+        except LoraError as error:
+            refusal = error.message
+    return Inspection(
+        file=named,
+        sha256=sha256,
+        base=summary.base,
+        algorithms=summary.algorithms,
+        tensors=summary.tensors,
+        unmatched=summary.unmatched,
+        refusal=refusal,
+        metadata=summary.metadata,
+        modules=modules,
+    )
 
 
-def _describe(path: Path, result: dict[str, Any]) -> None:
-    """Fill in what is known, as far as the file allows."""
-    file = reading.read(path, path.name)
-    result["sha256"], result["tensors"] = file.sha256, len(file.tensors)
-    result["metadata"] = without_pictures(file.metadata)
-    adapter = adapt(file, PeftConfig.from_json(read_config(path)))
-    result["algorithms"] = sorted({module.label for module in adapter.modules})
-    found = base_of(adapter)
-    if found is None:
-        raise LoraIncompatible(file.name, no_base(adapter))
-    base, placement = found
-    result["base"], result["unmatched"] = base, placement.unmatched(adapter)
+def describe_modules(adapter: Adapter, base: str) -> tuple[LoraModuleInfo, ...]:
+    """Tell what each module of a file changes in a base, with the norm of the change at strength 1.
+
+    Raises:
+        LoraMalformed: a module of the base has another shape, or a change is too large for a number.
+
+    """
+    placement = place(adapter, index(base))
     if placement.misfits:
-        raise LoraMalformed(file.name, placement.misfits[0].fault, key=placement.misfits[0].key)
-    modules = [_describe_module(placed) for placed in placement.placed]
-    if any((module["delta_norm"] or 0.0) > torch.finfo(torch.float32).max for module in modules):
-        raise LoraMalformed(file.name, "a change is too large for a number: alpha or a factor is wrong")
-    result["modules"] = modules
+        raise LoraMalformed(adapter.name, placement.misfits[0].fault, key=placement.misfits[0].key)
+    modules = tuple(_describe_module(placed) for placed in placement.placed)
+    if any((module.delta_norm or 0.0) > torch.finfo(torch.float32).max for module in modules):
+        raise LoraMalformed(adapter.name, "a change is too large for a number: alpha or a factor is wrong")
+    return modules
 
 
-def _describe_module(placed: Placed) -> Mapping[str, Any]:
+def _describe_module(placed: Placed) -> LoraModuleInfo:
     source, target = placed.source, placed.target
-    return {
-        "component": target.component,
-        "module": target.path,
-        "algorithm": source.label,
-        "rank": source.rank,
-        "alpha": source.alpha,
-        "delta_norm": change_norm(source, target.weight, torch.float64),
-    }
+    return LoraModuleInfo(
+        component=target.component,
+        path=target.path,
+        algorithm=source.label,
+        rank=source.rank,
+        alpha=source.alpha,
+        delta_norm=change_norm(source, target.weight, torch.float64),
+    )

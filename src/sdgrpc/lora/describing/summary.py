@@ -10,10 +10,8 @@ from sdgrpc.errors import LoraError
 from sdgrpc.lora.bases.detect import base_of, no_base, place_or_refuse
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.metadata import trigger_words, without_pictures
-from sdgrpc.lora.dialects.adapt import adapt, read_config
+from sdgrpc.lora.dialects.adapt import Sketch, sketch_adapter
 from sdgrpc.lora.dialects.adapter import Adapter
-from sdgrpc.lora.dialects.peft import PeftConfig
-from sdgrpc.lora.files import reading
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
 
 UNKNOWN = "unknown"
@@ -24,7 +22,8 @@ class LoraSummary:
     """What a file is. `size` in bytes; ranks are 0 where no module has one.
 
     `base` is `sd15`, `sd2`, `sdxl`, `embedded` or `unknown`. `refusal` says why the file cannot be used with
-    the model it was judged against; without one, with any. `metadata` comes without pictures.
+    the model it was judged against; without one, with any. `metadata` comes without pictures; `unmatched` are
+    the keys that find no place in the base.
     """
 
     name: str
@@ -35,7 +34,9 @@ class LoraSummary:
     rank_min: int = 0
     rank_max: int = 0
     trigger_words: tuple[str, ...] = ()
+    tensors: int = 0
     modules: int = 0
+    unmatched: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     refusal: str = ""
 
@@ -53,7 +54,7 @@ def summarize(
     model: Target | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
 ) -> LoraSummary:
-    """Summarise a file by its header: no tensor is read, and its content is not hashed.
+    """Summarise a file by its header, which is opened once: no data is read, and nothing is hashed.
 
     Args:
         path: where it is.
@@ -66,26 +67,32 @@ def summarize(
         OSError: the file cannot be opened. What is wrong inside is said by `refusal`.
 
     """
-    size, file = path.stat().st_size, None
-    try:
-        file = reading.sketch(path, name, limits)
-        adapter = adapt(file, PeftConfig.from_json(read_config(path)))
-    except LoraError as error:
-        metadata = file.metadata if file else {}
-        return LoraSummary(name, sha256, size, metadata=without_pictures(metadata), refusal=error.message)
+    return summary_of(sketch_adapter(path, name, limits), path.stat().st_size, sha256=sha256, model=model)
+
+
+def summary_of(sketch: Sketch, size: int, *, sha256: str = "", model: Target | None = None) -> LoraSummary:
+    """Summarise what a header said of a file of `size` bytes; see `summarize`."""
+    known, adapter = without_pictures(sketch.metadata), sketch.adapter
+    if adapter is None:
+        refusal = sketch.refusal.message if sketch.refusal else ""
+        return LoraSummary(
+            sketch.name, sha256, size, tensors=sketch.tensor_count, metadata=known, refusal=refusal
+        )
     ranks = [module.rank for module in adapter.modules if module.rank is not None]
     found = base_of(adapter)
     return LoraSummary(
-        name=name,
+        name=sketch.name,
         sha256=sha256,
         size=size,
         base=found[0] if found else UNKNOWN,
         algorithms=tuple(sorted({module.label for module in adapter.modules})),
         rank_min=min(ranks, default=0),
         rank_max=max(ranks, default=0),
-        trigger_words=trigger_words(file.metadata),
+        trigger_words=trigger_words(sketch.metadata),
+        tensors=sketch.tensor_count,
         modules=len(adapter.modules),
-        metadata=without_pictures(file.metadata),
+        unmatched=tuple(found[1].unmatched(adapter)) if found else (),
+        metadata=known,
         refusal=_refusal(adapter, model, bool(found)),
     )
 

@@ -18,9 +18,8 @@ from sdgrpc.lora.bases.names import TEXT_ENCODER, TEXT_ENCODER_2, UNET
 from sdgrpc.lora.bases.placement import Placed, Placement
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.summary import UNKNOWN
-from sdgrpc.lora.dialects.adapt import adapt, read_config
+from sdgrpc.lora.dialects.adapt import read_adapter, read_config, sketch_adapter
 from sdgrpc.lora.dialects.adapter import Adapter
-from sdgrpc.lora.dialects.peft import PeftConfig
 from sdgrpc.lora.files import reading
 from sdgrpc.lora.fusing.changes import change_norm, weight_change
 from sdgrpc.lora.store.folders import FolderIndex
@@ -91,12 +90,18 @@ def verify(folder: Path, judge: Judge | None = None) -> Iterator[Row]:
 
 
 def _row(path: Path, name: str, judge: Judge | None) -> Row:
-    adapter = adapt(reading.read(path, name), PeftConfig.from_json(read_config(path)))
-    found = base_of(adapter)
+    """Judge a file by its header; only one that would be applied is read further."""
+    config = read_config(path)
+    sketch = sketch_adapter(path, name, config=config)
+    if sketch.adapter is None:
+        return Row(name, refusal=sketch.refusal.message if sketch.refusal else "")
+    found = base_of(sketch.adapter)
     base = found[0] if found else UNKNOWN
-    algorithms = tuple(sorted({module.label for module in adapter.modules}))
+    algorithms = tuple(sorted({module.label for module in sketch.adapter.modules}))
     try:
-        placement = _placement(adapter, found, judge)
+        _placement(sketch.adapter, base, judge)
+        adapter = read_adapter(path, name, config=config)
+        placement = _placement(adapter, base, judge)
     except LoraError as error:
         return Row(name, base, algorithms, refusal=error.message)
     norm, relative = _norms(placement, judge)
@@ -111,7 +116,7 @@ def _row(path: Path, name: str, judge: Judge | None) -> Row:
     )
 
 
-def _placement(adapter: Adapter, found: tuple[str, Placement] | None, judge: Judge | None) -> Placement:
+def _placement(adapter: Adapter, base: str, judge: Judge | None) -> Placement:
     """Place a file where it is judged, as the service would.
 
     Raises:
@@ -120,9 +125,9 @@ def _placement(adapter: Adapter, found: tuple[str, Placement] | None, judge: Jud
     """
     if judge is not None:
         return place_or_refuse(adapter, judge.model.names, judge.model.base)
-    if found is None:
+    if base == UNKNOWN:
         raise LoraIncompatible(adapter.name, no_base(adapter))
-    return place_or_refuse(adapter, index(found[0]), found[0])
+    return place_or_refuse(adapter, index(base), base)
 
 
 def _norms(placement: Placement, judge: Judge | None) -> tuple[float | None, float | None]:

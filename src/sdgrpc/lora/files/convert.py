@@ -6,6 +6,7 @@ and runs nothing else; a file that asks for more is refused. What comes out is c
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import warnings
@@ -20,6 +21,7 @@ from torch import Tensor
 from sdgrpc.errors import LoraError, LoraMalformed, LoraUnsupported
 from sdgrpc.lora.files import reading
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
+from sdgrpc.regular_files import open_regular
 from sdgrpc.tensor_files.header import DTYPES
 from sdgrpc.tensor_files.pickles import PICKLE_STARTS
 
@@ -79,7 +81,7 @@ def load(source: Path, limits: ReadLimits = DEFAULT_LIMITS) -> Any:  # noqa: ANN
     name, size = source.name, source.stat().st_size
     if size > limits.max_file_bytes:
         raise LoraMalformed(name, f"the file has {size:,} bytes; at most {limits.max_file_bytes:,} are read")
-    with source.open("rb") as file:
+    with open_regular(source) as raw, io.BufferedReader(raw) as file:
         if not file.read(len(max(PICKLE_STARTS, key=len))).startswith(PICKLE_STARTS):
             raise LoraUnsupported(name, _no_pickle(source))
         file.seek(0)

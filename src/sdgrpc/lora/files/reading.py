@@ -10,8 +10,9 @@ import hashlib
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdgrpc.errors import LoraMalformed, LoraUnsupported
+from sdgrpc.errors import LoraChanged, LoraMalformed, LoraUnsupported
 from sdgrpc.lora.files.tensors import views
-from sdgrpc.tensor_files.header import DEFAULT_LIMITS, Entry, ReadLimits, parse_header
-from sdgrpc.tensor_files.pickles import PICKLE_STARTS
+from sdgrpc.regular_files import open_regular
+from sdgrpc.tensor_files.faults import FileFault, PickledFile, TruncatedFile
+from sdgrpc.tensor_files.header import DTYPES, RawFile, ReadLimits, read_header
 
 __all__ = ["DEFAULT_LIMITS", "ReadLimits", "TensorFile", "read", "read_shapes", "sha256", "sketch"]
 
+DEFAULT_LIMITS = ReadLimits(
+    max_file_bytes=4 << 30, max_header_bytes=8 << 20, max_tensors=16_384, dtypes=DTYPES
+)
+"""What a LoRA file may claim. Real files stay under: SDXL LyCORIS files have about 7,500 tensors."""
 
 HASH_CHUNK = 1 << 20
 
@@ -34,10 +40,14 @@ DECIDING = (".on_input", ".bias_indices", ".bias_size")
 """Endings of keys whose values, not only their shapes, say which weight a module is for."""
 
 
-PICKLE_REFUSED = (
-    "is a PyTorch pickle, which can run code when it is opened; only safetensors files are read. "
-    "`sdgrpc loras convert FILE` makes one of it without running any code"
-)
+ADVICE: Mapping[type[FileFault], str] = {
+    TruncatedFile: "; fetch it again",
+    PickledFile: "; only safetensors files are read. "
+    "`sdgrpc loras convert FILE` makes one of it without running any code",
+}
+"""What to do about a fault."""
+
+CHANGED = "was changed while it was read; send the request again once it is whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,8 @@ def read(
     name: str,
     limits: ReadLimits = DEFAULT_LIMITS,
     check_keys: Callable[[str, Iterable[str]], None] = lambda _name, _keys: None,
+    *,
+    expected: str = "",
 ) -> TensorFile:
     """Read, hash and check a whole file.
 
@@ -76,24 +88,29 @@ def read(
         name: what to call it in messages.
         limits: what it may claim at most.
         check_keys: called with the name and the keys before any data is read; raises to refuse the file.
+        expected: the hash of what is wanted, where it is known. It tells a change better than times do.
 
     Raises:
         LoraMalformed: truncated, lying header, duplicate keys, NaN or infinity; names the key.
+        LoraChanged: it was written while it was read.
         LoraUnsupported: a pickle, whatever its name says.
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened, or is no regular file.
 
     """
-    with _open(source) as file:
-        header, size = _read_header(file, name, limits)
-        entries, metadata = parse_header(header, size - 8 - len(header), name, limits)
-        check_keys(name, [entry.key for entry in entries])
-        data = torch.empty(size - 8 - len(header), dtype=torch.uint8)
-        _fill(file, data, name)
-    digest = _hashing(header, data)
+    with _open(source) as file, faults_named(name):
+        before = _stamp(file)
+        header = read_header(file, limits)
+        check_keys(name, [claim.key for claim in header.claims])
+        data = torch.empty(header.data_bytes, dtype=torch.uint8)
+        _fill(file, data)
+        is_same = _stamp(file) == before
+    digest = _hashing(header.raw, data)
+    if not is_same and digest.result() != expected:
+        raise LoraChanged(name, CHANGED)
     tensors: dict[str, Tensor] = {}
-    for _, run in itertools.groupby(entries, key=lambda entry: entry.dtype):
+    for _, run in itertools.groupby(header.claims, key=lambda claim: claim.dtype):
         tensors |= views(data, list(run), name)
-    return TensorFile(name, digest, tensors, metadata)
+    return TensorFile(name, digest, tensors, header.metadata)
 
 
 def read_shapes(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> dict[str, tuple[int, ...]]:
@@ -103,17 +120,11 @@ def read_shapes(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> dict[str, tu
         LoraMalformed, LoraUnsupported, OSError: as `read` does.
 
     """
-    with _open(path) as file:
-        entries, _, _ = _read_entries(file, path.name, limits)
-    return {entry.key: entry.shape for entry in entries}
+    with _open(path) as file, faults_named(path.name):
+        return {claim.key: claim.shape for claim in read_header(file, limits).claims}
 
 
-def sketch(
-    path: Path,
-    name: str,
-    limits: ReadLimits = DEFAULT_LIMITS,
-    check_keys: Callable[[str, Iterable[str]], None] = lambda _name, _keys: None,
-) -> TensorFile:
+def sketch(path: Path, name: str, limits: ReadLimits = DEFAULT_LIMITS) -> TensorFile:
     """Read the header of a file and what decides about shapes; all other tensors are on the meta device.
 
     Says in milliseconds what a file is. It is not hashed, and NaN is looked for only in what is read.
@@ -123,72 +134,64 @@ def sketch(
 
     """
     tensors: dict[str, Tensor] = {}
-    with _open(path) as file:
-        entries, metadata, start = _read_entries(file, name, limits)
-        check_keys(name, [entry.key for entry in entries])
-        for entry in entries:
-            if entry.key.endswith(DECIDING):
-                file.seek(start + entry.begin)
-                data = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
-                _fill(file, data, name)
-                tensors |= views(data, [replace(entry, begin=0, end=len(data))], name)
+    with _open(path) as file, faults_named(name):
+        header = read_header(file, limits)
+        for claim in header.claims:
+            if claim.key.endswith(DECIDING):
+                file.seek(header.start + claim.begin)
+                data = torch.empty(claim.end - claim.begin, dtype=torch.uint8)
+                _fill(file, data)
+                tensors |= views(data, [replace(claim, begin=0, end=len(data))], name)
             else:
-                tensors[entry.key] = torch.empty(entry.shape, dtype=entry.dtype, device="meta")
-    return TensorFile(name, "", tensors, metadata)
+                tensors[claim.key] = torch.empty(claim.shape, dtype=claim.dtype, device="meta")
+    return TensorFile(name, "", tensors, header.metadata)
 
 
-def sha256(path: Path) -> str:
-    """Hash a file's bytes as `read` does, lower-case hex."""
+def sha256(path: Path, name: str = "") -> str:
+    """Hash a file's bytes as `read` does, lower-case hex.
+
+    Raises:
+        LoraChanged: it was written meanwhile.
+        OSError: it cannot be opened, or is no regular file.
+
+    """
     digest = hashlib.sha256()
     with _open(path) as file:
+        before = _stamp(file)
         while chunk := file.read(HASH_CHUNK):
             digest.update(chunk)
+        if _stamp(file) != before:
+            raise LoraChanged(name or path.name, CHANGED)
     return digest.hexdigest()
 
 
-def _open(source: Path | bytes) -> io.RawIOBase | io.BytesIO:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    # A path that became a link after the folder was indexed is not followed, a pipe does not block.
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    return io.FileIO(os.open(source, flags | getattr(os, "O_BINARY", 0)), "rb")
+@contextmanager
+def faults_named(name: str) -> Iterator[None]:
+    """Say a fault of a file as that of the LoRA `name`, and what to do about it.
+
+    Raises:
+        LoraUnsupported: the file is a pickle.
+        LoraMalformed: it has another fault; names the key.
+
+    """
+    try:
+        yield
+    except FileFault as fault:
+        kind = LoraUnsupported if isinstance(fault, PickledFile) else LoraMalformed
+        raise kind(name, f"{fault.sentence}{ADVICE.get(type(fault), '')}", key=fault.key) from fault
 
 
-def _read_entries(
-    file: io.RawIOBase | io.BytesIO, name: str, limits: ReadLimits
-) -> tuple[list[Entry], dict[str, str], int]:
-    """Return the header's entries, its metadata, and where the data begin."""
-    header, size = _read_header(file, name, limits)
-    start = 8 + len(header)
-    return *parse_header(header, size - start, name, limits), start
+def _open(source: Path | bytes) -> RawFile:
+    # A path that became a link after the folder was indexed is not followed.
+    return io.BytesIO(source) if isinstance(source, bytes) else open_regular(source, follow_links=False)
 
 
-def _read_header(file: io.RawIOBase | io.BytesIO, name: str, limits: ReadLimits) -> tuple[bytes, int]:
-    """Return the header and the size of the whole file."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    if size > limits.max_file_bytes:
-        raise LoraMalformed(name, f"the file has {size:,} bytes; at most {limits.max_file_bytes:,} are read")
-    start = file.read(8) or b""
-    if len(start) < 8:
-        raise LoraMalformed(name, f"the file has {size} bytes, too few for a safetensors file")
-    length = int.from_bytes(start, "little")
-    if length > limits.max_header_bytes:
-        if start.startswith(PICKLE_STARTS):
-            raise LoraUnsupported(name, PICKLE_REFUSED)
-        raise LoraMalformed(
-            name,
-            f"is not a safetensors file, or its header is too large: it claims {length:,} bytes, "
-            f"at most {limits.max_header_bytes:,} are read",
-        )
-    if length > size - 8:
-        raise LoraMalformed(
-            name, f"is truncated: the header claims {length:,} bytes, {size - 8:,} are there; fetch it again"
-        )
-    header = file.read(length)
-    if header is None or len(header) != length:
-        raise LoraMalformed(name, "is truncated: it shrank while it was read; fetch it again")
-    return header, size
+def _stamp(file: RawFile) -> tuple[int, ...]:
+    """Return what changes when an open file is written; bytes in memory are never."""
+    if isinstance(file, io.BytesIO):
+        return ()
+    stat = os.fstat(file.fileno())
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _bytes_of(data: Tensor) -> memoryview:
@@ -196,15 +199,13 @@ def _bytes_of(data: Tensor) -> memoryview:
     return memoryview(view)
 
 
-def _fill(file: io.RawIOBase | io.BytesIO, data: Tensor, name: str) -> None:
+def _fill(file: RawFile, data: Tensor) -> None:
     view = _bytes_of(data)
     done = 0
     while done < len(view):
         count = file.readinto(view[done:])
         if not count:
-            raise LoraMalformed(
-                name, f"is truncated: it shrank to {done:,} bytes of data while it was read; fetch it again"
-            )
+            raise TruncatedFile(f"it shrank to {done:,} bytes of data while it was read")
         done += count
 
 

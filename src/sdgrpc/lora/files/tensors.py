@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from sdgrpc.errors import LoraMalformed
-from sdgrpc.tensor_files.header import Entry
+from sdgrpc.tensor_files.header import TensorClaim
 
 CHECKED = 1 << 15
 """Numbers that are looked at together for NaN: so few that torch uses one thread, while another hashes."""
 
 
-def views(data: Tensor, run: Sequence[Entry], name: str) -> dict[str, Tensor]:
+def views(data: Tensor, run: Sequence[TensorClaim], name: str) -> dict[str, Tensor]:
     """Cut tensors of one dtype, whose bytes follow one another, out of the data.
 
     Every float is finite, those of alphas aside.
@@ -29,8 +29,8 @@ def views(data: Tensor, run: Sequence[Entry], name: str) -> dict[str, Tensor]:
     if flat.data_ptr() % dtype.itemsize:
         flat = flat.clone()  # no kernel is promised to work on misaligned numbers
     flat = flat.view(dtype)
-    pieces = torch.split(flat, [(entry.end - entry.begin) // dtype.itemsize for entry in run])
-    tensors = {entry.key: piece.view(entry.shape) for entry, piece in zip(run, pieces, strict=True)}
+    pieces = torch.split(flat, [(claim.end - claim.begin) // dtype.itemsize for claim in run])
+    tensors = {claim.key: piece.view(claim.shape) for claim, piece in zip(run, pieces, strict=True)}
     if not _is_finite(flat):
         # An alpha is judged where it is known whether it counts: LyCORIS writes some that no half can hold.
         broken = (key for key, one in tensors.items() if not key.endswith(".alpha") and not _is_finite(one))

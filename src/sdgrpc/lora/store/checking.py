@@ -6,9 +6,7 @@ from pathlib import Path
 
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
 from sdgrpc.lora.bases.detect import base_of, no_base
-from sdgrpc.lora.dialects.adapt import adapt_own
-from sdgrpc.lora.dialects.foreign import reject_foreign
-from sdgrpc.lora.files import reading
+from sdgrpc.lora.dialects.adapt import read_adapter
 
 
 def check(path: Path, name: str) -> None:
@@ -19,7 +17,7 @@ def check(path: Path, name: str) -> None:
         OSError: it cannot be opened.
 
     """
-    adapter = adapt_own(reading.read(path, name, check_keys=reject_foreign))
+    adapter = read_adapter(path, name, config="")  # what is beside an upload is no part of it
     found = base_of(adapter)
     if found is None:
         raise LoraIncompatible(name, no_base(adapter))

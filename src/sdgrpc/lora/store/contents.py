@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdgrpc.errors import LoraError, LoraMalformed, LoraNotFound
-from sdgrpc.lora.dialects.adapt import adapt_own, read_config
+from sdgrpc.errors import LoraChanged, LoraError, LoraMalformed, LoraNotFound
+from sdgrpc.lora.dialects.adapt import read_adapter, read_config
 from sdgrpc.lora.dialects.adapter import Adapter
-from sdgrpc.lora.dialects.foreign import reject_foreign
-from sdgrpc.lora.dialects.peft import PeftConfig
 from sdgrpc.lora.files import reading
 from sdgrpc.lora.files.reading import ReadLimits
 from sdgrpc.lora.store.folders import IndexedFile
 from sdgrpc.lora.store.parsed import ParsedFiles
+from sdgrpc.machine.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,55 +46,64 @@ class LoraFile:
 
 
 class Contents:
-    """Hashes and parses files, each once, and keeps `cache_bytes` of those parsed last. Thread safe."""
+    """Hashes and parses files, each once, and keeps `cache_bytes` of those parsed last. Thread safe.
+
+    A file is read by one thread at a time, however many want it; no file waits for another's reading.
+    """
 
     def __init__(self, limits: ReadLimits, cache_bytes: int) -> None:
         self._limits = limits
         self._parsed = ParsedFiles(cache_bytes)
         self._hashes: dict[Path, tuple[IndexedFile, str]] = {}
-        self._first_read = threading.Lock()
+        self._reading = Turns()
 
     def file(self, file: IndexedFile) -> LoraFile:
         """Return a file of a folder, hashed now if it is new; blocks meanwhile.
 
         Raises:
             LoraNotFound: it cannot be read.
+            LoraChanged: it was written while it was read.
 
         """
         config = read_config(file.path)
         sha256 = self._known_hash(file)
         if sha256 is None:
-            with self._first_read:
+            with self._reading.of(file.path):
                 sha256 = self._known_hash(file) or self._read_first(file, config)
         return self.loadable(file.name, sha256, file.path, config=config)
+
+    def hash(self, file: IndexedFile) -> str:
+        """Hash a file, once as long as it stays the same.
+
+        Raises:
+            LoraNotFound, LoraChanged: as `file`.
+
+        """
+        if known := self._known_hash(file):
+            return known
+        with self._reading.of(file.path):
+            return self._known_hash(file) or self._hash(file)
 
     def _read_first(self, file: IndexedFile, config: str) -> str:
         """Read, hash and parse a file that is new in one go; one that is refused is only hashed."""
         try:
-            content = reading.read(file.path, file.name, self._limits, reject_foreign)
-            adapter = adapt_own(content, PeftConfig.from_json(config))
+            adapter = read_adapter(file.path, file.name, self._limits, config=config)
+        except LoraChanged:
+            raise
         except (LoraError, OSError):
-            return self.hash(file)  # what is wrong will be said when it is used
-        self._hashes[file.path] = file, content.sha256
-        self._parsed.put(content.sha256 + hash_of(config), adapter)
-        return content.sha256
+            return self._hash(file)  # what is wrong will be said when it is used
+        self._hashes[file.path] = file, adapter.sha256
+        self._parsed.put(adapter.sha256 + hash_of(config), adapter)
+        return adapter.sha256
 
     def _known_hash(self, file: IndexedFile) -> str | None:
         """Return the hash of a file that has the same size and times as when it was hashed."""
         known = self._hashes.get(file.path)
         return known[1] if known is not None and known[0] == file else None
 
-    def hash(self, file: IndexedFile) -> str:
-        """Hash a file, once as long as it stays the same.
-
-        Raises:
-            LoraNotFound: it cannot be read.
-
-        """
-        if known := self._known_hash(file):
-            return known
+    def _hash(self, file: IndexedFile) -> str:
         try:
-            sha256 = reading.sha256(file.path)
+            sha256 = reading.sha256(file.path, file.name)
         except OSError as error:
             raise LoraNotFound(file.name, f"LoRA {file.name!r} cannot be read: {error.strerror}") from error
         self._hashes[file.path] = file, sha256
@@ -113,14 +120,12 @@ class Contents:
 
     def _read(self, name: str, sha256: str, source: Path | bytes, config: str) -> Adapter:
         try:
-            file = reading.read(source, name, self._limits, reject_foreign)
+            adapter = read_adapter(source, name, self._limits, config=config, expected=sha256)
         except OSError as error:
             raise LoraMalformed(name, f"cannot be read: {error.strerror}") from error
-        if file.sha256 != sha256:
-            raise LoraMalformed(
-                name, "the file was changed after the request named it; send the request again"
-            )
-        return adapt_own(file, PeftConfig.from_json(config))
+        if adapter.sha256 != sha256:
+            raise LoraChanged(name, "the file was changed after the request named it; send the request again")
+        return adapter
 
 
 def hash_of(config: str) -> str:

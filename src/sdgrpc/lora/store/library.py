@@ -68,11 +68,15 @@ class LoraLibrary:
                 continue  # evicted just now
         return [found[name] for name in sorted(found)]
 
-    def entry(self, ref: LoraRef) -> LoraEntry:
-        """Return the file that a name or hash means; raises what `find` raises."""
-        file = self.find(ref)
+    def entry_of(self, file: LoraFile) -> LoraEntry:
+        """Return where a file that was found lies.
+
+        Raises:
+            LoraNotFound: it is gone, or was brought by a request.
+
+        """
         if file.path is None:
-            raise LoraNotFound(ref.label, "a file that a request brings is in no folder")
+            raise LoraNotFound(file.name, "a file that a request brings is in no folder")
         try:
             return LoraEntry(file.name, file.path, file.path.stat().st_size)
         except OSError as error:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from sdgrpc.lora.dialects.adapter import Adapter
+from sdgrpc.machine.turns import Turns
 
 
 class ParsedFiles:
@@ -16,31 +17,25 @@ class ParsedFiles:
         self._capacity = capacity_bytes
         self._adapters: OrderedDict[str, Adapter] = OrderedDict()
         self._lock = threading.Lock()
-        self._parsing: dict[str, threading.Lock] = {}
+        self._parsing = Turns()
 
     def get(self, sha256: str, parse_file: Callable[[], Adapter]) -> Adapter:
         """Return the adapter of that hash, made by `parse_file` if it is not there."""
-        with self._lock:
+        if known := self._known(sha256):
+            return known
+        with self._parsing.of(sha256):
             if known := self._known(sha256):
                 return known
-            turn = self._parsing.setdefault(sha256, threading.Lock())
-        with turn:
-            with self._lock:
-                if known := self._known(sha256):
-                    return known
-            try:
-                adapter = parse_file()
-                self.put(sha256, adapter)
-            finally:
-                with self._lock:
-                    self._parsing.pop(sha256, None)
+            adapter = parse_file()
+            self.put(sha256, adapter)
             return adapter
 
     def _known(self, sha256: str) -> Adapter | None:
-        """Return what is there, as the one used last. Needs the lock."""
-        if sha256 in self._adapters:
-            self._adapters.move_to_end(sha256)
-        return self._adapters.get(sha256)
+        """Return what is there, as the one used last."""
+        with self._lock:
+            if sha256 in self._adapters:
+                self._adapters.move_to_end(sha256)
+            return self._adapters.get(sha256)
 
     def put(self, sha256: str, adapter: Adapter) -> None:
         """Keep an adapter as the one used last, and drop those used longest ago beyond the bound."""

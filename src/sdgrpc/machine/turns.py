@@ -1,0 +1,45 @@
+"""A lock for each of many things, there only while somebody wants it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class _Turn:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    wanted_by: int = 0
+
+
+class Turns:
+    """Lets one thread at a time do something about a key, and others meanwhile about other keys.
+
+    The lock of a key may be held for as long as the work takes; this object's own only to look one up.
+    """
+
+    def __init__(self) -> None:
+        self._turns: dict[Hashable, _Turn] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def of(self, key: Hashable) -> Iterator[None]:
+        """Wait until no other thread is inside with this key. Not to be entered twice by one thread."""
+        with self._lock:
+            turn = self._turns.setdefault(key, _Turn())
+            turn.wanted_by += 1
+        try:
+            with turn.lock:
+                yield
+        finally:
+            with self._lock:
+                turn.wanted_by -= 1
+                if not turn.wanted_by:
+                    del self._turns[key]
+
+    def __len__(self) -> int:
+        """Return how many keys are wanted now."""
+        with self._lock:
+            return len(self._turns)
