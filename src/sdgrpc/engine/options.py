@@ -61,7 +61,7 @@ class EngineOptions:
 
 
 def _of_their_names(options: type[Any], settings: Settings, *, but: tuple[str, ...]) -> dict[str, Any]:
-    names = {one.name for one in fields(options)} - set(but)
+    names = {one.name for one in fields(options)} & Settings.model_fields.keys() - set(but)
     return {name: getattr(settings, name) for name in names}
 
 
