@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-oldest test-python mutants lint format gen descriptors contract grpcurl clean
+.PHONY: help setup demo test coverage test-oldest test-python mutants lint format gen descriptors contract ghz grpcurl clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ descriptors: setup ## write build/sdgrpc.protoset, the contract for tools withou
 
 contract: setup ## accept the contract as released: later changes must not break it
 	$(BIN)/buf build protos --exclude-source-info --output protos/released.binpb
+
+ghz: setup ## install ghz with Go and put the load of 100 calls on a server
+	$(BIN)/python -m tools.ghz
 
 grpcurl: setup ## install grpcurl with Go and run the README's commands against a server
 	$(BIN)/python -m tools.grpcurl

@@ -54,7 +54,7 @@ def test_every_violation_is_named_at_once() -> None:
     assert violations(request) == {
         "request_id": "has characters that cannot be printed",
         "prompt": "is required and is empty",
-        "loras[1].strength": "1.5 is above 1.0",
+        "loras[1].strength": "1.5 is above 1.0; the server's operator can change that with lora_strength_max",
         "sampling.steps": "151 is above 150",
         "sampling.guidance_scale": "nan is not a finite number",
         "sampling.scheduler": "99 is not a Scheduler; they go from 0 to 16",
@@ -96,7 +96,7 @@ def test_every_violation_is_named_at_once() -> None:
         (
             {"loras": [pb.Lora(name="a", text_encoder_strength=-0.5)]},
             "loras[0].text_encoder_strength",
-            "-0.5 is below 0.0",
+            "-0.5 is below 0.0; the server's operator can change that with lora_strength_min",
         ),
         (
             {"loras": [pb.Lora(safetensors=b"x")]},
@@ -239,6 +239,7 @@ def test_the_operator_sets_the_limits() -> None:
     assert violations(request, **wide) == {}
     assert violations(generate(loras=[pb.Lora(name="inks")]), lora_strength_max=0.5) == {
         "loras[0].strength": "is unset, which means 1.0: 1.0 is above 0.5"
+        "; the server's operator can change that with lora_strength_max"
     }
     assert violations(generate(sampling=pb.Sampling()), max_steps=3) == {
         "sampling.steps": "is unset, which means 4: 4 is above 3; set it"

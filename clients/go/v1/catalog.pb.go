@@ -65,9 +65,11 @@ func (*ListModelsRequest) Descriptor() ([]byte, []int) {
 type ListModelsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The default model comes first.
-	Models        []*Model `protobuf:"bytes,1,rep,name=models,proto3" json:"models,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Models []*Model `protobuf:"bytes,1,rep,name=models,proto3" json:"models,omitempty"`
+	// What `Lora.strength`, `Lora.text_encoder_strength` and the numbers of `<lora:…>` tags may be here.
+	LoraStrengthRange *LoraStrengthRange `protobuf:"bytes,2,opt,name=lora_strength_range,json=loraStrengthRange,proto3" json:"lora_strength_range,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ListModelsResponse) Reset() {
@@ -107,6 +109,67 @@ func (x *ListModelsResponse) GetModels() []*Model {
 	return nil
 }
 
+func (x *ListModelsResponse) GetLoraStrengthRange() *LoraStrengthRange {
+	if x != nil {
+		return x.LoraStrengthRange
+	}
+	return nil
+}
+
+// The strengths that this server takes, both ends included. Its operator sets them with `lora_strength_min` and
+// `lora_strength_max`.
+type LoraStrengthRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Minimum       float32                `protobuf:"fixed32,1,opt,name=minimum,proto3" json:"minimum,omitempty"`
+	Maximum       float32                `protobuf:"fixed32,2,opt,name=maximum,proto3" json:"maximum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoraStrengthRange) Reset() {
+	*x = LoraStrengthRange{}
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoraStrengthRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoraStrengthRange) ProtoMessage() {}
+
+func (x *LoraStrengthRange) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoraStrengthRange.ProtoReflect.Descriptor instead.
+func (*LoraStrengthRange) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LoraStrengthRange) GetMinimum() float32 {
+	if x != nil {
+		return x.Minimum
+	}
+	return 0
+}
+
+func (x *LoraStrengthRange) GetMaximum() float32 {
+	if x != nil {
+		return x.Maximum
+	}
+	return 0
+}
+
 // A model that requests can name.
 type Model struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -128,14 +191,19 @@ type Model struct {
 	// Its weights are in memory now.
 	Resident bool `protobuf:"varint,10,opt,name=resident,proto3" json:"resident,omitempty"`
 	// Of its weights; 0 until it was loaded once.
-	SizeBytes     int64 `protobuf:"varint,11,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	SizeBytes int64 `protobuf:"varint,11,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// In hex: of its file, or for a folder of the lines that `sha256sum` prints for its weights files, in the order
+	// of their paths. Empty until it was computed, in the background after the start, and for a model that is in no file.
+	Sha256 string `protobuf:"bytes,12,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// The first 10 digits of `sha256`, as the web UI of AUTOMATIC1111 and model sites call a model ("AutoV2").
+	Autov2        string `protobuf:"bytes,13,opt,name=autov2,proto3" json:"autov2,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[2]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -147,7 +215,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[2]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -160,7 +228,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{2}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Model) GetName() string {
@@ -240,6 +308,20 @@ func (x *Model) GetSizeBytes() int64 {
 	return 0
 }
 
+func (x *Model) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *Model) GetAutov2() string {
+	if x != nil {
+		return x.Autov2
+	}
+	return ""
+}
+
 // A linear map of latent channels to RGB. A pixel's colour is
 // clamp(bias[rgb] + sum over c of latent[c] * factors[3 * c + rgb], -1, 1), from -1 (dark) to 1.
 type LatentFormat struct {
@@ -257,7 +339,7 @@ type LatentFormat struct {
 
 func (x *LatentFormat) Reset() {
 	*x = LatentFormat{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[3]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -269,7 +351,7 @@ func (x *LatentFormat) String() string {
 func (*LatentFormat) ProtoMessage() {}
 
 func (x *LatentFormat) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[3]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -282,7 +364,7 @@ func (x *LatentFormat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatentFormat.ProtoReflect.Descriptor instead.
 func (*LatentFormat) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{3}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LatentFormat) GetChannels() int32 {
@@ -331,7 +413,7 @@ type ListLorasRequest struct {
 
 func (x *ListLorasRequest) Reset() {
 	*x = ListLorasRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[4]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -343,7 +425,7 @@ func (x *ListLorasRequest) String() string {
 func (*ListLorasRequest) ProtoMessage() {}
 
 func (x *ListLorasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[4]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -356,7 +438,7 @@ func (x *ListLorasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLorasRequest.ProtoReflect.Descriptor instead.
 func (*ListLorasRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{4}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListLorasRequest) GetPageSize() int32 {
@@ -405,7 +487,7 @@ type ListLorasResponse struct {
 
 func (x *ListLorasResponse) Reset() {
 	*x = ListLorasResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[5]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +499,7 @@ func (x *ListLorasResponse) String() string {
 func (*ListLorasResponse) ProtoMessage() {}
 
 func (x *ListLorasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[5]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +512,7 @@ func (x *ListLorasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLorasResponse.ProtoReflect.Descriptor instead.
 func (*ListLorasResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{5}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListLorasResponse) GetLoras() []*LoraFile {
@@ -468,14 +550,17 @@ type LoraFile struct {
 	// It can be applied to the model that was asked about.
 	Fits bool `protobuf:"varint,10,opt,name=fits,proto3" json:"fits,omitempty"`
 	// Why it cannot; empty if it can.
-	Refusal       string `protobuf:"bytes,11,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	Refusal string `protobuf:"bytes,11,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// 12 hex digits by which the web UI of AUTOMATIC1111 and model sites know it ("AutoV3"): of `sshs_model_hash` in
+	// its metadata, else of the SHA-256 of what follows the header.
+	Autov3        string `protobuf:"bytes,13,opt,name=autov3,proto3" json:"autov3,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoraFile) Reset() {
 	*x = LoraFile{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[6]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +572,7 @@ func (x *LoraFile) String() string {
 func (*LoraFile) ProtoMessage() {}
 
 func (x *LoraFile) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[6]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +585,7 @@ func (x *LoraFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoraFile.ProtoReflect.Descriptor instead.
 func (*LoraFile) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{6}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LoraFile) GetName() string {
@@ -580,6 +665,13 @@ func (x *LoraFile) GetRefusal() string {
 	return ""
 }
 
+func (x *LoraFile) GetAutov3() string {
+	if x != nil {
+		return x.Autov3
+	}
+	return ""
+}
+
 type GetLoraRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Source:
@@ -597,7 +689,7 @@ type GetLoraRequest struct {
 
 func (x *GetLoraRequest) Reset() {
 	*x = GetLoraRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[7]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +701,7 @@ func (x *GetLoraRequest) String() string {
 func (*GetLoraRequest) ProtoMessage() {}
 
 func (x *GetLoraRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[7]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +714,7 @@ func (x *GetLoraRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLoraRequest.ProtoReflect.Descriptor instead.
 func (*GetLoraRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{7}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetLoraRequest) GetSource() isGetLoraRequest_Source {
@@ -699,7 +791,7 @@ type GetLoraResponse struct {
 
 func (x *GetLoraResponse) Reset() {
 	*x = GetLoraResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[8]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +803,7 @@ func (x *GetLoraResponse) String() string {
 func (*GetLoraResponse) ProtoMessage() {}
 
 func (x *GetLoraResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[8]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +816,7 @@ func (x *GetLoraResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLoraResponse.ProtoReflect.Descriptor instead.
 func (*GetLoraResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{8}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetLoraResponse) GetLora() *LoraFile {
@@ -796,7 +888,7 @@ type LoraModule struct {
 
 func (x *LoraModule) Reset() {
 	*x = LoraModule{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[9]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +900,7 @@ func (x *LoraModule) String() string {
 func (*LoraModule) ProtoMessage() {}
 
 func (x *LoraModule) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[9]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +913,7 @@ func (x *LoraModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoraModule.ProtoReflect.Descriptor instead.
 func (*LoraModule) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{9}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LoraModule) GetComponent() string {
@@ -879,7 +971,7 @@ type UploadLoraRequest struct {
 
 func (x *UploadLoraRequest) Reset() {
 	*x = UploadLoraRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +983,7 @@ func (x *UploadLoraRequest) String() string {
 func (*UploadLoraRequest) ProtoMessage() {}
 
 func (x *UploadLoraRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +996,7 @@ func (x *UploadLoraRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraRequest.ProtoReflect.Descriptor instead.
 func (*UploadLoraRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{10}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UploadLoraRequest) GetPart() isUploadLoraRequest_Part {
@@ -965,7 +1057,7 @@ type UploadLoraHeader struct {
 
 func (x *UploadLoraHeader) Reset() {
 	*x = UploadLoraHeader{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1069,7 @@ func (x *UploadLoraHeader) String() string {
 func (*UploadLoraHeader) ProtoMessage() {}
 
 func (x *UploadLoraHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1082,7 @@ func (x *UploadLoraHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraHeader.ProtoReflect.Descriptor instead.
 func (*UploadLoraHeader) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{11}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UploadLoraHeader) GetName() string {
@@ -1025,7 +1117,7 @@ type UploadLoraResponse struct {
 
 func (x *UploadLoraResponse) Reset() {
 	*x = UploadLoraResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1129,7 @@ func (x *UploadLoraResponse) String() string {
 func (*UploadLoraResponse) ProtoMessage() {}
 
 func (x *UploadLoraResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1142,7 @@ func (x *UploadLoraResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraResponse.ProtoReflect.Descriptor instead.
 func (*UploadLoraResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{12}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UploadLoraResponse) GetLora() *LoraFile {
@@ -1079,7 +1171,7 @@ type PrepareLorasRequest struct {
 
 func (x *PrepareLorasRequest) Reset() {
 	*x = PrepareLorasRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1183,7 @@ func (x *PrepareLorasRequest) String() string {
 func (*PrepareLorasRequest) ProtoMessage() {}
 
 func (x *PrepareLorasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1196,7 @@ func (x *PrepareLorasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareLorasRequest.ProtoReflect.Descriptor instead.
 func (*PrepareLorasRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{13}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PrepareLorasRequest) GetModel() string {
@@ -1131,7 +1223,7 @@ type PrepareLorasResponse struct {
 
 func (x *PrepareLorasResponse) Reset() {
 	*x = PrepareLorasResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1235,7 @@ func (x *PrepareLorasResponse) String() string {
 func (*PrepareLorasResponse) ProtoMessage() {}
 
 func (x *PrepareLorasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1248,7 @@ func (x *PrepareLorasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareLorasResponse.ProtoReflect.Descriptor instead.
 func (*PrepareLorasResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{14}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PrepareLorasResponse) GetPrepared() *Prepared {
@@ -1177,7 +1269,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1281,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1294,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{15}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchStatusRequest) GetMinInterval() *durationpb.Duration {
@@ -1239,7 +1331,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1343,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1356,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{16}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchStatusResponse) GetReady() bool {
@@ -1362,7 +1454,7 @@ type ResidentModel struct {
 
 func (x *ResidentModel) Reset() {
 	*x = ResidentModel{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1466,7 @@ func (x *ResidentModel) String() string {
 func (*ResidentModel) ProtoMessage() {}
 
 func (x *ResidentModel) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1479,7 @@ func (x *ResidentModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentModel.ProtoReflect.Descriptor instead.
 func (*ResidentModel) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{17}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResidentModel) GetName() string {
@@ -1420,7 +1512,7 @@ type ResidentLoraSet struct {
 
 func (x *ResidentLoraSet) Reset() {
 	*x = ResidentLoraSet{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1524,7 @@ func (x *ResidentLoraSet) String() string {
 func (*ResidentLoraSet) ProtoMessage() {}
 
 func (x *ResidentLoraSet) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1537,7 @@ func (x *ResidentLoraSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentLoraSet.ProtoReflect.Descriptor instead.
 func (*ResidentLoraSet) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{18}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResidentLoraSet) GetLoraSetId() string {
@@ -1495,7 +1587,7 @@ type ResidentLora struct {
 
 func (x *ResidentLora) Reset() {
 	*x = ResidentLora{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1599,7 @@ func (x *ResidentLora) String() string {
 func (*ResidentLora) ProtoMessage() {}
 
 func (x *ResidentLora) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1612,7 @@ func (x *ResidentLora) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentLora.ProtoReflect.Descriptor instead.
 func (*ResidentLora) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{19}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResidentLora) GetSha256() string {
@@ -1549,9 +1641,13 @@ var File_sdgrpc_v1_catalog_proto protoreflect.FileDescriptor
 const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"\x17sdgrpc/v1/catalog.proto\x12\tsdgrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sdgrpc/v1/diffusion.proto\"\x13\n" +
-	"\x11ListModelsRequest\">\n" +
+	"\x11ListModelsRequest\"\x8c\x01\n" +
 	"\x12ListModelsResponse\x12(\n" +
-	"\x06models\x18\x01 \x03(\v2\x10.sdgrpc.v1.ModelR\x06models\"\xe6\x02\n" +
+	"\x06models\x18\x01 \x03(\v2\x10.sdgrpc.v1.ModelR\x06models\x12L\n" +
+	"\x13lora_strength_range\x18\x02 \x01(\v2\x1c.sdgrpc.v1.LoraStrengthRangeR\x11loraStrengthRange\"G\n" +
+	"\x11LoraStrengthRange\x12\x18\n" +
+	"\aminimum\x18\x01 \x01(\x02R\aminimum\x12\x18\n" +
+	"\amaximum\x18\x02 \x01(\x02R\amaximum\"\x96\x03\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04base\x18\x02 \x01(\tR\x04base\x12\x1e\n" +
@@ -1567,7 +1663,9 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\bresident\x18\n" +
 	" \x01(\bR\bresident\x12\x1d\n" +
 	"\n" +
-	"size_bytes\x18\v \x01(\x03R\tsizeBytes\"\x89\x01\n" +
+	"size_bytes\x18\v \x01(\x03R\tsizeBytes\x12\x16\n" +
+	"\x06sha256\x18\f \x01(\tR\x06sha256\x12\x16\n" +
+	"\x06autov2\x18\r \x01(\tR\x06autov2\"\x89\x01\n" +
 	"\fLatentFormat\x12\x1a\n" +
 	"\bchannels\x18\x01 \x01(\x05R\bchannels\x12!\n" +
 	"\fscale_factor\x18\x02 \x01(\x05R\vscaleFactor\x12\x1f\n" +
@@ -1583,7 +1681,7 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\ffitting_only\x18\x05 \x01(\bR\vfittingOnly\"f\n" +
 	"\x11ListLorasResponse\x12)\n" +
 	"\x05loras\x18\x01 \x03(\v2\x13.sdgrpc.v1.LoraFileR\x05loras\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xca\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe2\x02\n" +
 	"\bLoraFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x1d\n" +
@@ -1599,7 +1697,8 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\rtrigger_words\x18\t \x03(\tR\ftriggerWords\x12\x12\n" +
 	"\x04fits\x18\n" +
 	" \x01(\bR\x04fits\x12\x18\n" +
-	"\arefusal\x18\v \x01(\tR\arefusal\"\x89\x01\n" +
+	"\arefusal\x18\v \x01(\tR\arefusal\x12\x16\n" +
+	"\x06autov3\x18\r \x01(\tR\x06autov3\"\x89\x01\n" +
 	"\x0eGetLoraRequest\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x18\n" +
 	"\x06sha256\x18\x02 \x01(\tH\x00R\x06sha256\x12\x14\n" +
@@ -1699,70 +1798,72 @@ func file_sdgrpc_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_catalog_proto_rawDescData
 }
 
-var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_sdgrpc_v1_catalog_proto_goTypes = []any{
 	(*ListModelsRequest)(nil),     // 0: sdgrpc.v1.ListModelsRequest
 	(*ListModelsResponse)(nil),    // 1: sdgrpc.v1.ListModelsResponse
-	(*Model)(nil),                 // 2: sdgrpc.v1.Model
-	(*LatentFormat)(nil),          // 3: sdgrpc.v1.LatentFormat
-	(*ListLorasRequest)(nil),      // 4: sdgrpc.v1.ListLorasRequest
-	(*ListLorasResponse)(nil),     // 5: sdgrpc.v1.ListLorasResponse
-	(*LoraFile)(nil),              // 6: sdgrpc.v1.LoraFile
-	(*GetLoraRequest)(nil),        // 7: sdgrpc.v1.GetLoraRequest
-	(*GetLoraResponse)(nil),       // 8: sdgrpc.v1.GetLoraResponse
-	(*LoraModule)(nil),            // 9: sdgrpc.v1.LoraModule
-	(*UploadLoraRequest)(nil),     // 10: sdgrpc.v1.UploadLoraRequest
-	(*UploadLoraHeader)(nil),      // 11: sdgrpc.v1.UploadLoraHeader
-	(*UploadLoraResponse)(nil),    // 12: sdgrpc.v1.UploadLoraResponse
-	(*PrepareLorasRequest)(nil),   // 13: sdgrpc.v1.PrepareLorasRequest
-	(*PrepareLorasResponse)(nil),  // 14: sdgrpc.v1.PrepareLorasResponse
-	(*WatchStatusRequest)(nil),    // 15: sdgrpc.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),   // 16: sdgrpc.v1.WatchStatusResponse
-	(*ResidentModel)(nil),         // 17: sdgrpc.v1.ResidentModel
-	(*ResidentLoraSet)(nil),       // 18: sdgrpc.v1.ResidentLoraSet
-	(*ResidentLora)(nil),          // 19: sdgrpc.v1.ResidentLora
-	nil,                           // 20: sdgrpc.v1.GetLoraResponse.MetadataEntry
-	(*Sampling)(nil),              // 21: sdgrpc.v1.Sampling
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*Lora)(nil),                  // 23: sdgrpc.v1.Lora
-	(*Prepared)(nil),              // 24: sdgrpc.v1.Prepared
-	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
+	(*LoraStrengthRange)(nil),     // 2: sdgrpc.v1.LoraStrengthRange
+	(*Model)(nil),                 // 3: sdgrpc.v1.Model
+	(*LatentFormat)(nil),          // 4: sdgrpc.v1.LatentFormat
+	(*ListLorasRequest)(nil),      // 5: sdgrpc.v1.ListLorasRequest
+	(*ListLorasResponse)(nil),     // 6: sdgrpc.v1.ListLorasResponse
+	(*LoraFile)(nil),              // 7: sdgrpc.v1.LoraFile
+	(*GetLoraRequest)(nil),        // 8: sdgrpc.v1.GetLoraRequest
+	(*GetLoraResponse)(nil),       // 9: sdgrpc.v1.GetLoraResponse
+	(*LoraModule)(nil),            // 10: sdgrpc.v1.LoraModule
+	(*UploadLoraRequest)(nil),     // 11: sdgrpc.v1.UploadLoraRequest
+	(*UploadLoraHeader)(nil),      // 12: sdgrpc.v1.UploadLoraHeader
+	(*UploadLoraResponse)(nil),    // 13: sdgrpc.v1.UploadLoraResponse
+	(*PrepareLorasRequest)(nil),   // 14: sdgrpc.v1.PrepareLorasRequest
+	(*PrepareLorasResponse)(nil),  // 15: sdgrpc.v1.PrepareLorasResponse
+	(*WatchStatusRequest)(nil),    // 16: sdgrpc.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),   // 17: sdgrpc.v1.WatchStatusResponse
+	(*ResidentModel)(nil),         // 18: sdgrpc.v1.ResidentModel
+	(*ResidentLoraSet)(nil),       // 19: sdgrpc.v1.ResidentLoraSet
+	(*ResidentLora)(nil),          // 20: sdgrpc.v1.ResidentLora
+	nil,                           // 21: sdgrpc.v1.GetLoraResponse.MetadataEntry
+	(*Sampling)(nil),              // 22: sdgrpc.v1.Sampling
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*Lora)(nil),                  // 24: sdgrpc.v1.Lora
+	(*Prepared)(nil),              // 25: sdgrpc.v1.Prepared
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
 }
 var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
-	2,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
-	21, // 1: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
-	3,  // 2: sdgrpc.v1.Model.latent_format:type_name -> sdgrpc.v1.LatentFormat
-	6,  // 3: sdgrpc.v1.ListLorasResponse.loras:type_name -> sdgrpc.v1.LoraFile
-	22, // 4: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
-	6,  // 5: sdgrpc.v1.GetLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	20, // 6: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
-	9,  // 7: sdgrpc.v1.GetLoraResponse.modules:type_name -> sdgrpc.v1.LoraModule
-	11, // 8: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
-	6,  // 9: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	23, // 10: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
-	24, // 11: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
-	25, // 12: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
-	25, // 13: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
-	17, // 14: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
-	18, // 15: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
-	19, // 16: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
-	0,  // 17: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
-	4,  // 18: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
-	7,  // 19: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
-	10, // 20: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
-	13, // 21: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
-	15, // 22: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
-	1,  // 23: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
-	5,  // 24: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
-	8,  // 25: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
-	12, // 26: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
-	14, // 27: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
-	16, // 28: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
-	23, // [23:29] is the sub-list for method output_type
-	17, // [17:23] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	3,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
+	2,  // 1: sdgrpc.v1.ListModelsResponse.lora_strength_range:type_name -> sdgrpc.v1.LoraStrengthRange
+	22, // 2: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
+	4,  // 3: sdgrpc.v1.Model.latent_format:type_name -> sdgrpc.v1.LatentFormat
+	7,  // 4: sdgrpc.v1.ListLorasResponse.loras:type_name -> sdgrpc.v1.LoraFile
+	23, // 5: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
+	7,  // 6: sdgrpc.v1.GetLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
+	21, // 7: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
+	10, // 8: sdgrpc.v1.GetLoraResponse.modules:type_name -> sdgrpc.v1.LoraModule
+	12, // 9: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
+	7,  // 10: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
+	24, // 11: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
+	25, // 12: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
+	26, // 13: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
+	26, // 14: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
+	18, // 15: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
+	19, // 16: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
+	20, // 17: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
+	0,  // 18: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
+	5,  // 19: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
+	8,  // 20: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
+	11, // 21: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
+	14, // 22: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
+	16, // 23: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
+	1,  // 24: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
+	6,  // 25: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
+	9,  // 26: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
+	13, // 27: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
+	15, // 28: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
+	17, // 29: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
+	24, // [24:30] is the sub-list for method output_type
+	18, // [18:24] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_catalog_proto_init() }
@@ -1771,12 +1872,12 @@ func file_sdgrpc_v1_catalog_proto_init() {
 		return
 	}
 	file_sdgrpc_v1_diffusion_proto_init()
-	file_sdgrpc_v1_catalog_proto_msgTypes[7].OneofWrappers = []any{
+	file_sdgrpc_v1_catalog_proto_msgTypes[8].OneofWrappers = []any{
 		(*GetLoraRequest_Name)(nil),
 		(*GetLoraRequest_Sha256)(nil),
 	}
-	file_sdgrpc_v1_catalog_proto_msgTypes[9].OneofWrappers = []any{}
-	file_sdgrpc_v1_catalog_proto_msgTypes[10].OneofWrappers = []any{
+	file_sdgrpc_v1_catalog_proto_msgTypes[10].OneofWrappers = []any{}
+	file_sdgrpc_v1_catalog_proto_msgTypes[11].OneofWrappers = []any{
 		(*UploadLoraRequest_Header)(nil),
 		(*UploadLoraRequest_Chunk)(nil),
 	}
@@ -1786,7 +1887,7 @@ func file_sdgrpc_v1_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_catalog_proto_rawDesc), len(file_sdgrpc_v1_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

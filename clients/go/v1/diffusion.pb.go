@@ -244,11 +244,13 @@ type GenerateRequest struct {
 	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
 	// Required. What the image shows, in at most 4000 characters, of any number of tokens. `(word:1.2)`, `(word)` and
 	// `[word]` weigh, `BREAK` ends a chunk of 75 tokens, `\(` is a bracket that is text, as in the web UI of
-	// AUTOMATIC1111; tokens that the LoRA files bring are words.
+	// AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and means an entry of
+	// `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which. Not drawn, and refused:
+	// `[a:b:0.5]`, `[a|b]`, `AND`; with a backslash before the mark they are text.
 	Prompt string `protobuf:"bytes,3,opt,name=prompt,proto3" json:"prompt,omitempty"`
-	// What it must not show. It works through guidance: with a guidance_scale of 1 it has no effect.
+	// What it must not show, without `<lora:…>`. It works through guidance: with a guidance_scale of 1 it has no effect.
 	NegativePrompt string `protobuf:"bytes,4,opt,name=negative_prompt,json=negativePrompt,proto3" json:"negative_prompt,omitempty"`
-	// Applied together; their order has no meaning. At most 16.
+	// Applied together; their order has no meaning. At most 16. Empty where the prompt names some.
 	Loras    []*Lora   `protobuf:"bytes,5,rep,name=loras,proto3" json:"loras,omitempty"`
 	Sampling *Sampling `protobuf:"bytes,6,opt,name=sampling,proto3" json:"sampling,omitempty"`
 	Output   *Output   `protobuf:"bytes,7,opt,name=output,proto3" json:"output,omitempty"`

@@ -21,7 +21,7 @@ from sdgrpc.api.rules import (
     one_of,
     zero_or,
 )
-from sdgrpc.api.tables import MAX_NAME, SHA256, Table, lora_table
+from sdgrpc.api.tables import MAX_NAME, SHA256, Table, lora_strength, lora_table
 from sdgrpc.domain import ModelInfo
 from sdgrpc.embedded import EMBEDDED
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
@@ -56,7 +56,7 @@ def not_empty(values: Sequence[object]) -> Iterator[Complaint]:
 
 def loras(settings: Settings) -> Rule:
     """LoRAs as in a job, whose unset strength is 1: that must be in the operator's range too."""
-    range_ = number(settings.lora_strength_min, settings.lora_strength_max)
+    range_ = lora_strength(settings)
 
     def unset(lora: Message) -> Iterator[Complaint]:
         if not lora.HasField("strength"):

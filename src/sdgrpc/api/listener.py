@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.interceptor import FailureInterceptor
+from sdgrpc.api.reflection.symbols import symbol_pool
 from sdgrpc.api.servicer import DiffusionServicer
 from sdgrpc.api.waiting import first_of
 from sdgrpc.errors import Draining, SettingsError
@@ -42,7 +43,7 @@ class Listener:
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
-            reflection.enable_server_reflection(SERVICES, self._server)
+            reflection.enable_server_reflection(SERVICES, self._server, pool=symbol_pool())
             self._server.add_generic_rpc_handlers([reflection_v1()])
         self.port = 0
 
@@ -111,7 +112,7 @@ class Health(health.aio.HealthServicer):
 def reflection_v1() -> grpc.GenericRpcHandler:
     """Reflection under its newer name, which tools ask for first; the messages are the same on the wire."""
     handler = grpc.stream_stream_rpc_method_handler(
-        reflection.aio.ReflectionServicer(SERVICES).ServerReflectionInfo,
+        reflection.aio.ReflectionServicer(SERVICES, pool=symbol_pool()).ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

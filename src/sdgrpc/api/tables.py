@@ -5,6 +5,7 @@ A test compares these tables with the contract's descriptors, so that no field c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from sdgrpc import images
@@ -63,7 +64,7 @@ def request_table(kind: type[Request], settings: Settings) -> Table:
 
 def lora_table(settings: Settings) -> Table:
     """The rules of a Lora's fields."""
-    strength = number(settings.lora_strength_min, settings.lora_strength_max)
+    strength = lora_strength(settings)
     inline = refused("this server takes no LoRA files in requests; name one, or give its sha256")
     return {
         "name": name(MAX_NAME, needed=True),
@@ -75,6 +76,20 @@ def lora_table(settings: Settings) -> Table:
         "text_encoder_strength": strength,
         "strict": anything,
     }
+
+
+def lora_strength(settings: Settings) -> Rule:
+    """A number in the operator's range; the complaint names the setting that would have to change."""
+    low, high = settings.lora_strength_min, settings.lora_strength_max
+    bounds = number(low, high)
+
+    def rule(value: float) -> Iterator[Complaint]:
+        for path, sentence in bounds(value):
+            bound = "lora_strength_min" if value < low else "lora_strength_max"
+            hint = f"; the server's operator can change that with {bound}" if math.isfinite(value) else ""
+            yield path, f"{sentence}{hint}"
+
+    return rule
 
 
 def size_of_file(most: int) -> Rule:

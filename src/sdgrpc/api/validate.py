@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from sdgrpc import images
 from sdgrpc.api import codec
 from sdgrpc.api.codec import Request
+from sdgrpc.api.prompts.wording import NO_WORDING, Wording, read_wording
 from sdgrpc.api.rules import Complaint, fields, number
-from sdgrpc.api.tables import MIN_SIDE, request_table
+from sdgrpc.api.tables import MIN_SIDE, lora_strength, request_table
 from sdgrpc.domain import SUPPORTED_SPACINGS, ModelInfo, Picture, Task
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
 from sdgrpc.settings import Settings
@@ -37,7 +38,10 @@ def read(request: Request, settings: Settings, models: Sequence[ModelInfo]) -> T
         raise InvalidRequest(findings.violations)
     if findings.model is None:
         raise findings.unknown_model()
-    return codec.task(request, findings.model, findings.pictures.get("image"), findings.pictures.get("mask"))
+    pictures = findings.pictures
+    return findings.wording.of(
+        codec.task(request, findings.model, pictures.get("image"), pictures.get("mask"))
+    )
 
 
 @dataclass
@@ -49,6 +53,7 @@ class Findings:
     models: Sequence[ModelInfo]
     violations: list[FieldViolation] = field(default_factory=list)
     pictures: dict[str, Picture] = field(default_factory=dict)
+    wording: Wording = NO_WORDING
 
     @property
     def model(self) -> ModelInfo | None:
@@ -60,6 +65,8 @@ class Findings:
         """Collect every violation."""
         rule = fields(request_table(type(self.request), self.settings), needed=("image", "mask"))
         self._add(rule(self.request))
+        self.wording = read_wording(self.request, self.settings)
+        self._add(self.wording.complaints)
         self._decode_images()
         for across in ACROSS:
             self._add(across(self))
@@ -108,7 +115,7 @@ class Findings:
 
 def default_strength(found: Findings) -> Iterator[Complaint]:
     """An unset LoRA strength is 1, which the operator's range may not hold."""
-    rule = number(found.settings.lora_strength_min, found.settings.lora_strength_max)
+    rule = lora_strength(found.settings)
     if found.wrong("loras") and len(found.request.loras) > found.settings.max_loras:
         return
     for index, lora in enumerate(found.request.loras):

@@ -43,22 +43,54 @@ class ListModelsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODELS_FIELD_NUMBER: _builtins.int
+    LORA_STRENGTH_RANGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
         """The default model comes first."""
+
+    @_builtins.property
+    def lora_strength_range(self) -> Global___LoraStrengthRange:
+        """What `Lora.strength`, `Lora.text_encoder_strength` and the numbers of `<lora:…>` tags may be here."""
 
     def __init__(
         self,
         *,
         models: _abc.Iterable[Global___Model] | None = ...,
+        lora_strength_range: Global___LoraStrengthRange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lora_strength_range", b"lora_strength_range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lora_strength_range", b"lora_strength_range", "models", b"models"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
+
+@_typing.final
+class LoraStrengthRange(_message.Message):
+    """The strengths that this server takes, both ends included. Its operator sets them with `lora_strength_min` and
+    `lora_strength_max`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    minimum: _builtins.float
+    maximum: _builtins.float
+    def __init__(
+        self,
+        *,
+        minimum: _builtins.float = ...,
+        maximum: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoraStrengthRange: _TypeAlias = LoraStrengthRange  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
@@ -77,6 +109,8 @@ class Model(_message.Message):
     LATENT_FORMAT_FIELD_NUMBER: _builtins.int
     RESIDENT_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    AUTOV2_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     base: _builtins.str
     """`sd15`, `sd2`, `sdxl` or `embedded`, as LoRA files are judged against it."""
@@ -93,6 +127,12 @@ class Model(_message.Message):
     """Its weights are in memory now."""
     size_bytes: _builtins.int
     """Of its weights; 0 until it was loaded once."""
+    sha256: _builtins.str
+    """In hex: of its file, or for a folder of the lines that `sha256sum` prints for its weights files, in the order
+    of their paths. Empty until it was computed, in the background after the start, and for a model that is in no file.
+    """
+    autov2: _builtins.str
+    """The first 10 digits of `sha256`, as the web UI of AUTOMATIC1111 and model sites call a model ("AutoV2")."""
     @_builtins.property
     def sampling(self) -> _diffusion_pb2.Sampling: ...
     @_builtins.property
@@ -113,10 +153,12 @@ class Model(_message.Message):
         latent_format: Global___LatentFormat | None = ...,
         resident: _builtins.bool = ...,
         size_bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+        autov2: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latent_format", b"latent_format", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "dtype", b"dtype", "height", b"height", "inpainting", b"inpainting", "latent_format", b"latent_format", "name", b"name", "prediction_type", b"prediction_type", "resident", b"resident", "sampling", b"sampling", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["autov2", b"autov2", "base", b"base", "dtype", b"dtype", "height", b"height", "inpainting", b"inpainting", "latent_format", b"latent_format", "name", b"name", "prediction_type", b"prediction_type", "resident", b"resident", "sampling", b"sampling", "sha256", b"sha256", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -238,6 +280,7 @@ class LoraFile(_message.Message):
     TRIGGER_WORDS_FIELD_NUMBER: _builtins.int
     FITS_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    AUTOV3_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """As `Lora.name` takes it."""
     sha256: _builtins.str
@@ -252,6 +295,10 @@ class LoraFile(_message.Message):
     """It can be applied to the model that was asked about."""
     refusal: _builtins.str
     """Why it cannot; empty if it can."""
+    autov3: _builtins.str
+    """12 hex digits by which the web UI of AUTOMATIC1111 and model sites know it ("AutoV3"): of `sshs_model_hash` in
+    its metadata, else of the SHA-256 of what follows the header.
+    """
     @_builtins.property
     def modified(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -276,10 +323,11 @@ class LoraFile(_message.Message):
         trigger_words: _abc.Iterable[_builtins.str] | None = ...,
         fits: _builtins.bool = ...,
         refusal: _builtins.str = ...,
+        autov3: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["modified", b"modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "base", b"base", "fits", b"fits", "modified", b"modified", "name", b"name", "rank_max", b"rank_max", "rank_min", b"rank_min", "refusal", b"refusal", "sha256", b"sha256", "size_bytes", b"size_bytes", "trigger_words", b"trigger_words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "autov3", b"autov3", "base", b"base", "fits", b"fits", "modified", b"modified", "name", b"name", "rank_max", b"rank_max", "rank_min", b"rank_min", "refusal", b"refusal", "sha256", b"sha256", "size_bytes", b"size_bytes", "trigger_words", b"trigger_words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

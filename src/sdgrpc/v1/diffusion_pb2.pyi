@@ -147,10 +147,12 @@ class GenerateRequest(_message.Message):
     prompt: _builtins.str
     """Required. What the image shows, in at most 4000 characters, of any number of tokens. `(word:1.2)`, `(word)` and
     `[word]` weigh, `BREAK` ends a chunk of 75 tokens, `\\(` is a bracket that is text, as in the web UI of
-    AUTOMATIC1111; tokens that the LoRA files bring are words.
+    AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and means an entry of
+    `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which. Not drawn, and refused:
+    `[a:b:0.5]`, `[a|b]`, `AND`; with a backslash before the mark they are text.
     """
     negative_prompt: _builtins.str
-    """What it must not show. It works through guidance: with a guidance_scale of 1 it has no effect."""
+    """What it must not show, without `<lora:…>`. It works through guidance: with a guidance_scale of 1 it has no effect."""
     width: _builtins.int
     """Pixels, a multiple of 8, from 64 to 4096 and 2048 * 2048 in all; 0 is the model's own. Either can
     be set alone.
@@ -158,7 +160,7 @@ class GenerateRequest(_message.Message):
     height: _builtins.int
     @_builtins.property
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]:
-        """Applied together; their order has no meaning. At most 16."""
+        """Applied together; their order has no meaning. At most 16. Empty where the prompt names some."""
 
     @_builtins.property
     def sampling(self) -> Global___Sampling: ...

@@ -11,13 +11,15 @@ pub struct GenerateRequest {
     pub model: ::prost::alloc::string::String,
     /// Required. What the image shows, in at most 4000 characters, of any number of tokens. `(word:1.2)`, `(word)` and
     /// `\[word\]` weigh, `BREAK` ends a chunk of 75 tokens, `\(` is a bracket that is text, as in the web UI of
-    /// AUTOMATIC1111; tokens that the LoRA files bring are words.
+    /// AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and means an entry of
+    /// `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which. Not drawn, and refused:
+    /// `\[a:b:0.5\]`, `\[a|b\]`, `AND`; with a backslash before the mark they are text.
     #[prost(string, tag = "3")]
     pub prompt: ::prost::alloc::string::String,
-    /// What it must not show. It works through guidance: with a guidance_scale of 1 it has no effect.
+    /// What it must not show, without `<lora:…>`. It works through guidance: with a guidance_scale of 1 it has no effect.
     #[prost(string, tag = "4")]
     pub negative_prompt: ::prost::alloc::string::String,
-    /// Applied together; their order has no meaning. At most 16.
+    /// Applied together; their order has no meaning. At most 16. Empty where the prompt names some.
     #[prost(message, repeated, tag = "5")]
     pub loras: ::prost::alloc::vec::Vec<Lora>,
     #[prost(message, optional, tag = "6")]
@@ -1020,6 +1022,18 @@ pub struct ListModelsResponse {
     /// The default model comes first.
     #[prost(message, repeated, tag = "1")]
     pub models: ::prost::alloc::vec::Vec<Model>,
+    /// What `Lora.strength`, `Lora.text_encoder_strength` and the numbers of `<lora:…>` tags may be here.
+    #[prost(message, optional, tag = "2")]
+    pub lora_strength_range: ::core::option::Option<LoraStrengthRange>,
+}
+/// The strengths that this server takes, both ends included. Its operator sets them with `lora_strength_min` and
+/// `lora_strength_max`.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct LoraStrengthRange {
+    #[prost(float, tag = "1")]
+    pub minimum: f32,
+    #[prost(float, tag = "2")]
+    pub maximum: f32,
 }
 /// A model that requests can name.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1054,6 +1068,13 @@ pub struct Model {
     /// Of its weights; 0 until it was loaded once.
     #[prost(int64, tag = "11")]
     pub size_bytes: i64,
+    /// In hex: of its file, or for a folder of the lines that `sha256sum` prints for its weights files, in the order
+    /// of their paths. Empty until it was computed, in the background after the start, and for a model that is in no file.
+    #[prost(string, tag = "12")]
+    pub sha256: ::prost::alloc::string::String,
+    /// The first 10 digits of `sha256`, as the web UI of AUTOMATIC1111 and model sites call a model ("AutoV2").
+    #[prost(string, tag = "13")]
+    pub autov2: ::prost::alloc::string::String,
 }
 /// A linear map of latent channels to RGB. A pixel's colour is
 /// clamp(bias\[rgb\] + sum over c of latent\[c\] * factors\[3 * c + rgb\], -1, 1), from -1 (dark) to 1.
@@ -1130,6 +1151,10 @@ pub struct LoraFile {
     /// Why it cannot; empty if it can.
     #[prost(string, tag = "11")]
     pub refusal: ::prost::alloc::string::String,
+    /// 12 hex digits by which the web UI of AUTOMATIC1111 and model sites know it ("AutoV3"): of `sshs_model_hash` in
+    /// its metadata, else of the SHA-256 of what follows the header.
+    #[prost(string, tag = "13")]
+    pub autov3: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetLoraRequest {

@@ -1,0 +1,79 @@
+"""A request's prompts as they will be drawn, and the LoRAs that its prompt names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from sdgrpc.api.codec import Request, lora_ref
+from sdgrpc.api.rules import Complaint, fields
+from sdgrpc.api.tables import lora_table
+from sdgrpc.domain import Task
+from sdgrpc.prompting.refused import refused_syntax
+from sdgrpc.prompting.tags import LoraTag, shown, take_tags
+from sdgrpc.settings import Settings
+from sdgrpc.v1 import diffusion_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """The prompt without its tags, the LoRAs that these name, and what is wrong with either prompt."""
+
+    prompt: str
+    loras: tuple[pb.Lora, ...] = ()
+    complaints: tuple[Complaint, ...] = ()
+
+    def of(self, task: Task) -> Task:
+        """The task with this prompt, and with the LoRAs of its tags where it has some."""
+        loras = tuple(map(lora_ref, self.loras)) or task.loras
+        return replace(task, prompt=self.prompt, loras=loras)
+
+
+NO_WORDING = Wording("")
+
+
+def read_wording(request: Request, settings: Settings) -> Wording:
+    """Read both prompts of a request; one that is too long is judged by that alone."""
+    faults: dict[str, Sequence[str]] = {}
+    prompt = request.prompt
+    loras: tuple[pb.Lora, ...] = ()
+    if len(request.prompt) <= settings.max_prompt_chars:
+        tagged = take_tags(request.prompt)
+        prompt, loras = tagged.text, tuple(map(_message, tagged.loras))
+        faults[".prompt"] = [
+            *tagged.faults,
+            *refused_syntax(tagged.text),
+            *_tag_faults(request, loras, settings),
+        ]
+    if len(request.negative_prompt) <= settings.max_prompt_chars:
+        faults[".negative_prompt"] = [*_negative_faults(request.negative_prompt)]
+    complaints = tuple((path, "; ".join(said)) for path, said in faults.items() if said)
+    return Wording(prompt, loras, complaints)
+
+
+def _message(tag: LoraTag) -> pb.Lora:
+    """The entry of `loras` that a tag means, so that both are judged and drawn alike."""
+    return pb.Lora(name=tag.name, strength=tag.strength, text_encoder_strength=tag.text_encoder_strength)
+
+
+def _tag_faults(request: Request, loras: tuple[pb.Lora, ...], settings: Settings) -> Iterator[str]:
+    if loras and request.loras:
+        yield "names LoRAs by <lora:…> while `loras` does too; use one of both"
+    if len(loras) > settings.max_loras:
+        yield f"names {len(loras)} LoRAs; the most is {settings.max_loras}"
+        return
+    rule = fields(lora_table(settings))
+    for lora in loras:
+        said = {sentence: path.lstrip(".").replace("_", " ") for path, sentence in reversed([*rule(lora)])}
+        yield from (f"holds {shown(lora.name)}, whose {what} {sentence}" for sentence, what in said.items())
+
+
+def _negative_faults(text: str) -> Iterator[str]:
+    tagged = take_tags(text)
+    if tagged.loras:
+        yield (
+            "holds <lora:…>, which is read in `prompt` alone: there it changes the model for both. "
+            r"Write \< for a bracket that is text"
+        )
+    yield from tagged.faults
+    yield from refused_syntax(tagged.text, composes=False)

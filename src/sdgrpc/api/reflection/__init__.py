@@ -1,0 +1,1 @@
+"""The contract, told to tools that ask the server for it."""

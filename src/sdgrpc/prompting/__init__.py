@@ -1,0 +1,1 @@
+"""What a prompt can hold besides words: tags that name LoRAs, and marks that are refused. No torch here."""

@@ -1,0 +1,152 @@
+r"""`<lora:name:0.8>` in a prompt, as A1111's web UI reads it: taken out, and applied to the model.
+
+`<lora:name>` is 1, `<lora:name:0.8>` both strengths, `<lora:name:0.4:0.8>` the text encoders' and then the
+UNet's; `te=` and `unet=` say which. The UNet's is the text encoders' where it is left out, theirs is 1.
+Source: `extensions-builtin/Lora/extra_networks_lora.py` and `modules/extra_networks.py` of
+https://github.com/AUTOMATIC1111/stable-diffusion-webui.
+
+What the web UI cannot write is escaped by a backslash: `\:` and `\>` in a name, `\<` before what is no tag.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+
+_ESCAPED = r"\\[\\:<>=]"
+_PLAIN_BACKSLASH = r"\\(?![\\:<>=])"
+_TAG = re.compile(
+    rf"\\.|<(?P<kind>\w+):(?P<body>(?:{_ESCAPED}|{_PLAIN_BACKSLASH}|[^>\\])+)>|<(?P<open>lora|lyco|hypernet):",
+    re.DOTALL,
+)
+_ITEM = re.compile(rf"(?:{_ESCAPED}|{_PLAIN_BACKSLASH}|[^:\\])*")
+_ESCAPE = re.compile(r"\\([\\:<>=])")
+
+REFUSED_KINDS: Mapping[str, str] = {
+    "lyco": "is not read; write <lora:name:strength>, which takes LyCORIS files too",
+    "hypernet": "is not read: hypernetworks are not applied",
+}
+SHOWN = 60
+"""Characters of a name in a sentence about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraTag:
+    """A LoRA by its name, and how strongly it changes the UNet and the text encoders."""
+
+    name: str
+    strength: float = 1.0
+    text_encoder_strength: float = 1.0
+
+    def __str__(self) -> str:
+        r"""The tag, as short as it can be: `<lora:name:0.8>`, or with the text encoders' strength first.
+
+        `:` and `>` in the name have a backslash before them, which the web UI cannot read.
+        """
+        name = re.sub(r"([\\:>])", r"\\\1", self.name)
+        strengths = dict.fromkeys((self.text_encoder_strength, self.strength))
+        return f"<lora:{':'.join([name, *map(decimal, strengths)])}>"
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedPrompt:
+    """A prompt without its tags, the LoRAs that they name in their order, and what is wrong with them.
+
+    `faults` are predicates: "holds …". `text` is the prompt itself where it has no tags.
+    """
+
+    text: str
+    loras: tuple[LoraTag, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Found:
+    loras: list[LoraTag] = field(default_factory=list)
+    faults: dict[str, None] = field(default_factory=dict)
+    count: int = 0
+
+
+def take_tags(prompt: str) -> TaggedPrompt:
+    """Take every tag out of a prompt; the web UI leaves the same, but for white space at its ends.
+
+    Never raises: tags that are not read are in `faults`.
+    """
+    found = _Found()
+
+    def take(match: re.Match[str]) -> str:
+        if match["kind"] is None and match["open"] is None:
+            return match[0]  # a backslash and what it escapes
+        found.count += 1
+        if match["open"] is not None:
+            found.faults[f"holds <{match['open']}: without a name or without the > at its end"] = None
+        elif match["kind"] == "lora":
+            _read_lora(match["body"], found)
+        else:
+            found.faults[f"holds <{match['kind'][:SHOWN]}:…>, which {_why(match['kind'])}"] = None
+        return ""
+
+    text = _TAG.sub(take, prompt)
+    return TaggedPrompt(text.strip() if found.count else prompt, tuple(found.loras), tuple(found.faults))
+
+
+def decimal(value: float) -> str:
+    """The shortest decimal that is the number: `0.8`, `1`, `1e-07`."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def shown(name: str) -> str:
+    """A tag as a sentence can name it: only its name, cut, and printable."""
+    short = name if len(name) <= SHOWN else f"{name[: SHOWN - 1]}…"
+    return f"<lora:{''.join(sign if sign.isprintable() else '?' for sign in short)}>"
+
+
+def _why(kind: str) -> str:
+    known = REFUSED_KINDS.get(kind)
+    return known or r"is not read; only <lora:name:strength> is. Write \< for a bracket that is text"
+
+
+def _read_lora(body: str, found: _Found) -> None:
+    name, *arguments = _items(body)
+    if not name:
+        found.faults["holds <lora: without a name"] = None
+        return
+    positional = [argument for argument in arguments if argument.count("=") != 1]
+    named = dict(argument.split("=") for argument in arguments if argument.count("=") == 1)
+    faults = list(_unread(positional, named))
+    numbers = {
+        key: text.strip() for key, text in [*zip(("te", "unet"), positional, strict=False), *named.items()]
+    }
+    faults += [
+        rf"{key} is no number; write <lora:name:0.8>, and \: for a colon in the name"
+        for key, text in numbers.items()
+        if key in ("te", "unet") and not NUMBER.fullmatch(text)
+    ]
+    if faults:
+        found.faults |= dict.fromkeys(f"holds {shown(name)}, of which {fault}" for fault in faults)
+        return
+    text_encoder = float(numbers.get("te", 1.0))
+    found.loras.append(LoraTag(name, float(numbers.get("unet", text_encoder)), text_encoder))
+
+
+def _unread(positional: list[str], named: dict[str, str]) -> Iterator[str]:
+    """Say which of a tag's arguments would be lost."""
+    if len(positional) > 2:
+        yield "the third argument (dyn) is not applied; leave it out"
+    for key in named:
+        if key not in ("te", "unet"):
+            yield f"{key[:SHOWN]!r} is not applied; leave it out"
+
+
+def _items(body: str) -> list[str]:
+    """What stands between colons that have no backslash before them."""
+    items, position = [], 0
+    while position <= len(body):
+        match = _ITEM.match(body, position)
+        end = match.end() if match else position
+        items.append(_ESCAPE.sub(r"\1", body[position:end]))
+        position = end + 1
+    return items
