@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit("sdgrpc needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[server,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[server]' --group dev
 	@touch $@
 
 demo: setup ## start a server, draw over gRPC, write demo/
@@ -30,12 +30,13 @@ coverage: setup ## the suite with branch coverage, which must not fall below the
 
 test-oldest: setup ## the suite on the oldest dependencies that pyproject.toml allows
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/oldest
-	VIRTUAL_ENV=build/oldest $(BIN)/uv pip install --quiet --resolution lowest-direct -e '.[server,dev]'
+	VIRTUAL_ENV=build/oldest $(BIN)/uv pip install --quiet --resolution lowest-direct -e '.[server]' --group dev
 	build/oldest/bin/python -m pytest
 
 test-python: ## the suite on another Python: make test-python PYTHON=python3.13
 	$(PYTHON) -m venv build/python
-	build/python/bin/python -m pip install --quiet -e '.[server,dev]'
+	build/python/bin/python -m pip install --quiet --upgrade pip
+	build/python/bin/python -m pip install --quiet -e '.[server]' --group dev
 	build/python/bin/python -m pytest
 
 mutants: setup ## change the schedulers', rules' and formulas' code line by line and list what no test misses

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import filecmp
-import os
-import subprocess
 import sys
 import tempfile
-from importlib.resources import files
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this is run as a file, too
+from tools.compiler import protoc  # noqa: E402
+
 PROTOS = ROOT / "protos"
 PACKAGE = Path("sdgrpc/v1")
 
@@ -20,17 +20,8 @@ def generate(target: Path) -> None:
     """Write the modules and their type stubs for every proto below `target`/sdgrpc/v1."""
     target.mkdir(parents=True, exist_ok=True)
     sources = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / PACKAGE).glob("*.proto"))
-    command = [
-        sys.executable,
-        "-m",
-        "grpc_tools.protoc",
-        f"-I{PROTOS}",
-        f"-I{files('grpc_tools') / '_proto'}",
-        *(f"--{plugin}_out={target}" for plugin in ("python", "grpc_python", "mypy", "mypy_grpc")),
-        *sources,
-    ]
-    search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    subprocess.run(command, check=True, cwd=PROTOS, env={**os.environ, "PATH": search_path})  # noqa: S603
+    outputs = [f"--{plugin}_out={target}" for plugin in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    protoc([*outputs, *sources], protos=PROTOS)
 
 
 def stale_files(fresh: Path, committed: Path) -> list[str]:

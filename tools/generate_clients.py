@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from pathlib import Path
+
+from tools.compiler import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
@@ -23,16 +24,9 @@ GO_PLUGINS = ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org
 SUFFIXES = ("_pb2.py", "_pb2_grpc.py", ".pb.go")
 
 
-def protoc(*options: str) -> None:
-    """Run grpc_tools' compiler over every proto."""
-    includes = (f"-I{PROTOS}", f"-I{files('grpc_tools') / '_proto'}")
-    command = [sys.executable, "-m", "grpc_tools.protoc", *includes, *options, *SOURCES]
-    subprocess.run(command, check=True)  # noqa: S603 - our own interpreter
-
-
 def generate_python(target: Path) -> None:
     """Write the modules below `target`/sdgrpc/v1."""
-    protoc(f"--python_out={target}", f"--grpc_python_out={target}")
+    protoc([f"--python_out={target}", f"--grpc_python_out={target}", *SOURCES], protos=PROTOS)
 
 
 def generate_go(target: Path) -> None:
@@ -41,13 +35,14 @@ def generate_go(target: Path) -> None:
         build = ["go", "build", "-o", f"{folder}/", *GO_PLUGINS]
         subprocess.run(build, check=True, cwd=CLIENTS / "go")  # noqa: S603 - the pinned plugins
         options = [f"module={GO_MODULE}", *(f"M{source}={GO_MODULE}/v1;sdgrpcv1" for source in SOURCES)]
-        protoc(
+        arguments = [
             f"--plugin=protoc-gen-go={folder}/protoc-gen-go",
             f"--plugin=protoc-gen-go-grpc={folder}/protoc-gen-go-grpc",
             f"--go_out={target}",
             f"--go-grpc_out={target}",
             *(f"--{plugin}_opt={option}" for plugin in ("go", "go-grpc") for option in options),
-        )
+        ]
+        protoc([*arguments, *SOURCES], protos=PROTOS)
 
 
 GENERATORS: dict[str, Callable[[Path], None]] = {"python": generate_python, "go": generate_go}

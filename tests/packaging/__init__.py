@@ -1,0 +1,1 @@
+"""What is published: the wheel, and what it may be installed beside."""
