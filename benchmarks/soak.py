@@ -37,8 +37,8 @@ def request(number: int, names: list[str]) -> pb.GenerateRequest:
         loras=loras,
         width=width,
         height=height,
-        sampling=pb.Sampling(steps=6, seed=number, scheduler=1 + number % 16),
-        output=pb.Output(preview=pb.PreviewOptions(kind=number % 4)),
+        sampling=pb.Sampling(steps=6, seed=number, scheduler=1 + number % 16),  # type: ignore[arg-type]
+        output=pb.Output(preview=pb.PreviewOptions(kind=number % 4)),  # type: ignore[arg-type]
     )
 
 

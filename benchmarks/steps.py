@@ -34,7 +34,7 @@ def measure(how: str) -> None:
             text = torch.randn(rows, 77, REAL.width).bfloat16()
             step(unet, latents, text)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            times = [seconds(lambda one=latents, told=text: step(unet, one, told)) for _ in range(rounds)]
+            times = [seconds(lambda one=latents, told=text: step(unet, one, told)) for _ in range(rounds)]  # type: ignore[misc]
             faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // rounds
             middle = statistics.median(times)
             print(

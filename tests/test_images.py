@@ -78,7 +78,7 @@ def test_the_parameters_are_where_a1111_looks(text: str) -> None:
     """PNG keeps it in `parameters`, JPEG and WebP in EXIF's user comment; without text there is none."""
     picture = images.to_picture(gradient())
     with Image.open(BytesIO(images.encode(picture, "image/png", text=text).data)) as png:
-        assert png.text == {"parameters": text}
+        assert png.text == {"parameters": text}  # type: ignore[attr-defined]
     for media_type in ("image/jpeg", "image/webp"):
         with Image.open(BytesIO(images.encode(picture, media_type, text=text).data)) as image:
             comment = image.getexif().get_ifd(images.EXIF_IFD)[images.USER_COMMENT]

@@ -59,7 +59,7 @@ def stale_files(language: str) -> Sequence[str]:
             for path in tree.rglob("v1/*")
             if path.name.endswith(SUFFIXES)
         }
-        _, differing, missing = filecmp.cmpfiles(*trees, sorted(names), shallow=False)
+        _, differing, missing = filecmp.cmpfiles(trees[0], trees[1], sorted(names), shallow=False)
     return sorted([*differing, *missing])
 
 

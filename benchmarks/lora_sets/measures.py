@@ -172,7 +172,8 @@ def hidden(bench: Bench, running: Sequence[str], queued: Sequence[str]) -> Row:
     first, second = bench.cache(running, 1.0), bench.cache(queued, 1.0)
     second.acquire(queued, [0.5] * len(queued)).release()  # so that there is memory to use again
     lease = first.acquire(running, [0.8] * len(running))
-    begun, events = time.perf_counter(), []
+    begun = time.perf_counter()
+    events: list[dict[str, Any]] = []
 
     @contextmanager
     def noted(what: str) -> Iterator[None]:

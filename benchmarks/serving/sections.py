@@ -152,7 +152,7 @@ def trace(bench: Bench) -> Record:
         chosen = tuple(sorted(set(chance.choices(names, popularity, k=count))))
         drawings.append(Drawing(bench.steps, bench.side, seed, chosen))
     sample = drawings[: max(2, bench.requests // 8)]
-    service = seconds(lambda: [rival.draw(one) for one in sample]) / len(sample)
+    service = seconds(lambda: [rival.draw(one) for one in sample]) / len(sample)  # type: ignore[func-returns-value]
     at, entries = 0.0, []
     for one in drawings:
         entries.append((at, one))
@@ -177,13 +177,13 @@ def growth(bench: Bench) -> Record:
     """How the cost of a step grows with clients and pixels, and that of a first picture with LoRAs."""
     counts = [count for count in (1, 2, 4, 8, 16) if count <= 2 * bench.clients]
     record: Record = {"seconds_per_step_by_jobs": {count: one_step_timed(bench, count) for count in counts}}
-    sizes = {side: seconds(lambda side=side: one_step(bench, 1, side)) for side in bench.growing_sides}
+    sizes = {side: seconds(lambda side=side: one_step(bench, 1, side)) for side in bench.growing_sides}  # type: ignore[misc]
     record["seconds_per_step_by_side"] = sizes
     with our_server(bench.subject) as ours:
         numbers = [count for count in (1, 2, 4, 12) if count <= len(bench.subject.loras)]
         record["first_picture_of_one_step_by_loras"] = {
             count: seconds(
-                lambda count=count: ours.draw(Drawing(1, bench.side, 0, bench.subject.loras[:count]))
+                lambda count=count: ours.draw(Drawing(1, bench.side, 0, bench.subject.loras[:count]))  # type: ignore[misc]
             )
             for count in numbers
         }

@@ -215,14 +215,14 @@ async def test_the_status_is_told_at_once_and_at_changes() -> None:
     async with running_api(engine) as api:
         watch = api.catalog.WatchStatus(pb.WatchStatusRequest(min_interval=Duration(nanos=1)))
         first = await watch.read()
-        assert (first.ready, first.running) == (True, 0)
-        assert [model.name for model in first.models] == ["fake"]
+        assert (first.ready, first.running) == (True, 0)  # type: ignore[attr-defined]
+        assert [model.name for model in first.models] == ["fake"]  # type: ignore[attr-defined]
         job = api.stub.Generate(generate())
         await until_running(job)
-        assert (await watch.read()).running == 1
+        assert (await watch.read()).running == 1  # type: ignore[attr-defined]
         engine.gate.set()
         await events_of(job)
-        while (await watch.read()).jobs_finished == 0:
+        while (await watch.read()).jobs_finished == 0:  # type: ignore[attr-defined]
             continue
         watch.cancel()
 
@@ -231,9 +231,9 @@ async def test_a_watch_ends_with_the_server() -> None:
     """After a report that says so, with a status that says why; and it keeps no server from stopping."""
     async with running_api(FakeEngine()) as api:
         watch = api.catalog.WatchStatus(pb.WatchStatusRequest())
-        assert (await watch.read()).ready
+        assert (await watch.read()).ready  # type: ignore[attr-defined]
         api.server._gate.close()
-        assert not (await watch.read()).ready
+        assert not (await watch.read()).ready  # type: ignore[attr-defined]
         error = await error_of(watch.read())
         assert details_of(error)["ErrorInfo"].reason == Draining.reason
 

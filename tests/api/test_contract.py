@@ -53,20 +53,20 @@ def run() -> Iterator[Run]:
             runner.run(leave())
 
 
-def call(api: Api, request: object) -> aio.UnaryStreamCall:
+def call(api: Api, request: Any) -> aio.UnaryStreamCall:
     return getattr(api.stub, METHODS[type(request)])(request)
 
 
 @quickly
 @given(request=requests.valid())
-def test_events_follow_the_grammar(run: Run, request: object) -> None:
+def test_events_follow_the_grammar(run: Run, request: Any) -> None:
     """`accepted prepared (progress | image)* finished`, steps and sequence without gaps, every image once."""
     check_grammar(request, run(lambda api: events_of(call(api, request))))
 
 
 @quickly
 @given(request=requests.valid())
-def test_answers_are_true_to_the_request(run: Run, request: object) -> None:
+def test_answers_are_true_to_the_request(run: Run, request: Any) -> None:
     """Every default is filled in, ids and seeds are kept, images are of the format and size accepted."""
     events = run(lambda api: events_of(call(api, request)))
     accepted, sampling = events[0].accepted, request.sampling
@@ -94,7 +94,7 @@ def test_answers_are_true_to_the_request(run: Run, request: object) -> None:
 
 @quickly
 @given(request=requests.valid())
-def test_previews_come_when_asked_for(run: Run, request: object) -> None:
+def test_previews_come_when_asked_for(run: Run, request: Any) -> None:
     """One per image, of the kind asked for, at every nth step but the last."""
     events = run(lambda api: events_of(call(api, request)))
     options = request.output.preview

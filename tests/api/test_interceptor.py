@@ -70,7 +70,7 @@ async def test_other_services_own_statuses_pass() -> None:
     """Health's NOT_FOUND for a service that nobody knows stays one; unknown methods stay UNIMPLEMENTED."""
     async with running_api(FakeEngine()) as api:
         with pytest.raises(aio.AioRpcError) as caught:
-            await health_pb2_grpc.HealthStub(api.channel).Check(health_pb2.HealthCheckRequest(service="x"))
+            await health_pb2_grpc.HealthStub(api.channel).Check(health_pb2.HealthCheckRequest(service="x"))  # type: ignore[attr-defined]
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
         with pytest.raises(aio.AioRpcError) as caught:
             await api.channel.unary_unary("/sdgrpc.v1.DiffusionService/Paint")(b"")

@@ -37,7 +37,7 @@ SERVICES = ("", "sdgrpc.v1.DiffusionService")
 async def health_of(channel: aio.Channel) -> set[int]:
     """The states of the server and of the service."""
     stub = health_pb2_grpc.HealthStub(channel)
-    checks = [await stub.Check(health_pb2.HealthCheckRequest(service=service)) for service in SERVICES]
+    checks = [await stub.Check(health_pb2.HealthCheckRequest(service=service)) for service in SERVICES]  # type: ignore[attr-defined]
     return {check.status for check in checks}
 
 
@@ -82,7 +82,7 @@ async def test_draining_lets_running_jobs_finish() -> None:
         call = api.stub.Generate(generate())
         await until_running(call)
         stopping = asyncio.ensure_future(api.server.stop())
-        watch = health_pb2_grpc.HealthStub(api.channel).Watch(health_pb2.HealthCheckRequest())
+        watch = health_pb2_grpc.HealthStub(api.channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
         while (await watch.read()).status != NOT_SERVING:
             pass
         details = details_of(await refusal_of(api.channel))
@@ -195,7 +195,7 @@ async def test_reflection_answers_under_its_newer_name() -> None:
         )()
         symbol = "sdgrpc.v1.CatalogService"
         await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
-        assert (await call.read()).file_descriptor_response.file_descriptor_proto
+        assert (await call.read()).file_descriptor_response.file_descriptor_proto  # type: ignore[attr-defined]
         await call.done_writing()
         assert await call.read() is aio.EOF
 

@@ -15,7 +15,7 @@ def subclasses(kind: type) -> set[type]:
     return {kind}.union(*(subclasses(each) for each in kind.__subclasses__()))
 
 
-@pytest.mark.parametrize("kind", sorted(subclasses(SdgrpcError), key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", sorted(subclasses(SdgrpcError), key=lambda kind: kind.__name__))  # type: ignore[attr-defined]
 def test_every_failure_has_a_code_and_a_reason(kind: type[SdgrpcError]) -> None:
     """Each class of the tree names a code that gRPC knows, and a reason in capitals."""
     assert grpc.StatusCode[kind.code]

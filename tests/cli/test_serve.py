@@ -106,7 +106,7 @@ def test_missing_libraries_name_the_extra() -> None:
         pytest.raises(SettingsError, match=r'numpy_of_old is missing; .*pip install "sdgrpc\[server\]"'),
         server_extra(),
     ):
-        import numpy_of_old  # noqa: F401
+        import numpy_of_old  # type: ignore[import-not-found]  # noqa: F401
     assert "numpy_of_old" not in sys.modules
     with pytest.raises(ModuleNotFoundError, match=r"sdgrpc\.none"), server_extra():
-        import sdgrpc.none  # noqa: F401
+        import sdgrpc.none  # type: ignore[import-not-found]  # noqa: F401

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2
@@ -41,7 +43,7 @@ def test_every_violation_arrives() -> None:
 
 
 @pytest.mark.parametrize(("code", "reason", "kind"), FAILURES)
-def test_failures_are_typed(code: int, reason: str, kind: type[Exception]) -> None:
+def test_failures_are_typed(code: int, reason: str, kind: Any) -> None:
     """Each reason and each code has its exception, with all details of the status."""
     details = [
         error_details_pb2.ErrorInfo(reason=reason, metadata={"file": "a.safetensors"}),

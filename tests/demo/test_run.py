@@ -60,7 +60,7 @@ def test_table_adds_up(drawn) -> None:
     """The last line sums the columns, the total sums the parts."""
     console = Console(file=io.StringIO(), width=120)
     console.print(time_table(drawn[1]))
-    lines = console.file.getvalue().splitlines()
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     plain = next(line for line in lines if "plain" in line)
     assert "1.50" in plain  # the script says so: a second and a half of denoising
     everything = [float(cell) for cell in lines[-2].replace("│", " ").split()[1:]]

@@ -40,7 +40,7 @@ def test_animation_has_every_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (16, 16), (40 * index, 0, 0)) for index in range(5)]
     write_animation(tmp_path / "a.webp", frames)
     with Image.open(tmp_path / "a.webp") as animation:
-        assert animation.n_frames == 5
+        assert animation.n_frames == 5  # type: ignore[attr-defined]
         animation.seek(4)
         animation.load()
         assert animation.info["duration"] == LAST_MS

@@ -127,7 +127,7 @@ async def test_a_queued_job_that_is_cancelled_never_starts(model: Model) -> None
         first = served.stub.Generate(generate(sampling=pb.Sampling(steps=3, guidance_scale=1)))
         await served.calls.until_inside()
         queued = served.stub.Generate(generate(sampling=LONG))
-        assert (await queued.read()).WhichOneof("event") == "accepted"
+        assert (await queued.read()).WhichOneof("event") == "accepted"  # type: ignore[attr-defined]
         queued.cancel()
         await served.until(lambda status: status.queued == 0)
         served.calls.gate.set()
@@ -142,7 +142,7 @@ async def test_a_full_queue_refuses_at_once(model: Model) -> None:
         running = served.stub.Generate(generate(sampling=LONG))
         await served.calls.until_inside()
         queued = served.stub.Generate(generate(sampling=LONG))
-        assert (await queued.read()).WhichOneof("event") == "accepted"
+        assert (await queued.read()).WhichOneof("event") == "accepted"  # type: ignore[attr-defined]
         served.calls.gate.set()  # now it runs for real
         seconds = []
         for _ in range(10):

@@ -46,7 +46,7 @@ def test_generate_twice_alike(sdgrpc) -> None:
     result = sdgrpc("generate", "a red circle", *flags)
     assert "postcard 0.75" in result.output
     assert ImageChops.difference(opened("a.png"), opened("c.png")).getbbox() is not None
-    assert "<lora:postcard:0.75>" in opened("c.png").text["parameters"]
+    assert "<lora:postcard:0.75>" in opened("c.png").text["parameters"]  # type: ignore[attr-defined]
 
 
 def test_formats_sizes_and_counts(sdgrpc) -> None:
@@ -197,7 +197,7 @@ def test_serve_explains_why_it_cannot_start(server, tmp_path: Path) -> None:
     ]
     command = [sys.executable, "-m", "sdgrpc", "serve"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([*command, *flags], **pipes) for flags, _ in cases]
+    processes = [subprocess.Popen([*command, *flags], **pipes) for flags, _ in cases]  # type: ignore[call-overload]
     for process, (_, message) in zip(processes, cases, strict=True):
         output, errors = process.communicate(timeout=120)
         assert (process.returncode, output) == (1, "")

@@ -37,7 +37,7 @@ def pixels(image: pb.Image) -> Image.Image:
 def furthest(one: pb.Image, other: pb.Image) -> int:
     """The largest difference of two pictures, of 255."""
     bands = ImageChops.difference(pixels(one), pixels(other)).getextrema()
-    return max(high for _, high in bands)
+    return max(high for _, high in bands)  # type: ignore[misc]
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -169,7 +169,7 @@ def test_health_and_reflection(channel: grpc.Channel) -> None:
     """A ready server serves, per service and as a whole, and describes itself."""
     stub = health_pb2_grpc.HealthStub(channel)
     for service in ("", "sdgrpc.v1.DiffusionService"):
-        status = stub.Check(health_pb2.HealthCheckRequest(service=service)).status
+        status = stub.Check(health_pb2.HealthCheckRequest(service=service)).status  # type: ignore[attr-defined]
         assert status == health_pb2.HealthCheckResponse.SERVING
     asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
     (answer,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked)

@@ -57,10 +57,10 @@ def test_writes_every_picture(run) -> None:
     for scene in SCENES:
         with Image.open(folder / f"{scene.name}.png") as image:
             assert image.size == (128, 128)
-            assert scene.prompt in image.text["parameters"]
+            assert scene.prompt in image.text["parameters"]  # type: ignore[attr-defined]
     assert opened(folder, "contact-sheet").width > 1000
     with Image.open(folder / "denoising.webp") as animation:
-        assert 2 < animation.n_frames <= STEPS
+        assert 2 < animation.n_frames <= STEPS  # type: ignore[attr-defined]
     assert "Where the time went" in output
     assert "denoised" in output
 

@@ -57,7 +57,7 @@ def distance_from(mask: np.ndarray, reach: int) -> np.ndarray:
     """Whether a pixel is within `reach` pixels, along each axis, of one that is masked."""
     padded = np.pad(mask, reach)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1))
-    return windows.any(axis=(2, 3))
+    return windows.any(axis=(2, 3))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("blur", [0.0, 2.5])

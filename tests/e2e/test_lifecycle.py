@@ -40,7 +40,7 @@ def check_drain(server: ServerProcess) -> None:
         job = stub.Generate(LONG)
         while next(job).progress.step < 2:
             pass
-        states = health.Watch(health_pb2.HealthCheckRequest())
+        states = health.Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
         assert next(states).status == SERVING
         server.signal(signal.SIGTERM)
         assert next(states).status == NOT_SERVING
@@ -60,7 +60,7 @@ def test_from_the_first_step_to_the_last_job(tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "log"
     with started_server(log, "--listen", f"127.0.0.1:{port}") as process:
         with connected(f"127.0.0.1:{port}") as (stub, health):
-            states = health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=100)
+            states = health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=100)  # type: ignore[attr-defined]
             assert next(states).status == NOT_SERVING
             with pytest.raises(grpc.RpcError) as caught:
                 list(stub.Generate(generate()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -19,13 +20,13 @@ class Clock:
         return self.now
 
 
-def make_job(**task) -> Job:
+def make_job(**task) -> Any:
     return Job(0, make_task(**task), EventStream(asyncio.get_running_loop()), clock=Clock())
 
 
 async def progress_of(job: Job) -> Progress:
     job.stream.end()
-    return [item.event async for item in job.stream][-1]
+    return [item.event async for item in job.stream][-1]  # type: ignore[return-value]
 
 
 async def test_the_remaining_time_follows_from_the_steps_done():

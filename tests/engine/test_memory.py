@@ -83,8 +83,8 @@ async def test_a_larger_neighbour_fails_and_the_smaller_one_is_drawn(open_tiny, 
         small, large = await asyncio.gather(
             run(engine, task()), run(engine, task(width=128)), return_exceptions=True
         )
-    assert isinstance(small[-1], Finished)
-    assert isinstance(large, OutOfMemory)
+    assert isinstance(small[-1], Finished)  # type: ignore[has-type]
+    assert isinstance(large, OutOfMemory)  # type: ignore[has-type]
 
 
 async def test_a_preview_that_does_not_fit_is_left_out(open_tiny, tiny_model, monkeypatch):

@@ -14,7 +14,7 @@ from tests.support.files import BytesRead
 @pytest.fixture
 def bytes_read(monkeypatch: pytest.MonkeyPatch) -> BytesRead:
     """Count what is read of LoRA files from now on."""
-    counts, open_regular = BytesRead(), reading.open_regular
+    counts, open_regular = BytesRead(), reading.open_regular  # type: ignore[attr-defined]
 
     def opened(path: Path, *, follow_links: bool = True) -> FileIO:
         return counts.counted(open_regular(path, follow_links=follow_links), path)

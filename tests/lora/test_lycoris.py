@@ -87,7 +87,7 @@ def output(x: Tensor, weight: Tensor, layer: nn.Module) -> Tensor:
     """What the layer computes with another weight."""
     if weight.ndim == 2:
         return linear(x, weight, layer.bias)
-    return conv2d(x, weight, layer.bias, padding=layer.padding)
+    return conv2d(x, weight, layer.bias, padding=layer.padding)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)

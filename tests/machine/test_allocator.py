@@ -48,5 +48,5 @@ def test_memory_is_used_again() -> None:
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other C libraries have no such settings."""
-    monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("", ""))  # type: ignore[attr-defined]
     assert allocator.keep_freed_memory() is False

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import pytest
 from google.rpc import error_details_pb2, status_pb2
@@ -40,8 +41,8 @@ class Api:
     server: Server
     engine: FakeEngine
     channel: aio.Channel
-    stub: pb_grpc.DiffusionServiceStub
-    catalog: catalog_pb2_grpc.CatalogServiceStub
+    stub: pb_grpc.DiffusionServiceAsyncStub
+    catalog: catalog_pb2_grpc.CatalogServiceAsyncStub
 
 
 @asynccontextmanager
@@ -59,7 +60,7 @@ async def running_api(engine: FakeEngine, **settings) -> AsyncIterator[Api]:
             await server.stop()
 
 
-def png(width: int = 64, height: int = 64, colour: object = "red", mode: str = "RGB") -> bytes:
+def png(width: int = 64, height: int = 64, colour: Any = "red", mode: str = "RGB") -> bytes:
     """A flat PNG file."""
     buffer = BytesIO()
     Image.new(mode, (width, height), colour).save(buffer, "PNG")
@@ -88,7 +89,7 @@ def inpaint(**changes) -> pb.InpaintRequest:
     return pb.InpaintRequest(**{**values, **changes})
 
 
-async def events_of(call: aio.UnaryStreamCall) -> list[pb.JobEvent]:
+async def events_of(call: Any) -> list[pb.JobEvent]:
     """The events of a call that were not read yet."""
     events = []
     while (event := await call.read()) is not aio.EOF:
@@ -96,7 +97,7 @@ async def events_of(call: aio.UnaryStreamCall) -> list[pb.JobEvent]:
     return events
 
 
-def check_grammar(request: object, events: Sequence[pb.JobEvent]) -> None:
+def check_grammar(request: Any, events: Sequence[pb.JobEvent]) -> None:
     """`accepted prepared (progress | image)* finished`; steps and sequence without gaps, every image once."""
     kinds = [event.WhichOneof("event") for event in events]
     assert kinds[:2] == ["accepted", "prepared"]
@@ -113,31 +114,31 @@ def check_grammar(request: object, events: Sequence[pb.JobEvent]) -> None:
     assert [image.seed - image.index for image in images] == [events[0].accepted.sampling.seed] * len(images)
 
 
-async def until_running(call: aio.UnaryStreamCall) -> None:
+async def until_running(call: Any) -> None:
     """Read until the job waits for its first step."""
     while (await call.read()).WhichOneof("event") != "prepared":
         pass
 
 
-async def failure_of(call: aio.UnaryStreamCall) -> aio.AioRpcError:
+async def failure_of(call: Any) -> aio.AioRpcError:
     """How a call fails."""
     with pytest.raises(aio.AioRpcError) as caught:
         await events_of(call)
     return caught.value
 
 
-def details_of(error: aio.AioRpcError) -> dict[str, object]:
+def details_of(error: aio.AioRpcError) -> dict[str, Any]:
     """The details of a failure by their names, and the status itself under `status`."""
     trailers = dict(error.trailing_metadata())
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
-    assert rpc_status.code_to_grpc_status_code(status.code) is error.code()
+    assert rpc_status.code_to_grpc_status_code(status.code) is error.code()  # type: ignore[attr-defined]
     assert status.message == error.details()
     return {"status": status, **unpacked(status)}
 
 
-def unpacked(status: status_pb2.Status) -> dict[str, object]:
+def unpacked(status: status_pb2.Status) -> dict[str, Any]:
     """The details of a status by their names."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for packed in status.details:
         for kind in DETAILS:
             message = kind()

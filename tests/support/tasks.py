@@ -78,7 +78,7 @@ def draw(model: Model, asked: Task, steps: list[StepResult] | None = None) -> to
     prediction = None
     while True:
         try:
-            wanted = job.send(prediction)  # type: ignore[arg-type]
+            wanted = job.send(prediction)
         except StopIteration as stop:
             return stop.value
         prediction = predict(model, [wanted], max_rows=8)[0]

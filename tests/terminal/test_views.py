@@ -33,7 +33,7 @@ def test_half_blocks_show_two_pixels_a_character() -> None:
     image.putpixel((0, 1), (0, 0, 255))
     console = terminal()
     console.print(half_blocks([image], columns=1, lines=1), end="")
-    assert f"\x1b[38;2;255;0;0;48;2;0;0;255m{UPPER_HALF_BLOCK}\x1b[0m" in console.file.getvalue()
+    assert f"\x1b[38;2;255;0;0;48;2;0;0;255m{UPPER_HALF_BLOCK}\x1b[0m" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("count", "columns", "lines"), [(1, 36, 18), (3, 60, 10), (1, 5, 40)])
@@ -62,7 +62,7 @@ def test_live_view_shows_steps_time_and_preview() -> None:
             for event in job:
                 view.show(event)
                 view._live.refresh()
-    shown = console.file.getvalue()
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "a [star]" in shown
     assert "[red] 1 from the cache" in shown
     assert "step 2/4, 2.0 s left" in shown
@@ -77,7 +77,7 @@ def test_live_view_without_colours_shows_no_preview() -> None:
     console = terminal(colours=None)
     with scripted_server(draw_script()) as server, Client(server.target) as client:
         watch(client.generate("a star", preview="picture"), LiveView(console, "a star"))
-    assert UPPER_HALF_BLOCK not in console.file.getvalue()
+    assert UPPER_HALF_BLOCK not in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_plain_view_prints_few_lines() -> None:
@@ -85,7 +85,7 @@ def test_plain_view_prints_few_lines() -> None:
     console = Console(file=io.StringIO(), width=20)
     with scripted_server(draw_script(steps=100)) as server, Client(server.target) as client:
         watch(client.generate("a star", loras=["postcard:0.8", "sepia:1"]), PlainView(console, "a star"))
-    lines = console.file.getvalue().splitlines()
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[:2] == ["a star: queued behind 2", "a star: postcard 0.8 + sepia 1 from the cache"]
     assert [line.split()[3] for line in lines[2:-1]] == [f"{step}/100," for step in range(10, 101, 10)]
     assert lines[-1] == "a star: drawn in 1.5 s"

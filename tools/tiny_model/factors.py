@@ -201,7 +201,8 @@ def make(
 ) -> Factors:
     """Fresh trainable factors of the named modules: a model with them draws what it drew before."""
     made: Factors = {
-        name: KINDS[kind].make(model.get_submodule(name).weight.detach(), rank, generator) for name in names
+        name: KINDS[kind].make(model.get_submodule(name).weight.detach(), rank, generator)  # type: ignore[operator]
+        for name in names
     }
     for tensor in parameters(made):
         tensor.requires_grad_(True)

@@ -68,9 +68,9 @@ PLANS = {
             lambda p: p,
             concept=True,
         ),
-        Plan("stripes", "Stripes: behind a blind", EVERYWHERE, 4, 1.5e-3, stripes, kind="loha", **SMALL),
-        Plan("night", "Night: dark and blue", EVERYWHERE, 4, 1.5e-3, night, kind="lokr", **SMALL),
-        Plan("outline", "Outline: a thick black line", EVERYWHERE, 4, 1.5e-3, outline, kind="dora", **SMALL),
+        Plan("stripes", "Stripes: behind a blind", EVERYWHERE, 4, 1.5e-3, stripes, kind="loha", **SMALL),  # type: ignore[arg-type]
+        Plan("night", "Night: dark and blue", EVERYWHERE, 4, 1.5e-3, night, kind="lokr", **SMALL),  # type: ignore[arg-type]
+        Plan("outline", "Outline: a thick black line", EVERYWHERE, 4, 1.5e-3, outline, kind="dora", **SMALL),  # type: ignore[arg-type]
     )
 }
 

@@ -127,7 +127,7 @@ def train(run: Run, minutes: float) -> None:
             print(
                 "look",
                 step,
-                report(run, average, features, prompts, run.path(f"samples_{step:06d}.png")),
+                report(run, average, features, prompts, run.path(f"samples_{step:06d}.png")),  # type: ignore[arg-type]
                 flush=True,
             )
 

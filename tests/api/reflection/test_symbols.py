@@ -77,7 +77,7 @@ async def test_a_method_is_answered_with_the_file_of_its_service(version: str) -
 
         async def ask(symbol: str) -> reflection_pb2.ServerReflectionResponse:
             await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
-            return await call.read()
+            return await call.read()  # type: ignore[return-value]
 
         missing = await ask("sdgrpc.v1.DiffusionService.Draw")
         assert missing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]

@@ -71,7 +71,7 @@ def test_what_is_a_name(source: str, expected: bool) -> None:
 
 def test_only_what_is_loaded_is_fetched(folder: Path, sdxl_folder: Path) -> None:
     """Every file of a folder matches, and pickles, variants and single files do not."""
-    from huggingface_hub.utils import filter_repo_objects
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
     for source in (folder, sdxl_folder):
         wanted = sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
@@ -95,7 +95,7 @@ def test_half_precision_is_fetched_where_there_is_no_other(
     shutil.copy(remote / "vae/diffusion_pytorch_model.safetensors", remote / "vae/more.fp16.safetensors")
 
     def download(_name: str, *, allow_patterns: list[str]) -> str:
-        from huggingface_hub.utils import filter_repo_objects
+        from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
         names = [str(path.relative_to(remote)) for path in remote.rglob("*") if path.is_file()]
         for name in filter_repo_objects(names, allow_patterns=allow_patterns):

@@ -28,7 +28,7 @@ def test_the_published_configurations(base: str) -> None:
         "layers_per_block": layers,
         "block_out_channels": list(channels),
         "transformer_layers_per_block": list(depths),
-        "attention_head_dim": heads if isinstance(heads, int) else list(heads),
+        "attention_head_dim": heads if isinstance(heads, int) else list(heads),  # type: ignore[call-overload]
         "cross_attention_dim": attended,
         "use_linear_projection": linear,
     }

@@ -110,7 +110,7 @@ def test_each_chunk_is_what_diffusers_makes_of_it(
     ]
     torch.testing.assert_close(ours.positive, torch.cat([one.positive for one in singles], dim=1))
     assert ours.negative is not None
-    torch.testing.assert_close(ours.negative, torch.cat([one.negative for one in singles], dim=1))
+    torch.testing.assert_close(ours.negative, torch.cat([one.negative for one in singles], dim=1))  # type: ignore[misc]
     if model.is_sdxl:
         torch.testing.assert_close(ours.pooled, singles[0].pooled)
         torch.testing.assert_close(ours.negative_pooled, singles[0].negative_pooled)

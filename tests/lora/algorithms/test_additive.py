@@ -131,7 +131,7 @@ KRON = {
 @pytest.mark.parametrize("name", KRON)
 def test_lokr_is_a_kronecker_product(name: str, alpha: float | None) -> None:
     """Block (i, j) of the change is w1[i, j] times w2, in every factoring, with the kernel inside w2."""
-    tensors = with_alpha({role: random(*shape) for role, shape in KRON[name].items()}, alpha)
+    tensors = with_alpha({role: random(*shape) for role, shape in KRON[name].items()}, alpha)  # type: ignore[attr-defined]
     first, second = (tensors.get(f"lokr_w{n}") for n in (1, 2))
     if first is None:
         first = tensors["lokr_w1_a"] @ tensors["lokr_w1_b"]

@@ -119,4 +119,4 @@ def test_alpha_beside_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(adapt, "adapt", lambda file, config: seen.append(config) or original(file, config))
     (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 8}')
     summarize(to_file(tmp_path / "a.safetensors", kohya_file(LINEAR)), "a")
-    assert [config.values for config in seen] == [{"": {"lora_alpha": 8}}]
+    assert [config.values for config in seen] == [{"": {"lora_alpha": 8}}]  # type: ignore[attr-defined]

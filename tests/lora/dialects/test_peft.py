@@ -53,7 +53,7 @@ def test_the_scale_is_pefts(use_rslora: bool) -> None:
     merged = wrapped.merge_and_unload()
     for module in adapter.modules:
         name = module.spelling.removeprefix(PREFIX)
-        up, down = module.algorithm.factors(module.tensors)
+        up, down = module.algorithm.factors(module.tensors)  # type: ignore[misc]
         torch.testing.assert_close(before[name] + up @ down, merged[name].weight.detach())
 
 

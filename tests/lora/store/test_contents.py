@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_file_is_parsed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same content is read once, however often and by however many threads it is wanted."""
     parsed: list[str] = []
-    read = contents.read_adapter
+    read = contents.read_adapter  # type: ignore[attr-defined]
 
     def counted(source: Path, name: str, *rest: object, **options: object) -> object:
         parsed.append(name)
@@ -127,7 +127,7 @@ def test_a_file_that_vanished_is_named(folder: Path) -> None:
 
 def test_a_file_that_cannot_be_opened_is_not_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that goes just after the folder was searched, say."""
-    read = contents.read_adapter
+    read = contents.read_adapter  # type: ignore[attr-defined]
 
     def gone(source: Path, *rest: object, **options: object) -> object:
         source.unlink()
@@ -217,7 +217,7 @@ def test_a_content_that_is_expected_is_known_by_its_hash(
 def test_files_are_read_side_by_side(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A first reading holds up nobody who wants another file."""
     begun, go_on = threading.Event(), threading.Event()
-    read = contents.read_adapter
+    read = contents.read_adapter  # type: ignore[attr-defined]
 
     def slow(source: Path, name: str, *rest: object, **options: object) -> object:
         if name == "styles/ink":
