@@ -126,7 +126,8 @@ def test_commands_and_their_options_exist(page: Path) -> None:
                 break
             assert word in command.commands, line
             command = command.commands[word]
-        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+        parameters = command.get_params(command.context_class(command))
+        known = {option for one in parameters for option in (*one.opts, *one.secondary_opts)}
         used = {word.partition("=")[0] for word in words if re.fullmatch(r"--?[a-z][\w-]*(=.*)?", word)}
         assert used <= known | {"--help", "-h", "--version"}, line
 
