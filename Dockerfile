@@ -43,11 +43,14 @@ RUN apt-get update \
  && install -d -o sdgrpc -g sdgrpc /models /loras /cache
 COPY --from=build /opt/sdgrpc /opt/sdgrpc
 # HF_HOME: where models named as on the hub are kept. SDGRPC_LORA_DIR: yours, and those of the embedded model.
+# SDGRPC_INSECURE: no TLS and no tokens, so that `docker run` serves at once. Publish the port to this machine alone
+# (-p 127.0.0.1:50051:50051), or mount a certificate and tokens: SDGRPC_TLS_CERTIFICATE, _KEY, SDGRPC_TOKEN_FILE.
 ENV PATH=/opt/sdgrpc/bin:$PATH \
     HF_HOME=/cache/huggingface \
     PYTHONUNBUFFERED=1 \
     SDGRPC_LORA_DIR=/loras:/opt/sdgrpc/loras \
-    SDGRPC_LISTEN=0.0.0.0:50051
+    SDGRPC_LISTEN=0.0.0.0:50051 \
+    SDGRPC_INSECURE=true
 USER sdgrpc
 WORKDIR /cache
 VOLUME ["/models", "/loras", "/cache"]

@@ -60,6 +60,7 @@ ROOMS: Mapping[str, set[str]] = {
         "diffusion.pictures",
     },
     "engine": {*GROUND, "settings", "images", "parameters", "lora", "diffusion"},
+    "api.access": {"errors", "settings"},
     "api": {"domain", "errors", "embedded", "settings", "images", "prompting", "engine", "v1"},
     "client": {"domain", "errors", "v1"},
     "testing": {"v1"},

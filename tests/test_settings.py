@@ -93,6 +93,11 @@ def test_the_message_size_follows_from_what_may_be_in_it() -> None:
         ({"listen": "50051"}, "listen: is not HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051"),
         ({"listen": "::1:50051"}, "listen: is not HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051"),
         ({"listen": "a:99999"}, "listen: is not HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051"),
+        ({"listen": "unix:s"}, "listen: 'unix:s' is not unix:/FOLDER/NAME"),
+        ({"listen": "unix:/a/../s"}, "listen: 'unix:/a/../s' is not unix:/FOLDER/NAME"),
+        ({"max_queued_jobs_per_token": 1}, "max_queued_jobs_per_token needs token_file"),
+        ({"max_running_jobs_per_token": 1}, "max_running_jobs_per_token needs token_file"),
+        ({"token_file": Path("/nope")}, "token_file: /nope is not a file"),
         ({"device": "gpu"}, "device: 'gpu' is not auto, cpu, mps, cuda or cuda:NUMBER"),
         ({"lora_dir": [Path("/nope")]}, "lora_dir: /nope is not a folder"),
         ({"model": ["=x"]}, "model: '=x' is not NAME=SOURCE or SOURCE"),
@@ -259,3 +264,26 @@ def test_defaults_as_shown_are_the_defaults() -> None:
     shown = {one.name: one.default for one in described_settings() if one.default is not None}
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in shown.items()}
     assert Settings.load(None, **given).model_dump() == Settings().model_dump()
+
+
+@pytest.mark.parametrize(
+    "listen", ["127.0.0.1:1", "127.9.9.9:0", "localhost:1", "LOCALHOST.:1", "[::1]:1", "unix:/a/s"]
+)
+def test_an_address_of_this_machine_alone_needs_no_tls(listen: str) -> None:
+    """Loopback addresses and sockets."""
+    settings = Settings.load(listen=listen)
+    assert settings.is_local
+    assert (settings.socket_path is not None) == listen.startswith("unix:")
+
+
+@pytest.mark.parametrize(
+    "listen", ["0.0.0.0:1", "[::]:1", "10.1.2.3:1", "example.org:1", "[::ffff:10.0.0.1]:1"]
+)
+def test_an_address_that_others_reach_needs_tls_or_a_word(listen: str) -> None:
+    """Nobody serves the world in plain text by accident; the message names both ways out."""
+    with pytest.raises(
+        SettingsError, match=r"listen: other machines may reach .*tls_certificate.*--insecure"
+    ):
+        Settings.load(listen=listen)
+    Settings.load(listen=listen, insecure=True)
+    Settings.load(listen=listen, tls_certificate=Path(__file__), tls_key=Path(__file__))

@@ -163,6 +163,13 @@ class TooManyCalls(SdgrpcError):
     reason = "TOO_MANY_CALLS"
 
 
+class Unauthenticated(SdgrpcError):
+    """The call showed no token, or none that is valid here."""
+
+    code = "UNAUTHENTICATED"
+    reason = "UNAUTHENTICATED"
+
+
 class Draining(SdgrpcError):
     """The server is stopping and takes no new jobs."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import threading
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from tests.support.api import (
     transform,
     until_running,
 )
+from tests.support.certificates import authority, signed
 from tests.support.engine import FakeEngine
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -218,25 +218,13 @@ async def test_messages_of_the_largest_valid_size_arrive() -> None:
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def openssl(*arguments: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ca, server and client certificates and their keys."""
     folder = tmp_path_factory.mktemp("pem")
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl(
-        *("req", "-x509", *curve, "-subj", "/CN=ca", "-days", "1"),
-        *("-keyout", folder / "ca.key", "-out", folder / "ca.pem"),
-    )
+    authority(folder)
     for name in ("server", "client"):
-        openssl(
-            *("req", "-x509", *curve, "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"),
-            *("-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-days", "1"),
-            *("-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem"),
-        )
+        signed(folder, name)
     return folder
 
 
@@ -251,8 +239,8 @@ async def test_tls(pem: Path) -> None:
     """With a certificate and key the port speaks TLS, and nothing else."""
     files = {"tls_certificate": pem / "server.pem", "tls_key": pem / "server.key"}
     async with running_api(FakeEngine(), **files) as api:
-        authority = (pem / "ca.pem").read_bytes()
-        assert await tls_health(api.server, root_certificates=authority) == {SERVING}
+        ca = (pem / "ca.pem").read_bytes()
+        assert await tls_health(api.server, root_certificates=ca) == {SERVING}
         with pytest.raises(aio.AioRpcError):
             await health_of(api.channel)
 
@@ -261,14 +249,14 @@ async def test_mutual_tls(pem: Path) -> None:
     """With a client CA, clients must show a certificate that it signed."""
     files = {"tls_certificate": "server.pem", "tls_key": "server.key", "tls_client_ca": "ca.pem"}
     async with running_api(FakeEngine(), **{name: pem / file for name, file in files.items()}) as api:
-        authority = (pem / "ca.pem").read_bytes()
+        ca = (pem / "ca.pem").read_bytes()
         own = {
             "private_key": (pem / "client.key").read_bytes(),
             "certificate_chain": (pem / "client.pem").read_bytes(),
         }
-        assert await tls_health(api.server, root_certificates=authority, **own) == {SERVING}
+        assert await tls_health(api.server, root_certificates=ca, **own) == {SERVING}
         with pytest.raises(aio.AioRpcError):
-            await tls_health(api.server, root_certificates=authority)
+            await tls_health(api.server, root_certificates=ca)
 
 
 async def test_files_that_are_no_certificate_are_refused(pem: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from grpc import aio
 
 from sdgrpc.api import catalog_codec as codec
+from sdgrpc.api.access.callers import caller
 from sdgrpc.api.catalog_tables import catalog_tables, judge, model_of
 from sdgrpc.api.codec import lora_ref, prepared
 from sdgrpc.api.gate import Gate
@@ -82,7 +83,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         judge(request, self._tables)
         with self._gate.enter() as engine:
             model = model_of(request.model, engine.models).name
-            report = await engine.prepare_loras(model, tuple(map(lora_ref, request.loras)))
+            report = await engine.prepare_loras(model, tuple(map(lora_ref, request.loras)), caller=caller())
             return pb.PrepareLorasResponse(prepared=prepared(report))
 
     async def WatchStatus(  # type: ignore[override]  # noqa: N802 - writes, as DiffusionServicer's calls

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +11,12 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from sdgrpc.api.access.certificates import server_credentials
+from sdgrpc.api.access.checking import AccessInterceptor
+from sdgrpc.api.access.connections import server_options
+from sdgrpc.api.access.reloaded import Reloaded
+from sdgrpc.api.access.sockets import SocketPlace
+from sdgrpc.api.access.tokens import parse_tokens
 from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.interceptor import FailureInterceptor
 from sdgrpc.api.reflection.symbols import symbol_pool
@@ -38,7 +43,8 @@ class Listener:
     def __init__(self, settings: Settings, servicer: DiffusionServicer, catalog: CatalogServicer) -> None:
         self._settings = settings
         self._health = Health()
-        self._server = aio.server(interceptors=[FailureInterceptor()], options=channel_options(settings))
+        self._place: SocketPlace | None = None
+        self._server = aio.server(interceptors=interceptors(settings), options=server_options(settings))
         pb_grpc.add_DiffusionServiceServicer_to_server(servicer, self._server)
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -49,19 +55,22 @@ class Listener:
 
     @property
     def address(self) -> str:
-        """HOST:PORT with the port that was taken."""
-        return f"{self._settings.host}:{self.port}"
+        """HOST:PORT with the port that was taken, or unix:PATH."""
+        is_socket = self._settings.socket_path is not None
+        return self._settings.listen if is_socket else f"{self._settings.host}:{self.port}"
 
     async def start(self) -> None:
         """Take the port and answer.
 
         Raises:
-            SettingsError: the port is taken or not ours, or the certificate or key is no PEM file.
+            SettingsError: the port or socket is taken or not ours, or the certificate and key do not fit.
 
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         credentials = server_credentials(self._settings)
         listen = self._settings.listen
+        if (path := self._settings.socket_path) is not None:
+            self._place = SocketPlace(path)
         try:
             if credentials is None:
                 self.port = self._server.add_insecure_port(listen)
@@ -84,10 +93,21 @@ class Listener:
         """Give up the port; calls that still run are cut after `grace` seconds."""
         self._health.end_watches()
         await self._server.stop(grace)
+        if self._place is not None:
+            self._place.release()
 
     async def _set_health(self, status: int) -> None:
         for service in ("", DIFFUSION, CATALOG):
             await self._health.set(service, status)
+
+
+def interceptors(settings: Settings) -> list[aio.ServerInterceptor]:
+    """What every call passes, outermost first."""
+    if (path := settings.token_file) is None:
+        return [FailureInterceptor()]
+    tokens = Reloaded([path], lambda contents: parse_tokens(path, *contents))
+    logger.info("%d tokens in %s", len(tokens.get()), path)
+    return [FailureInterceptor(), AccessInterceptor(tokens)]
 
 
 class Health(health.aio.HealthServicer):
@@ -117,32 +137,3 @@ def reflection_v1() -> grpc.GenericRpcHandler:
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     return grpc.method_handlers_generic_handler(REFLECTION_V1, {"ServerReflectionInfo": handler})
-
-
-def channel_options(settings: Settings) -> list[tuple[str, int]]:
-    """Message sizes, and pings that find clients which vanished without closing: their jobs are cancelled."""
-    return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", -1),  # what we send is bounded by what we accept to draw
-        ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not load balancing
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-    ]
-
-
-def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """TLS as the settings ask for, None without. With a client CA, clients must show a certificate."""
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return None
-    authority = _content(settings.tls_client_ca) if settings.tls_client_ca else None
-    pair = (_content(settings.tls_key), _content(settings.tls_certificate))
-    return grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from None

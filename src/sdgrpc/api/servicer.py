@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from grpc import aio
 
 from sdgrpc.api import codec
+from sdgrpc.api.access.callers import caller, described
 from sdgrpc.api.codec import Request
 from sdgrpc.api.gate import Gate
 from sdgrpc.api.validate import read
@@ -69,8 +70,8 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
         await self._run(request, context)
 
     async def _run(self, request: Request, context: Context) -> None:
-        with self._gate.enter() as engine, logged(request) as entry:
-            entry.task = await self._read(request, engine)
+        with self._gate.enter() as engine, logged(request, described(context)) as entry:
+            entry.task = replace(await self._read(request, engine), caller=caller())
             async with aclosing(engine.submit(entry.task)) as events:
                 sequence = 0
                 async for event in events:
@@ -87,26 +88,27 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
 
 @dataclass
 class Entry:
-    """What the log says about a call; `task` is None if the request was refused."""
+    """What the log says about a call; `task` is None if the request was refused, `who` is the client."""
 
     rpc: str
+    who: str
     task: Task | None = None
 
     def __str__(self) -> str:
         if self.task is None:
-            return f"rpc={self.rpc}"
+            return f"rpc={self.rpc}{self.who}"
         task, sampling = self.task, self.task.sampling
         return (
-            f"rpc={self.rpc} request_id={task.request_id!r} model={task.model!r} "
+            f"rpc={self.rpc}{self.who} request_id={task.request_id!r} model={task.model!r} "
             f"size={task.width}x{task.height} steps={task.step_count} "
             f"images={sampling.image_count} loras={len(task.loras)}"
         )
 
 
 @contextmanager
-def logged(request: Request) -> Iterator[Entry]:
-    """Write one line per call at its end: what, how it ended, how long it took. Never a prompt."""
-    entry = Entry(codec.KINDS[type(request)].value)
+def logged(request: Request, who: str) -> Iterator[Entry]:
+    """Write one line per call at its end: what, for whom, how it ended, how long it took. Never a prompt."""
+    entry = Entry(codec.KINDS[type(request)].value, who)
     started, outcome = time.monotonic(), "CANCELLED"
     try:
         yield entry

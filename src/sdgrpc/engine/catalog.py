@@ -101,7 +101,7 @@ class EngineCatalog:
         options, preparing = self._loop.options, self._preparing.total()
         if preparing >= options.queue_size:
             raise QueueFull(f"{preparing} sets wait to be prepared already", retry_after=1.0)
-        most, theirs = options.max_queued_per_caller, self._preparing[caller]
+        most, theirs = options.max_queued_jobs_per_token, self._preparing[caller]
         if caller and most is not None and theirs >= most:
             raise TokenQueueFull(
                 f"{theirs} sets of {caller!r} wait to be prepared already (max_queued_jobs_per_token)",

@@ -65,7 +65,7 @@ class LocalEngine:
             models,
             capacity=options.resident_models,
             lora_cache_bytes=options.lora_cache_bytes,
-            turns=Turns(options.loop.max_running_per_caller),
+            turns=Turns(options.loop.max_running_jobs_per_token),
         )
         self._library, self._options = library, options
         self._prompts = PromptCache(options.prompt_cache_bytes)

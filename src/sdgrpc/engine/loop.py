@@ -38,7 +38,7 @@ class EngineLoop:
         clock: Clock = time.monotonic,
     ) -> None:
         self.options = options
-        self._admission: Admission = admission or FirstCome(Turns(options.max_running_per_caller))
+        self._admission: Admission = admission or FirstCome(Turns(options.max_running_jobs_per_token))
         self.meter = Meter(clock=clock)
         self._runner = runner
         self._clock = clock
@@ -133,7 +133,7 @@ class EngineLoop:
                 f"{len(self._queued)} jobs wait already (queue_size); try again later or on another server",
                 retry_after=max(1.0, self._turnover.mean_seconds * len(self._queued) / 2),
             )
-        most, seconds = self.options.max_queued_per_caller, max(1.0, self._turnover.mean_seconds)
+        most, seconds = self.options.max_queued_jobs_per_token, max(1.0, self._turnover.mean_seconds)
         check_share(self._queued, caller, most, retry_after=seconds)
 
     # The preparing thread.

@@ -22,8 +22,8 @@ class LoopOptions:
     `max_rows_per_call` rows (guidance takes two per image), or for a model in `rows_by_model` as many as that
     says; a job waits for at most `max_wait_calls` calls of others, see StepScheduler.
 
-    Of each caller with a name at most `max_running_per_caller` jobs run and `max_queued_per_caller` wait;
-    None is as many as there is room for.
+    Of each caller with a name at most `max_running_jobs_per_token` jobs run and `max_queued_jobs_per_token`
+    wait; None is as many as there is room for.
     """
 
     queue_size: int = default("queue_size")
@@ -32,8 +32,8 @@ class LoopOptions:
     rows_by_model: Mapping[str, int] = field(default_factory=dict)
     max_wait_calls: int = default("max_wait_calls")
     batching: bool = default("batching")
-    max_running_per_caller: int | None = None
-    max_queued_per_caller: int | None = None
+    max_running_jobs_per_token: int | None = default("max_running_jobs_per_token")
+    max_queued_jobs_per_token: int | None = default("max_queued_jobs_per_token")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from sdgrpc.settings.kinds import (
     File,
     Folder,
     Models,
+    Period,
     Rows,
     Seconds,
     Side,
@@ -47,7 +48,14 @@ class Unset:
 class ServingSettings(BaseModel):
     """Serving."""
 
-    listen: Address = Field("127.0.0.1:50051", description="Where to listen; port 0 takes a free one.")
+    listen: Address = Field(
+        "127.0.0.1:50051",
+        description="Where to listen; port 0 takes a free one. unix:/FOLDER/NAME is a socket, in a folder "
+        "that only its user can enter.",
+    )
+    insecure: bool = Field(
+        False, description="Listen without TLS on an address that other machines may reach."
+    )
     reflection: bool = Field(True, description="Let tools read the contract from the server.")
     drain_timeout: Seconds = Field(30.0, description="How long running jobs may take when the server stops.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -66,6 +74,41 @@ class TlsSettings(BaseModel):
     )
     tls_client_ca: Annotated[File | None, Unset("anybody may connect")] = Field(
         None, description="The authority (PEM) that must have signed a client's certificate."
+    )
+
+
+class TokenSettings(BaseModel):
+    """Tokens."""
+
+    token_file: Annotated[File | None, Unset("anybody may call")] = Field(
+        None,
+        description="Lines of `name: token`, read again when it changes; every call but health's must show "
+        "one.",
+    )
+    max_running_jobs_per_token: Annotated[Count | None, Unset("as many as there is room for")] = Field(
+        None, description="Jobs of one token that are drawn side by side; more of them wait."
+    )
+    max_queued_jobs_per_token: Annotated[Count | None, Unset("as many as there is room for")] = Field(
+        None, description="Jobs of one token that may wait; further ones are refused."
+    )
+
+
+class ConnectionSettings(BaseModel):
+    """Connections."""
+
+    max_connections: Count = Field(1000, description="Connections at a time; further ones are closed.")
+    handshake_timeout: Period = Field(
+        20.0, description="How long a new connection may take until both sides have greeted."
+    )
+    connection_idle: Period = Field(
+        120.0, description="A connection without calls is closed after this time."
+    )
+    connection_age: Period = Field(
+        3600.0, description="A connection takes no new calls after this time; clients then make another."
+    )
+    connection_age_grace: Period = Field(
+        86400.0,
+        description="How long the calls of such a connection may still run; at least the longest job's time.",
     )
 
 
@@ -146,6 +189,8 @@ class RequestLimits(BaseModel):
 GROUPS: tuple[type[BaseModel], ...] = (
     ServingSettings,
     TlsSettings,
+    TokenSettings,
+    ConnectionSettings,
     ModelSettings,
     LoraSettings,
     DrawingSettings,

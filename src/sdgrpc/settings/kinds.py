@@ -16,6 +16,8 @@ from sdgrpc.settings.text import model_entry, rows_entry, split
 MIB = 1 << 20
 GIB = 1 << 30
 
+UNIX = "unix:"
+
 _BYTES = TypeAdapter(ByteSize)
 
 
@@ -32,6 +34,11 @@ def _bytes(value: object) -> object:
 
 
 def _address(value: str) -> str:
+    if value.startswith(UNIX):
+        path = Path(value.removeprefix(UNIX))
+        if not path.is_absolute() or not path.name or ".." in path.parts:
+            raise ValueError(f"{value!r} is not unix:/FOLDER/NAME")
+        return f"{UNIX}{path}"
     host, _, port = value.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535 or (":" in host and host[0] != "["):
         raise ValueError("is not HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051")
@@ -91,6 +98,7 @@ Area = Annotated[int, Field(ge=64 * 64), Metavar("PIXELS")]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1), Metavar("BYTES")]
 BytesOrNone = Annotated[int, BeforeValidator(_bytes), Field(ge=0), Metavar("BYTES")]
 Seconds = Annotated[float, Field(ge=0), Metavar("SECONDS")]
+Period = Annotated[float, Field(ge=0.1), Metavar("SECONDS")]
 Strength = Annotated[float, Metavar("X")]
 Address = Annotated[str, AfterValidator(_address), Metavar("HOST:PORT")]
 Device = Annotated[str, AfterValidator(_device), Metavar("auto|cpu|mps|cuda|cuda:N")]

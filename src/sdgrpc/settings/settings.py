@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
 
@@ -19,19 +20,29 @@ from sdgrpc.errors import SettingsError
 from sdgrpc.settings.environment import check_toml, check_variables
 from sdgrpc.settings.groups import (
     ROWS_PER_CALL,
+    ConnectionSettings,
     DrawingSettings,
     LoraSettings,
     ModelSettings,
     RequestLimits,
     ServingSettings,
     TlsSettings,
+    TokenSettings,
 )
-from sdgrpc.settings.kinds import MIB
+from sdgrpc.settings.kinds import MIB, UNIX
 from sdgrpc.settings.text import PREFIX, model_entry, rows_entry, sentence
 
 
 class Settings(
-    RequestLimits, DrawingSettings, LoraSettings, ModelSettings, TlsSettings, ServingSettings, BaseSettings
+    RequestLimits,
+    DrawingSettings,
+    LoraSettings,
+    ModelSettings,
+    ConnectionSettings,
+    TokenSettings,
+    TlsSettings,
+    ServingSettings,
+    BaseSettings,
 ):
     """The server's settings, frozen; `groups.py` says what each means."""
 
@@ -109,6 +120,16 @@ class Settings(
         return self.listen.rpartition(":")[0]
 
     @property
+    def socket_path(self) -> Path | None:
+        """Where the Unix socket is that `listen` names; None for HOST:PORT."""
+        return Path(self.listen.removeprefix(UNIX)) if self.listen.startswith(UNIX) else None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach `listen`."""
+        return self.socket_path is not None or is_loopback(self.host.strip("[]"))
+
+    @property
     def max_message_bytes(self) -> int:
         """The largest request that can be valid: image, mask, inline LoRAs, and a MiB for the rest."""
         loras = self.max_inline_lora_bytes if self.allow_inline_loras else 0
@@ -120,6 +141,14 @@ class Settings(
             raise ValueError("tls_certificate and tls_key belong together; give both or none")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if not (self.is_local or self.insecure or self.tls_certificate is not None):
+            raise ValueError(
+                f"listen: other machines may reach {self.listen}, and there is no TLS; give tls_certificate "
+                "and tls_key, or --insecure (SDGRPC_INSECURE=true) where something else protects it"
+            )
+        for name in ("max_running_jobs_per_token", "max_queued_jobs_per_token"):
+            if getattr(self, name) is not None and self.token_file is None:
+                raise ValueError(f"{name} needs token_file")
         if self.lora_strength_min > self.lora_strength_max:
             raise ValueError("lora_strength_min is above lora_strength_max")
         if self.upload_dir is not None and any(_overlap(self.upload_dir, each) for each in self.lora_dirs):
@@ -127,6 +156,14 @@ class Settings(
         if strangers := sorted(self.rows_by_model.keys() - {name for name, _ in self.models}):
             raise ValueError(f"max_rows_per_call names the model {strangers[0]!r}, which is not served")
         return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine alone; a name other than localhost may mean anything."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
 
 
 def _overlap(one: Path, other: Path) -> bool:
