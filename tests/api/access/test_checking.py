@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -102,7 +103,9 @@ async def test_a_watch_is_open_to_every_token(tokens: Path) -> None:
     async with guarded(tokens) as api:
         for secret in (SECRET, OTHER):
             watch = api.catalog.WatchStatus(catalog_pb2.WatchStatusRequest(), metadata=authorized(secret))
-            assert (await watch.read()).ready
+            report = await watch.read()
+            assert isinstance(report, catalog_pb2.WatchStatusResponse)
+            assert report.ready
             watch.cancel()
             models = await api.catalog.ListModels(
                 catalog_pb2.ListModelsRequest(), metadata=authorized(secret)
@@ -113,7 +116,8 @@ async def test_a_watch_is_open_to_every_token(tokens: Path) -> None:
 async def test_health_needs_none(tokens: Path) -> None:
     """What balances loads and restarts containers has no token; both its methods answer."""
     async with guarded(tokens) as api:
-        stub, request = health_pb2_grpc.HealthStub(api.channel), health_pb2.HealthCheckRequest()
+        stub: Any = health_pb2_grpc.HealthStub(api.channel)
+        request = health_pb2.HealthCheckRequest()
         assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
         assert (await stub.Watch(request).read()).status == health_pb2.HealthCheckResponse.SERVING
 
