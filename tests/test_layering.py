@@ -36,8 +36,9 @@ ROOMS: Mapping[str, set[str]] = {
     "lora": GROUND,
     "lora.files": GROUND,
     "lora.algorithms": GROUND,
-    "lora.dialects": {*GROUND, "lora.algorithms", "lora.files"},
-    "lora.bases": {*GROUND, "lora.dialects", "lora.algorithms", "lora.files"},
+    "lora.headers": GROUND,
+    "lora.dialects": {*GROUND, "lora.headers", "lora.algorithms", "lora.files"},
+    "lora.bases": {*GROUND, "lora.dialects", "lora.headers", "lora.algorithms", "lora.files"},
     "lora.store": {*GROUND, "lora.bases", "lora.dialects", "lora.files"},
     "lora.fusing": {*GROUND, "lora.store", "lora.bases", "lora.dialects", "lora.algorithms"},
     "lora.describing": {

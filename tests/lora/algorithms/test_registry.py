@@ -31,7 +31,7 @@ def test_ranks_as_they_are_reported(label: str) -> None:
     tensors = every_algorithm((12, 10))[label]
     (module,) = adapter_of({f"m{ending}": tensor for ending, tensor in tensors.items()}).modules
     assert module.rank == RANKS[label]
-    assert module.uses_alpha == (label not in ("full", "ia3", "oft", "boft"))
+    assert module.uses_alpha == (label not in ("full", "ia3", "oft", "boft", "oftv2"))
 
 
 def test_two_kinds_of_oft() -> None:

@@ -41,10 +41,32 @@ def oft2_size(tensors: Tensors) -> Size:
 def oft2(weight: Tensor, tensors: Tensors) -> Tensor:
     """OFTv2: W' = W R', R block-diagonal over the columns. Qiu et al. 2025, https://arxiv.org/abs/2506.19847.
 
-    oft_R `(n, b * (b - 1) / 2)`: the upper halves of skew Q; one row is shared by all blocks. PEFT's
-    configuration may say more: `cayley_terms`, see `oft2_turns`; and `coft_eps`, constrained OFT, which
-    bounds the norm of each Q by eps / sqrt(n).
+    oft_R `(n, b * (b - 1) / 2)`: the upper halves of skew Q; one row is shared by all blocks. With
+    OneTrainer's mark scaled_oft it is Q times 2 sqrt(b - 1). Configurations may say more: `cayley_terms`, see
+    `oft2_turns`; and `coft_eps`, constrained OFT: the norm of each Q as stored is at most eps / sqrt(n).
     """
+    return _turned(weight, _turns(tensors).mT)
+
+
+def oft2_kernels(weight: Tensor, tensors: Tensors) -> Tensor:
+    """OFTv2 of a convolution: W' = W R' as PEFT computes it; W R where `kernels_forward` says so.
+
+    OneTrainer and sd-scripts rotate a linear layer's inputs by R, which is W R', but of a convolution the
+    weight itself.
+    """
+    turns = _turns(tensors)
+    return _turned(weight, turns if "kernels_forward" in tensors else turns.mT)
+
+
+def _turned(weight: Tensor, turns: Tensor) -> Tensor:
+    """Return the change of a flat weight `(out, columns)` whose columns are multiplied by blocks."""
+    blocks = weight.reshape(weight.shape[0], -1, turns.shape[-1])
+    turned = torch.einsum("onk,nkc->onc", blocks, turns.expand(blocks.shape[1], -1, -1))
+    return turned.flatten(1) - weight
+
+
+def _turns(tensors: Tensors) -> Tensor:
+    """Return the rotations of the blocks, `(n, b, b)`."""
     packed, block = tensors["oft_R"], oft2_block(tensors)
     q = packed.new_zeros((packed.shape[0], block, block))
     rows, columns = torch.triu_indices(block, block, 1, device=packed.device)
@@ -54,10 +76,9 @@ def oft2(weight: Tensor, tensors: Tensors) -> Tensor:
         bound = float(tensors["coft_eps"].item()) / math.sqrt(packed.shape[0])
         norm = torch.linalg.vector_norm(q, dim=(1, 2), keepdim=True)
         q = torch.where(norm > bound, q * (bound / norm), q)
-    turns = oft2_turns(q, int(tensors["cayley_terms"].item()) if "cayley_terms" in tensors else CAYLEY_TERMS)
-    blocks = weight.reshape(weight.shape[0], -1, block)
-    turned = torch.einsum("onk,nck->onc", blocks, turns.expand(blocks.shape[1], -1, -1))
-    return turned.flatten(1) - weight
+    if "scaled_oft" in tensors and bool(tensors["scaled_oft"].all()):
+        q = q / (2 * math.sqrt(block - 1))
+    return oft2_turns(q, int(tensors["cayley_terms"].item()) if "cayley_terms" in tensors else CAYLEY_TERMS)
 
 
 def oft2_turns(q: Tensor, terms: int) -> Tensor:

@@ -27,7 +27,8 @@ class Algorithm:
 
     `needed` are the roles that must be there, `allowed` those that may be besides. One of `factors` (a
     low-rank product), `change` (from the tensors alone) and `weighted` (from the pristine weight too) is its
-    formula.
+    formula; `on_kernels` that for convolutions, where it is another. `has_alpha` is whether alpha / rank
+    scales the change, as it does where there is a rank; in OFT alpha is a bound.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Algorithm:
     factors: Callable[[Tensors], tuple[Tensor, Tensor]] | None = None
     change: Callable[[Tensors], Tensor] | None = None
     weighted: Callable[[Tensor, Tensors], Tensor] | None = None
+    on_kernels: Callable[[Tensor, Tensors], Tensor] | None = None
+    has_alpha: bool = False
 
 
 def _roles(names: str) -> frozenset[str]:
@@ -53,6 +56,7 @@ LORA = Algorithm(
     additive.lora_size,
     additive.lora_rank,
     factors=additive.lora,
+    has_alpha=True,
 )
 LOHA = Algorithm(
     "loha",
@@ -62,6 +66,7 @@ LOHA = Algorithm(
     additive.loha_size,
     additive.loha_rank,
     change=additive.loha,
+    has_alpha=True,
 )
 LOKR = Algorithm(
     "lokr",
@@ -71,6 +76,7 @@ LOKR = Algorithm(
     additive.lokr_size,
     additive.lokr_rank,
     change=additive.lokr,
+    has_alpha=True,
 )
 FULL = Algorithm("full", "full", _roles("diff"), frozenset(), differences.full_size, change=differences.full)
 NORM = Algorithm(
@@ -93,6 +99,7 @@ GLORA = Algorithm(
     multiplicative.glora_size,
     multiplicative.glora_rank,
     weighted=multiplicative.glora,
+    has_alpha=True,
 )
 OFT = Algorithm(
     "oft",
@@ -116,10 +123,11 @@ OFT2 = Algorithm(
     "oftv2",
     "OFTv2",
     _roles("oft_R"),
-    frozenset(),
+    _roles("scaled_oft"),
     oftv2.oft2_size,
     oftv2.oft2_block,
     weighted=oftv2.oft2,
+    on_kernels=oftv2.oft2_kernels,
 )
 
 KINDS: Sequence[Algorithm] = (LORA, LOHA, LOKR, FULL, NORM, IA3, GLORA, OFT, OFT2)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sdgrpc.embedded import EMBEDDED
-from sdgrpc.errors import LoraIncompatible, LoraMalformed
-from sdgrpc.lora.bases.architectures import TITLES, index, known_bases
-from sdgrpc.lora.bases.names import NameIndex, flatten
+from sdgrpc.errors import LoraIncompatible, LoraMalformed, LoraUnsupported
+from sdgrpc.lora.bases.architectures import PLANS, TITLES, index, known_bases
+from sdgrpc.lora.bases.names import UNET, NameIndex
 from sdgrpc.lora.bases.placement import Placement, place
-from sdgrpc.lora.dialects.adapter import Adapter
+from sdgrpc.lora.bases.smaller import smaller_by_blocks
+from sdgrpc.lora.dialects.adapter import Adapter, AdapterModule
+from sdgrpc.lora.dialects.roles import flatten, owners, unknown_role
 
 ENOUGH = 0.75
 """A file is applied if this share of its modules finds a place; one that only half fits is refused."""
@@ -23,8 +25,15 @@ REFINER_WIDTH = 1280
 
 
 def no_base(adapter: Adapter) -> str:
-    """Say that a file fits no base, with what it attends to, where it says so, or one of its modules."""
+    """Say that a file fits no base, and which part of it is for which.
+
+    A part is named by one of its modules. Where no part fits any base, it is what the file attends to, where
+    it says so, or one of its modules.
+    """
     said = "fits no base that is known (SD1.5, SD2, SDXL or the embedded model)"
+    parts = parts_of(adapter)
+    if len(parts) > 1:
+        return f"fits no base as a whole: {say_parts(adapter, parts)}; files for different bases were merged"
     ends = ("attn2_to_k", "attn2_to_v")
     widths = (module.size.columns for module in adapter.modules if flatten(module.spelling).endswith(ends))
     width = next((width for width in widths if width is not None), None)
@@ -84,19 +93,78 @@ def place_or_refuse(adapter: Adapter, loaded: NameIndex, base: str) -> Placement
     placement = place(adapter, loaded)
     if placement.complete:
         _refuse_other_base_of_equal_fit(adapter, loaded, base)
+        check(adapter, placement, loaded)
         return placement
     found = base_of(adapter)
     if found and found[0] != base and found[1].share > placement.share:
         raise LoraIncompatible(adapter.name, other_base(found[0], index(found[0]), base, loaded))
     if placement.share < ENOUGH:
+        parts = parts_of(adapter)
+        unplaced = f"{placement.unmatched(adapter)[0]!r} finds no place"
         raise LoraIncompatible(
             adapter.name,
-            f"fits the loaded model ({TITLES.get(base, base)}) only in {len(placement.placed)} of "
-            f"{len(adapter.modules)} modules; {placement.unmatched(adapter)[0]!r} finds no place",
+            f"fits the loaded model ({title(base, loaded)}) only in {len(placement.placed)} of "
+            f"{len(adapter.modules)} modules; {say_parts(adapter, parts) if len(parts) > 1 else unplaced}",
+        )
+    check(adapter, placement, loaded)
+    return placement
+
+
+def check(adapter: Adapter, placement: Placement, names: NameIndex) -> None:
+    """Refuse a file that is for a base but cannot be applied to it rightly.
+
+    Args:
+        adapter: the file.
+        placement: where it goes.
+        names: the names of the model, or of the base, that it was placed in.
+
+    Raises:
+        LoraIncompatible: it is for a smaller relative of the base.
+        LoraMalformed: a module has a wrong shape.
+        LoraUnsupported: a tensor of a module that the model has is of no known kind; names the key.
+
+    """
+    unet = (placed.target.path for placed in placement.placed if placed.target.component == UNET)
+    theirs, ours = adapter.smaller or smaller_by_blocks(unet), smaller_by_blocks(names.paths(UNET))
+    if theirs and theirs != ours:
+        raise LoraIncompatible(
+            adapter.name, f"is for {theirs}, whose U-Net is a part of {ours or 'the base'}'s, trained anew"
         )
     if placement.misfits:
         raise LoraMalformed(adapter.name, placement.misfits[0].fault, key=placement.misfits[0].key)
-    return placement
+    for key in adapter.unmatched:
+        if module := next((one for owner in owners(key) for one in names.find(owner)), None):
+            raise LoraUnsupported(adapter.name, unknown_role(key, module.path), key=key)
+
+
+def parts_of(adapter: Adapter) -> list[tuple[str, list[AdapterModule]]]:
+    """Return each base that a part of the file is for, with that part, the largest first."""
+    left, parts = list(adapter.modules), []
+    placed = {base: {id(one.source) for one in place(adapter, index(base)).placed} for base in PLANS}
+    while left:
+        base = max(placed, key=lambda base: sum(id(module) in placed[base] for module in left))
+        part = [module for module in left if id(module) in placed[base]]
+        if not part:
+            break
+        parts.append((base, part))
+        left = [module for module in left if id(module) not in placed[base]]
+    return parts
+
+
+def say_parts(adapter: Adapter, parts: Sequence[tuple[str, Sequence[AdapterModule]]]) -> str:
+    """Say which part of a file is for which base."""
+    total = len(adapter.modules)
+    said = [
+        f"{len(part)} of {total} modules are for {TITLES[base]} ({part[0].spelling!r})"
+        for base, part in parts
+    ]
+    rest = total - sum(len(part) for _, part in parts)
+    return ", ".join([*said, f"{rest} for none that is known"] if rest else said)
+
+
+def title(base: str, names: NameIndex) -> str:
+    """Return what a model is called: a smaller relative of SDXL by its own name."""
+    return smaller_by_blocks(names.paths(UNET)) or TITLES.get(base, base)
 
 
 def _refuse_other_base_of_equal_fit(adapter: Adapter, loaded: NameIndex, base: str) -> None:
@@ -112,5 +180,5 @@ def other_base(theirs: str, their_names: NameIndex, ours: str, our_names: NameIn
     """Say which base a file is for and which is loaded, with the widths that tell them apart."""
     return (
         f"is for {TITLES[theirs]} (cross-attention width {their_names.cross_attention_width}); "
-        f"the loaded model is {TITLES.get(ours, ours)} ({our_names.cross_attention_width})"
+        f"the loaded model is {title(ours, our_names)} ({our_names.cross_attention_width})"
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from sdgrpc.lora.bases.ldm import ldm_names
 from sdgrpc.lora.dialects.numbered import numbered_names
+from sdgrpc.lora.dialects.roles import flatten
 
 Shape = tuple[int, ...]
 
@@ -141,11 +142,6 @@ class NameIndex:
             if component == UNET and path.endswith("attn2.to_k"):
                 return module.weight[1]
         return 0
-
-
-def flatten(name: str) -> str:
-    """Write a name as kohya does: underscores for dots."""
-    return name.replace(".", "_")
 
 
 def _modules(component: str, parameters: Mapping[str, Shape]) -> Iterator[Module]:

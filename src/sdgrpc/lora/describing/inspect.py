@@ -11,6 +11,7 @@ import torch
 from sdgrpc.domain import LoraModuleInfo
 from sdgrpc.errors import LoraError, LoraMalformed
 from sdgrpc.lora.bases.architectures import index
+from sdgrpc.lora.bases.detect import check
 from sdgrpc.lora.bases.placement import Placed, place
 from sdgrpc.lora.describing.summary import UNKNOWN, summary_of
 from sdgrpc.lora.dialects.adapt import read_adapter, read_config, sketch_adapter
@@ -86,8 +87,7 @@ def describe_modules(adapter: Adapter, base: str) -> tuple[LoraModuleInfo, ...]:
 
     """
     placement = place(adapter, index(base))
-    if placement.misfits:
-        raise LoraMalformed(adapter.name, placement.misfits[0].fault, key=placement.misfits[0].key)
+    check(adapter, placement, index(base))
     modules = tuple(_describe_module(placed) for placed in placement.placed)
     if any((module.delta_norm or 0.0) > torch.finfo(torch.float32).max for module in modules):
         raise LoraMalformed(adapter.name, "a change is too large for a number: alpha or a factor is wrong")

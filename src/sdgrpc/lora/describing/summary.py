@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdgrpc.errors import LoraError
-from sdgrpc.lora.bases.detect import base_of, no_base, place_or_refuse
+from sdgrpc.errors import LoraError, LoraIncompatible
+from sdgrpc.lora.bases.architectures import index
+from sdgrpc.lora.bases.detect import base_of, check, no_base, place_or_refuse
+from sdgrpc.lora.bases.placement import Placement
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.metadata import trigger_words, without_pictures
 from sdgrpc.lora.dialects.adapt import Sketch, sketch_adapter
@@ -93,16 +95,19 @@ def summary_of(sketch: Sketch, size: int, *, sha256: str = "", model: Target | N
         modules=len(adapter.modules),
         unmatched=tuple(found[1].unmatched(adapter)) if found else (),
         metadata=known,
-        refusal=_refusal(adapter, model, bool(found)),
+        refusal=_refusal(adapter, model, found),
     )
 
 
-def _refusal(adapter: Adapter, model: Target | None, has_base: bool) -> str:
+def _refusal(adapter: Adapter, model: Target | None, found: tuple[str, Placement] | None) -> str:
     """Return why a sound file cannot be used; nothing if it can."""
-    if model is None:
-        return "" if has_base else f"LoRA {adapter.name!r}: {no_base(adapter)}"
     try:
-        place_or_refuse(adapter, model.names, model.base)
+        if model is not None:
+            place_or_refuse(adapter, model.names, model.base)
+        elif found is None:
+            raise LoraIncompatible(adapter.name, no_base(adapter))
+        else:
+            check(adapter, found[1], index(found[0]))
     except LoraError as error:
         return error.message
     return ""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sdgrpc.lora.algorithms.registry import BIAS, LORA, Algorithm
 from sdgrpc.lora.algorithms.tensors import Size
-from sdgrpc.lora.dialects.peft import COMPONENTS
 from sdgrpc.lora.dialects.tokens import Bundled
+from sdgrpc.lora.headers.components import COMPONENTS
 
 WITHOUT_ALPHA = (
     "_lora.down.weight",
@@ -59,8 +59,8 @@ class AdapterModule:
 
     @property
     def uses_alpha(self) -> bool:
-        """Whether alpha scales the change, as it does where there is a rank; in OFT it is a bound."""
-        return self.rank is not None and not self.algorithm.name.endswith("oft")
+        """Whether alpha scales the change, as it does where there is a rank."""
+        return self.algorithm.has_alpha and self.rank is not None
 
     @property
     def misses_alpha(self) -> bool:
@@ -128,7 +128,8 @@ class AdapterModule:
 class Adapter:
     """A LoRA file in one form, whatever its dialect. It owns its tensors; nobody writes them.
 
-    `unmatched` are keys of no known kind, `tokens` what the file brings for the prompt.
+    `unmatched` are keys of no known kind, `tokens` what the file brings for the prompt. `smaller` is the
+    smaller relative of a base that the file says it is for, as SSD-1B; empty where it says none.
     """
 
     name: str
@@ -139,3 +140,4 @@ class Adapter:
     metadata: Mapping[str, str] = field(repr=False)
     tensor_count: int
     nbytes: int
+    smaller: str = ""

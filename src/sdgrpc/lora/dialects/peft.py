@@ -1,12 +1,11 @@
 """PEFT's configuration of an adapter: what its tensors do not hold, as alpha or how rotations are made.
 
 It comes from `adapter_config.json` beside a file, or from the file's metadata: `lora_adapter_metadata`, as
-diffusers writes it (one flat map, each name with its component before it).
+diffusers writes it (one flat map, each name with its component before it), and single keys (see `flat`).
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,8 +15,11 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from sdgrpc.lora.headers.components import COMPONENTS, component_of
+from sdgrpc.lora.headers.flat import flat_values, parse_object
+from sdgrpc.lora.headers.initialization import fault_of
+
 METADATA_KEY = "lora_adapter_metadata"
-COMPONENTS = ("text_encoder_2.", "text_encoder.", "unet.")
 PREFIX = "base_model.model."
 DEFAULT_COFT_EPS = 6e-5
 MAX_CAYLEY_TERMS = 100
@@ -38,10 +40,9 @@ class PeftConfig:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> PeftConfig | None:
-        """Read what diffusers wrote into a file; None where there is nothing of use."""
-        flat = _parse(metadata.get(METADATA_KEY, ""))
-        values: dict[str, dict[str, Any]] = {}
-        for name, value in flat.items():
+        """Read what diffusers and others wrote into a file; None where there is nothing of use."""
+        values = flat_values(metadata)
+        for name, value in parse_object(metadata.get(METADATA_KEY, "")).items():
             prefix = next((component for component in COMPONENTS if name.startswith(component)), "")
             values.setdefault(prefix, {})[name.removeprefix(prefix)] = value
         return cls(values) if values else None
@@ -49,15 +50,22 @@ class PeftConfig:
     @classmethod
     def from_json(cls, text: str) -> PeftConfig | None:
         """Read an `adapter_config.json`; None where it is no configuration of an adapter that is applied."""
-        values = _parse(text)
+        values = parse_object(text)
         kind = values.get("peft_type")
-        known = "lora_alpha" in values or kind == "OFT" or (kind in ("LOHA", "LOKR") and "alpha" in values)
+        known = values.keys() & {"lora_alpha", "init_lora_weights"} or kind == "OFT"
+        known = known or (kind in ("LOHA", "LOKR") and "alpha" in values)
         return cls({"": values}) if known else None
 
-    def alpha(self, spelling: str, rank: int) -> Tensor | None:
+    @property
+    def fault(self) -> str:
+        """Why a LoRA with this configuration cannot be applied as a sum; nothing where it can."""
+        return next((fault for values in self.values.values() if (fault := fault_of(values))), "")
+
+    def alpha(self, spelling: str, rank: int, *, is_wide: bool = False) -> Tensor | None:
         """Return the alpha of a LoRA's module such that alpha / rank is its scale; None where none is known.
 
-        rsLoRA scales by alpha / sqrt(rank), https://arxiv.org/abs/2312.03732.
+        rsLoRA scales by alpha / sqrt(rank), https://arxiv.org/abs/2312.03732. `is_wide` is a convolution
+        wider than 1x1, for which kohya's trainers have an alpha of its own.
 
         Raises:
             UnknownPattern: `alpha_pattern` has more than names.
@@ -66,7 +74,8 @@ class PeftConfig:
         prefix, values = self._of(spelling)
         if values is None:
             return None
-        alpha = _of_module(values, "lora_alpha", "alpha_pattern", spelling.removeprefix(prefix))
+        name = "conv_alpha" if is_wide and "conv_alpha" in values else "lora_alpha"
+        alpha = _of_module(values, name, "alpha_pattern", spelling.removeprefix(prefix))
         if alpha is None:
             return None
         return torch.tensor(alpha * (math.sqrt(rank) if values.get("use_rslora") is True else 1.0))
@@ -114,7 +123,8 @@ class PeftConfig:
     def _of(self, spelling: str) -> tuple[str, Mapping[str, Any] | None]:
         """Return the component that a module's spelling begins with, and its configuration."""
         prefix = next((component for component in COMPONENTS if spelling.startswith(component)), "")
-        return prefix, self.values.get(prefix)
+        own = prefix or component_of(spelling)
+        return prefix, self.values.get(own, None if prefix else self.values.get(""))
 
 
 def _of_module(values: Mapping[str, Any], name: str, pattern: str, path: str) -> float | None:
@@ -139,11 +149,3 @@ def _of_module(values: Mapping[str, Any], name: str, pattern: str, path: str) ->
 def _is_number(value: object) -> TypeGuard[int | float]:
     """Whether JSON gave a number that counts: `true` is none, nor is infinity."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -57,7 +57,8 @@ def weight_change(
     algorithm = source.algorithm
     if algorithm.weighted is not None:
         assert weight is not None  # noqa: S101 - as the docstring demands
-        change = algorithm.weighted(weight, tensors)
+        formula = algorithm.on_kernels if algorithm.on_kernels and len(shape) == 4 else algorithm.weighted
+        change = formula(weight, tensors)
     elif algorithm.change is not None:
         change = algorithm.change(tensors)
     else:

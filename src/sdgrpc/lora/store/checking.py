@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdgrpc.errors import LoraIncompatible, LoraMalformed
+from sdgrpc.errors import LoraIncompatible
+from sdgrpc.lora.bases.architectures import index
 from sdgrpc.lora.bases.detect import base_of, no_base
+from sdgrpc.lora.bases.detect import check as check_placed
 from sdgrpc.lora.dialects.adapt import read_adapter
 
 
@@ -21,5 +23,4 @@ def check(path: Path, name: str) -> None:
     found = base_of(adapter)
     if found is None:
         raise LoraIncompatible(name, no_base(adapter))
-    if misfits := found[1].misfits:
-        raise LoraMalformed(name, misfits[0].fault, key=misfits[0].key)
+    check_placed(adapter, found[1], index(found[0]))

@@ -1,0 +1,1 @@
+"""What headers and configurations of files say besides their tensors."""
