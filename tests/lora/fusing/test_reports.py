@@ -11,7 +11,8 @@ from sdgrpc.lora.dialects.keys import parse
 from sdgrpc.lora.dialects.peft import PeftConfig
 from sdgrpc.lora.files.reading import read
 from sdgrpc.lora.fusing.cache import FusedSets
-from sdgrpc.lora.fusing.fuser import Fuser, Member, Prepared
+from sdgrpc.lora.fusing.fuser import Fuser, Member, PlacedFile
+from sdgrpc.lora.fusing.lora_set import SetMember
 from sdgrpc.lora.fusing.reports import report
 from sdgrpc.lora.store.contents import LoraFile
 from tests.support.loras import (
@@ -39,9 +40,9 @@ def test_a_module_under_two_names_is_mentioned() -> None:
     }
     file = lora_file(twice)
     adapter = file.adapter()
-    prepared = Prepared.of(adapter, place(adapter, NameIndex(small_shapes())), {})
+    prepared = PlacedFile.of(adapter, place(adapter, NameIndex(small_shapes())), {})
     weights = {name: dict(module.named_parameters()) for name, module in small_components().items()}
-    said = report(file, ref(0.5), Member(prepared, 0.5, 0.5), Fuser(weights))
+    said = report(SetMember.of(file, ref(0.5)), Member(prepared, 0.5, 0.5), Fuser(weights))
     assert said.modules == {"unet": 1}
     assert said.warnings == (
         "1 modules are there twice, under diffusers' and LDM's names; the latter are left out",
@@ -134,8 +135,8 @@ def test_only_a_few_examples_are_named() -> None:
     """All unmatched tensors are counted."""
     file = lora_file(kohya_file(LINEAR) | {f"stray{n}": torch.ones(1) for n in range(9)})
     adapter = file.adapter()
-    prepared = Prepared.of(adapter, place(adapter, NameIndex(small_shapes())), {})
+    prepared = PlacedFile.of(adapter, place(adapter, NameIndex(small_shapes())), {})
     weights = {name: dict(module.named_parameters()) for name, module in small_components().items()}
-    said = report(file, ref(), Member(prepared, 1.0, 1.0), Fuser(weights))
+    said = report(SetMember.of(file, ref()), Member(prepared, 1.0, 1.0), Fuser(weights))
     assert said.unmatched_tensors == 9
     assert said.unmatched_examples == ("stray0", "stray1", "stray2", "stray3", "stray4")

@@ -8,15 +8,16 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from sdgrpc.domain import LoraRef, ResidentLora, ResidentSet
 from sdgrpc.lora.bases.names import NameIndex
-from sdgrpc.lora.fusing.fuser import Parameter, Plan
+from sdgrpc.lora.fusing.fuser import Parameter
 from sdgrpc.lora.fusing.lease import Lease
-from sdgrpc.lora.fusing.lora_set import identify, residents
+from sdgrpc.lora.fusing.lora_set import LoraSet
 from sdgrpc.lora.fusing.maker import FusedSet, SetMaker
 from sdgrpc.lora.fusing.overlay import Overlay, OverlaySwitch
 from sdgrpc.lora.fusing.spare import Buffers
@@ -34,7 +35,7 @@ class SetStats:
     fuse_count: int
 
 
-class Entry:
+class CachedSet:
     """A set's place in the cache: its users, its bytes once known, and the set once made."""
 
     def __init__(self, members: tuple[ResidentLora, ...]) -> None:
@@ -62,7 +63,7 @@ class FusedSets:
     def __init__(self, components: Mapping[str, nn.Module], *, base: str, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes
         self._maker = SetMaker(components, base=base)
-        self._entries: OrderedDict[str, Entry] = OrderedDict()  # the least recently used first
+        self._sets: OrderedDict[str, CachedSet] = OrderedDict()  # the least recently used first
         self._spare = Buffers()
         self._lock = threading.Lock()
         self._fuse_count = 0
@@ -76,54 +77,52 @@ class FusedSets:
 
         """
         started = time.perf_counter()
-        active = [(file, ref) for file, ref in members if ref.strength or ref.text_encoder_strength]
-        if not active:
-            reports = tuple(self._maker.report(file, ref, {}) for file, ref in members)
-            return Lease("", Overlay({}), reports, cached=False, fuse_seconds=0.0)
-        set_id = identify(active)
-        entry, is_new = self._join(set_id, active)
+        wanted = LoraSet.of(members)
+        if not wanted.members:
+            return Lease("", Overlay({}), self._maker.reports(wanted, {}), cached=False, fuse_seconds=0.0)
+        cached, is_new = self._join(wanted)
         try:
             if is_new:
-                self._make(set_id, entry, active)
-            fused = entry.future.result()
-            reports = tuple(self._maker.report(file, ref, fused.reports) for file, ref in members)
+                self._make(wanted, cached)
+            fused = cached.future.result()
+            reports = self._maker.reports(wanted, fused.reports)
         except BaseException:
-            self._leave(entry)
+            self._leave(cached)
             raise
         seconds = time.perf_counter() - started if is_new else 0.0
         return Lease(
-            set_id,
+            wanted.set_id,
             fused.overlay,
             reports,
             cached=not is_new,
             fuse_seconds=seconds,
             prompt_part=fused.prompt_part,
-            on_release=lambda: self._leave(entry),
+            on_release=lambda: self._leave(cached),
         )
 
     def stats(self) -> SetStats:
         """Return what is held now."""
         with self._lock:
-            nbytes = sum(entry.nbytes for entry in self._entries.values())
-            return SetStats(len(self._entries), nbytes, self._fuse_count)
+            nbytes = sum(cached.nbytes for cached in self._sets.values())
+            return SetStats(len(self._sets), nbytes, self._fuse_count)
 
-    def _join(self, set_id: str, active: Sequence[tuple[LoraFile, LoraRef]]) -> tuple[Entry, bool]:
+    def _join(self, wanted: LoraSet) -> tuple[CachedSet, bool]:
         with self._lock:
-            entry = self._entries.get(set_id)
-            is_new = entry is None
-            if entry is None:
-                entry = self._entries[set_id] = Entry(residents(active))
-            entry.users += 1
-            self._entries.move_to_end(set_id)
-            return entry, is_new
+            cached = self._sets.get(wanted.set_id)
+            is_new = cached is None
+            if cached is None:
+                cached = self._sets[wanted.set_id] = CachedSet(wanted.residents())
+            cached.users += 1
+            self._sets.move_to_end(wanted.set_id)
+            return cached, is_new
 
     def resident(self, model: str) -> tuple[ResidentSet, ...]:
         """Describe the sets that are held now, the least recently used first; `model` is what to call it."""
         with self._lock:
             return tuple(
-                ResidentSet(set_id, model, entry.nbytes, entry.users > 0, entry.members)
-                for set_id, entry in self._entries.items()
-                if entry.future.done()
+                ResidentSet(set_id, model, cached.nbytes, cached.users > 0, cached.members)
+                for set_id, cached in self._sets.items()
+                if cached.future.done()
             )
 
     @property
@@ -136,35 +135,32 @@ class FusedSets:
         """The names of the model's modules, which files are judged against."""
         return self._maker.names
 
-    def _leave(self, entry: Entry) -> None:
+    def _leave(self, cached: CachedSet) -> None:
         with self._lock:
-            entry.users -= 1
+            cached.users -= 1
             self._evict()
             self._trim()
 
-    def _make(self, set_id: str, entry: Entry, active: Sequence[tuple[LoraFile, LoraRef]]) -> None:
-        """Fuse a set and settle its future; a failure reaches all who wait and leaves no entry behind."""
+    def _make(self, wanted: LoraSet, cached: CachedSet) -> None:
+        """Fuse a set and settle its future; a failure reaches all who wait and leaves nothing behind."""
         try:
-            entry.future.set_result(self._fuse(entry, active))
+            cached.future.set_result(self._maker.make(wanted, partial(self._make_room, cached)))
         except BaseException as error:
             with self._lock:
-                del self._entries[set_id]
-            entry.future.set_exception(error)
+                del self._sets[wanted.set_id]
+            cached.future.set_exception(error)
             raise
 
-    def _fuse(self, entry: Entry, active: Sequence[tuple[LoraFile, LoraRef]]) -> FusedSet:
-        recipe = self._maker.plan(active)
-        return self._maker.make(recipe, self._make_room(entry, recipe.planned))
-
-    def _make_room(self, entry: Entry, planned: Plan) -> dict[Parameter, Tensor | None]:
+    def _make_room(
+        self, cached: CachedSet, weights: Mapping[Parameter, Tensor]
+    ) -> dict[Parameter, Tensor | None]:
         """Count a new set's bytes, evict others for them, and return what of their memory it can use."""
-        wanted = {parameter: self._maker.pristine(parameter) for parameter in planned}
         # Views made in inference mode could not be written outside of it.
         with torch.inference_mode(False), self._lock:
             self._fuse_count += 1
-            entry.nbytes = sum(weight.nbytes for weight in wanted.values())
+            cached.nbytes = sum(weight.nbytes for weight in weights.values())
             self._evict()
-            spare = {parameter: self._spare.take(weight) for parameter, weight in wanted.items()}
+            spare = {parameter: self._spare.take(weight) for parameter, weight in weights.items()}
             self._trim()
         return spare
 
@@ -173,16 +169,16 @@ class FusedSets:
 
         What they held stays as spare memory until `_trim`.
         """
-        held = sum(entry.nbytes for entry in self._entries.values())
-        for set_id, entry in list(self._entries.items()):
+        held = sum(cached.nbytes for cached in self._sets.values())
+        for set_id, cached in list(self._sets.items()):
             if held <= self._capacity:
                 break
-            if entry.users == 0:
-                del self._entries[set_id]
-                held -= entry.nbytes
-                self._spare.give(entry.future.result().overlay)
+            if cached.users == 0:
+                del self._sets[set_id]
+                held -= cached.nbytes
+                self._spare.give(cached.future.result().overlay)
 
     def _trim(self) -> None:
         """Keep no more spare memory than there is room for beside the sets. Needs the lock."""
-        held = sum(entry.nbytes for entry in self._entries.values())
+        held = sum(cached.nbytes for cached in self._sets.values())
         self._spare.trim(max(0, self._capacity - held))

@@ -32,7 +32,7 @@ Parameter = tuple[str, str]
 
 
 @dataclass(eq=False)
-class Prepared:
+class PlacedFile:
     """A file that has its place in the model, and the norms of its changes at strength 1, as far as known.
 
     It does not hold the adapter: it is kept as long as somebody else keeps that.
@@ -44,7 +44,7 @@ class Prepared:
     norms: dict[Parameter, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, adapter: Adapter, placement: Placement, widths: Mapping[str, int]) -> Prepared:
+    def of(cls, adapter: Adapter, placement: Placement, widths: Mapping[str, int]) -> PlacedFile:
         """Keep of an adapter what reports and prompts need; `widths` are the model's token embeddings'."""
         vocabulary = Vocabulary.of(adapter.tokens, widths)
         return cls(placement, (*placement.unmatched(adapter), *vocabulary.unmatched), vocabulary)
@@ -54,7 +54,7 @@ class Prepared:
 class Member:
     """One file of a set and how strongly it is applied, on the U-Net and on the text encoders."""
 
-    prepared: Prepared
+    placed_file: PlacedFile
     strength: float
     text_encoder_strength: float
 
@@ -65,13 +65,15 @@ class Member:
     @property
     def changes_text_encoders(self) -> bool:
         """Whether prompts are encoded with other weights because of it."""
-        placed = self.prepared.placement.placed
+        placed = self.placed_file.placement.placed
         return bool(self.text_encoder_strength) and any(each.target.component != UNET for each in placed)
 
     def active(self) -> list[Placed]:
         """Return the modules that it changes: those whose component has a strength."""
         return [
-            placed for placed in self.prepared.placement.placed if self.strength_on(placed.target.component)
+            placed
+            for placed in self.placed_file.placement.placed
+            if self.strength_on(placed.target.component)
         ]
 
 
@@ -79,7 +81,7 @@ class Member:
 class Contribution:
     """What one member adds to one parameter."""
 
-    prepared: Prepared
+    placed_file: PlacedFile
     placed: Placed
     strength: float
 
@@ -94,7 +96,7 @@ def plan(members: Sequence[Member]) -> Plan:
         for placed in member.active():
             strength = member.strength_on(placed.target.component)
             for parameter in placed.parameters:
-                touched[parameter].append(Contribution(member.prepared, placed, strength))
+                touched[parameter].append(Contribution(member.placed_file, placed, strength))
     return touched
 
 
@@ -147,7 +149,7 @@ class Fuser:
     def relative_norm(self, member: Member) -> float:
         """||dW|| / ||W|| over the parameters that a fused member touches at its strengths; 0 if none."""
         change = weight = 0.0
-        norms = member.prepared.norms
+        norms = member.placed_file.norms
         for placed in member.active():
             strength = member.strength_on(placed.target.component)
             for parameter in placed.parameters:
@@ -165,7 +167,7 @@ def _biases(
     total: Tensor | None = None
     for each in contributions:
         change = bias_change(each.placed.source, device, torch.float32)[:, None]
-        each.prepared.norms.setdefault(parameter, float(change.norm()))
+        each.placed_file.norms.setdefault(parameter, float(change.norm()))
         total = change * each.strength if total is None else total.add_(change, alpha=each.strength)
     return total
 
@@ -181,8 +183,8 @@ def _full(parameter: Parameter, contributions: Sequence[Contribution], weight: T
         if pristine is None:
             pristine = weight.reshape(weight.shape[0], -1).to(torch.float32)
         change = weight_change(source, pristine, tuple(weight.shape), torch.float32)
-        if parameter not in each.prepared.norms:
-            each.prepared.norms[parameter] = float(change.norm())
+        if parameter not in each.placed_file.norms:
+            each.placed_file.norms[parameter] = float(change.norm())
         total = change * each.strength if total is None else total.add_(change, alpha=each.strength)
     return None if total is None else in_order_of(weight, total)
 
@@ -193,7 +195,7 @@ def _low_rank(parameter: Parameter, contributions: Sequence[Contribution], weigh
     for each in contributions:
         if each.placed.source.is_low_rank:
             up, down = factors(each.placed.source, weight.device, torch.float32)
-            norms = each.prepared.norms
+            norms = each.placed_file.norms
             if parameter not in norms:
                 norms[parameter] = product_norm(up, down)
             ups.append(up * each.strength)

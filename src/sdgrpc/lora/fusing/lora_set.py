@@ -1,9 +1,10 @@
-"""What a LoRA set is: its members in their fixed order, and its name."""
+"""What a LoRA set is: its members in their fixed order, and its name. Made once for each request."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sdgrpc.domain import LoraRef, ResidentLora
 from sdgrpc.lora.store.contents import LoraFile
@@ -11,21 +12,57 @@ from sdgrpc.lora.store.contents import LoraFile
 MemberKey = tuple[str, float, float]
 
 
-def member_key(file: LoraFile, ref: LoraRef) -> MemberKey:
-    """Return what tells members of sets apart; also their order."""
-    return file.identity, ref.strength, ref.text_encoder_strength
+@dataclass(frozen=True, slots=True)
+class SetMember:
+    """A file of a request and how strongly it is asked for; `key` tells members apart, and is their order."""
+
+    file: LoraFile
+    ref: LoraRef
+    key: MemberKey
+
+    @classmethod
+    def of(cls, file: LoraFile, ref: LoraRef) -> SetMember:
+        """Name a member by its content and strengths."""
+        return cls(file, ref, (file.identity, ref.strength, ref.text_encoder_strength))
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether it has a strength."""
+        return bool(self.ref.strength or self.ref.text_encoder_strength)
 
 
-def residents(members: Sequence[tuple[LoraFile, LoraRef]]) -> tuple[ResidentLora, ...]:
-    """Describe the members of a set in their fixed order."""
-    return tuple(
-        ResidentLora(file.sha256, ref.strength, ref.text_encoder_strength)
-        for file, ref in sorted(members, key=lambda member: member_key(*member))
-    )
+@dataclass(frozen=True, slots=True)
+class LoraSet:
+    """The files of a request as they were asked for, and as a set.
+
+    Attributes:
+        asked: every file, in the request's order.
+        members: those with a strength, in an order that does not depend on the request's.
+        set_id: the same for the same members; empty where there are none.
+
+    """
+
+    asked: Sequence[SetMember]
+    members: Sequence[SetMember]
+    set_id: str
+
+    @classmethod
+    def of(cls, files: Sequence[tuple[LoraFile, LoraRef]]) -> LoraSet:
+        """Make the set of these files at these strengths."""
+        asked = tuple(SetMember.of(file, ref) for file, ref in files)
+        members = tuple(sorted((one for one in asked if one.changes_anything), key=_key))
+        text = "\n".join(
+            f"{identity} {strength!r} {other!r}" for identity, strength, other in map(_key, members)
+        )
+        return cls(asked, members, hashlib.sha256(text.encode()).hexdigest() if members else "")
+
+    def residents(self) -> tuple[ResidentLora, ...]:
+        """Describe the members for the engine's status."""
+        return tuple(
+            ResidentLora(one.file.sha256, one.ref.strength, one.ref.text_encoder_strength)
+            for one in self.members
+        )
 
 
-def identify(members: Sequence[tuple[LoraFile, LoraRef]]) -> str:
-    """Return the id of a set: the same for the same files at the same strengths in any order."""
-    keys = sorted(member_key(file, ref) for file, ref in members)
-    text = "\n".join(f"{sha256} {strength!r} {other!r}" for sha256, strength, other in keys)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _key(member: SetMember) -> MemberKey:
+    return member.key

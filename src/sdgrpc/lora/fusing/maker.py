@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from sdgrpc.domain import LoraRef, LoraReport
-from sdgrpc.errors import LoraIncompatible, LoraMalformed
+from sdgrpc.domain import LoraReport
+from sdgrpc.errors import LoraMalformed
 from sdgrpc.lora.bases.detect import place_or_refuse
 from sdgrpc.lora.bases.names import NameIndex
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.tokens import embedding_widths
-from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter, Plan, Prepared, plan
-from sdgrpc.lora.fusing.lora_set import MemberKey, member_key
+from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter, PlacedFile, Plan, plan
+from sdgrpc.lora.fusing.lora_set import LoraSet, MemberKey
 from sdgrpc.lora.fusing.overlay import Overlay
 from sdgrpc.lora.fusing.prompt_part import PromptPart, prompt_part
-from sdgrpc.lora.fusing.reports import report
+from sdgrpc.lora.fusing.reports import report, unmatched_refused
 from sdgrpc.lora.store.contents import LoraFile
 
 
@@ -35,13 +35,8 @@ class FusedSet:
     prompt_part: PromptPart
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A set that is ready to be fused: its files in their fixed order, and what each weight gets of them."""
-
-    files: Sequence[tuple[LoraFile, LoraRef]]
-    members: Sequence[Member]
-    planned: Plan
+Room = Callable[[Mapping[Parameter, Tensor]], Mapping[Parameter, Tensor | None]]
+"""Given the pristine weights that a set changes, counts their bytes and returns memory to fill for some."""
 
 
 class SetMaker:
@@ -68,7 +63,7 @@ class SetMaker:
         )
         self._fuser = Fuser(self._pristine)
         self._token_widths = embedding_widths(self._pristine)
-        self._prepared: WeakKeyDictionary[Adapter, Prepared] = WeakKeyDictionary()
+        self._placed: WeakKeyDictionary[Adapter, PlacedFile] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._fuse_lock = threading.Lock()
 
@@ -77,45 +72,36 @@ class SetMaker:
         """The names of the model's modules, which files are judged against."""
         return self._names
 
-    def pristine(self, parameter: Parameter) -> Tensor:
-        """Return the weight that a set changes, as it is without any."""
-        component, name = parameter
-        return self._pristine[component][name]
+    def make(self, wanted: LoraSet, room: Room) -> FusedSet:
+        """Read, check, place and fuse the members of a set.
 
-    def plan(self, active: Sequence[tuple[LoraFile, LoraRef]]) -> Recipe:
-        """Read, check and place the files of a set.
+        Args:
+            wanted: the set.
+            room: asked for memory once it is known how much is needed.
 
         Raises:
             LoraMalformed, LoraUnsupported, LoraIncompatible: one cannot be used.
 
         """
-        files = sorted(active, key=lambda member: member_key(*member))
         members = [
-            Member(self._prepare(file), ref.strength, ref.text_encoder_strength) for file, ref in files
+            Member(self._place(one.file), one.ref.strength, one.ref.text_encoder_strength)
+            for one in wanted.members
         ]
-        return Recipe(files, members, plan(members))
-
-    def make(self, recipe: Recipe, spare: Mapping[Parameter, Tensor | None]) -> FusedSet:
-        """Fuse a set into spare memory, and into fresh where there is none.
-
-        Raises:
-            LoraMalformed: a change is too large for a number.
-
-        """
+        planned = plan(members)
+        spare = room({(component, name): self._pristine[component][name] for component, name in planned})
         # Tensors made in inference mode could not be written outside of it.
         with torch.inference_mode(False), torch.no_grad(), self._fuse_lock:
-            overlay = self._fill(recipe.planned, spare)
+            overlay = self._fill(planned, spare)
             reports = {
-                member_key(file, ref): report(file, ref, member, self._fuser)
-                for (file, ref), member in zip(recipe.files, recipe.members, strict=True)
+                one.key: report(one, member, self._fuser)
+                for one, member in zip(wanted.members, members, strict=True)
             }
         for made in reports.values():
             if not math.isfinite(made.relative_norm):
                 raise LoraMalformed(
                     made.name, "its change is too large for a number: alpha or a factor is wrong"
                 )
-        parts = list(zip(recipe.files, recipe.members, strict=True))
-        return FusedSet(overlay, reports, prompt_part(parts))
+        return FusedSet(overlay, reports, prompt_part(list(zip(wanted.members, members, strict=True))))
 
     def _fill(self, planned: Plan, spare: Mapping[Parameter, Tensor | None]) -> Overlay:
         outs: dict[Parameter, Tensor] = {}
@@ -128,35 +114,32 @@ class SetMaker:
         self._fuser.fuse(planned, outs)
         return Overlay(dict(named))
 
-    def _prepare(self, file: LoraFile) -> Prepared:
+    def _place(self, file: LoraFile) -> PlacedFile:
         """Read, check and place a file; what is known already is not done again."""
         adapter = file.adapter()
         with self._lock:
-            prepared = self._prepared.get(adapter)
-        if prepared is None:
+            known = self._placed.get(adapter)
+        if known is None:
             placement = place_or_refuse(adapter, self._names, self._base)
-            prepared = Prepared.of(adapter, placement, self._token_widths)
+            known = PlacedFile.of(adapter, placement, self._token_widths)
             with self._lock:
-                prepared = self._prepared.setdefault(adapter, prepared)
-        return prepared
+                known = self._placed.setdefault(adapter, known)
+        return known
 
-    def report(self, file: LoraFile, ref: LoraRef, known: Mapping[MemberKey, LoraReport]) -> LoraReport:
-        """Say what a file of a set does; `known` are the reports of the set's members.
+    def reports(self, wanted: LoraSet, known: Mapping[MemberKey, LoraReport]) -> tuple[LoraReport, ...]:
+        """Say what each file of a request does, in the request's order; `known` are the set's reports.
 
         Raises:
-            LoraMalformed, LoraUnsupported, LoraIncompatible: it cannot be used, or `strict` was asked for and
-                a tensor finds no place.
+            LoraMalformed, LoraUnsupported, LoraIncompatible: one cannot be used, or `strict` was asked for
+                and a tensor finds no place.
 
         """
-        made = known.get(member_key(file, ref))
-        if made is None:  # without strength it is no member, but what it says must be true all the same
-            made = report(file, ref, Member(self._prepare(file), 0.0, 0.0), self._fuser)
-        if ref.strict and made.unmatched_tensors:
-            examples = ", ".join(repr(key) for key in made.unmatched_examples)
-            raise LoraIncompatible(
-                file.name,
-                f"{made.unmatched_tensors} tensors find no place in the model ({examples}), "
-                "and strict was asked for",
-                key=made.unmatched_examples[0],
-            )
-        return replace(made, name=file.name)
+        made = []
+        for one in wanted.asked:
+            found = known.get(one.key)
+            if found is None:  # without strength it is no member, but what it says must be true all the same
+                found = report(one, Member(self._place(one.file), 0.0, 0.0), self._fuser)
+            if one.ref.strict and found.unmatched_tensors:
+                raise unmatched_refused(one.file.name, found)
+            made.append(replace(found, name=one.file.name))
+        return tuple(made)

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sdgrpc.domain import LoraRef
 from sdgrpc.lora.dialects.tokens import Vectors, Vocabulary
 from sdgrpc.lora.fusing.fuser import Member
-from sdgrpc.lora.store.contents import LoraFile
+from sdgrpc.lora.fusing.lora_set import SetMember
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +33,12 @@ class PromptPart:
 NO_PROMPT_PART = PromptPart()
 
 
-def prompt_part(members: Sequence[tuple[tuple[LoraFile, LoraRef], Member]]) -> PromptPart:
+def prompt_part(members: Sequence[tuple[SetMember, Member]]) -> PromptPart:
     """Return what a set of these members means for prompts."""
-    tokens, disputed = merged(member.prepared.vocabulary for _, member in members)
+    tokens, disputed = merged(member.placed_file.vocabulary for _, member in members)
     changing = sorted(
-        f"{file.identity} {ref.text_encoder_strength!r}"
-        for (file, ref), member in members
+        f"{asked.file.identity} {asked.ref.text_encoder_strength!r}"
+        for asked, member in members
         if member.changes_text_encoders
     )
     key = hashlib.sha256("\n".join(changing).encode()).hexdigest() if changing else ""

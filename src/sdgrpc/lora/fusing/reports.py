@@ -4,33 +4,44 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sdgrpc.domain import LoraRef, LoraReport
+from sdgrpc.domain import LoraReport
+from sdgrpc.errors import LoraIncompatible
 from sdgrpc.lora.fusing.fuser import Fuser, Member
-from sdgrpc.lora.store.contents import LoraFile
+from sdgrpc.lora.fusing.lora_set import SetMember
 
 EXAMPLES = 5
 
 
-def report(file: LoraFile, ref: LoraRef, member: Member, fuser: Fuser) -> LoraReport:
-    """Describe what `member`, made from `file`, changes at its strengths."""
-    prepared = member.prepared
+def report(asked: SetMember, member: Member, fuser: Fuser) -> LoraReport:
+    """Describe what `member`, made from the file that was asked for, changes at its strengths."""
+    file, ref, placed_file = asked.file, asked.ref, member.placed_file
     return LoraReport(
         name=file.name,
         sha256=file.sha256,
-        algorithms=tuple(sorted({placed.source.label for placed in prepared.placement.placed})),
+        algorithms=tuple(sorted({placed.source.label for placed in placed_file.placement.placed})),
         modules=dict(Counter(placed.target.component for placed in member.active())),
         relative_norm=fuser.relative_norm(member),
         strength=ref.strength,
         text_encoder_strength=ref.text_encoder_strength,
-        unmatched_tensors=len(prepared.unmatched),
-        unmatched_examples=prepared.unmatched[:EXAMPLES],
+        unmatched_tensors=len(placed_file.unmatched),
+        unmatched_examples=placed_file.unmatched[:EXAMPLES],
         warnings=tuple(warnings(member)),
+    )
+
+
+def unmatched_refused(name: str, made: LoraReport) -> LoraIncompatible:
+    """The failure of a file with tensors that find no place, where `strict` was asked for."""
+    examples = ", ".join(repr(key) for key in made.unmatched_examples)
+    return LoraIncompatible(
+        name,
+        f"{made.unmatched_tensors} tensors find no place in the model ({examples}), and strict was asked for",
+        key=made.unmatched_examples[0],
     )
 
 
 def warnings(member: Member) -> list[str]:
     """Say what about a file may surprise its user."""
-    placement, norms = member.prepared.placement, member.prepared.norms
+    placement, norms = member.placed_file.placement, member.placed_file.norms
     total = len(placement.placed)
     said = []
     sources = [placed.source for placed in placement.placed]
@@ -51,4 +62,4 @@ def warnings(member: Member) -> list[str]:
             f"{len(placement.repeated)} modules are there twice, under diffusers' and LDM's names; "
             "the latter are left out"
         )
-    return said + member.prepared.vocabulary.warnings()
+    return said + member.placed_file.vocabulary.warnings()
