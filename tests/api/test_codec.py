@@ -20,6 +20,7 @@ def test_every_enum_member_has_its_counterpart() -> None:
         (domain.Scheduler, pb.Scheduler, "SCHEDULER_"),
         (domain.SigmaSpacing, pb.SigmaSpacing, "SIGMA_SPACING_"),
         (domain.PreviewKind, pb.PreviewKind, "PREVIEW_KIND_"),
+        (domain.ResizeMode, pb.ResizeMode, "RESIZE_MODE_"),
     ):
         names = {name.removeprefix(prefix) for name in theirs.keys()}  # noqa: SIM118 - not a mapping
         assert names - {"UNSPECIFIED"} == {member.name for member in ours} - {"NONE"}
@@ -31,7 +32,7 @@ def test_every_enum_member_has_its_counterpart() -> None:
         (generate(), None, (512, 768), 1.0, TaskKind.GENERATE),
         (generate(width=64), None, (64, 768), 1.0, TaskKind.GENERATE),
         (transform(), PICTURE, (64, 128), 0.8, TaskKind.TRANSFORM),
-        (transform(height=256, strength=0.25), PICTURE, (64, 256), 0.25, TaskKind.TRANSFORM),
+        (transform(height=256, strength=0.25), PICTURE, (136, 256), 0.25, TaskKind.TRANSFORM),
         (inpaint(), PICTURE, (64, 128), 1.0, TaskKind.INPAINT),
         (inpaint(strength=0), PICTURE, (64, 128), 0.0, TaskKind.INPAINT),
     ],
@@ -56,6 +57,32 @@ def test_an_inpainting_without_a_size_keeps_its_inputs(request_, keeps: bool) ->
     """Other kinds never do: their whole picture is drawn."""
     image = None if isinstance(request_, pb.GenerateRequest) else PICTURE
     assert codec.task(request_, make_model(width=512, height=768), image, None).keeps_size is keeps
+
+
+@pytest.mark.parametrize(
+    ("image", "asked", "size"),
+    [
+        ((200, 100), {"width": 64}, (64, 32)),
+        ((200, 100), {"height": 64}, (128, 64)),
+        ((100, 200), {"width": 64}, (64, 128)),
+        ((200, 100), {"width": 72}, (72, 40)),  # 36 lies between 32 and 40, and goes up
+        ((301, 100), {"width": 104}, (104, 32)),  # 34.55
+        ((1000, 10), {"width": 512}, (512, 8)),  # 5.12
+        ((200, 100), {"width": 64, "height": 64}, (64, 64)),
+        ((203, 101), {}, (200, 96)),
+    ],
+)
+def test_one_side_given_keeps_the_proportions(image, asked: dict, size: tuple[int, int]) -> None:
+    """The other is rounded to the nearest multiple of 8, and is never nothing."""
+    picture = Picture(image[0], image[1], 3, b"")
+    for request in (transform(**asked), inpaint(**asked)):
+        assert codec.size(request, make_model(width=512, height=768), picture) == size
+
+
+def test_resize_modes() -> None:
+    """Unspecified is STRETCH; Generate, which has no such field, too."""
+    modes = [codec.resize_mode(request) for request in (generate(), transform(), inpaint(resize_mode=3))]
+    assert modes == [domain.ResizeMode.STRETCH, domain.ResizeMode.STRETCH, domain.ResizeMode.PAD]
 
 
 def test_lora_strengths() -> None:

@@ -40,7 +40,7 @@ def test_every_violation_is_named_at_once() -> None:
     request = inpaint(
         request_id="a\x07",
         model="nope",
-        prompt=" ",
+        prompt="x" * 4001,
         loras=[pb.Lora(name="inks"), pb.Lora(name="dots", strength=1.5)],
         sampling=pb.Sampling(steps=151, guidance_scale=math.nan, scheduler=99, seed=-1, image_count=99),
         output=pb.Output(media_type="image/gif", quality=101, preview=pb.PreviewOptions(every_n_steps=-1)),
@@ -53,7 +53,7 @@ def test_every_violation_is_named_at_once() -> None:
     )
     assert violations(request) == {
         "request_id": "has characters that cannot be printed",
-        "prompt": "is required and is empty",
+        "prompt": "has 4001 characters; the most is 4000",
         "loras[1].strength": "1.5 is above 1.0; the server's operator can change that with lora_strength_max",
         "sampling.steps": "151 is above 150",
         "sampling.guidance_scale": "nan is not a finite number",
@@ -275,3 +275,39 @@ def test_sentences_do_not_repeat_the_clients_texts() -> None:
     request = transform(prompt="s3cret" * 1000, image=pb.Image(data=b"s3cret"), width=1)
     assert len(violations(request)) == 3
     assert "s3cret" not in str(violations(request))
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (transform(resize_mode=pb.RESIZE_MODE_PAD), {}),
+        (inpaint(resize_mode=pb.RESIZE_MODE_PAD, width=64), {}),
+        (inpaint(resize_mode=pb.RESIZE_MODE_STRETCH, mask_options=pb.MaskOptions(crop_padding=0)), {}),
+        (transform(resize_mode=9), {"resize_mode": "9 is not a ResizeMode; they go from 0 to 3"}),
+        (
+            inpaint(resize_mode=pb.RESIZE_MODE_CROP),
+            {"resize_mode": "CROP needs width or height: without them the result keeps the image's size"},
+        ),
+        (
+            inpaint(resize_mode=pb.RESIZE_MODE_PAD, width=64, mask_options=pb.MaskOptions(crop_padding=0)),
+            {"resize_mode": "PAD cannot be combined with mask_options.crop_padding; leave out one"},
+        ),
+    ],
+)
+def test_resize_modes_that_have_a_meaning(request_, expected: dict) -> None:
+    """What could not be kept is refused."""
+    assert violations(request_) == expected
+
+
+def test_a_side_in_proportion_may_be_small_but_not_large() -> None:
+    """A strip may be drawn; more than the server's longest side may not."""
+    image = pb.Image(data=png(200, 100))
+    assert violations(transform(image=image, width=64)) == {}
+    expected = {"height": "is unset, which means 4104: 4104 is above 4096; set it"}
+    assert violations(transform(image=pb.Image(data=png(8, 513)), width=64)) == expected
+
+
+def test_no_words_are_a_prompt() -> None:
+    """So is white space."""
+    for prompt in ("", " "):
+        assert violations(generate(prompt=prompt)) == {}

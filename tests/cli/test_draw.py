@@ -88,11 +88,17 @@ def test_transform_and_inpaint(run, server, tmp_path: Path) -> None:
     (tmp_path / "in.png").write_bytes(png(16))
     Image.new("L", (16, 16), 255).save(tmp_path / "mask.png")
     base = ["--server", server.target, "-i", "in.png"]
-    assert run("transform", "a star", *base, "--strength", 0.5).exit_code == 0
+    assert (
+        run(
+            "transform", "a star", *base, "--strength", 0.5, "--size", "64x", "--resize-mode", "pad"
+        ).exit_code
+        == 0
+    )
     flags = ["--mask", "mask.png", "--mask-blur", 2, "--crop-padding", 8]
     assert run("inpaint", "a star", *base, *flags).exit_code == 0
     transform, inpaint = server.requests
     assert (transform.image.data, transform.strength) == (png(16), 0.5)
+    assert (transform.width, transform.height, transform.resize_mode) == (64, 0, pb.RESIZE_MODE_PAD)
     assert inpaint.image.data == png(16)
     assert Image.open(io.BytesIO(inpaint.mask.data)).mode == "L"
     assert inpaint.mask_options == pb.MaskOptions(blur=2, crop_padding=8)
@@ -158,8 +164,12 @@ def test_missing_files_are_named(run, server) -> None:
 
 
 def test_parse_size() -> None:
-    """Both letters work, and no size is the model's own."""
-    assert (parse_size("512x768"), parse_size("8X16"), parse_size(None)) == ((512, 768), (8, 16), (0, 0))
+    """Both letters work, one side is enough, and no size is the model's own."""
+    texts = ("512x768", "8X16", "512x", "x512", None)
+    assert [parse_size(text) for text in texts] == [(512, 768), (8, 16), (512, 0), (0, 512), (0, 0)]
+    for text in ("x", "", "8", "8x8x8", "-8x8"):
+        with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
+            parse_size(text)
 
 
 def test_ctrl_c_cancels_the_job(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_transform_and_inpaint_send_their_images(server, client, tmp_path: Path)
     path = tmp_path / "start.png"
     path.write_bytes(png())
     (earlier,) = client.generate("a star").images()
-    client.transform("a heart", path, strength=0.0).result()
+    client.transform("a heart", path, strength=0.0, resize_mode="crop", width=64).result()
     client.transform("a heart", png(16)).result()
     client.inpaint("a heart", earlier, Image.new("L", (8, 8), 255), mask_blur=2.5, crop_padding=0).result()
     first, second, third = server.requests[1:]

@@ -20,7 +20,7 @@ def failure_of(call) -> grpc.RpcError:
 def test_every_violation_arrives_at_once(stub) -> None:
     """One BadRequest for the whole request, the sentence of the issue among them."""
     request = inpaint(
-        prompt="",
+        prompt="x" * 4001,
         loras=[pb.Lora(name=lora_names()[0]), pb.Lora(name=lora_names()[0], strength=1.5)],
         sampling=pb.Sampling(steps=151, guidance_scale=float("nan"), scheduler=99),
         width=100,
@@ -31,7 +31,7 @@ def test_every_violation_arrives_at_once(stub) -> None:
     error = failure_of(stub.Inpaint(request))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert violations_of(error) == {
-        "prompt": "is required and is empty",
+        "prompt": "has 4001 characters; the most is 4000",
         "loras[1].strength": "1.5 is above 1.0",
         "sampling.steps": "151 is above 150",
         "sampling.guidance_scale": "nan is not a finite number",

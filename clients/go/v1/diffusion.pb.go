@@ -177,6 +177,63 @@ func (SigmaSpacing) EnumDescriptor() ([]byte, []int) {
 	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{1}
 }
 
+// How a picture is brought to another size. Where the proportions are equal, all are the same.
+type ResizeMode int32
+
+const (
+	// STRETCH.
+	ResizeMode_RESIZE_MODE_UNSPECIFIED ResizeMode = 0
+	// Scaled to the size, whatever becomes of its proportions.
+	ResizeMode_RESIZE_MODE_STRETCH ResizeMode = 1
+	// Scaled until it covers the size; what sticks out is cut off, on both sides alike.
+	ResizeMode_RESIZE_MODE_CROP ResizeMode = 2
+	// Scaled until it lies inside the size, in its middle; what is left is filled with the colours of its edges.
+	ResizeMode_RESIZE_MODE_PAD ResizeMode = 3
+)
+
+// Enum value maps for ResizeMode.
+var (
+	ResizeMode_name = map[int32]string{
+		0: "RESIZE_MODE_UNSPECIFIED",
+		1: "RESIZE_MODE_STRETCH",
+		2: "RESIZE_MODE_CROP",
+		3: "RESIZE_MODE_PAD",
+	}
+	ResizeMode_value = map[string]int32{
+		"RESIZE_MODE_UNSPECIFIED": 0,
+		"RESIZE_MODE_STRETCH":     1,
+		"RESIZE_MODE_CROP":        2,
+		"RESIZE_MODE_PAD":         3,
+	}
+)
+
+func (x ResizeMode) Enum() *ResizeMode {
+	p := new(ResizeMode)
+	*p = x
+	return p
+}
+
+func (x ResizeMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ResizeMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[2].Descriptor()
+}
+
+func (ResizeMode) Type() protoreflect.EnumType {
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[2]
+}
+
+func (x ResizeMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ResizeMode.Descriptor instead.
+func (ResizeMode) EnumDescriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{2}
+}
+
 // What a preview holds.
 type PreviewKind int32
 
@@ -218,11 +275,11 @@ func (x PreviewKind) String() string {
 }
 
 func (PreviewKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[2].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[3].Descriptor()
 }
 
 func (PreviewKind) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[2]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[3]
 }
 
 func (x PreviewKind) Number() protoreflect.EnumNumber {
@@ -231,7 +288,7 @@ func (x PreviewKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PreviewKind.Descriptor instead.
 func (PreviewKind) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{2}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{3}
 }
 
 // Fields 1 to 7 mean the same in all three requests.
@@ -242,13 +299,14 @@ type GenerateRequest struct {
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// A model of CatalogService.ListModels; empty is the server's default.
 	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
-	// Required. What the image shows, in at most 4000 characters, of any number of tokens. `(word:1.2)`, `(word)` and
-	// `[word]` weigh, `BREAK` ends a chunk of 75 tokens, `\(` is a bracket that is text, as in the web UI of
-	// AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and means an entry of
-	// `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which. Not drawn, and refused:
-	// `[a:b:0.5]`, `[a|b]`, `AND`; with a backslash before the mark they are text.
+	// What the image shows, in at most 4000 characters and 32 chunks of 75 tokens; empty, whatever the model
+	// likes. `(word:1.2)`, `(word)` and `[word]` weigh, `BREAK` ends a chunk, `\(` is a bracket that is text, as in
+	// the web UI of AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and
+	// means an entry of `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which. Not
+	// drawn, and refused: `[a:b:0.5]`, `[a|b]`, `AND`; with a backslash before the mark they are text.
 	Prompt string `protobuf:"bytes,3,opt,name=prompt,proto3" json:"prompt,omitempty"`
-	// What it must not show, without `<lora:…>`. It works through guidance: with a guidance_scale of 1 it has no effect.
+	// What it must not show, within the limits of `prompt` and without `<lora:…>`. It works through guidance: with a
+	// guidance_scale of 1 it has no effect.
 	NegativePrompt string `protobuf:"bytes,4,opt,name=negative_prompt,json=negativePrompt,proto3" json:"negative_prompt,omitempty"`
 	// Applied together; their order has no meaning. At most 16. Empty where the prompt names some.
 	Loras    []*Lora   `protobuf:"bytes,5,rep,name=loras,proto3" json:"loras,omitempty"`
@@ -365,15 +423,18 @@ type TransformRequest struct {
 	Loras          []*Lora                `protobuf:"bytes,5,rep,name=loras,proto3" json:"loras,omitempty"`
 	Sampling       *Sampling              `protobuf:"bytes,6,opt,name=sampling,proto3" json:"sampling,omitempty"`
 	Output         *Output                `protobuf:"bytes,7,opt,name=output,proto3" json:"output,omitempty"`
-	// Size of the result; 0 is the input's, rounded down to a multiple of 8. An input of another size is
-	// scaled to it. The limits are those of GenerateRequest.
+	// Size of the result; with both 0 it is the input's, rounded down to multiples of 8. Where one is given, the
+	// other keeps the input's proportions, rounded to the nearest multiple of 8, which may be less than 64. An
+	// input of another size is brought to it as `resize_mode` says. The limits are those of GenerateRequest.
 	Width  int32 `protobuf:"varint,8,opt,name=width,proto3" json:"width,omitempty"`
 	Height int32 `protobuf:"varint,9,opt,name=height,proto3" json:"height,omitempty"`
 	// Required. The start.
 	Image *Image `protobuf:"bytes,10,opt,name=image,proto3" json:"image,omitempty"`
 	// How far from the start, in [0, 1]: the share of the steps that run, rounded down to whole steps.
 	// Unset is 0.8.
-	Strength      *float32 `protobuf:"fixed32,11,opt,name=strength,proto3,oneof" json:"strength,omitempty"`
+	Strength *float32 `protobuf:"fixed32,11,opt,name=strength,proto3,oneof" json:"strength,omitempty"`
+	// How an input of another size is brought to the result's.
+	ResizeMode    ResizeMode `protobuf:"varint,14,opt,name=resize_mode,json=resizeMode,proto3,enum=sdgrpc.v1.ResizeMode" json:"resize_mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -485,6 +546,13 @@ func (x *TransformRequest) GetStrength() float32 {
 	return 0
 }
 
+func (x *TransformRequest) GetResizeMode() ResizeMode {
+	if x != nil {
+		return x.ResizeMode
+	}
+	return ResizeMode_RESIZE_MODE_UNSPECIFIED
+}
+
 // Fields 1 to 11 are those of TransformRequest.
 type InpaintRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -495,8 +563,7 @@ type InpaintRequest struct {
 	Loras          []*Lora                `protobuf:"bytes,5,rep,name=loras,proto3" json:"loras,omitempty"`
 	Sampling       *Sampling              `protobuf:"bytes,6,opt,name=sampling,proto3" json:"sampling,omitempty"`
 	Output         *Output                `protobuf:"bytes,7,opt,name=output,proto3" json:"output,omitempty"`
-	// Size in which the model draws; 0 is the input's, rounded down to a multiple of 8. The result has it too if
-	// either is set. With neither, or with `mask_options.crop_padding`, the result has the input's own size:
+	// Size in which the model draws, as in TransformRequest. The result has it too if either is set. With neither, or with `mask_options.crop_padding`, the result has the input's own size:
 	// what was drawn is scaled back to it, and what is kept is not scaled at all.
 	Width  int32 `protobuf:"varint,8,opt,name=width,proto3" json:"width,omitempty"`
 	Height int32 `protobuf:"varint,9,opt,name=height,proto3" json:"height,omitempty"`
@@ -507,8 +574,11 @@ type InpaintRequest struct {
 	// Required. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
 	// as luminance; transparent parts count as black. The model sees one pixel of each 8 by 8, as in diffusers:
 	// strokes thinner than that may be missed, unless a crop is drawn larger.
-	Mask          *Image       `protobuf:"bytes,12,opt,name=mask,proto3" json:"mask,omitempty"`
-	MaskOptions   *MaskOptions `protobuf:"bytes,13,opt,name=mask_options,json=maskOptions,proto3" json:"mask_options,omitempty"`
+	Mask        *Image       `protobuf:"bytes,12,opt,name=mask,proto3" json:"mask,omitempty"`
+	MaskOptions *MaskOptions `protobuf:"bytes,13,opt,name=mask_options,json=maskOptions,proto3" json:"mask_options,omitempty"`
+	// As in TransformRequest; the mask goes along. CROP and PAD need `width` or `height`, and cannot be combined
+	// with `mask_options.crop_padding`: what is drawn would not fit back into its place.
+	ResizeMode    ResizeMode `protobuf:"varint,14,opt,name=resize_mode,json=resizeMode,proto3,enum=sdgrpc.v1.ResizeMode" json:"resize_mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -632,6 +702,13 @@ func (x *InpaintRequest) GetMaskOptions() *MaskOptions {
 		return x.MaskOptions
 	}
 	return nil
+}
+
+func (x *InpaintRequest) GetResizeMode() ResizeMode {
+	if x != nil {
+		return x.ResizeMode
+	}
+	return ResizeMode_RESIZE_MODE_UNSPECIFIED
 }
 
 // One LoRA and how strongly to apply it.
@@ -1292,7 +1369,9 @@ type Accepted struct {
 	Height int32  `protobuf:"varint,4,opt,name=height,proto3" json:"height,omitempty"`
 	Model  string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
 	// Steps that will run, after `strength`.
-	StepCount     int32 `protobuf:"varint,6,opt,name=step_count,json=stepCount,proto3" json:"step_count,omitempty"`
+	StepCount int32 `protobuf:"varint,6,opt,name=step_count,json=stepCount,proto3" json:"step_count,omitempty"`
+	// What may not be as it was meant, each a sentence: a mask that seems to sit in an alpha channel.
+	Warnings      []string `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1367,6 +1446,13 @@ func (x *Accepted) GetStepCount() int32 {
 		return x.StepCount
 	}
 	return 0
+}
+
+func (x *Accepted) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
 }
 
 // The LoRA set is fused and the prompt encoded: steps begin.
@@ -1967,7 +2053,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\bsampling\x18\x06 \x01(\v2\x13.sdgrpc.v1.SamplingR\bsampling\x12)\n" +
 	"\x06output\x18\a \x01(\v2\x11.sdgrpc.v1.OutputR\x06output\x12\x14\n" +
 	"\x05width\x18\b \x01(\x05R\x05width\x12\x16\n" +
-	"\x06height\x18\t \x01(\x05R\x06height\"\x8f\x03\n" +
+	"\x06height\x18\t \x01(\x05R\x06height\"\xc7\x03\n" +
 	"\x10TransformRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
@@ -1981,8 +2067,10 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x06height\x18\t \x01(\x05R\x06height\x12&\n" +
 	"\x05image\x18\n" +
 	" \x01(\v2\x10.sdgrpc.v1.ImageR\x05image\x12\x1f\n" +
-	"\bstrength\x18\v \x01(\x02H\x00R\bstrength\x88\x01\x01B\v\n" +
-	"\t_strength\"\xee\x03\n" +
+	"\bstrength\x18\v \x01(\x02H\x00R\bstrength\x88\x01\x01\x126\n" +
+	"\vresize_mode\x18\x0e \x01(\x0e2\x15.sdgrpc.v1.ResizeModeR\n" +
+	"resizeModeB\v\n" +
+	"\t_strength\"\xa6\x04\n" +
 	"\x0eInpaintRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
@@ -1998,7 +2086,9 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	" \x01(\v2\x10.sdgrpc.v1.ImageR\x05image\x12\x1f\n" +
 	"\bstrength\x18\v \x01(\x02H\x00R\bstrength\x88\x01\x01\x12$\n" +
 	"\x04mask\x18\f \x01(\v2\x10.sdgrpc.v1.ImageR\x04mask\x129\n" +
-	"\fmask_options\x18\r \x01(\v2\x16.sdgrpc.v1.MaskOptionsR\vmaskOptionsB\v\n" +
+	"\fmask_options\x18\r \x01(\v2\x16.sdgrpc.v1.MaskOptionsR\vmaskOptions\x126\n" +
+	"\vresize_mode\x18\x0e \x01(\x0e2\x15.sdgrpc.v1.ResizeModeR\n" +
+	"resizeModeB\v\n" +
 	"\t_strength\"\xfd\x01\n" +
 	"\x04Lora\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x18\n" +
@@ -2051,7 +2141,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\bprogress\x18\f \x01(\v2\x13.sdgrpc.v1.ProgressH\x00R\bprogress\x121\n" +
 	"\x05image\x18\r \x01(\v2\x19.sdgrpc.v1.GeneratedImageH\x00R\x05image\x121\n" +
 	"\bfinished\x18\x0e \x01(\v2\x13.sdgrpc.v1.FinishedH\x00R\bfinishedB\a\n" +
-	"\x05event\"\xc5\x01\n" +
+	"\x05event\"\xe1\x01\n" +
 	"\bAccepted\x12%\n" +
 	"\x0equeue_position\x18\x01 \x01(\x05R\rqueuePosition\x12/\n" +
 	"\bsampling\x18\x02 \x01(\v2\x13.sdgrpc.v1.SamplingR\bsampling\x12\x14\n" +
@@ -2059,7 +2149,8 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x06height\x18\x04 \x01(\x05R\x06height\x12\x14\n" +
 	"\x05model\x18\x05 \x01(\tR\x05model\x12\x1d\n" +
 	"\n" +
-	"step_count\x18\x06 \x01(\x05R\tstepCount\"\xbf\x01\n" +
+	"step_count\x18\x06 \x01(\x05R\tstepCount\x12\x1a\n" +
+	"\bwarnings\x18\a \x03(\tR\bwarnings\"\xbf\x01\n" +
 	"\bPrepared\x12+\n" +
 	"\x05loras\x18\x01 \x03(\v2\x15.sdgrpc.v1.LoraReportR\x05loras\x12\x1e\n" +
 	"\vlora_set_id\x18\x02 \x01(\tR\tloraSetId\x12&\n" +
@@ -2136,7 +2227,13 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x15SIGMA_SPACING_DEFAULT\x10\x01\x12\x18\n" +
 	"\x14SIGMA_SPACING_KARRAS\x10\x02\x12\x1d\n" +
 	"\x19SIGMA_SPACING_EXPONENTIAL\x10\x03\x12\x16\n" +
-	"\x12SIGMA_SPACING_BETA\x10\x04*x\n" +
+	"\x12SIGMA_SPACING_BETA\x10\x04*m\n" +
+	"\n" +
+	"ResizeMode\x12\x1b\n" +
+	"\x17RESIZE_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13RESIZE_MODE_STRETCH\x10\x01\x12\x14\n" +
+	"\x10RESIZE_MODE_CROP\x10\x02\x12\x13\n" +
+	"\x0fRESIZE_MODE_PAD\x10\x03*x\n" +
 	"\vPreviewKind\x12\x1c\n" +
 	"\x18PREVIEW_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PREVIEW_KIND_PICTURE\x10\x01\x12\x17\n" +
@@ -2159,81 +2256,84 @@ func file_sdgrpc_v1_diffusion_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_diffusion_proto_rawDescData
 }
 
-var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(Scheduler)(0),              // 0: sdgrpc.v1.Scheduler
 	(SigmaSpacing)(0),           // 1: sdgrpc.v1.SigmaSpacing
-	(PreviewKind)(0),            // 2: sdgrpc.v1.PreviewKind
-	(*GenerateRequest)(nil),     // 3: sdgrpc.v1.GenerateRequest
-	(*TransformRequest)(nil),    // 4: sdgrpc.v1.TransformRequest
-	(*InpaintRequest)(nil),      // 5: sdgrpc.v1.InpaintRequest
-	(*Lora)(nil),                // 6: sdgrpc.v1.Lora
-	(*Sampling)(nil),            // 7: sdgrpc.v1.Sampling
-	(*Output)(nil),              // 8: sdgrpc.v1.Output
-	(*PreviewOptions)(nil),      // 9: sdgrpc.v1.PreviewOptions
-	(*MaskOptions)(nil),         // 10: sdgrpc.v1.MaskOptions
-	(*Image)(nil),               // 11: sdgrpc.v1.Image
-	(*JobEvent)(nil),            // 12: sdgrpc.v1.JobEvent
-	(*Accepted)(nil),            // 13: sdgrpc.v1.Accepted
-	(*Prepared)(nil),            // 14: sdgrpc.v1.Prepared
-	(*LoraReport)(nil),          // 15: sdgrpc.v1.LoraReport
-	(*Progress)(nil),            // 16: sdgrpc.v1.Progress
-	(*Preview)(nil),             // 17: sdgrpc.v1.Preview
-	(*Latent)(nil),              // 18: sdgrpc.v1.Latent
-	(*GeneratedImage)(nil),      // 19: sdgrpc.v1.GeneratedImage
-	(*Finished)(nil),            // 20: sdgrpc.v1.Finished
-	nil,                         // 21: sdgrpc.v1.LoraReport.ModulesEntry
-	(*durationpb.Duration)(nil), // 22: google.protobuf.Duration
+	(ResizeMode)(0),             // 2: sdgrpc.v1.ResizeMode
+	(PreviewKind)(0),            // 3: sdgrpc.v1.PreviewKind
+	(*GenerateRequest)(nil),     // 4: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),    // 5: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),      // 6: sdgrpc.v1.InpaintRequest
+	(*Lora)(nil),                // 7: sdgrpc.v1.Lora
+	(*Sampling)(nil),            // 8: sdgrpc.v1.Sampling
+	(*Output)(nil),              // 9: sdgrpc.v1.Output
+	(*PreviewOptions)(nil),      // 10: sdgrpc.v1.PreviewOptions
+	(*MaskOptions)(nil),         // 11: sdgrpc.v1.MaskOptions
+	(*Image)(nil),               // 12: sdgrpc.v1.Image
+	(*JobEvent)(nil),            // 13: sdgrpc.v1.JobEvent
+	(*Accepted)(nil),            // 14: sdgrpc.v1.Accepted
+	(*Prepared)(nil),            // 15: sdgrpc.v1.Prepared
+	(*LoraReport)(nil),          // 16: sdgrpc.v1.LoraReport
+	(*Progress)(nil),            // 17: sdgrpc.v1.Progress
+	(*Preview)(nil),             // 18: sdgrpc.v1.Preview
+	(*Latent)(nil),              // 19: sdgrpc.v1.Latent
+	(*GeneratedImage)(nil),      // 20: sdgrpc.v1.GeneratedImage
+	(*Finished)(nil),            // 21: sdgrpc.v1.Finished
+	nil,                         // 22: sdgrpc.v1.LoraReport.ModulesEntry
+	(*durationpb.Duration)(nil), // 23: google.protobuf.Duration
 }
 var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
-	6,  // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
-	7,  // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	8,  // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
-	6,  // 3: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
-	7,  // 4: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	8,  // 5: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
-	11, // 6: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
-	6,  // 7: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
-	7,  // 8: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	8,  // 9: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
-	11, // 10: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
-	11, // 11: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
-	10, // 12: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
-	0,  // 13: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
-	1,  // 14: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
-	9,  // 15: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
-	2,  // 16: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
-	13, // 17: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
-	14, // 18: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
-	16, // 19: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
-	19, // 20: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
-	20, // 21: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
-	7,  // 22: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
-	15, // 23: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
-	22, // 24: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
-	21, // 25: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
-	22, // 26: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	22, // 27: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
-	17, // 28: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
-	11, // 29: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
-	18, // 30: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
-	11, // 31: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
-	22, // 32: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
-	22, // 33: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
-	22, // 34: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
-	22, // 35: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
-	3,  // 36: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
-	4,  // 37: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
-	5,  // 38: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
-	12, // 39: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
-	12, // 40: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
-	12, // 41: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
-	39, // [39:42] is the sub-list for method output_type
-	36, // [36:39] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	7,  // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
+	8,  // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	9,  // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
+	7,  // 3: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
+	8,  // 4: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	9,  // 5: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
+	12, // 6: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
+	2,  // 7: sdgrpc.v1.TransformRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
+	7,  // 8: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
+	8,  // 9: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	9,  // 10: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
+	12, // 11: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
+	12, // 12: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
+	11, // 13: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
+	2,  // 14: sdgrpc.v1.InpaintRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
+	0,  // 15: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	1,  // 16: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
+	10, // 17: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
+	3,  // 18: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
+	14, // 19: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
+	15, // 20: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
+	17, // 21: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
+	20, // 22: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
+	21, // 23: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
+	8,  // 24: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
+	16, // 25: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
+	23, // 26: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
+	22, // 27: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
+	23, // 28: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	23, // 29: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
+	18, // 30: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
+	12, // 31: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
+	19, // 32: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
+	12, // 33: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
+	23, // 34: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
+	23, // 35: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
+	23, // 36: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
+	23, // 37: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
+	4,  // 38: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
+	5,  // 39: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
+	6,  // 40: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
+	13, // 41: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
+	13, // 42: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
+	13, // 43: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
+	41, // [41:44] is the sub-list for method output_type
+	38, // [38:41] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_diffusion_proto_init() }
@@ -2266,7 +2366,7 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_diffusion_proto_rawDesc), len(file_sdgrpc_v1_diffusion_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -38,6 +38,8 @@ pub struct Accepted {
     pub model: String,
     /// Steps that will run, after `strength`.
     pub step_count: i32,
+    /// What may not be as it was meant, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// What the LoRA files did to the model.
@@ -138,6 +140,7 @@ impl Accepted {
             height: message.height,
             model: message.model,
             step_count: message.step_count,
+            warnings: message.warnings,
         }
     }
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -22,10 +22,17 @@ KINDS: Mapping[type[Request], TaskKind] = {
     pb.InpaintRequest: TaskKind.INPAINT,
 }
 DEFAULT_STRENGTH = {TaskKind.GENERATE: 1.0, TaskKind.TRANSFORM: 0.8, TaskKind.INPAINT: 1.0}
+UNIT = 8  # pixels; a size is a multiple
 RANDOM_SEEDS = 2**32  # every tool can read these, also those whose numbers are JavaScript's
 
 
-def task(request: Request, model: ModelInfo, image: Picture | None, mask: Picture | None) -> Task:
+def task(
+    request: Request,
+    model: ModelInfo,
+    image: Picture | None,
+    mask: Picture | None,
+    warnings: Sequence[str] = (),
+) -> Task:
     """The request with every default filled in, the seed too."""
     kind = KINDS[type(request)]
     width, height = size(request, model, image)
@@ -45,15 +52,33 @@ def task(request: Request, model: ModelInfo, image: Picture | None, mask: Pictur
         strength=_set(request, "strength", DEFAULT_STRENGTH[kind]),
         mask_options=_mask_options(request),
         keeps_size=kind is TaskKind.INPAINT and not (request.width or request.height),
+        resize_mode=resize_mode(request),
+        warnings=tuple(warnings),
     )
 
 
 def size(request: Request, model: ModelInfo, image: Picture | None) -> tuple[int, int]:
-    """Width and height that are drawn; 0 is the image's, rounded down to a multiple of 8, or the model's."""
-    default = (model.width, model.height)
-    if image is not None:
-        default = (image.width // 8 * 8, image.height // 8 * 8)
-    return request.width or default[0], request.height or default[1]
+    """Width and height that are drawn, as the contract says for one of them or both that are 0."""
+    width, height = request.width, request.height
+    if image is None:
+        return width or model.width, height or model.height
+    if not width and not height:
+        return image.width // UNIT * UNIT, image.height // UNIT * UNIT
+    return width or in_proportion(height, image.width, image.height), height or in_proportion(
+        width, image.height, image.width
+    )
+
+
+def in_proportion(given: int, wanted: int, other: int) -> int:
+    """The side that is to `given` as `wanted` is to `other`, in multiples of 8: the nearest, at least one."""
+    return max((2 * given * wanted + UNIT * other) // (2 * UNIT * other), 1) * UNIT
+
+
+def resize_mode(request: Request) -> domain.ResizeMode:
+    """How to bring the input to the size; unspecified is STRETCH, as is a request without an input."""
+    if isinstance(request, pb.GenerateRequest) or request.resize_mode == pb.RESIZE_MODE_UNSPECIFIED:
+        return domain.ResizeMode.STRETCH
+    return domain.ResizeMode[pb.ResizeMode.Name(request.resize_mode).removeprefix("RESIZE_MODE_")]
 
 
 def scheduler(message: pb.Sampling, model: ModelInfo) -> domain.Scheduler:
@@ -155,6 +180,7 @@ def _accepted(event: domain.Accepted) -> pb.Accepted:
         height=task.height,
         model=task.model,
         step_count=task.step_count,
+        warnings=event.warnings,
     )
 
 

@@ -45,7 +45,7 @@ def request_table(kind: type[Request], settings: Settings) -> Table:
     table: dict[str, Rule] = {
         "request_id": name(MAX_NAME),
         "model": name(MAX_NAME),
-        "prompt": text(settings.max_prompt_chars, needed=True),
+        "prompt": text(settings.max_prompt_chars),
         "negative_prompt": text(settings.max_prompt_chars),
         "loras": items(
             every(exactly_one("source"), fields(lora_table(settings))), at_most=settings.max_loras
@@ -56,7 +56,11 @@ def request_table(kind: type[Request], settings: Settings) -> Table:
         "height": side,
     }
     if kind is not pb.GenerateRequest:
-        table |= {"image": fields(IMAGE_TABLE), "strength": number(0.0, 1.0)}
+        table |= {
+            "image": fields(IMAGE_TABLE),
+            "strength": number(0.0, 1.0),
+            "resize_mode": member(pb.ResizeMode.DESCRIPTOR),
+        }
     if kind is pb.InpaintRequest:
         table |= {"mask": fields(IMAGE_TABLE), "mask_options": fields(mask_table(settings))}
     return table

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from sdgrpc import images
 from sdgrpc.api import codec
-from sdgrpc.api.codec import Request
+from sdgrpc.api.codec import UNIT, Request
 from sdgrpc.api.prompts.wording import NO_WORDING, Wording, read_wording
 from sdgrpc.api.rules import Complaint, fields, number
 from sdgrpc.api.tables import MIN_SIDE, lora_strength, request_table
-from sdgrpc.domain import SUPPORTED_SPACINGS, ModelInfo, Picture, Task
+from sdgrpc.domain import SUPPORTED_SPACINGS, ModelInfo, Picture, ResizeMode, Task
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -139,7 +139,8 @@ def result_size(found: Findings) -> Iterator[Complaint]:
     if found.model is None or found.wrong("width", "height") or (needs_image and image is None):
         return
     width, height = codec.size(found.request, found.model, image)
-    side = number(MIN_SIDE, found.settings.max_side)
+    derived = needs_image and bool(found.request.width or found.request.height)
+    side = number(UNIT if derived else MIN_SIDE, found.settings.max_side)
     for field_name, value in (("width", width), ("height", height)):
         if getattr(found.request, field_name) == 0:
             for _, sentence in side(value):
@@ -147,6 +148,22 @@ def result_size(found: Findings) -> Iterator[Complaint]:
     if width * height > found.settings.max_pixels:
         most = found.settings.max_pixels
         yield ".width", f"{width}x{height} are {width * height} pixels; the most is {most}"
+
+
+def resize_mode(found: Findings) -> Iterator[Complaint]:
+    """What was drawn of a crop, or of an image that keeps its size, is scaled back to its place."""
+    if not isinstance(found.request, pb.InpaintRequest) or found.wrong("resize_mode"):
+        return
+    mode = codec.resize_mode(found.request)
+    if mode is ResizeMode.STRETCH:
+        return
+    if found.request.mask_options.HasField("crop_padding"):
+        yield ".resize_mode", f"{mode.name} cannot be combined with mask_options.crop_padding; leave out one"
+    elif not found.wrong("width", "height") and not (found.request.width or found.request.height):
+        yield (
+            ".resize_mode",
+            f"{mode.name} needs width or height: without them the result keeps the image's size",
+        )
 
 
 def mask_size(found: Findings) -> Iterator[Complaint]:
@@ -197,6 +214,7 @@ ACROSS: Sequence[Callable[[Findings], Iterator[Complaint]]] = (
     default_strength,
     default_steps,
     result_size,
+    resize_mode,
     mask_size,
     spacing,
     last_seed,

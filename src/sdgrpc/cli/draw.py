@@ -16,7 +16,7 @@ from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
 from sdgrpc.cli.output import OutputPattern
 from sdgrpc.client import Client, Job, Lora, Options, PreviewKind, PreviewOptions, Result, Tls
-from sdgrpc.domain import Scheduler, SigmaSpacing
+from sdgrpc.domain import ResizeMode, Scheduler, SigmaSpacing
 from sdgrpc.terminal.text import printable
 from sdgrpc.terminal.views import open_view, watch
 
@@ -47,7 +47,11 @@ class DrawOptions:
     count: Annotated[int, typer.Option(help="Images to draw.")] = 1
     size: Annotated[
         str | None,
-        typer.Option(metavar="WIDTHxHEIGHT", help="Pixels, multiples of 8.", show_default="the model's"),
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Pixels, multiples of 8; `512x` or `x512` give one side.",
+            show_default="the model's, or the picture's",
+        ),
     ] = None
     guidance_scale: Annotated[
         float | None,
@@ -116,6 +120,10 @@ class DrawOptions:
 
 
 Prompt = Annotated[str, typer.Argument(help="What the picture shows; (word:1.2) weighs a word.")]
+Resize = Annotated[
+    ResizeMode | None,
+    typer.Option(help="How the picture is brought to a --size of other proportions.", show_default="stretch"),
+]
 Picture = Annotated[Path, typer.Option("--image", "-i", metavar="FILE", help="A PNG, JPEG or WebP file.")]
 
 
@@ -133,11 +141,14 @@ def transform(
     strength: Annotated[
         float | None, typer.Option(help="How far from the picture, 0 to 1.", show_default="0.8")
     ] = None,
+    resize_mode: Resize = None,
 ) -> None:
     """Redraw a picture under a prompt."""
-    _draw(
-        prompt, options, lambda client, request: client.transform(prompt, image, strength=strength, **request)
-    )
+
+    def start(client: Client, request: Options) -> Job:
+        return client.transform(prompt, image, strength=strength, resize_mode=resize_mode, **request)
+
+    _draw(prompt, options, start)
 
 
 @takes(DrawOptions)
@@ -155,19 +166,27 @@ def inpaint(
     crop_padding: Annotated[
         int | None, typer.Option(help="Redraw only a crop around the mask, with so many pixels around it.")
     ] = None,
+    resize_mode: Resize = None,
 ) -> None:
     """Redraw the masked part of a picture under a prompt."""
 
     def start(client: Client, request: Options) -> Job:
         return client.inpaint(
-            prompt, image, mask, strength=strength, mask_blur=mask_blur, crop_padding=crop_padding, **request
+            prompt,
+            image,
+            mask,
+            strength=strength,
+            mask_blur=mask_blur,
+            crop_padding=crop_padding,
+            resize_mode=resize_mode,
+            **request,
         )
 
     _draw(prompt, options, start)
 
 
 def parse_size(text: str | None) -> tuple[int, int]:
-    """Return the width and height of `512x768`; zeros, the model's own, for None.
+    """Return the width and height of `512x768`; 0, which is a default, for what is left out.
 
     Raises:
         ValueError: `text` does not have that form.
@@ -175,10 +194,10 @@ def parse_size(text: str | None) -> tuple[int, int]:
     """
     if text is None:
         return 0, 0
-    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
-    if match is None:
-        raise ValueError(f"--size {text}: write WIDTHxHEIGHT, such as 128x128")
-    return int(match[1]), int(match[2])
+    match = re.fullmatch(r"(\d*)[xX](\d*)", text)
+    if match is None or not any(match.groups()):
+        raise ValueError(f"--size {text}: write WIDTHxHEIGHT, such as 128x128, or one of them, as in 128x")
+    return int(match[1] or 0), int(match[2] or 0)
 
 
 def _draw(prompt: str, options: DrawOptions, start: Callable[[Client, Options], Job]) -> None:
@@ -192,6 +211,8 @@ def _draw(prompt: str, options: DrawOptions, start: Callable[[Client, Options], 
 
 
 def _save(result: Result, pattern: OutputPattern, console: Console) -> None:
+    for warning in result.accepted.warnings:
+        typer.echo(printable(f"warning: {warning}"), err=True)
     for report in result.prepared.loras:
         for warning in report.warnings:
             typer.echo(printable(f"warning: LoRA {report.name}: {warning}"), err=True)

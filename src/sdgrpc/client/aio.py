@@ -37,6 +37,7 @@ from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 
 if TYPE_CHECKING:
     from sdgrpc.client.pictures import ImageLike
+    from sdgrpc.domain import ResizeMode
     from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceAsyncStub
     from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceAsyncStub
 
@@ -122,10 +123,20 @@ class AsyncClient(AsyncCatalogCalls):
         return AsyncJob(self._stub.Generate(request, timeout=options.get("timeout")))
 
     def transform(
-        self, prompt: str, image: ImageLike, *, strength: float | None = None, **options: Unpack[Options]
+        self,
+        prompt: str,
+        image: ImageLike,
+        *,
+        strength: float | None = None,
+        resize_mode: ResizeMode | str | None = None,
+        **options: Unpack[Options],
     ) -> AsyncJob:
-        """Redraw `image` under a prompt; `strength` is how far from it, in [0, 1]."""
-        request = transform_request(prompt, image, strength, options)
+        """Redraw `image` under a prompt; `strength` is how far from it, in [0, 1].
+
+        With `width` or `height` alone it keeps its proportions; `resize_mode` ("stretch", "crop", "pad") says
+        how it is brought to a size of other proportions.
+        """
+        request = transform_request(prompt, image, strength, resize_mode, options)
         return AsyncJob(self._stub.Transform(request, timeout=options.get("timeout")))
 
     def inpaint(
@@ -137,11 +148,12 @@ class AsyncClient(AsyncCatalogCalls):
         strength: float | None = None,
         mask_blur: float = 0.0,
         crop_padding: int | None = None,
+        resize_mode: ResizeMode | str | None = None,
         **options: Unpack[Options],
     ) -> AsyncJob:
         """Redraw the part of `image` where `mask` is white; see `Client.inpaint`."""
         use = mask_message(mask_blur, crop_padding)
-        request = inpaint_request(prompt, image, mask, strength, use, options)
+        request = inpaint_request(prompt, image, mask, strength, use, resize_mode, options)
         return AsyncJob(self._stub.Inpaint(request, timeout=options.get("timeout")))
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109 - a gRPC deadline

@@ -27,7 +27,10 @@ from sdgrpc.v1 import diffusion_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The request is valid and queued behind `queue_position` others; every default is filled in."""
+    """The request is valid and queued behind `queue_position` others; every default is filled in.
+
+    `warnings` tell what may not be as it was meant, a sentence each.
+    """
 
     request_id: str
     queue_position: int
@@ -36,6 +39,7 @@ class Accepted:
     height: int
     model: str
     step_count: int
+    warnings: tuple[str, ...] = ()
 
 
 Event = Accepted | Prepared | Progress | DrawnImage | Finished
@@ -113,6 +117,7 @@ def _accepted(message: pb.JobEvent) -> Accepted:
         height=accepted.height,
         model=accepted.model,
         step_count=accepted.step_count,
+        warnings=tuple(accepted.warnings),
     )
 
 

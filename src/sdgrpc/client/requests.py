@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from sdgrpc.client.loras import LoraLike, lora_messages
 from sdgrpc.client.pictures import image_bytes
-from sdgrpc.domain import PreviewKind, PreviewOptions, Scheduler, SigmaSpacing
+from sdgrpc.domain import PreviewKind, PreviewOptions, ResizeMode, Scheduler, SigmaSpacing
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 if TYPE_CHECKING:
@@ -58,11 +58,16 @@ def generate_request(prompt: str, options: Options) -> pb.GenerateRequest:
 
 
 def transform_request(
-    prompt: str, image: ImageLike, strength: float | None, options: Options
+    prompt: str,
+    image: ImageLike,
+    strength: float | None,
+    resize_mode: ResizeMode | str | None,
+    options: Options,
 ) -> pb.TransformRequest:
     """Build a request; raises what `generate_request` and `image_bytes` raise."""
     request = _request(pb.TransformRequest, prompt, options)
     request.image.data = image_bytes(image)
+    request.resize_mode = _resize_mode(resize_mode)
     if strength is not None:
         request.strength = strength
     return request
@@ -74,6 +79,7 @@ def inpaint_request(
     mask: ImageLike,
     strength: float | None,
     mask_options: pb.MaskOptions,
+    resize_mode: ResizeMode | str | None,
     options: Options,
 ) -> pb.InpaintRequest:
     """Build a request; raises what `generate_request` and `image_bytes` raise."""
@@ -81,6 +87,7 @@ def inpaint_request(
     request.image.data = image_bytes(image)
     request.mask.data = image_bytes(mask)
     request.mask_options.CopyFrom(mask_options)
+    request.resize_mode = _resize_mode(resize_mode)
     if strength is not None:
         request.strength = strength
     return request
@@ -89,6 +96,11 @@ def inpaint_request(
 def mask_message(blur: float, crop_padding: int | None) -> pb.MaskOptions:
     """How to use the mask, as a message."""
     return pb.MaskOptions(blur=blur, crop_padding=crop_padding)
+
+
+def _resize_mode(mode: ResizeMode | str | None) -> pb.ResizeMode.ValueType:
+    member = _member(ResizeMode, "resize_mode", mode)
+    return pb.ResizeMode.Value(f"RESIZE_MODE_{member.name if member else 'UNSPECIFIED'}")
 
 
 def _request(kind: type[_R], prompt: str, options: Options) -> _R:

@@ -35,6 +35,7 @@ from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 
 if TYPE_CHECKING:
     from sdgrpc.client.pictures import ImageLike
+    from sdgrpc.domain import ResizeMode
 
 
 class _Call(Protocol):
@@ -109,10 +110,20 @@ class Client(CatalogCalls):
         return Job(self._stub.Generate(generate_request(prompt, options), timeout=options.get("timeout")))
 
     def transform(
-        self, prompt: str, image: ImageLike, *, strength: float | None = None, **options: Unpack[Options]
+        self,
+        prompt: str,
+        image: ImageLike,
+        *,
+        strength: float | None = None,
+        resize_mode: ResizeMode | str | None = None,
+        **options: Unpack[Options],
     ) -> Job:
-        """Redraw `image` under a prompt; `strength` is how far from it, in [0, 1]."""
-        request = transform_request(prompt, image, strength, options)
+        """Redraw `image` under a prompt; `strength` is how far from it, in [0, 1].
+
+        With `width` or `height` alone it keeps its proportions; `resize_mode` ("stretch", "crop", "pad") says
+        how it is brought to a size of other proportions.
+        """
+        request = transform_request(prompt, image, strength, resize_mode, options)
         return Job(self._stub.Transform(request, timeout=options.get("timeout")))
 
     def inpaint(
@@ -124,6 +135,7 @@ class Client(CatalogCalls):
         strength: float | None = None,
         mask_blur: float = 0.0,
         crop_padding: int | None = None,
+        resize_mode: ResizeMode | str | None = None,
         **options: Unpack[Options],
     ) -> Job:
         """Redraw the part of `image` where `mask`, an image of the same size, is white.
@@ -133,7 +145,7 @@ class Client(CatalogCalls):
         has the size of `image`.
         """
         use = mask_message(mask_blur, crop_padding)
-        request = inpaint_request(prompt, image, mask, strength, use, options)
+        request = inpaint_request(prompt, image, mask, strength, use, resize_mode, options)
         return Job(self._stub.Inpaint(request, timeout=options.get("timeout")))
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:

@@ -23,7 +23,7 @@ from sdgrpc.domain.events import (
 )
 from sdgrpc.domain.models import ModelInfo, ModelState
 from sdgrpc.domain.output import Output, PreviewKind, PreviewOptions
-from sdgrpc.domain.pictures import EncodedImage, LatentArray, Picture
+from sdgrpc.domain.pictures import EncodedImage, LatentArray, Picture, ResizeMode
 from sdgrpc.domain.sampling import SUPPORTED_SPACINGS, Sampling, Scheduler, SigmaSpacing
 from sdgrpc.domain.status import EngineStatus, ResidentLora, ResidentSet
 from sdgrpc.domain.tasks import LoraRef, MaskOptions, Task, TaskKind
@@ -56,6 +56,7 @@ __all__ = [
     "Progress",
     "ResidentLora",
     "ResidentSet",
+    "ResizeMode",
     "Sampling",
     "Scheduler",
     "SigmaSpacing",

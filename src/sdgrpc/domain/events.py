@@ -35,10 +35,11 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The task is queued behind `queue_position` others."""
+    """The task is queued behind `queue_position` others; `warnings` are the contract's, a sentence each."""
 
     queue_position: int
     task: Task
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

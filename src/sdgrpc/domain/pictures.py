@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,14 @@ class Picture:
     height: int
     channels: int
     data: bytes = field(repr=False)
+
+
+class ResizeMode(Enum):
+    """How a picture is brought to another size; see `ResizeMode` of the contract."""
+
+    STRETCH = "stretch"
+    CROP = "crop"
+    PAD = "pad"
 
 
 @dataclass(frozen=True, slots=True)

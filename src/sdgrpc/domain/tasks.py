@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from sdgrpc.domain.output import Output
-from sdgrpc.domain.pictures import Picture
+from sdgrpc.domain.pictures import Picture, ResizeMode
 from sdgrpc.domain.sampling import Sampling
 
 
@@ -50,7 +50,8 @@ class Task:
     `width` and `height` are pixels, multiples of 8. `image` (RGB) is set for transform and inpaint, at
     its own size; `mask` (grey, as large as `image`) for inpaint. `strength` is 1 for generate. With
     `keeps_size` or a crop an inpainting result has the size of `image`, whatever size is drawn. `caller` is
-    the name of the token that asked; empty where none is needed.
+    the name of the token that asked; empty where none is needed. `resize_mode` brings `image` and `mask` to
+    the task's size. `warnings` are what reading the request found.
     """
 
     kind: TaskKind
@@ -69,6 +70,8 @@ class Task:
     mask_options: MaskOptions = MaskOptions()
     keeps_size: bool = False
     caller: str = ""
+    resize_mode: ResizeMode = ResizeMode.STRETCH
+    warnings: tuple[str, ...] = ()
 
     @property
     def step_count(self) -> int:

@@ -131,7 +131,7 @@ class LocalEngine:
             job.resources = JobResources(partial(self._models.pool.of, job_id), files)
             position = self._loop.submit(job)
             try:
-                yield Accepted(position, task)
+                yield Accepted(position, task, task.warnings)
                 async for item in job.stream:
                     yield await self._rendered(item)
             finally:

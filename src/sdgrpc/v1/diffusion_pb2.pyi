@@ -95,6 +95,34 @@ SIGMA_SPACING_EXPONENTIAL: SigmaSpacing.ValueType  # 3
 SIGMA_SPACING_BETA: SigmaSpacing.ValueType  # 4
 Global___SigmaSpacing: _TypeAlias = SigmaSpacing  # noqa: Y015
 
+class _ResizeMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResizeModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResizeMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESIZE_MODE_UNSPECIFIED: _ResizeMode.ValueType  # 0
+    """STRETCH."""
+    RESIZE_MODE_STRETCH: _ResizeMode.ValueType  # 1
+    """Scaled to the size, whatever becomes of its proportions."""
+    RESIZE_MODE_CROP: _ResizeMode.ValueType  # 2
+    """Scaled until it covers the size; what sticks out is cut off, on both sides alike."""
+    RESIZE_MODE_PAD: _ResizeMode.ValueType  # 3
+    """Scaled until it lies inside the size, in its middle; what is left is filled with the colours of its edges."""
+
+class ResizeMode(_ResizeMode, metaclass=_ResizeModeEnumTypeWrapper):
+    """How a picture is brought to another size. Where the proportions are equal, all are the same."""
+
+RESIZE_MODE_UNSPECIFIED: ResizeMode.ValueType  # 0
+"""STRETCH."""
+RESIZE_MODE_STRETCH: ResizeMode.ValueType  # 1
+"""Scaled to the size, whatever becomes of its proportions."""
+RESIZE_MODE_CROP: ResizeMode.ValueType  # 2
+"""Scaled until it covers the size; what sticks out is cut off, on both sides alike."""
+RESIZE_MODE_PAD: ResizeMode.ValueType  # 3
+"""Scaled until it lies inside the size, in its middle; what is left is filled with the colours of its edges."""
+Global___ResizeMode: _TypeAlias = ResizeMode  # noqa: Y015
+
 class _PreviewKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -145,14 +173,16 @@ class GenerateRequest(_message.Message):
     model: _builtins.str
     """A model of CatalogService.ListModels; empty is the server's default."""
     prompt: _builtins.str
-    """Required. What the image shows, in at most 4000 characters, of any number of tokens. `(word:1.2)`, `(word)` and
-    `[word]` weigh, `BREAK` ends a chunk of 75 tokens, `\\(` is a bracket that is text, as in the web UI of
-    AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and means an entry of
-    `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which. Not drawn, and refused:
-    `[a:b:0.5]`, `[a|b]`, `AND`; with a backslash before the mark they are text.
+    """What the image shows, in at most 4000 characters and 32 chunks of 75 tokens; empty, whatever the model
+    likes. `(word:1.2)`, `(word)` and `[word]` weigh, `BREAK` ends a chunk, `\\(` is a bracket that is text, as in
+    the web UI of AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and
+    means an entry of `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which. Not
+    drawn, and refused: `[a:b:0.5]`, `[a|b]`, `AND`; with a backslash before the mark they are text.
     """
     negative_prompt: _builtins.str
-    """What it must not show, without `<lora:…>`. It works through guidance: with a guidance_scale of 1 it has no effect."""
+    """What it must not show, within the limits of `prompt` and without `<lora:…>`. It works through guidance: with a
+    guidance_scale of 1 it has no effect.
+    """
     width: _builtins.int
     """Pixels, a multiple of 8, from 64 to 4096 and 2048 * 2048 in all; 0 is the model's own. Either can
     be set alone.
@@ -204,19 +234,23 @@ class TransformRequest(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
+    RESIZE_MODE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     model: _builtins.str
     prompt: _builtins.str
     negative_prompt: _builtins.str
     width: _builtins.int
-    """Size of the result; 0 is the input's, rounded down to a multiple of 8. An input of another size is
-    scaled to it. The limits are those of GenerateRequest.
+    """Size of the result; with both 0 it is the input's, rounded down to multiples of 8. Where one is given, the
+    other keeps the input's proportions, rounded to the nearest multiple of 8, which may be less than 64. An
+    input of another size is brought to it as `resize_mode` says. The limits are those of GenerateRequest.
     """
     height: _builtins.int
     strength: _builtins.float
     """How far from the start, in [0, 1]: the share of the steps that run, rounded down to whole steps.
     Unset is 0.8.
     """
+    resize_mode: Global___ResizeMode.ValueType
+    """How an input of another size is brought to the result's."""
     @_builtins.property
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]: ...
     @_builtins.property
@@ -241,10 +275,11 @@ class TransformRequest(_message.Message):
         height: _builtins.int = ...,
         image: Global___Image | None = ...,
         strength: _builtins.float | None = ...,
+        resize_mode: Global___ResizeMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "image", b"image", "output", b"output", "sampling", b"sampling", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "height", b"height", "image", b"image", "loras", b"loras", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "strength", b"strength", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "height", b"height", "image", b"image", "loras", b"loras", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "resize_mode", b"resize_mode", "sampling", b"sampling", "strength", b"strength", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
@@ -271,18 +306,22 @@ class InpaintRequest(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     MASK_OPTIONS_FIELD_NUMBER: _builtins.int
+    RESIZE_MODE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     model: _builtins.str
     prompt: _builtins.str
     negative_prompt: _builtins.str
     width: _builtins.int
-    """Size in which the model draws; 0 is the input's, rounded down to a multiple of 8. The result has it too if
-    either is set. With neither, or with `mask_options.crop_padding`, the result has the input's own size:
+    """Size in which the model draws, as in TransformRequest. The result has it too if either is set. With neither, or with `mask_options.crop_padding`, the result has the input's own size:
     what was drawn is scaled back to it, and what is kept is not scaled at all.
     """
     height: _builtins.int
     strength: _builtins.float
     """As in TransformRequest, but unset is 1: the masked part starts from noise."""
+    resize_mode: Global___ResizeMode.ValueType
+    """As in TransformRequest; the mask goes along. CROP and PAD need `width` or `height`, and cannot be combined
+    with `mask_options.crop_padding`: what is drawn would not fit back into its place.
+    """
     @_builtins.property
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]: ...
     @_builtins.property
@@ -318,10 +357,11 @@ class InpaintRequest(_message.Message):
         strength: _builtins.float | None = ...,
         mask: Global___Image | None = ...,
         mask_options: Global___MaskOptions | None = ...,
+        resize_mode: Global___ResizeMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "image", b"image", "mask", b"mask", "mask_options", b"mask_options", "output", b"output", "sampling", b"sampling", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "height", b"height", "image", b"image", "loras", b"loras", "mask", b"mask", "mask_options", b"mask_options", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "strength", b"strength", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "height", b"height", "image", b"image", "loras", b"loras", "mask", b"mask", "mask_options", b"mask_options", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "resize_mode", b"resize_mode", "sampling", b"sampling", "strength", b"strength", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
@@ -629,6 +669,7 @@ class Accepted(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     STEP_COUNT_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     queue_position: _builtins.int
     """Jobs that wait before this one."""
     width: _builtins.int
@@ -643,6 +684,10 @@ class Accepted(_message.Message):
     def sampling(self) -> Global___Sampling:
         """Every default filled in, the seed too."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What may not be as it was meant, each a sentence: a mask that seems to sit in an alpha channel."""
+
     def __init__(
         self,
         *,
@@ -652,10 +697,11 @@ class Accepted(_message.Message):
         height: _builtins.int = ...,
         model: _builtins.str = ...,
         step_count: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "model", b"model", "queue_position", b"queue_position", "sampling", b"sampling", "step_count", b"step_count", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "model", b"model", "queue_position", b"queue_position", "sampling", b"sampling", "step_count", b"step_count", "warnings", b"warnings", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ from PIL import Image
 from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures import autoencoder
+from sdgrpc.diffusion.pictures.resizing import resized
 from sdgrpc.embedded import EMBEDDED
 from sdgrpc.errors import OutOfMemory
 from sdgrpc.images import to_image, to_picture
@@ -26,7 +27,7 @@ def test_pictures_survive_pil() -> None:
 def test_pixels_are_what_diffusers_feeds_the_vae() -> None:
     """Resized and scaled as its image processor does it."""
     image = to_image(gradient(50, 70))
-    ours = autoencoder.to_tensor(autoencoder.resized(image, 64, 48)) * 2 - 1
+    ours = autoencoder.to_tensor(resized(image, 64, 48)) * 2 - 1
     theirs = VaeImageProcessor(vae_scale_factor=8).preprocess(image, height=48, width=64)
     assert torch.equal(ours, theirs)
 
@@ -34,7 +35,7 @@ def test_pixels_are_what_diffusers_feeds_the_vae() -> None:
 def test_an_image_of_the_right_size_is_not_resampled() -> None:
     """Resizing to the own size changes nothing."""
     image = Image.new("RGB", (8, 8))
-    assert autoencoder.resized(image, 8, 8) is image
+    assert resized(image, 8, 8) is image
 
 
 def test_decoded_pixels_are_those_of_diffusers(model: Model) -> None:

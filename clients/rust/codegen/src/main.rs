@@ -20,7 +20,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         [flag] if flag == "--check" => true,
         _ => return Err("usage: codegen [--check]".into()),
     };
-    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Asked when it runs, not when it is built: worktrees that share a target folder share the program.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").ok_or("run it by `cargo run -p codegen`")?;
+    let crate_root = Path::new(&manifest).join("..");
     let committed = crate_root.join("src/generated");
     let protos = crate_root.join("../../protos");
     if !check {

@@ -9,14 +9,15 @@ pub struct GenerateRequest {
     /// A model of CatalogService.ListModels; empty is the server's default.
     #[prost(string, tag = "2")]
     pub model: ::prost::alloc::string::String,
-    /// Required. What the image shows, in at most 4000 characters, of any number of tokens. `(word:1.2)`, `(word)` and
-    /// `\[word\]` weigh, `BREAK` ends a chunk of 75 tokens, `\(` is a bracket that is text, as in the web UI of
-    /// AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and means an entry of
-    /// `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which. Not drawn, and refused:
-    /// `\[a:b:0.5\]`, `\[a|b\]`, `AND`; with a backslash before the mark they are text.
+    /// What the image shows, in at most 4000 characters and 32 chunks of 75 tokens; empty, whatever the model
+    /// likes. `(word:1.2)`, `(word)` and `\[word\]` weigh, `BREAK` ends a chunk, `\(` is a bracket that is text, as in
+    /// the web UI of AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and
+    /// means an entry of `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which. Not
+    /// drawn, and refused: `\[a:b:0.5\]`, `\[a|b\]`, `AND`; with a backslash before the mark they are text.
     #[prost(string, tag = "3")]
     pub prompt: ::prost::alloc::string::String,
-    /// What it must not show, without `<lora:…>`. It works through guidance: with a guidance_scale of 1 it has no effect.
+    /// What it must not show, within the limits of `prompt` and without `<lora:…>`. It works through guidance: with a
+    /// guidance_scale of 1 it has no effect.
     #[prost(string, tag = "4")]
     pub negative_prompt: ::prost::alloc::string::String,
     /// Applied together; their order has no meaning. At most 16. Empty where the prompt names some.
@@ -50,8 +51,9 @@ pub struct TransformRequest {
     pub sampling: ::core::option::Option<Sampling>,
     #[prost(message, optional, tag = "7")]
     pub output: ::core::option::Option<Output>,
-    /// Size of the result; 0 is the input's, rounded down to a multiple of 8. An input of another size is
-    /// scaled to it. The limits are those of GenerateRequest.
+    /// Size of the result; with both 0 it is the input's, rounded down to multiples of 8. Where one is given, the
+    /// other keeps the input's proportions, rounded to the nearest multiple of 8, which may be less than 64. An
+    /// input of another size is brought to it as `resize_mode` says. The limits are those of GenerateRequest.
     #[prost(int32, tag = "8")]
     pub width: i32,
     #[prost(int32, tag = "9")]
@@ -63,6 +65,9 @@ pub struct TransformRequest {
     /// Unset is 0.8.
     #[prost(float, optional, tag = "11")]
     pub strength: ::core::option::Option<f32>,
+    /// How an input of another size is brought to the result's.
+    #[prost(enumeration = "ResizeMode", tag = "14")]
+    pub resize_mode: i32,
 }
 /// Fields 1 to 11 are those of TransformRequest.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -81,8 +86,7 @@ pub struct InpaintRequest {
     pub sampling: ::core::option::Option<Sampling>,
     #[prost(message, optional, tag = "7")]
     pub output: ::core::option::Option<Output>,
-    /// Size in which the model draws; 0 is the input's, rounded down to a multiple of 8. The result has it too if
-    /// either is set. With neither, or with `mask_options.crop_padding`, the result has the input's own size:
+    /// Size in which the model draws, as in TransformRequest. The result has it too if either is set. With neither, or with `mask_options.crop_padding`, the result has the input's own size:
     /// what was drawn is scaled back to it, and what is kept is not scaled at all.
     #[prost(int32, tag = "8")]
     pub width: i32,
@@ -101,6 +105,10 @@ pub struct InpaintRequest {
     pub mask: ::core::option::Option<Image>,
     #[prost(message, optional, tag = "13")]
     pub mask_options: ::core::option::Option<MaskOptions>,
+    /// As in TransformRequest; the mask goes along. CROP and PAD need `width` or `height`, and cannot be combined
+    /// with `mask_options.crop_padding`: what is drawn would not fit back into its place.
+    #[prost(enumeration = "ResizeMode", tag = "14")]
+    pub resize_mode: i32,
 }
 /// One LoRA and how strongly to apply it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -262,6 +270,9 @@ pub struct Accepted {
     /// Steps that will run, after `strength`.
     #[prost(int32, tag = "6")]
     pub step_count: i32,
+    /// What may not be as it was meant, each a sentence: a mask that seems to sit in an alpha channel.
+    #[prost(string, repeated, tag = "7")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// The LoRA set is fused and the prompt encoded: steps begin.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -491,6 +502,43 @@ impl SigmaSpacing {
             "SIGMA_SPACING_KARRAS" => Some(Self::Karras),
             "SIGMA_SPACING_EXPONENTIAL" => Some(Self::Exponential),
             "SIGMA_SPACING_BETA" => Some(Self::Beta),
+            _ => None,
+        }
+    }
+}
+/// How a picture is brought to another size. Where the proportions are equal, all are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ResizeMode {
+    /// STRETCH.
+    Unspecified = 0,
+    /// Scaled to the size, whatever becomes of its proportions.
+    Stretch = 1,
+    /// Scaled until it covers the size; what sticks out is cut off, on both sides alike.
+    Crop = 2,
+    /// Scaled until it lies inside the size, in its middle; what is left is filled with the colours of its edges.
+    Pad = 3,
+}
+impl ResizeMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RESIZE_MODE_UNSPECIFIED",
+            Self::Stretch => "RESIZE_MODE_STRETCH",
+            Self::Crop => "RESIZE_MODE_CROP",
+            Self::Pad => "RESIZE_MODE_PAD",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RESIZE_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "RESIZE_MODE_STRETCH" => Some(Self::Stretch),
+            "RESIZE_MODE_CROP" => Some(Self::Crop),
+            "RESIZE_MODE_PAD" => Some(Self::Pad),
             _ => None,
         }
     }

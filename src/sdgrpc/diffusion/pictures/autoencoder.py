@@ -13,13 +13,6 @@ from sdgrpc.errors import OutOfMemory
 from sdgrpc.machine.out_of_memory import as_out_of_memory
 
 
-def resized(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The image at that size by Lanczos resampling, as diffusers' image processor has it."""
-    if image.size == (width, height):
-        return image
-    return image.resize((width, height), Image.Resampling.LANCZOS)
-
-
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """Pixels in [0, 1], `[1, C, H, W]`, float32 on the CPU."""
     pixels = np.asarray(image, dtype=np.float32) / 255.0

@@ -9,7 +9,8 @@ import torch
 from PIL import Image, ImageFilter
 from torch.nn import functional as F
 
-from sdgrpc.diffusion.pictures.autoencoder import resized, to_tensor
+from sdgrpc.diffusion.pictures.autoencoder import to_tensor
+from sdgrpc.diffusion.pictures.resizing import resized
 from sdgrpc.domain import Picture, Task, TaskKind
 from sdgrpc.images import to_image, to_picture
 
@@ -47,9 +48,9 @@ def region(task: Task) -> Region:
     box = crop_box(mask, task.mask_options.crop_padding, task.width, task.height)
     return Region(
         box=box,
-        image=resized(image.crop(box), task.width, task.height),
+        image=resized(image.crop(box), task.width, task.height, task.resize_mode),
         # No Lanczos here: it rings, and would redraw a little beside the mask.
-        mask=mask.crop(box).resize((task.width, task.height), Image.Resampling.BILINEAR),
+        mask=resized(mask.crop(box), task.width, task.height, task.resize_mode, Image.Resampling.BILINEAR),
     )
 
 

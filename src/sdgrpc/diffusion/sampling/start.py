@@ -10,6 +10,7 @@ from diffusers import SchedulerMixin
 
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures import autoencoder, inpainting
+from sdgrpc.diffusion.pictures.resizing import resized
 from sdgrpc.diffusion.prompts.conditioning import Conditioning
 from sdgrpc.diffusion.sampling import schedulers
 from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
@@ -85,7 +86,7 @@ def _transform(
     """Noise over the input's latents, at the first timestep; the latents alone if there is none."""
     if task.image is None:
         raise ValueError("a transform task has an image")
-    image = autoencoder.resized(to_image(task.image), task.width, task.height)
+    image = resized(to_image(task.image), task.width, task.height, task.resize_mode)
     clean = _encode(model, autoencoder.to_tensor(image) * 2 - 1, generators)
     if len(timesteps) == 0:
         return {"latents": clean}
