@@ -25,7 +25,9 @@ FAILURES = [
     (code_pb2.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY", api.OutOfMemoryError),
     (code_pb2.UNAVAILABLE, "DRAINING", api.UnavailableError),
     (code_pb2.INTERNAL, "INTERNAL", api.InternalServerError),
-    (code_pb2.PERMISSION_DENIED, "", api.SdgrpcServerError),
+    (code_pb2.UNAUTHENTICATED, "", api.UnauthenticatedError),
+    (code_pb2.PERMISSION_DENIED, "", api.PermissionDeniedError),
+    (code_pb2.DATA_LOSS, "", api.SdgrpcServerError),
 ]
 
 

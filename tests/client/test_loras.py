@@ -8,24 +8,43 @@ from sdgrpc.client import Lora
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "strength"),
+    ("text", "name", "strengths"),
     [
-        ("postcard", "postcard", None),
-        ("postcard:0.8", "postcard", 0.8),
-        ("styles/postcard:-1", "styles/postcard", -1.0),
-        ("odd:name", "odd:name", None),
-        ("odd:name:.5", "odd:name", 0.5),
-        ("a:1e-1", "a", 0.1),
-        ("nan:nan", "nan:nan", None),
+        ("postcard", "postcard", ()),
+        ("postcard:0.8", "postcard", (0.8,)),
+        ("postcard:0.8:0.4", "postcard", (0.8, 0.4)),
+        ("styles/postcard:-1", "styles/postcard", (-1.0,)),
+        ("odd:name:1", "odd:name", (1.0,)),
+        ("odd:name:.5:0", "odd:name", (0.5, 0.0)),
+        ("odd:1:2:3", "odd:1", (2.0, 3.0)),
+        ("a:1e-1", "a", (0.1,)),
+        ("a:b/c", "a:b/c", ()),
     ],
 )
-def test_lora_text_is_split_at_the_last_number(text: str, name: str, strength: float | None) -> None:
-    """A strength is what follows the last colon if it is a number; else the colon belongs to the name."""
-    assert Lora.parse(text) == Lora(name, strength)
+def test_lora_text_ends_in_at_most_two_numbers(text: str, name: str, strengths: tuple[float, ...]) -> None:
+    """The strength and that in the text encoder; other colons belong to the name."""
+    assert Lora.parse(text) == Lora(name, *strengths)
 
 
-@pytest.mark.parametrize("text", ["", ":0.5", "postcard:", ":"])
-def test_lora_text_without_name_or_strength_is_refused(text: str) -> None:
+@pytest.mark.parametrize("text", ["", ":0.5", ":0.5:1"])
+def test_lora_text_without_a_name_is_refused(text: str) -> None:
     """Half a LoRA is an error that shows how it should look."""
-    with pytest.raises(ValueError, match=r"NAME:STRENGTH"):
+    with pytest.raises(ValueError, match=r"is not NAME, NAME:STRENGTH or NAME:STRENGTH:TEXT"):
+        Lora.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "strength"),
+    [
+        ("postcard:O.8", "O.8"),
+        ("postcard:0,8", "0,8"),
+        ("a:0.8:x", "x"),
+        ("a:nan", "nan"),
+        ("a:", ""),
+        (":", ""),
+    ],
+)
+def test_a_strength_that_is_no_number_is_said(text: str, strength: str) -> None:
+    """A slip in the number is not taken for a part of the name."""
+    with pytest.raises(ValueError, match=f"the strength '{strength}' is no number; write"):
         Lora.parse(text)

@@ -25,10 +25,12 @@ from sdgrpc.client.errors import (
     ModelNotFoundError,
     NotFoundError,
     OutOfMemoryError,
+    PermissionDeniedError,
     QueueFullError,
     Resource,
     ResourceExhaustedError,
     SdgrpcServerError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from sdgrpc.client.events import Accepted, Event, Result
@@ -97,6 +99,7 @@ __all__ = [
     "NotFoundError",
     "Options",
     "OutOfMemoryError",
+    "PermissionDeniedError",
     "Prepared",
     "Preview",
     "PreviewKind",
@@ -115,6 +118,7 @@ __all__ = [
     "ServerStatus",
     "SigmaSpacing",
     "Tls",
+    "UnauthenticatedError",
     "UnavailableError",
     "UploadedLora",
     "open_image",

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import grpc
 import grpc.aio
 
+from sdgrpc.client.address import Address
 from sdgrpc.client.catalog_aio import AsyncCatalogCalls
 from sdgrpc.client.channel import (
-    DIFFUSION_SERVICE,
-    HEALTH_WATCH,
+    HEALTH_REQUEST,
     SERVING,
     ChannelOptions,
     Tls,
     channel_options,
-    decode_health_status,
-    encode_health_request,
+    health_watch,
+    not_ready,
 )
 from sdgrpc.client.errors import DeadlineExceededError, JobCancelledError, UnavailableError, server_error
 from sdgrpc.client.events import Collector, Event, Result
@@ -31,6 +31,7 @@ from sdgrpc.client.requests import (
     mask_message,
     transform_request,
 )
+from sdgrpc.client.token import bearing, check_token
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
@@ -91,23 +92,37 @@ class AsyncJob:
 class AsyncClient(AsyncCatalogCalls):
     """Draws on a server from one event loop; close it, or use it in an `async with` block.
 
-    `target` is `host:port`; without `tls` the connection is plain text; `options` are further gRPC channel
-    options.
+    `target`, `tls`, `token` and `options` are as of `Client`.
+
+    Raises:
+        ValueError: the target or the token has no such form.
+
     """
 
     def __init__(
-        self, target: str = "localhost:50051", *, tls: Tls | None = None, options: ChannelOptions = ()
+        self,
+        target: str = "localhost:50051",
+        *,
+        tls: Tls | None = None,
+        token: str | None = None,
+        options: ChannelOptions = (),
     ) -> None:
-        self.target = target
-        self._tls = tls
-        self._options = channel_options(tls, options)
+        address = Address.parse(target)
+        check_token(token)
+        self.target = address.target
+        self._token = token
+        self._tls = tls or (Tls() if address.tls else None)
+        self._options = channel_options(self._tls, options)
 
     @cached_property
     def _channel(self) -> grpc.aio.Channel:
         """A channel belongs to the loop it is made in, so it is made at the first call."""
-        if self._tls is None:
-            return grpc.aio.insecure_channel(self.target, self._options)
-        return grpc.aio.secure_channel(self.target, self._tls.credentials(), self._options)
+        channel = (
+            grpc.aio.insecure_channel(self.target, self._options)
+            if self._tls is None
+            else grpc.aio.secure_channel(self.target, self._tls.credentials(), self._options)
+        )
+        return bearing(channel, self._token)
 
     @cached_property
     def _stub(self) -> DiffusionServiceAsyncStub:
@@ -158,22 +173,24 @@ class AsyncClient(AsyncCatalogCalls):
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109 - a gRPC deadline
         """Return as soon as the health service says that it serves; see `Client.wait_until_ready`."""
-        watch = self._channel.unary_stream(HEALTH_WATCH, encode_health_request, decode_health_status)
+        watch = health_watch(self._channel)
+        answered = False
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while (left := deadline - loop.time()) > 0:
-            call = watch(DIFFUSION_SERVICE, timeout=left, wait_for_ready=True)
+            call = watch(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
             try:
-                async for status in call:
-                    if status == SERVING:
+                async for answer in call:
+                    if answer.status == SERVING:
                         return
+                    answered = True
             except grpc.aio.AioRpcError as error:
                 failure = server_error(error)
                 if not isinstance(failure, (DeadlineExceededError, UnavailableError)):
                     raise failure from error
             finally:
                 call.cancel()
-        raise UnavailableError("UNAVAILABLE", f"{self.target} was not ready within {timeout:g} s")
+        raise not_ready(self.target, timeout, answered=answered)
 
     async def close(self) -> None:
         """Close the connection; jobs that still run are cancelled. May be called twice."""

@@ -6,16 +6,20 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
-from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+import grpc.aio
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from sdgrpc.client.errors import Details, UnavailableError
 
 MAX_MESSAGE_BYTES = 128 << 20
 """Images travel whole in one message, and gRPC's own limit of 4 MiB is below that of a large PNG."""
 
-HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
-SERVING = 1
-DIFFUSION_SERVICE = "sdgrpc.v1.DiffusionService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+HEALTH_REQUEST = health_pb2.HealthCheckRequest(service="sdgrpc.v1.DiffusionService")
 
 ChannelOptions = Sequence[tuple[str, str | int]]
 
@@ -61,17 +65,20 @@ def channel_options(tls: Tls | None, extra: ChannelOptions) -> list[tuple[str, s
     return [*options, *extra]
 
 
-def encode_health_request(service: str) -> bytes:
-    """Serialize a grpc.health.v1.HealthCheckRequest.
+def not_ready(target: str, timeout: float, *, answered: bool) -> UnavailableError:
+    """Return what a wait that was in vain raises; `answered` where health said that it does not serve."""
+    text = f"{target} was not ready within {timeout:g} s"
+    if answered:
+        return UnavailableError(
+            "UNAVAILABLE", f"{text}: it is loading or stopping", Details(reason="LOADING")
+        )
+    return UnavailableError("UNAVAILABLE", text)
 
-    Its wire form, one string in field 1, is that of StringValue: no generated health stubs are needed.
-    """
-    return StringValue(value=service).SerializeToString()
 
-
-def decode_health_status(data: bytes) -> int:
-    """Return the status of a grpc.health.v1.HealthCheckResponse, an enum in field 1 like Int32Value's."""
-    return Int32Value.FromString(data).value
+def health_watch(channel: grpc.Channel | grpc.aio.Channel) -> Any:  # noqa: ANN401 - the stub's types leave this call out
+    """The health service's watch."""
+    stub: Any = HealthStub(channel)
+    return stub.Watch
 
 
 def _read(path: str | os.PathLike[str] | None) -> bytes | None:

@@ -78,6 +78,14 @@ class LoraUnusableError(FailedPreconditionError):
     """A LoRA file that is broken, for another base, or in a format that is not applied."""
 
 
+class UnauthenticatedError(SdgrpcServerError):
+    """The server asks for a token, and was given none or a wrong one."""
+
+
+class PermissionDeniedError(SdgrpcServerError):
+    """The token or certificate does not allow this."""
+
+
 class ResourceExhaustedError(SdgrpcServerError):
     """The server is full: see `retry_after`."""
 
@@ -124,6 +132,8 @@ _BY_CODE: Mapping[str, type[SdgrpcServerError]] = {
     "INVALID_ARGUMENT": InvalidRequestError,
     "NOT_FOUND": NotFoundError,
     "FAILED_PRECONDITION": FailedPreconditionError,
+    "UNAUTHENTICATED": UnauthenticatedError,
+    "PERMISSION_DENIED": PermissionDeniedError,
     "RESOURCE_EXHAUSTED": ResourceExhaustedError,
     "UNAVAILABLE": UnavailableError,
     "DEADLINE_EXCEEDED": DeadlineExceededError,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sdgrpc.v1 import diffusion_pb2 as pb
 
-_STRENGTH = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_STRENGTH = re.compile(r"(?P<name>.*):(?P<strength>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +35,31 @@ class Lora:
 
     @classmethod
     def parse(cls, text: str) -> Lora:
-        """Read `NAME` or `NAME:STRENGTH`; the strength stands after the last colon, names may hold colons.
+        """Read `NAME`, `NAME:STRENGTH` or `NAME:STRENGTH:TEXT_ENCODER_STRENGTH`; names may hold colons.
+
+        Strengths are the numbers at the end, at most two: a name that ends in `:1` itself is given one more.
+
+        >>> Lora.parse("styles/a:b:0.8:0.4")
+        Lora(name='styles/a:b', strength=0.8, text_encoder_strength=0.4, sha256='', strict=False)
 
         Raises:
-            ValueError: the name is empty, or nothing follows the last colon.
+            ValueError: the name is empty, or what follows the last colon is no number.
 
         """
-        name, colon, tail = text.rpartition(":")
-        if not colon:
-            name = text
-        elif _STRENGTH.fullmatch(tail) is None:
-            name, colon = text, ""
-        if not name or text.endswith(":"):
-            raise ValueError(f"{text!r} is not NAME or NAME:STRENGTH, such as postcard:0.8")
-        return cls(name, strength=float(tail) if colon else None)
+        name, strengths = text, list[float]()
+        while len(strengths) < 2 and (found := _STRENGTH.fullmatch(name)):
+            name = found["name"]
+            strengths.insert(0, float(found["strength"]))
+        head, colon, tail = text.rpartition(":")
+        if colon and not strengths and "/" not in tail:
+            hint = (
+                f"write {head or 'NAME'}:0.8, or {text}:1 if that is the whole name" if tail else "write 0.8"
+            )
+            raise ValueError(f"{text!r}: the strength {tail!r} is no number; {hint}")
+        if not name:
+            raise ValueError(f"{text!r} is not NAME, NAME:STRENGTH or NAME:STRENGTH:TEXT_ENCODER_STRENGTH")
+        both: list[float | None] = [*strengths, None, None]
+        return cls(name, strength=both[0], text_encoder_strength=both[1])
 
 
 LoraLike = Lora | str | tuple[str, float] | tuple[str, float, float]

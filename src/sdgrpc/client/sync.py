@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Protocol, Self, Unpack
 
 import grpc
 
+from sdgrpc.client.address import Address
 from sdgrpc.client.catalog_sync import CatalogCalls
 from sdgrpc.client.channel import (
-    DIFFUSION_SERVICE,
-    HEALTH_WATCH,
+    HEALTH_REQUEST,
     SERVING,
     ChannelOptions,
     Tls,
     channel_options,
-    decode_health_status,
-    encode_health_request,
+    health_watch,
+    not_ready,
 )
 from sdgrpc.client.errors import DeadlineExceededError, UnavailableError, server_error
 from sdgrpc.client.events import Collector, Event, Result
@@ -29,6 +29,7 @@ from sdgrpc.client.requests import (
     mask_message,
     transform_request,
 )
+from sdgrpc.client.token import bearing
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
@@ -88,20 +89,33 @@ class Job:
 class Client(CatalogCalls):
     """Draws on a server and asks what it has; close it, or use it in a `with` block. Threads may share it.
 
-    `target` is `host:port`; without `tls` the connection is plain text; `options` are further gRPC channel
-    options.
+    `target` is a host, `host:port`, `http://…`, `https://…` or `unix:/path`; without `tls` the connection is
+    plain text, unless the target begins with `https://`; `token` goes with every call where the server asks
+    for one; `options` are further gRPC channel options.
+
+    Raises:
+        ValueError: the target or the token has no such form.
+
     """
 
     def __init__(
-        self, target: str = "localhost:50051", *, tls: Tls | None = None, options: ChannelOptions = ()
+        self,
+        target: str = "localhost:50051",
+        *,
+        tls: Tls | None = None,
+        token: str | None = None,
+        options: ChannelOptions = (),
     ) -> None:
-        self.target = target
+        address = Address.parse(target)
+        self.target = address.target
+        tls = tls or (Tls() if address.tls else None)
         arguments = channel_options(tls, options)
-        self._channel = (
-            grpc.insecure_channel(target, arguments)
+        channel = (
+            grpc.insecure_channel(address.target, arguments)
             if tls is None
-            else grpc.secure_channel(target, tls.credentials(), arguments)
+            else grpc.secure_channel(address.target, tls.credentials(), arguments)
         )
+        self._channel = bearing(channel, token)
         self._stub = DiffusionServiceStub(self._channel)
         self._catalog = CatalogServiceStub(self._channel)
 
@@ -156,20 +170,23 @@ class Client(CatalogCalls):
             SdgrpcServerError: the server has no health service, or refuses to answer.
 
         """
-        watch = self._channel.unary_stream(HEALTH_WATCH, encode_health_request, decode_health_status)
+        watch = health_watch(self._channel)
+        answered = False
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
-            call = watch(DIFFUSION_SERVICE, timeout=left, wait_for_ready=True)
+            call = watch(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
             try:
-                if SERVING in call:
-                    return
+                for answer in call:
+                    if answer.status == SERVING:
+                        return
+                    answered = True
             except grpc.RpcError as error:
                 failure = server_error(error)
                 if not isinstance(failure, (DeadlineExceededError, UnavailableError)):
                     raise failure from error
             finally:
                 call.cancel()
-        raise UnavailableError("UNAVAILABLE", f"{self.target} was not ready within {timeout:g} s")
+        raise not_ready(self.target, timeout, answered=answered)
 
     def close(self) -> None:
         """Close the connection; jobs that still run are cancelled. May be called twice."""

@@ -1,0 +1,52 @@
+"""A bearer token on every call of a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar, cast
+
+_Channel = TypeVar("_Channel")
+
+
+def bearing(channel: _Channel, token: str | None) -> _Channel:
+    """Return the channel as one whose calls bear `authorization: Bearer <token>`; itself without a token.
+
+    What is called is wrapped, not intercepted: intercepted streams of grpc.aio lose their cancellation, and
+    grpc's own credentials for calls are refused by a connection without TLS, as to a proxy beside the server.
+
+    Raises:
+        ValueError: the token has characters that a header cannot carry.
+
+    """
+    check_token(token)
+    return channel if token is None else cast("_Channel", _Bearing(channel, token))
+
+
+def check_token(token: str | None) -> None:
+    """Refuse a token that a header cannot carry, without saying it.
+
+    Raises:
+        ValueError: it has other characters than printable ASCII without spaces, or none.
+
+    """
+    if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError("the token must be printable ASCII without spaces")
+
+
+class _Bearing:
+    """What stubs need of a channel, sync or async; the rest is the channel's."""
+
+    def __init__(self, channel: object, token: str) -> None:
+        self._channel = channel
+        self._metadata = (("authorization", f"Bearer {token}"),)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a channel has
+        found = getattr(self._channel, name)
+        return self._bound(found) if name in _KINDS else found
+
+    def _bound(self, kind: Callable[..., Callable[..., object]]) -> Callable[..., object]:
+        return lambda *arguments, **options: partial(kind(*arguments, **options), metadata=self._metadata)
+
+
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
