@@ -177,6 +177,20 @@ class Draining(SdgrpcError):
     reason = "DRAINING"
 
 
+class EngineFailed(SdgrpcError):
+    """The engine cannot go on: a thread of it died or hangs, or its device is lost. The process ends."""
+
+    code = "UNAVAILABLE"
+    reason = "ENGINE_FAILED"
+
+
+class DeadlineTooSoon(SdgrpcError):
+    """The job would not be, or was not, drawn by its deadline."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "DEADLINE_TOO_SOON"
+
+
 class Loading(SdgrpcError):
     """The server is up but its models are not loaded yet."""
 

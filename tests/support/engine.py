@@ -74,6 +74,7 @@ class FakeEngine:
     failures: dict[str, Exception] = field(default_factory=dict)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[Task] = field(default_factory=list)
+    time_limits: list[float | None] = field(default_factory=list)
     ready: bool = True
     steps: int = 0
     cancelled: int = 0
@@ -87,11 +88,13 @@ class FakeEngine:
         self._idle.set()
         self._draining = False
         self._closing = asyncio.Event()
+        self.failure = asyncio.Event()
         self.catalog = FakeCatalog(self.loras)
         self.list_loras, self.get_lora = self.catalog.list_loras, self.catalog.get_lora
         self.prepare_loras, self.begin_upload = self.catalog.prepare_loras, self.catalog.begin_upload
 
-    async def submit(self, task: Task) -> AsyncGenerator[Event, None]:
+    async def submit(self, task: Task, *, time_limit: float | None = None) -> AsyncGenerator[Event, None]:
+        self.time_limits.append(time_limit)
         self._raise_at("submit")
         if self._draining:
             raise Draining("the engine is closing", retry_after=1.0)
@@ -152,6 +155,9 @@ class FakeEngine:
 
     def status(self) -> EngineStatus:
         return EngineStatus(self.ready, len(self._running), 0, 1.0, 0.0, 0, 0, 0, self.finished)
+
+    async def failed(self) -> None:
+        await self.failure.wait()
 
     async def drain(self) -> None:
         self._draining = True

@@ -56,15 +56,18 @@ class Engine(Protocol):
         """Tell for each of `models`, in their order, whether its weights are in memory, and their size."""
         ...
 
-    def submit(self, task: Task) -> AsyncGenerator[Event, None]:
+    def submit(self, task: Task, *, time_limit: float | None = None) -> AsyncGenerator[Event, None]:
         """Queue `task` and yield its events: `Accepted Prepared (Progress | ImageReady)* Finished`.
 
-        The job is queued at the first `anext`. Closing the generator (`aclose`) drops the job before its
-        next step and gives back all it held. Reading slowly loses previews, nothing else.
+        The job is queued at the first `anext`; after `time_limit` seconds from now it is dropped. Closing
+        the generator (`aclose`) drops the job before its next step and gives back all it held. Reading
+        slowly loses previews, nothing else.
 
         Raises:
             QueueFull: the queue is full, at once; TokenQueueFull: for jobs of this task's caller.
             Draining: the engine is closing.
+            EngineFailed: it cannot go on, at once or later.
+            DeadlineTooSoon: `time_limit` is less than it would take, at once; or it has passed.
             ModelNotFound, LoraNotFound: before `Accepted`.
             LoraError, OutOfMemory, NotAnInpaintingModel: later, as the job meets them.
 
@@ -103,6 +106,13 @@ class Engine(Protocol):
 
     def status(self) -> EngineStatus:
         """Return the engine's load now."""
+        ...
+
+    async def failed(self) -> None:
+        """Return once the engine cannot go on: a thread of it died or hangs, or its device is lost.
+
+        Every job has ended by then with EngineFailed, and `close` waits for nothing. It may never happen.
+        """
         ...
 
     async def drain(self) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.limits import RowLimits
-from sdgrpc.engine.meter import Meter
+from sdgrpc.engine.timing.meter import Meter
 from sdgrpc.errors import OutOfMemory
 
 logger = logging.getLogger(__name__)
@@ -61,14 +61,17 @@ class Calls:
         """Yield every job of a group with its prediction, or with the exception that it alone meets.
 
         A batch that does not fit into the device's memory is halved until it does, down to a single row, and
-        the bound of its size is lowered for later calls. A shared call that fails otherwise is run again
-        job by job, so that one job's fault does not cost its neighbours their pictures.
+        the bound of its size is lowered for later calls. A job that is alone tries once whether it fits as a
+        whole all the same, so that it gives the same bytes as ever after a neighbour's memory is free again.
+        A shared call that fails otherwise is run again job by job, so that one job's fault does not cost its
+        neighbours their pictures.
         """
-        waiting = list(batch)
+        waiting, alone = list(batch), len(batch) == 1
         while waiting:
             part = self._first_part(waiting)
-            answer = self._attempt(part)
-            if isinstance(answer, OutOfMemory) and self._lower_bound(part):
+            limit = self._limit(part, alone=alone)
+            answer = self._attempt(part, limit)
+            if isinstance(answer, OutOfMemory) and self._lower_bound(part, limit):
                 continue
             waiting = waiting[len(part) :]
             if not isinstance(answer, Exception):
@@ -87,33 +90,40 @@ class Calls:
         totals = itertools.accumulate(job.rows for job in waiting)
         return waiting[: max(1, sum(total <= limit for total in totals))]
 
-    def _attempt(self, part: Sequence[Job]) -> Sequence[object] | Exception:
-        limit = self._limits.of(part[0].size)
+    def _limit(self, part: Sequence[Job], *, alone: bool) -> int:
+        """The most rows of the next call: what was learned, or the operator's bound for a job to try."""
+        tries_whole = alone and not part[0].whole_calls_fail
+        return self._limits.configured(part[0].size) if tries_whole else self._limits.of(part[0].size)
+
+    def _attempt(self, part: Sequence[Job], limit: int) -> Sequence[object] | Exception:
         try:
             predictions = self._predictor.predict(part, limit)
         except Exception as error:  # whatever it was, the step thread must live on
             return error
-        rows = self._rows(part)
+        rows = _rows(part, limit)
         self._limits.succeeded(part[0].size, rows)
         self._meter.record(len(part), rows)
         for job in part:
             job.largest_batch = max(job.largest_batch, len(part))
         return predictions
 
-    def _lower_bound(self, part: Sequence[Job]) -> bool:
+    def _lower_bound(self, part: Sequence[Job], limit: int) -> bool:
         """Learn from a call that ran out of memory; False if no smaller one can be tried."""
-        size = part[0].size
-        lowered = self._limits.failed(size, self._rows(part))
+        size, rows = part[0].size, _rows(part, limit)
+        lowered = self._limits.failed(size, rows)
+        if len(part) == 1:
+            part[0].whole_calls_fail = True
         if lowered:
             logger.warning(
                 "out of memory with %d rows of %s for model %s; trying again with at most %d",
-                self._rows(part),
+                rows,
                 "x".join(map(str, size.shape)),
                 size.model,
                 self._limits.of(size),
             )
         return lowered
 
-    def _rows(self, part: Sequence[Job]) -> int:
-        """Rows of the largest UNet call that a part takes."""
-        return min(sum(job.rows for job in part), self._limits.of(part[0].size))
+
+def _rows(part: Sequence[Job], limit: int) -> int:
+    """Rows of the largest UNet call that a part takes."""
+    return min(sum(job.rows for job in part), limit)

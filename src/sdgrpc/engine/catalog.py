@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,8 @@ from sdgrpc.domain import LoraDetails, LoraInfo, LoraPage, LoraQuery, LoraRef, P
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models import ServedModels
 from sdgrpc.engine.runner import ServedModel
+from sdgrpc.engine.supervision.call_times import CallShape
+from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.errors import Draining, LoraNotFound, QueueFull, TokenQueueFull, UploadsOff
 from sdgrpc.lora.describing.catalog import LoraCatalog
 from sdgrpc.lora.store.library import LoraLibrary
@@ -39,8 +42,10 @@ class EngineCatalog:
         loop: EngineLoop,
         max_upload_bytes: int,
         ids: Iterator[int],
+        supervisor: Supervisor,
     ) -> None:
         self._models, self._library, self._loop = models, library, loop
+        self._supervisor = supervisor
         self._max_upload_bytes, self._ids = max_upload_bytes, ids
         self._catalog = LoraCatalog(library)
         self._closing = threading.Event()
@@ -53,7 +58,7 @@ class EngineCatalog:
         """End the threads; blocks for what they do now. May be called twice."""
         self._closing.set()
         for threads in (self._readers, self._fusers, self._writers):
-            threads.shutdown(cancel_futures=True)
+            threads.shutdown(wait=not self._supervisor.failed, cancel_futures=True)
         if self._library.uploads is not None:
             self._library.uploads.close()
 
@@ -61,19 +66,26 @@ class EngineCatalog:
         """See `Engine.list_loras`."""
         target, unwanted = self._models.target(query.model), threading.Event()
 
-        def is_unwanted() -> bool:
-            return unwanted.is_set() or self._closing.is_set()
+        def page() -> LoraPage:
+            with self._supervisor.call(CallShape("list")) as beat:
+
+                def is_unwanted() -> bool:
+                    beat()  # the hashes of a large folder take long, but each file ends
+                    return unwanted.is_set() or self._closing.is_set()
+
+                return self._catalog.page(query, target, is_unwanted)
 
         try:
-            return await _in(self._readers, lambda: self._catalog.page(query, target, is_unwanted))
+            return await _outcome(self._readers.submit(page))
         finally:
             unwanted.set()
 
     async def get_lora(self, ref: LoraRef, model: str, *, include_modules: bool) -> LoraDetails:
         """See `Engine.get_lora`."""
         target = self._models.target(model)
-        return await _in(
+        return await self._in(
             self._readers,
+            "describe",
             lambda: self._catalog.details(ref, model, target, include_modules=include_modules),
         )
 
@@ -86,7 +98,10 @@ class EngineCatalog:
         self._preparing[caller] += 1
         try:
             served = await _outcome(lease.model)
-            preparing = self._fusers.submit(self._prepare, served, loras)
+            shape = CallShape("fuse", model, (1 + len(loras),))
+            preparing = self._fusers.submit(
+                self._supervisor.run, shape, partial(self._prepare, served, loras)
+            )
         except BaseException:
             self._preparing[caller] -= 1
             lease.leave()
@@ -129,8 +144,15 @@ class EngineCatalog:
         most = min(self._max_upload_bytes, uploads.budget_bytes)
         if header.size > most:
             raise wrong("size_bytes", f"{header.size} is above {most}")
-        known = await _in(self._writers, lambda: self._known(uploads, header))
-        return known or OpenUpload(await _in(self._writers, lambda: Upload(uploads, header)), self._writers)
+        known = await self._in(self._writers, "look up", lambda: self._known(uploads, header))
+        if known is not None:
+            return known
+        upload = await self._in(self._writers, "open", lambda: Upload(uploads, header))
+        return OpenUpload(upload, partial(self._in, self._writers))
+
+    async def _in(self, threads: ThreadPoolExecutor, verb: str, work: Callable[[], T]) -> T:
+        """Run `work` in a thread, watched over; Draining if the engine is closed before its turn comes."""
+        return await _outcome(threads.submit(self._supervisor.run, CallShape(verb), work))
 
     def _known(self, uploads: UploadStore, header: UploadHeader) -> LoraInfo | None:
         """Return the file if its content is there, and let the name mean it."""
@@ -153,25 +175,22 @@ class EngineCatalog:
 class OpenUpload:
     """An upload whose work is done in threads. Implements `engine.base.Upload`."""
 
-    def __init__(self, upload: Upload, threads: ThreadPoolExecutor) -> None:
-        self._upload, self._threads = upload, threads
+    def __init__(
+        self, upload: Upload, in_thread: Callable[[str, Callable[[], None]], Awaitable[None]]
+    ) -> None:
+        self._upload, self._in_thread = upload, in_thread
 
     async def write(self, chunk: bytes) -> None:
         """See `Upload.write`."""
-        await _in(self._threads, lambda: self._upload.write(chunk))
+        await self._in_thread("write", lambda: self._upload.write(chunk))
 
     async def commit(self) -> None:
         """See `Upload.commit`."""
-        await _in(self._threads, self._upload.commit)
+        await self._in_thread("commit", self._upload.commit)
 
     def abort(self) -> None:
         """See `Upload.abort`."""
         self._upload.abort()
-
-
-async def _in(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """Run `work` in a thread; Draining if the engine is closed before its turn comes."""
-    return await _outcome(threads.submit(work))
 
 
 async def _outcome(future: Future[T]) -> T:

@@ -23,6 +23,10 @@ class Size(NamedTuple):
 UNSIZED = Size()
 
 
+class Unwanted(Exception):
+    """Ends the work on a job that was cancelled or is late; nobody is told."""
+
+
 @dataclass(slots=True)
 class Times:
     """When a job entered each phase, in seconds of the engine's clock; 0 until it did."""
@@ -38,9 +42,12 @@ class Times:
 class Job:
     """One task's state. One thread at a time works on it; only `cancelled` is set from outside.
 
+    `deadline` is a time of the clock, after which nobody waits for the pictures; None waits for ever.
+
     `steps` is the generator of docs/architecture.md: it yields what it wants the UNet to evaluate (`wanted`)
     and is sent the prediction. `release` gives back what `prepare` took (the fused LoRA set). A job that is
-    not `counted` is the engine's own: the status does not tell of it once it has finished.
+    not `counted` is the engine's own: the status does not tell of it once it has finished. With
+    `whole_calls_fail` its rows do not fit into one call, as far as it has tried.
     """
 
     job_id: int
@@ -49,7 +56,10 @@ class Job:
     clock: Clock = time.monotonic
     resources: Any = None
     counted: bool = True
+    deadline: float | None = None
     cancelled: bool = False
+    steps_done: int = 0
+    whole_calls_fail: bool = False
     group: Hashable = None
     size: Size = UNSIZED
     rows: int = 0
@@ -63,6 +73,30 @@ class Job:
 
     def __post_init__(self) -> None:
         self.times = Times(submitted=self.clock())
+
+    @property
+    def steps_left(self) -> int:
+        """The steps that are still to be run."""
+        return self.task.step_count - self.steps_done
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline is not None and self.clock() >= self.deadline
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether to do nothing more for it: it was cancelled, or is late."""
+        return self.cancelled or self.is_late
+
+    def seconds_left(self) -> float | None:
+        """Return how long it is until the deadline; None without one."""
+        return None if self.deadline is None else self.deadline - self.clock()
+
+    def check_wanted(self) -> None:
+        """Raise Unwanted if nothing more should be done for it."""
+        if self.unwanted:
+            raise Unwanted
 
     def advance(self, prediction: object = None) -> bool:
         """Send a prediction (none to start) and take the next request; True once `result` is there."""
@@ -79,6 +113,7 @@ class Job:
         elapsed = self.clock() - (self.times.stepping or self.clock())
         remaining = elapsed / step * (step_count - step)
         event = Progress(step, step_count, timestep, elapsed, remaining)
+        self.steps_done = step
         self.stream.put(event, render if self.wants_preview(step, step_count) else None)
 
     def wants_preview(self, step: int, step_count: int) -> bool:

@@ -40,13 +40,20 @@ class RowLimits:
     def of(self, size: Size) -> int:
         """Return how many rows a call of this size may have now."""
         known = self._learned.get(size)
-        return self._configured(size) if known is None else known.rows
+        return self.configured(size) if known is None else known.rows
+
+    def configured(self, size: Size) -> int:
+        """Return how many rows the operator allows, whatever was learned."""
+        return self._by_model.get(size.model, self._rows)
 
     def failed(self, size: Size, rows: int) -> bool:
         """Learn that `rows` rows were too many; False if fewer than one row cannot be tried."""
         if rows <= 1:
             return False
-        known = self._learned.pop(size, None) or _Learned(rows)
+        known = self._learned.get(size) or _Learned(rows)
+        if rows > known.rows:  # a job that was alone tried it, which says nothing against the bound
+            return True
+        self._learned.pop(size, None)
         patience = known.patience * 2 if known.raised else known.patience
         self._learned[size] = _Learned(rows // 2, patience)  # the latest to learn is the last to be forgotten
         if len(self._learned) > REMEMBERED:
@@ -58,10 +65,9 @@ class RowLimits:
         known = self._learned.get(size)
         if known is None or rows < known.rows:
             return
+        if rows > known.rows:  # a job that was alone tried it
+            known.rows, known.full_calls, known.raised = rows, 0, False
         known.full_calls, known.raised = known.full_calls + 1, False
-        if known.full_calls >= known.patience and known.rows < self._configured(size):
-            known.rows = min(2 * known.rows, self._configured(size))
+        if known.full_calls >= known.patience and known.rows < self.configured(size):
+            known.rows = min(2 * known.rows, self.configured(size))
             known.full_calls, known.raised = 0, True
-
-    def _configured(self, size: Size) -> int:
-        return self._by_model.get(size.model, self._rows)

@@ -6,10 +6,11 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.prompts.cache import PromptCache
@@ -43,9 +44,15 @@ from sdgrpc.engine.models import Loadable, ServedModels
 from sdgrpc.engine.options import DEFAULT_OPTIONS, EngineOptions, LoopOptions
 from sdgrpc.engine.runner import JobResources, LocalRunner
 from sdgrpc.engine.stream import EventStream, Item
+from sdgrpc.engine.supervision.call_times import CallShape
+from sdgrpc.engine.supervision.runner import SupervisedRunner
+from sdgrpc.engine.supervision.supervisor import Supervisor
+from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.lora.store.library import LoraFile, LoraLibrary
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class LocalEngine:
@@ -61,22 +68,32 @@ class LocalEngine:
         library: LoraLibrary,
         options: EngineOptions = DEFAULT_OPTIONS,
     ) -> None:
+        self._supervisor = Supervisor(hang_timeout=options.hang_timeout, hang_factor=options.hang_factor)
         self._models = ServedModels(
             models,
             capacity=options.resident_models,
             lora_cache_bytes=options.lora_cache_bytes,
             turns=Turns(options.loop.max_running_jobs_per_token),
+            supervisor=self._supervisor,
         )
         self._library, self._options = library, options
         self._prompts = PromptCache(options.prompt_cache_bytes)
         self._job_ids = itertools.count()
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-read")
         self._renderers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-preview")
-        self._loop = EngineLoop(LocalRunner(self._prompts), options.loop, admission=self._models.pool)
+        estimates = Estimates()
+        self._loop = EngineLoop(
+            SupervisedRunner(LocalRunner(self._prompts), self._supervisor, estimates),
+            options.loop,
+            admission=self._models.pool,
+            supervisor=self._supervisor,
+            estimates=estimates,
+        )
         self._catalog = EngineCatalog(
-            self._models, library, self._loop, options.max_upload_bytes, self._job_ids
+            self._models, library, self._loop, options.max_upload_bytes, self._job_ids, self._supervisor
         )
         self._ready = False
+        self._supervisor.start()
 
     @property
     def models(self) -> Sequence[ModelInfo]:
@@ -111,22 +128,25 @@ class LocalEngine:
             logger.info("model %s drew its first step in %.2f s", info.name, time.monotonic() - started)
         self._ready = True
 
-    def submit(self, task: Task) -> AsyncGenerator[Event, None]:
+    def submit(self, task: Task, *, time_limit: float | None = None) -> AsyncGenerator[Event, None]:
         """See `Engine.submit`."""
-        return self._events(task, counted=True)
+        return self._events(task, counted=True, time_limit=time_limit)
 
-    async def _events(self, task: Task, *, counted: bool) -> AsyncGenerator[Event, None]:
+    async def _events(
+        self, task: Task, *, counted: bool, time_limit: float | None = None
+    ) -> AsyncGenerator[Event, None]:
+        deadline = None if time_limit is None else time.monotonic() + time_limit
         self._models.check(task.model)
         self._loop.check_room(task.caller)
-        loop = asyncio.get_running_loop()
         files: list[LoraFile] = []
         if task.loras:  # the index may have to look at the folder
-            files = await loop.run_in_executor(
-                self._readers, lambda: [self._library.find(ref) for ref in task.loras]
+            files = await self._in(
+                self._readers, "find", lambda: [self._library.find(ref) for ref in task.loras]
             )
         with self._library.in_use(files):
             job_id = next(self._job_ids)
-            job = Job(job_id, task, EventStream(loop), counted=counted)
+            stream = EventStream(asyncio.get_running_loop())
+            job = Job(job_id, task, stream, counted=counted, deadline=deadline)
             # Held by the job alone, which lets the model go at its end, however late its events are read.
             job.resources = JobResources(partial(self._models.pool.of, job_id), files)
             position = self._loop.submit(job)
@@ -141,9 +161,24 @@ class LocalEngine:
         """Make the previews now that somebody reads them, away from the threads that draw."""
         event, render = item.event, item.render
         if isinstance(event, Progress) and render is not None:
-            previews = await asyncio.get_running_loop().run_in_executor(self._renderers, render)
-            return replace(event, previews=previews)
+            return replace(event, previews=await self._in(self._renderers, "preview", render))
         return event
+
+    async def _in(self, threads: ThreadPoolExecutor, verb: str, work: Callable[[], T]) -> T:
+        """Run `work` in a thread, watched over."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(threads, self._supervisor.run, CallShape(verb), work)
+
+    async def failed(self) -> None:
+        """See `Engine.failed`."""
+        failed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def tell() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(failed.set)
+
+        self._supervisor.on_failure(tell)
+        await failed.wait()
 
     async def list_loras(self, query: LoraQuery) -> LoraPage:
         """See `Engine.list_loras`."""
@@ -167,7 +202,7 @@ class LocalEngine:
         rows_per_call, steps_per_second = self._loop.meter.rates()
         sets, prompts = self._models.set_stats(), self._prompts.stats()
         return EngineStatus(
-            ready=self._ready,
+            ready=self._ready and not self._supervisor.failed,
             running=running,
             queued=queued,
             rows_per_call=rows_per_call,
@@ -192,11 +227,13 @@ class LocalEngine:
         """See `Engine.close`."""
         self._ready = False
         await asyncio.to_thread(self._loop.close)
-        await asyncio.to_thread(self._models.pool.close)
+        await asyncio.to_thread(self._models.pool.close, wait=not self._supervisor.failed)
         await asyncio.to_thread(self._catalog.close)
-        self._readers.shutdown()
-        self._renderers.shutdown()
-        self._models.release()
+        self._supervisor.close()
+        self._readers.shutdown(wait=not self._supervisor.failed)
+        self._renderers.shutdown(wait=not self._supervisor.failed)
+        if not self._supervisor.failed:  # what hangs may still use one
+            self._models.release()
 
 
 def warm_up_task(info: ModelInfo) -> Task:

@@ -7,23 +7,25 @@ neither stops the steps of other jobs.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from sdgrpc.engine.admission import Admission, FirstCome, Turns, check_share
+from sdgrpc.engine.admission import Admission, FirstCome, Turns
 from sdgrpc.engine.calls import Calls, Runner
-from sdgrpc.engine.job import Clock, Job
+from sdgrpc.engine.job import Clock, Job, Unwanted
+from sdgrpc.engine.jobs import Jobs
 from sdgrpc.engine.limits import RowLimits
-from sdgrpc.engine.meter import Meter, Turnover
 from sdgrpc.engine.options import LoopOptions
 from sdgrpc.engine.scheduler import StepScheduler
-from sdgrpc.errors import Draining, QueueFull
+from sdgrpc.engine.supervision.supervisor import Supervisor
+from sdgrpc.engine.timing.door import Door
+from sdgrpc.engine.timing.estimates import Estimates
+from sdgrpc.engine.timing.meter import Meter
+from sdgrpc.errors import DeadlineTooSoon, Draining, SdgrpcError
 
-logger = logging.getLogger(__name__)
+LOCK_SECONDS = 0.2  # a failed engine's jobs are ended after that, whoever holds the lock
 
 
 class EngineLoop:
@@ -35,57 +37,62 @@ class EngineLoop:
         options: LoopOptions,
         *,
         admission: Admission | None = None,
+        supervisor: Supervisor | None = None,
+        estimates: Estimates | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.options = options
+        self._supervisor = supervisor or Supervisor()
+        self._door = Door(options, estimates or Estimates())
         self._admission: Admission = admission or FirstCome(Turns(options.max_running_jobs_per_token))
         self.meter = Meter(clock=clock)
         self._runner = runner
         self._clock = clock
         self._changed = threading.Condition()
-        self._queued: deque[Job] = deque()
-        self._preparing: dict[int, Job] = {}
-        self._stepping: dict[int, Job] = {}  # exactly those that the scheduler knows
-        self._finishing: dict[int, Job] = {}
-        self._phases = (self._preparing, self._stepping, self._finishing)
+        self._jobs = Jobs()
         limits = RowLimits(options.max_rows_per_call, options.rows_by_model)
         self._calls = Calls(runner, limits, self.meter)
-        self._scheduler = StepScheduler(
-            max_rows=limits.of, patience=options.max_wait_calls, batching=options.batching
-        )
+        patience, batching = options.max_wait_calls, options.batching
+        self._scheduler = StepScheduler(max_rows=limits.of, patience=patience, batching=batching)
         self._draining = self._closing = False
-        self._turnover = Turnover()
         self._finisher = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-finish")
         self._threads = [
-            threading.Thread(target=target, name=name, daemon=True)
-            for target, name in ((self._prepare_jobs, "sdgrpc-prepare"), (self._step_jobs, "sdgrpc-step"))
+            self._supervisor.thread("sdgrpc-prepare", self._prepare_jobs),
+            self._supervisor.thread("sdgrpc-step", self._step_jobs),
         ]
         self._admission.on_change = self._wake
+        self._supervisor.on_failure(self._fail)
         for thread in self._threads:
             thread.start()
 
     # What the event loop calls.
 
     def check_room(self, caller: str = "") -> None:
-        """Raise Draining, QueueFull or TokenQueueFull if a job of `caller` would not be taken now."""
+        """Raise EngineFailed, Draining, QueueFull or TokenQueueFull if no job of `caller` is taken now."""
+        self._supervisor.check()
         with self._changed:
-            self._check_room(caller)
+            self._door.check_room(self._jobs, caller, draining=self._draining)
 
     def submit(self, job: Job) -> int:
-        """Queue `job` and return how many jobs wait before it."""
+        """Queue `job` and return how many wait before it; raises as `check_room`, and DeadlineTooSoon."""
+        self._supervisor.check()
         with self._changed:
-            self._check_room(job.task.caller)
-            self._queued.append(job)
+            self._door.check_room(self._jobs, job.task.caller, draining=self._draining)
+            self._jobs.queued.append(job)
+            place = self._admission.place(self._jobs.queued, job)
+            try:
+                self._door.check_deadline(job, self._jobs, place)
+            except DeadlineTooSoon:
+                self._jobs.queued.remove(job)
+                raise
             self._changed.notify_all()
-            return self._admission.place(self._queued, job)
+            return place
 
     def cancel(self, job: Job) -> None:
         """Drop `job` before its next step; one that ended already is left alone."""
         with self._changed:
             job.cancelled = True
-            waiting = job in self._queued
-            if waiting:
-                self._queued.remove(job)
+            waiting = self._jobs.leave_queue(job)
             self._changed.notify_all()
         if waiting:
             self._end(job)
@@ -93,48 +100,45 @@ class EngineLoop:
     def counts(self) -> tuple[int, int, int]:
         """Return the numbers of jobs that run, wait, and have finished for clients since the start."""
         with self._changed:
-            return sum(map(len, self._phases)), len(self._queued), self._turnover.jobs
+            return self._jobs.running, len(self._jobs.queued), self._door.turnover.jobs
 
     def estimated_wait(self) -> float:
         """Return the seconds until a job sent now would begin, as far as recent jobs tell."""
         with self._changed:
-            stepping = len(self._stepping)
-            if not self._queued and stepping < self.options.max_running_jobs:
-                return 0.0
-            return self._turnover.mean_seconds * (len(self._queued) + 1) / max(stepping, 1)
+            return self._door.estimated_wait(self._jobs)
 
     def wait_idle(self) -> None:
         """Take no new jobs and block until the last one has ended."""
         with self._changed:
             self._draining = True
-            self._changed.wait_for(lambda: self._closing or not (self._queued or any(self._phases)))
+            self._changed.wait_for(lambda: self._closing or not self._jobs.all)
 
     def close(self) -> None:
-        """Drop every job and stop the threads; blocks until the running calls return. May be called twice."""
+        """Drop every job and stop the threads. May be called twice.
+
+        Blocks until the running calls return; of a failed engine, whose calls may never, it waits for none.
+        """
         with self._changed:
-            self._draining = self._closing = True
-            jobs = [*self._queued, *(job for phase in self._phases for job in phase.values())]
-            self._queued.clear()
-            for job in jobs:
-                job.stream.end(Draining("the server stopped before this job ended; send it to another"))
-                job.cancelled = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
-        self._finisher.shutdown()
-        for job in jobs:
+            jobs = self._drop_all(Draining("the server stopped before this job ended; send it to another"))
+        ended = self._supervisor.join(self._threads)
+        self._finisher.shutdown(wait=ended)
+        for job in jobs if ended else ():
             self._end(job)
 
-    def _check_room(self, caller: str) -> None:
-        if self._draining:
-            raise Draining("the server is stopping; send the job to another", retry_after=1.0)
-        if len(self._queued) >= self.options.queue_size:
-            raise QueueFull(
-                f"{len(self._queued)} jobs wait already (queue_size); try again later or on another server",
-                retry_after=max(1.0, self._turnover.mean_seconds * len(self._queued) / 2),
-            )
-        most, seconds = self.options.max_queued_jobs_per_token, max(1.0, self._turnover.mean_seconds)
-        check_share(self._queued, caller, most, retry_after=seconds)
+    def _drop_all(self, error: SdgrpcError, *, tell: bool = True) -> list[Job]:
+        """End every stream, begin nothing more, and return the jobs. Needs the lock to `tell` the threads."""
+        self._draining = self._closing = True
+        jobs = self._jobs.end_all(error)
+        if tell:
+            self._changed.notify_all()
+        return jobs
+
+    def _fail(self) -> None:
+        """End every job, since the engine cannot go on; whoever hangs may hold the lock for good."""
+        held = self._changed.acquire(timeout=LOCK_SECONDS)
+        self._drop_all(self._supervisor.error(), tell=held)
+        if held:
+            self._changed.release()
 
     # The preparing thread.
 
@@ -145,11 +149,10 @@ class EngineLoop:
     def _next_queued(self) -> Job | None:
         with self._changed:
             while not self._closing:
-                room = len(self._stepping) < self.options.max_running_jobs
-                job = self._admission.choose(self._queued, room=room)
+                room = len(self._jobs.stepping) < self.options.max_running_jobs
+                job = self._admission.choose(self._jobs.queued, room=room)
                 if job is not None:
-                    self._queued.remove(job)
-                    self._preparing[job.job_id] = job
+                    self._jobs.begin(job)
                     return job
                 self._changed.wait()
         return None
@@ -160,18 +163,16 @@ class EngineLoop:
 
     def _prepare(self, job: Job) -> None:
         job.times.preparing = self._clock()
+        job.check_wanted()
         done = self._runner.prepare(job)
         job.times.prepared = job.times.stepping = self._clock()
-        if job.cancelled:
-            self._end(job)
-            return
+        job.check_wanted()
         job.stream.put(job.report)
         if done:
             self._hand_to_finisher(job)
             return
         with self._changed:
-            del self._preparing[job.job_id]
-            self._stepping[job.job_id] = job
+            self._jobs.step(job)
             self._scheduler.add(job.job_id, job.group, job.rows, job.size)
             self._changed.notify_all()
 
@@ -187,12 +188,12 @@ class EngineLoop:
             self._changed.wait_for(lambda: self._closing or len(self._scheduler))
             if self._closing:
                 return None
-            dropped = [job for job in self._stepping.values() if job.cancelled]
+            dropped = [job for job in self._jobs.stepping.values() if job.unwanted]
             for job in dropped:
                 self._forget(job)
-            batch = [self._stepping[job_id] for job_id in self._scheduler.next_batch()]
+            batch = [self._jobs.stepping[job_id] for job_id in self._scheduler.next_batch()]
         for job in dropped:
-            self._end(job)
+            self._drop(job)
         return batch
 
     def _run(self, batch: list[Job]) -> None:
@@ -203,36 +204,42 @@ class EngineLoop:
                 self._guarded(job, self._settle, answer)
 
     def _settle(self, job: Job, prediction: object) -> None:
-        if job.cancelled:
-            self._end(job)
-        elif self._runner.advance(job, prediction):
+        job.check_wanted()
+        if self._runner.advance(job, prediction):
             self._hand_to_finisher(job)
 
     # Finishing.
 
     def _hand_to_finisher(self, job: Job) -> None:
         with self._changed:
-            self._forget(job)
-            self._finishing[job.job_id] = job
+            self._scheduler.remove(job.job_id)
+            self._jobs.finish(job)
             self._changed.notify_all()
         job.times.denoised = self._clock()
         self._finisher.submit(self._guarded, job, self._finish)
 
     def _finish(self, job: Job) -> None:
-        if not job.cancelled:
-            self._runner.finish(job)
-        if not job.cancelled:
-            job.stream.put(job.finished())
-            with self._changed:
-                self._turnover.note(self._clock() - job.times.preparing, counted=job.counted)
+        job.check_wanted()
+        self._runner.finish(job)
+        job.check_wanted()
+        job.stream.put(job.finished())
+        with self._changed:
+            self._door.turnover.note(self._clock() - job.times.preparing, counted=job.counted)
         self._end(job)
 
     def _guarded(self, job: Job, work: Callable[..., None], *arguments: object) -> None:
-        """Let a failure end its own job and nothing else."""
+        """Let a failure end its own job and nothing else, unless the engine cannot go on after it."""
         try:
             work(job, *arguments)
-        except Exception as error:  # whatever it was, the thread must live on
-            self._end(job, error)
+        except Unwanted:
+            self._drop(job)
+        except BaseException as error:  # whatever it was, it must be told
+            self._end(job, self._supervisor.judged(error))
+
+    def _drop(self, job: Job) -> None:
+        """End a job that nobody waits for any more."""
+        late = "the deadline passed before the job was drawn; allow more time"
+        self._end(job, DeadlineTooSoon(late) if job.is_late else None)
 
     def _end(self, job: Job, error: BaseException | None = None) -> None:
         with self._changed:
@@ -245,5 +252,4 @@ class EngineLoop:
 
     def _forget(self, job: Job) -> None:
         self._scheduler.remove(job.job_id)
-        for phase in self._phases:
-            phase.pop(job.job_id, None)
+        self._jobs.forget(job)

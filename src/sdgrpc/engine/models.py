@@ -13,12 +13,16 @@ from sdgrpc.domain import ModelInfo, ModelState, ResidentSet
 from sdgrpc.engine.admission import Turns
 from sdgrpc.engine.residency import ModelLease, ModelPool
 from sdgrpc.engine.runner import ServedModel
+from sdgrpc.engine.supervision.call_times import CallShape
+from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.errors import ModelNotFound
 from sdgrpc.lora.bases.names import NameIndex, Shape
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.fusing.cache import SetStats
 
 logger = logging.getLogger(__name__)
+
+LOAD_PATIENCE = 10.0  # nothing tells how long a file of many GB takes from a disk that is far away
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,7 @@ class ServedModels:
         capacity: how many of the others may be there at a time.
         lora_cache_bytes: what the fused sets of each may take while it is there.
         turns: who begins next.
+        supervisor: watches over loading.
 
     """
 
@@ -52,8 +57,10 @@ class ServedModels:
         capacity: int,
         lora_cache_bytes: int,
         turns: Turns | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._lora_cache_bytes = lora_cache_bytes
+        self._supervisor = supervisor or Supervisor()
         self._loadable = {model.info.name: model for model in models if isinstance(model, Loadable)}
         held = {
             model.info.name: ServedModel.of(model, lora_cache_bytes=lora_cache_bytes)
@@ -128,14 +135,16 @@ class ServedModels:
 
     def _load(self, name: str) -> ServedModel:
         started = time.monotonic()
-        served = ServedModel.of(self._loadable[name].load(), lora_cache_bytes=self._lora_cache_bytes)
+        with self._supervisor.call(CallShape("load", name, patience=LOAD_PATIENCE)):
+            model = self._loadable[name].load()
+        served = ServedModel.of(model, lora_cache_bytes=self._lora_cache_bytes)
         self._states[name] = _state(served.model, served.weight_bytes)
         logger.info("model %s was loaded in %.2f s", name, time.monotonic() - started)
         return served
 
     def _unload(self, served: ServedModel) -> None:
         self._fuses_before += served.sets.stats().fuse_count
-        served.unload()
+        self._supervisor.run(CallShape("unload", served.model.info.name), served.unload)
         del served
         gc.collect()  # networks may hold themselves; the next model needs the room now
 

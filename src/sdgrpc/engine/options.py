@@ -40,7 +40,9 @@ class LoopOptions:
 class EngineOptions:
     """The loop's bounds, the bytes that fused LoRA sets, per model, and encoded prompts may take, and more.
 
-    `resident_models` is how many of the models that were not given loaded may be in memory at a time.
+    `resident_models` is how many of the models that were not given loaded may be in memory at a time. A call
+    of the device that has not returned after `hang_factor` times the longest of its shape, and not before
+    `hang_timeout` seconds, hangs, which ends the engine; with a timeout of 0 nothing counts as that.
     """
 
     loop: LoopOptions = field(default_factory=LoopOptions)
@@ -48,6 +50,8 @@ class EngineOptions:
     prompt_cache_bytes: int = default("prompt_cache_bytes")
     max_upload_bytes: int = default("max_upload_bytes")
     resident_models: int = default("resident_models")
+    hang_timeout: float = default("hang_timeout")
+    hang_factor: float = default("hang_factor")
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

@@ -16,15 +16,19 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Generic, TypeVar
 
 from sdgrpc.engine.admission import Turns, Waiting
 from sdgrpc.engine.job import Job
-from sdgrpc.errors import Draining, ModelError, SdgrpcError
+from sdgrpc.errors import Draining, EngineFailed, ModelError, OutOfMemory, SdgrpcError
 
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M")
+
+Failure = Callable[[], SdgrpcError]
+"""Makes what is raised; an error that was raised before would keep what it was raised in."""
 
 
 class ModelLease(Generic[M]):
@@ -73,7 +77,7 @@ class ModelPool(Generic[M]):
         self._capacity, self._max_overtakes = capacity, max_overtakes
         self._leases: dict[int, ModelLease[M]] = {}  # that wait
         self._users: dict[int, str] = {}  # begun and not ended: id -> model, empty where it failed
-        self._failures: dict[int, str] = {}  # of those who asked for a model that could not be loaded
+        self._failures: dict[int, Failure] = {}  # of those who asked for a model that could not be loaded
         self._loading = ""
         self._blocked: Waiting | None = None  # the oldest that waits for a slot
         self._overtakes: dict[Waiting, int] = {}  # how many began before those that were the oldest
@@ -90,12 +94,12 @@ class ModelPool(Generic[M]):
         """Return the model of a job that was chosen.
 
         Raises:
-            ModelError: it could not be loaded.
+            ModelError, OutOfMemory: it could not be loaded.
 
         """
         with self._lock:
             if job_id in self._failures:
-                raise ModelError(self._failures[job_id])
+                raise self._failures[job_id]()
             return self._resident[self._users[job_id]]
 
     def choose(self, queued: Iterable[Job], *, room: bool) -> Job | None:
@@ -141,8 +145,8 @@ class ModelPool(Generic[M]):
         self.on_change()
         return lease
 
-    def close(self) -> None:
-        """Wait for what is being loaded, and begin nothing more. May be called twice."""
+    def close(self, *, wait: bool = True) -> None:
+        """Begin nothing more, and `wait` for what is being loaded. May be called twice."""
         with self._lock:
             self._closed = True
             leases = list(self._leases.values())
@@ -150,7 +154,7 @@ class ModelPool(Generic[M]):
         for lease in leases:
             if lease.model.set_running_or_notify_cancel():
                 lease.model.set_exception(Draining("the server stopped before this call's turn"))
-        self._loader.shutdown()
+        self._loader.shutdown(wait=wait)
 
     def clear(self) -> list[M]:
         """Forget every model, once nobody uses one any more, and return them."""
@@ -205,7 +209,7 @@ class ModelPool(Generic[M]):
         if not lease.model.set_running_or_notify_cancel():
             self._forget(waiting.waiting_id)
         elif failure is not None:
-            lease.model.set_exception(ModelError(failure))
+            lease.model.set_exception(failure())
         else:
             lease.model.set_result(self._resident[waiting.model])
 
@@ -237,7 +241,7 @@ class ModelPool(Generic[M]):
     def _exchange(self, name: str, slot: list[M], asking: Sequence[int]) -> None:
         """Free what is in `slot`, of which nobody else knows, and load a model; on the loader's thread."""
         made: M | None = None
-        failure = ""
+        failure: Failure | None = None
         try:
             while slot:
                 self._unload(slot.pop())
@@ -245,12 +249,14 @@ class ModelPool(Generic[M]):
         except Exception as error:  # whatever it is, it is for those who asked
             # Only the text: the traceback would keep what was loaded in memory.
             known = isinstance(error, SdgrpcError)
-            failure = str(error) if known else f"the model {name} cannot be loaded: {error!r}"
-            logger.warning("loading model %s failed: %s", name, failure, exc_info=not known)
+            text = str(error) if known else f"the model {name} cannot be loaded: {error!r}"
+            kind = type(error) if isinstance(error, (OutOfMemory, EngineFailed)) else ModelError
+            failure = partial(kind, text)
+            logger.warning("loading model %s failed: %s", name, text, exc_info=not known)
         with self._lock:
             self._loading = ""
-            if made is None:
+            if failure is not None:
                 self._failures.update(dict.fromkeys(asking, failure))
-            else:
+            elif made is not None:
                 self._resident[name] = made
         self.on_change()

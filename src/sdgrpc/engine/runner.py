@@ -109,7 +109,9 @@ class LocalRunner:
         lease = served.sets.acquire(list(zip(resources.files, task.loras, strict=True)))
         job.release, resources.lease = lease.release, lease
         job.report = Prepared(lease.reports, lease.set_id, lease.cached, lease.fuse_seconds)
+        job.check_wanted()
         conditioning = self._encode(served, lease, job)
+        job.check_wanted()
         job.steps = prepare(served.model, task, conditioning, self._reporter(job))
         done = job.advance()
         if not done:
@@ -153,6 +155,9 @@ class LocalRunner:
     @torch.inference_mode()
     def finish(self, job: Job) -> None:
         """Decode one image after the other, so that the first is sent while the second is decoded."""
+        as_out_of_memory(lambda: self._finish(job), job.resources.served.model.device)
+
+    def _finish(self, job: Job) -> None:
         model, task, sampling = job.resources.served.model, job.task, job.task.sampling
         if not torch.isfinite(job.result).all():
             raise ModelError(
@@ -160,9 +165,9 @@ class LocalRunner:
                 "or lower the LoRA strengths"
             )
         for index in range(sampling.image_count):
-            if job.cancelled:
-                return
+            job.check_wanted()
             pictures = finish(task, decode(model, job.result[index : index + 1]))
+            job.check_wanted()
             seed = sampling.seed + index
             text = ""
             if not task.output.omit_metadata:

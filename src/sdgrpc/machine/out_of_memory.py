@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+OUT_OF_MEMORY = "the device ran out of memory for this job; ask for a smaller picture or fewer images"
+
 # What torch's allocators and the libraries below them say in errors that have no class of their own: the
 # CPU's allocator, mps, cuda's libraries.
 PHRASES = (
@@ -47,7 +49,7 @@ def as_out_of_memory(work: Callable[[], T], device: torch.device) -> T:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
     logger.warning("out of memory on %s: %s", device, reason)
     give_back(device)
-    raise OutOfMemory("the device ran out of memory for this job; ask for a smaller picture or fewer images")
+    raise OutOfMemory(OUT_OF_MEMORY)
 
 
 def give_back(device: torch.device) -> None:

@@ -25,6 +25,7 @@ from sdgrpc.settings.kinds import (
     CountOrNone,
     Device,
     ExistingFolders,
+    Factor,
     File,
     Folder,
     Models,
@@ -57,6 +58,11 @@ class ServingSettings(BaseModel):
         False, description="Listen without TLS on an address that other machines may reach."
     )
     reflection: bool = Field(True, description="Let tools read the contract from the server.")
+    drain_delay: Seconds = Field(
+        0.0,
+        description="How long a stopping server still takes jobs while its health says that it leaves, for "
+        "load balancers that notice late.",
+    )
     drain_timeout: Seconds = Field(30.0, description="How long running jobs may take when the server stops.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least that is logged."
@@ -170,6 +176,12 @@ class DrawingSettings(BaseModel):
         description="Calls of others that a job may have to sit out, or one round of all running jobs where "
         "that is longer.",
     )
+    hang_timeout: Seconds = Field(
+        60.0,
+        description="A call of the device that has not returned by then, and by hang_factor times the "
+        "longest of its kind, ends the server with status 70; 0 waits for ever.",
+    )
+    hang_factor: Factor = Field(10.0, description="See hang_timeout.")
     prompt_cache_bytes: BytesOrNone = Field(64 * MIB, description="Memory for encoded prompts.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdgrpc.engine.meter import Meter, Turnover
+from sdgrpc.engine.timing.meter import Meter, Turnover
 
 
 class Clock:

@@ -1,0 +1,53 @@
+"""A runner under supervision: each of its calls is watched, and its UNet calls and decodings are measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from sdgrpc.engine.calls import Runner
+from sdgrpc.engine.job import Job
+from sdgrpc.engine.supervision.call_times import CallShape
+from sdgrpc.engine.supervision.supervisor import Supervisor
+from sdgrpc.engine.timing.estimates import Estimates
+
+
+class SupervisedRunner:
+    """Does what `runner` does. Implements Runner."""
+
+    def __init__(self, runner: Runner, supervisor: Supervisor, estimates: Estimates) -> None:
+        self._runner, self._supervisor, self._estimates = runner, supervisor, estimates
+
+    def prepare(self, job: Job) -> bool:
+        """See `Runner.prepare`."""
+        with self._supervisor.call(_shape("prepare", job, 1 + len(job.task.loras))):
+            return self._runner.prepare(job)
+
+    def predict(self, jobs: Sequence[Job], max_rows: int) -> Sequence[object]:
+        """See `Predictor.predict`."""
+        size = jobs[0].size
+        rows = sum(job.rows for job in jobs)
+        began = time.monotonic()
+        with self._supervisor.call(CallShape("predict", size.model, (rows, *size.shape))):
+            answers = self._runner.predict(jobs, max_rows)
+        if rows <= max_rows:
+            self._estimates.called(jobs[0].task, rows, time.monotonic() - began)
+        return answers
+
+    def advance(self, job: Job, prediction: object) -> bool:
+        """See `Runner.advance`."""
+        with self._supervisor.call(_shape("advance", job, job.task.sampling.image_count)):
+            return self._runner.advance(job, prediction)
+
+    def finish(self, job: Job) -> None:
+        """See `Runner.finish`."""
+        began = time.monotonic()
+        with self._supervisor.call(_shape("finish", job, job.task.sampling.image_count)):
+            self._runner.finish(job)
+        if not job.unwanted:
+            self._estimates.finished(job.task, time.monotonic() - began)
+
+
+def _shape(verb: str, job: Job, count: int) -> CallShape:
+    task = job.task
+    return CallShape(verb, task.model, (count, task.width, task.height))

@@ -1,0 +1,72 @@
+"""Who is let in: while there is room, and only with a deadline that can be kept."""
+
+from __future__ import annotations
+
+from sdgrpc.engine.admission import check_share
+from sdgrpc.engine.job import Job
+from sdgrpc.engine.jobs import Jobs
+from sdgrpc.engine.options import LoopOptions
+from sdgrpc.engine.timing.estimates import Estimates
+from sdgrpc.engine.timing.meter import Turnover
+from sdgrpc.errors import DeadlineTooSoon, Draining, QueueFull
+
+
+class Door:
+    """Judges a job before it is queued, from what is measured. Called with the loop's lock held."""
+
+    def __init__(self, options: LoopOptions, estimates: Estimates) -> None:
+        self._options, self._estimates = options, estimates
+        self.turnover = Turnover()
+
+    def check_room(self, jobs: Jobs, caller: str, *, draining: bool) -> None:
+        """Raise Draining, QueueFull or TokenQueueFull if a job of `caller` would not be taken now."""
+        if draining:
+            raise Draining("the server is stopping; send the job to another", retry_after=1.0)
+        queued, seconds = len(jobs.queued), self.turnover.mean_seconds
+        if queued >= self._options.queue_size:
+            raise QueueFull(
+                f"{queued} jobs wait already (queue_size); try again later or on another server",
+                retry_after=max(1.0, seconds * queued / 2),
+            )
+        check_share(jobs.queued, caller, self._options.max_queued_jobs_per_token, retry_after=max(1.0, seconds))
+
+    def check_deadline(self, job: Job, jobs: Jobs, place: int) -> None:
+        """Raise DeadlineTooSoon if a job that has that place in the queue cannot be drawn in time.
+
+        One of a model and size that was not drawn lately is let in.
+        """
+        left = job.seconds_left()
+        cost = self._estimates.alone(job.task) if left is not None else None
+        if left is None or cost is None:
+            return
+        wait = self._wait_for(job, jobs, place)
+        if cost.seconds + wait <= left:
+            return
+        task = job.task
+        raise DeadlineTooSoon(
+            f"this would take about {cost.seconds + wait:.2g} s: {cost.steps:.2g} s for {task.step_count} "
+            f"steps of {task.width}x{task.height}, {cost.images:.2g} s to decode, {wait:.2g} s for the jobs "
+            f"before it; the deadline is in {left:.2g} s; allow more time, or ask for less"
+        )
+
+    def estimated_wait(self, jobs: Jobs) -> float:
+        """Return the seconds until a job sent now would begin, as far as recent jobs tell."""
+        if not jobs.queued and len(jobs.stepping) < self._options.max_running_jobs:
+            return 0.0
+        return self.turnover.mean_seconds * (len(jobs.queued) + 1) / max(len(jobs.stepping), 1)
+
+    def _wait_for(self, job: Job, jobs: Jobs, place: int) -> float:
+        """Return the seconds of other jobs' calls that one has to sit out at least.
+
+        So many have to end first that it may run, the shortest at best. Of those that go on, each of its own
+        steps waits for at most `max_wait_calls` calls.
+        """
+        queued = sorted(self._share(other) for other in jobs.queued if other is not job)[:place]
+        shares = sorted([*queued, *map(self._share, jobs.begun)])
+        first = max(0, len(shares) - self._options.max_running_jobs + 1)
+        longest = max((self._estimates.share(other.task, 1) for other in jobs.all), default=0.0)
+        beside = job.task.step_count * self._options.max_wait_calls * longest
+        return sum(shares[:first]) + min(sum(shares[first:]), beside)
+
+    def _share(self, job: Job) -> float:
+        return self._estimates.share(job.task, job.steps_left)

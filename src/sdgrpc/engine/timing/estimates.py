@@ -1,0 +1,118 @@
+"""What a job will take, from the calls of its model and size that were measured."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sdgrpc.domain import Task
+
+# Calls before their time counts as known: a first one may allocate, choose kernels, wait for a neighbour.
+ENOUGH = 3
+KEPT_CALLS = 16
+# Sizes that are remembered, and for how long: refused jobs are not measured, so a bound that is wrong, or
+# was right while the machine was busy, must not refuse them for good.
+REMEMBERED = 128
+KEPT_SECONDS = 120.0
+
+SizeKey = tuple[str, int, int]
+
+
+@dataclass(slots=True)
+class _Measured:
+    """The last calls of a size by their rows, its last decodings, and when the latest was."""
+
+    latest: float
+    calls: dict[int, deque[float]] = field(default_factory=dict)
+    images: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds of a job that has the device to itself: its `steps`, and its images' decoding and file."""
+
+    steps: float
+    images: float
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.steps + self.images
+
+
+class Estimates:
+    """Remembers how long UNet calls and decodings took. Thread safe.
+
+    Every answer leans to the short side: the fastest of the last calls counts, a step counts as one call
+    (Heun takes two), fusing and encoding count as nothing. A job that is refused by it would really be late.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sizes: OrderedDict[SizeKey, _Measured] = OrderedDict()
+
+    def called(self, task: Task, rows: int, seconds: float) -> None:
+        """Note a UNet call of `rows` rows for jobs of the task's model and size."""
+        with self._lock:
+            calls = self._measured(task).calls
+            calls.setdefault(rows, deque(maxlen=KEPT_CALLS)).append(seconds)
+
+    def finished(self, task: Task, seconds: float) -> None:
+        """Note how long it took to decode and write all images of a task."""
+        with self._lock:
+            self._measured(task).images.append(seconds / task.sampling.image_count)
+
+    def alone(self, task: Task) -> Cost | None:
+        """Return what the whole task takes if nothing else runs; None where its size is not known."""
+        with self._lock:
+            call = self._call(task, rows_of(task))
+            if call is None:
+                return None
+            images = self._sizes[_key(task)].images
+            each = min(images) if len(images) >= ENOUGH else 0.0
+            return Cost(task.step_count * call, task.sampling.image_count * each)
+
+    def share(self, task: Task, steps: int) -> float:
+        """Return what `steps` steps of a task cost in the best calls to share; 0 if unknown."""
+        with self._lock:
+            known = self._known(task)
+            return steps * rows_of(task) * min((call / rows for rows, call in known.items()), default=0.0)
+
+    def _call(self, task: Task, rows: int) -> float | None:
+        """The seconds of a call: measured, or in proportion to that with the nearest number of rows."""
+        known = self._known(task)
+        if not known:
+            return None
+        nearest = min(known, key=lambda other: abs(other - rows))
+        return known[nearest] * rows / nearest
+
+    def _known(self, task: Task) -> dict[int, float]:
+        measured = self._sizes.get(_key(task))
+        if measured is None or measured.latest < self._clock() - KEPT_SECONDS:
+            return {}
+        return {rows: min(calls) for rows, calls in measured.calls.items() if len(calls) >= ENOUGH}
+
+    def _measured(self, task: Task) -> _Measured:
+        """The size's record, as the one used last; what is too old is forgotten."""
+        now, key = self._clock(), _key(task)
+        known = self._sizes.pop(key, None)
+        if known is None or known.latest < now - KEPT_SECONDS:
+            known = _Measured(now)
+        known.latest = now
+        self._sizes[key] = known
+        if len(self._sizes) > REMEMBERED:
+            self._sizes.popitem(last=False)
+        return known
+
+
+def rows_of(task: Task) -> int:
+    """Return the rows that each step of a task asks the UNet for: two an image with guidance."""
+    return task.sampling.image_count * (2 if task.sampling.guidance_scale > 1 else 1)
+
+
+def _key(task: Task) -> SizeKey:
+    return task.model, task.width, task.height
