@@ -62,7 +62,7 @@ ROOMS: Mapping[str, set[str]] = {
     },
     "engine": {*GROUND, "settings", "images", "parameters", "lora", "diffusion"},
     "api.access": {"errors", "settings"},
-    "api": {"domain", "errors", "embedded", "settings", "images", "prompting", "engine", "v1"},
+    "api": {"domain", "errors", "embedded", "settings", "images", "prompting", "machine", "engine", "v1"},
     "client": {"domain", "errors", "v1"},
     "testing": {"v1"},
     "terminal": {"client"},

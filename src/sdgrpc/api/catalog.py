@@ -52,7 +52,8 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
             base=request.base,
             fitting_only=request.fitting_only,
         )
-        page = await engine.list_loras(query)
+        with self._gate.visit():
+            page = await engine.list_loras(query)
         token = codec.page_token(request, page.loras[-1].name) if page.more else ""
         return pb.ListLorasResponse(loras=map(codec.lora_file, page.loras), next_page_token=token)
 
@@ -65,7 +66,9 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         engine = self._gate.engine()
         ref = LoraRef(1.0, 1.0, name=request.name, sha256=request.sha256.lower())
         model = model_of(request.model, engine.models).name
-        return codec.lora_details(await engine.get_lora(ref, model, include_modules=request.include_modules))
+        with self._gate.visit():
+            details = await engine.get_lora(ref, model, include_modules=request.include_modules)
+        return codec.lora_details(details)
 
     async def UploadLora(  # noqa: N802
         self, request_iterator: object, context: Context

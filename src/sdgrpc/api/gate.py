@@ -7,14 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sdgrpc.engine.base import Engine
-from sdgrpc.errors import Draining, Loading
+from sdgrpc.errors import Draining, EngineFailed, Loading
 
 
 class Gate:
-    """One for all services. `closing` is set once the server leaves."""
+    """One for all services. `closing` is set once calls are refused for good.
+
+    Before that a server that leaves may let calls in for a while: `leaving` is true from then on.
+    """
 
     def __init__(self) -> None:
         self.closing = asyncio.Event()
+        self.leaving = False
+        self._failed = False
+        self._inside: set[asyncio.Task[object]] = set()
         self._engine: Engine | None = None
         self._calls = 0
         self._idle = asyncio.Event()
@@ -24,9 +30,21 @@ class Gate:
         """Let calls in from now on."""
         self._engine = engine
 
+    def leave(self) -> None:
+        """Say that the server leaves; calls are still let in."""
+        self.leaving = True
+
     def close(self) -> None:
         """Refuse calls from now on; those that are inside go on."""
+        self.leaving = True
         self.closing.set()
+
+    def fail(self) -> None:
+        """Refuse calls from now on, and end those that are inside: what they wait for may never come."""
+        self._failed = True
+        self.close()
+        for task in self._inside:
+            task.cancel()
 
     async def idle(self) -> None:
         """Return when no call that was counted is inside."""
@@ -36,10 +54,13 @@ class Gate:
         """Return the engine for a call that need not be waited for.
 
         Raises:
+            EngineFailed: it cannot go on.
             Draining: the server leaves.
             Loading: there is no engine yet.
 
         """
+        if self._failed:
+            raise _failure()
         if self.closing.is_set():
             raise Draining("the server is stopping; send the job to another", retry_after=1.0)
         if self._engine is None:
@@ -48,13 +69,34 @@ class Gate:
 
     @contextmanager
     def enter(self) -> Iterator[Engine]:
-        """Count a call from here to its end; raises as `engine` does."""
-        engine = self.engine()
-        self._calls += 1
-        self._idle.clear()
+        """Count a call from here to its end; raises as `engine` does, also later."""
+        with self.visit() as engine:
+            self._calls += 1
+            self._idle.clear()
+            try:
+                yield engine
+            finally:
+                self._calls -= 1
+                if self._calls == 0:
+                    self._idle.set()
+
+    @contextmanager
+    def visit(self) -> Iterator[Engine]:
+        """Let a call in that need not be waited for, but must not wait for an engine that failed."""
+        engine, task = self.engine(), asyncio.current_task()
+        if task is None:
+            raise RuntimeError("calls are tasks")
+        self._inside.add(task)
         try:
             yield engine
+        except asyncio.CancelledError:
+            if not self._failed:
+                raise
+            task.uncancel()
+            raise _failure() from None
         finally:
-            self._calls -= 1
-            if self._calls == 0:
-                self._idle.set()
+            self._inside.discard(task)
+
+
+def _failure() -> EngineFailed:
+    return EngineFailed("the engine failed and the server is ending; send the job to another")

@@ -7,12 +7,14 @@ with asyncio.Runner() as runner:
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 
 from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.gate import Gate
@@ -20,6 +22,8 @@ from sdgrpc.api.listener import Listener
 from sdgrpc.api.servicer import DiffusionServicer
 from sdgrpc.api.waiting import first_of
 from sdgrpc.engine.base import Engine
+from sdgrpc.errors import EngineFailed
+from sdgrpc.machine.ending import STUCK, ProcessEnd
 from sdgrpc.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -28,6 +32,9 @@ OpenEngine = Callable[[], Engine]
 
 READY_POLL_SECONDS = 0.05
 FLUSH_SECONDS = 0.5  # what is left after draining are the last bytes of streams
+TOLD_SECONDS = 0.5  # in which a failed server still answers, so that whoever asks for its health learns of it
+HURRY_SECONDS = 0.8  # from a second signal to the end
+LATE_SECONDS = 5.0  # from the end of draining
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class Server:
         self._servicer = DiffusionServicer(settings, self._gate)
         self._listener = Listener(settings, self._servicer, CatalogServicer(settings, self._gate))
         self._loading: asyncio.Future[Engine] | None = None
+        self._watching: asyncio.Future[None] | None = None
+        self._failed = asyncio.Event()
 
     @property
     def address(self) -> str:
@@ -66,33 +75,61 @@ class Server:
         """Run `open_engine` in a thread of its own, then serve its engine once it is ready.
 
         Raises:
-            Exception: what `open_engine` raised.
+            Exception: what `open_engine` raised, EngineFailed if its engine failed before it was ready.
 
         """
         self._loading = in_daemon_thread(open_engine)
         engine = await asyncio.shield(self._loading)
-        while not engine.status().ready:  # noqa: ASYNC110 - an engine's readiness is a number, not an event
+        self._watching = asyncio.ensure_future(self._watch(engine))
+        while not engine.status().ready:  # an engine's readiness is a number, not an event
+            self.check()
             await asyncio.sleep(READY_POLL_SECONDS)
         self._gate.open(engine)
         await self._listener.serving()
 
-    async def stop(self, hurry: asyncio.Event | None = None) -> None:
-        """Refuse new jobs, wait for the running ones up to `drain_timeout` or until `hurry` is set, and stop.
+    async def failed(self) -> None:
+        """Return once the engine cannot go on; health says so, and every call has been ended."""
+        await self._failed.wait()
 
-        Jobs that are still there after the timeout end with UNAVAILABLE (DRAINING).
+    def check(self) -> None:
+        """Raise EngineFailed once the engine cannot go on."""
+        if self._failed.is_set():
+            raise EngineFailed("the engine failed; the log says why")
+
+    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+        """Tell health; after `drain_delay` refuse new jobs; wait for the running ones, and stop.
+
+        Jobs that are still there after `drain_timeout` end at their next step with UNAVAILABLE (DRAINING). All
+        waiting ends once `hurry` is set or the engine fails.
         """
         hurry = hurry or asyncio.Event()
-        self._gate.close()
+        self._gate.leave()
         await self._listener.leaving()
-        drained = await first_of(self._drain(), hurry.wait(), seconds=self._settings.drain_timeout)
-        if not drained:
+        if self._settings.drain_delay > 0:
+            await first_of(asyncio.sleep(self._settings.drain_delay), self._cut_short(hurry))
+        self._gate.close()
+        timeout = self._settings.drain_timeout
+        if not await first_of(self._drain(), self._cut_short(hurry), seconds=timeout):
             logger.warning("stopping with jobs that have not ended")
         if hurry.is_set():
             await self._listener.stop(0)
+        elif self._failed.is_set():
+            await asyncio.sleep(TOLD_SECONDS)
         if (engine := self._engine()) is not None:
             await engine.close()
-        await self._listener.stop(FLUSH_SECONDS)
+        await self._listener.stop(0 if self._failed.is_set() else FLUSH_SECONDS)
         self._servicer.close()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _watch(self, engine: Engine) -> None:
+        await engine.failed()
+        await self._listener.leaving()
+        self._gate.fail()
+        self._failed.set()
+
+    async def _cut_short(self, hurry: asyncio.Event) -> None:
+        await first_of(hurry.wait(), self.failed())
 
     def _engine(self) -> Engine | None:
         loading = self._loading
@@ -109,29 +146,37 @@ class Server:
 
 
 async def serve(
-    settings: Settings, open_engine: OpenEngine, *, announce: Callable[[str], None] | None = None
+    settings: Settings,
+    open_engine: OpenEngine,
+    *,
+    announce: Callable[[str], None] | None = None,
+    end: ProcessEnd | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal stops at once.
 
     `open_engine` blocks while it loads; it runs in a thread. `announce` (default: print) is given the line
-    `listening on HOST:PORT` once jobs are welcome.
+    `listening on HOST:PORT` once jobs are welcome. `end` ends the process where threads that hang would keep
+    it: within a second after a second signal, and `LATE_SECONDS` after the time for draining.
 
     Raises:
         SettingsError: the port cannot be taken.
+        EngineFailed: the engine could not go on.
         Exception: what `open_engine` raised, such as ModelError.
 
     """
     server = Server(settings)
-    with stop_requests() as stop:
+    drain = settings.drain_delay + settings.drain_timeout
+    with stop_requests(end, drain + LATE_SECONDS) as stop:
         await server.start()
         try:
             logger.info("loading on %s", server.address)
             if await first_of(server.load(open_engine), stop.first.wait()):
                 (announce or _print)(f"listening on {server.address}")
-                await stop.first.wait()
+                await first_of(server.failed(), stop.first.wait())
         finally:
             logger.info("stopping")
             await server.stop(stop.second)
+        server.check()
 
 
 def configure_logging(level: str) -> None:
@@ -165,25 +210,34 @@ def in_daemon_thread(function: OpenEngine) -> asyncio.Future[Engine]:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequests]:
-    """Catch SIGTERM and SIGINT; the third one has its usual effect."""
+def stop_requests(end: ProcessEnd | None = None, seconds: float = 0.0) -> Iterator[StopRequests]:
+    """Catch SIGTERM and SIGINT; the third one has its usual effect.
+
+    The first has `end` end the process in `seconds`, the second in a moment. The handler is Python's and not
+    the event loop's, so that it does so even where the loop hangs.
+    """
     loop, requests = asyncio.get_running_loop(), StopRequests()
     caught = (signal.SIGTERM, signal.SIGINT)
+    count = itertools.count()
 
-    def on_signal() -> None:
-        if requests.first.is_set():
-            requests.second.set()
-            for number in caught:
-                loop.remove_signal_handler(number)
-        requests.first.set()
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if next(count) == 0:
+            if end is not None:
+                end.by(seconds, STUCK, "since threads outlasted the time for draining")
+            loop.call_soon_threadsafe(requests.first.set)
+            return
+        if end is not None:
+            end.by(HURRY_SECONDS, 0, "as a second signal asked for, before all threads did")
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
+        loop.call_soon_threadsafe(requests.second.set)
 
-    for number in caught:
-        loop.add_signal_handler(number, on_signal)
+    before = {number: signal.signal(number, on_signal) for number in caught}
     try:
         yield requests
     finally:
-        for number in caught:
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print(line: str) -> None:

@@ -70,9 +70,9 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
         await self._run(request, context)
 
     async def _run(self, request: Request, context: Context) -> None:
-        with self._gate.enter() as engine, logged(request, described(context)) as entry:
+        with logged(request, described(context)) as entry, self._gate.enter() as engine:
             entry.task = replace(await self._read(request, engine), caller=caller())
-            async with aclosing(engine.submit(entry.task)) as events:
+            async with aclosing(engine.submit(entry.task, time_limit=context.time_remaining())) as events:
                 sequence = 0
                 async for event in events:
                     await context.write(codec.job_event(event, entry.task.request_id, sequence))

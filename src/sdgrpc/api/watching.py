@@ -66,7 +66,7 @@ class Watchers:
 
     def _status(self, engine: Engine) -> pb.WatchStatusResponse:
         now = engine.status()
-        ready = now.ready and not self._gate.closing.is_set()
+        ready = now.ready and not self._gate.leaving
         return codec.status(now, engine.model_states(), ready=ready)
 
 

@@ -16,7 +16,12 @@ from sdgrpc.cli.settings_flags import settings_command
 
 if TYPE_CHECKING:
     from sdgrpc.engine.base import Engine
+    from sdgrpc.machine.ending import ProcessEnd
     from sdgrpc.settings import Settings
+
+
+FAILED_SECONDS = 0.95
+"""From the evidence that the engine cannot go on to the end of the process."""
 
 
 def serve_with(
@@ -32,7 +37,9 @@ def serve_with(
     with failures_as_lines(), server_extra():
         from sdgrpc.api.server import configure_logging
         from sdgrpc.api.server import serve as serve_until_stopped
+        from sdgrpc.errors import EngineFailed
         from sdgrpc.machine.allocator import keep_freed_memory
+        from sdgrpc.machine.ending import STUCK, ProcessEnd
         from sdgrpc.settings import Settings
 
         settings = Settings.load(config, **flags)
@@ -41,21 +48,30 @@ def serve_with(
             return
         configure_logging(settings.log_level)
         keep_freed_memory()
+        end = ProcessEnd()
         try:
-            asyncio.run(serve_until_stopped(settings, lambda: _open_engine(settings)))
+            asyncio.run(serve_until_stopped(settings, lambda: _open_engine(settings, end), end=end))
+        except EngineFailed:
+            end.now(
+                STUCK
+            )  # Python's own end would wait for threads that hang, or use the device that is lost
         finally:
             gc.unfreeze()  # otherwise some libraries complain of leaks at the end
 
 
-def _open_engine(settings: Settings) -> Engine:
-    """Import torch only here, in the loading thread: the port answers before that."""
+def _open_engine(settings: Settings, end: ProcessEnd) -> Engine:
+    """Import torch only here, in the loading thread: the port answers before that.
+
+    A failed engine ends the process soon, whatever becomes of the event loop.
+    """
     from sdgrpc.engine.opening import open_engine
+    from sdgrpc.machine.ending import STUCK
 
     # The libraries' half a million objects live as long as the process. Unless they are left out, each full
     # collection takes some 40 ms, which a LoRA file's thousands of keys can set off. Models come later.
     gc.collect()
     gc.freeze()
-    return open_engine(settings)
+    return open_engine(settings, on_failure=lambda: end.by(FAILED_SECONDS, STUCK))
 
 
 def print_settings(settings: Settings, config: Path | None, flags: Collection[str]) -> None:

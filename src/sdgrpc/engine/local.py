@@ -169,6 +169,10 @@ class LocalEngine:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(threads, self._supervisor.run, CallShape(verb), work)
 
+    def on_failure(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called, from any thread, once the engine cannot go on; it must not block."""
+        self._supervisor.on_failure(tell)
+
     async def failed(self) -> None:
         """See `Engine.failed`."""
         failed, loop = asyncio.Event(), asyncio.get_running_loop()

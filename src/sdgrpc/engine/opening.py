@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -17,10 +18,10 @@ from sdgrpc.lora.store.upload_store import UploadStore
 from sdgrpc.settings import Settings
 
 
-def open_engine(settings: Settings) -> LocalEngine:
+def open_engine(settings: Settings, *, on_failure: Callable[[], None] = lambda: None) -> LocalEngine:
     """Open every model, index the LoRA folders, load the first models and draw a step with each.
 
-    Blocks; call it in a thread.
+    Blocks; call it in a thread. `on_failure` is called, from any thread, once the engine cannot go on.
 
     Raises:
         ModelError: a model cannot be opened, or one of the first cannot be loaded; the message says why.
@@ -36,6 +37,7 @@ def open_engine(settings: Settings) -> LocalEngine:
         uploads = UploadStore(settings.upload_dir, settings.upload_budget_bytes, check)
     library = LoraLibrary(settings.lora_dirs, allow_inline=settings.allow_inline_loras, uploads=uploads)
     engine = LocalEngine(models, library, EngineOptions.of(settings))
+    engine.on_failure(on_failure)
     asyncio.run(warmed_up(engine))
     return engine
 

@@ -39,8 +39,12 @@ class ProcessEnd:
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         threading.Thread(target=self._wait, name="sdgrpc-end", daemon=True).start()
 
-    def by(self, seconds: float, status: int, why: str) -> None:
-        """End in `seconds` at the latest, unless the process is gone by then."""
+    def now(self, status: int) -> None:
+        """End at once, with nothing that Python does at its end."""
+        self._leave(status)
+
+    def by(self, seconds: float, status: int, why: str = "") -> None:
+        """End in `seconds` at the latest, unless the process is gone by then; the log is told `why`."""
         self._orders.put(Order(time.monotonic() + seconds, status, why))
 
     def _wait(self) -> None:
@@ -53,7 +57,8 @@ class ProcessEnd:
                 break
             first = order if first is None else min(first, order)
         if first is not None:
-            self._say(first)
+            if first.why:
+                self._say(first)
             self._leave(first.status)
 
     def _say(self, order: Order) -> None:

@@ -28,7 +28,9 @@ class Door:
                 f"{queued} jobs wait already (queue_size); try again later or on another server",
                 retry_after=max(1.0, seconds * queued / 2),
             )
-        check_share(jobs.queued, caller, self._options.max_queued_jobs_per_token, retry_after=max(1.0, seconds))
+        check_share(
+            jobs.queued, caller, self._options.max_queued_jobs_per_token, retry_after=max(1.0, seconds)
+        )
 
     def check_deadline(self, job: Job, jobs: Jobs, place: int) -> None:
         """Raise DeadlineTooSoon if a job that has that place in the queue cannot be drawn in time.
