@@ -99,8 +99,8 @@ class Server:
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
         """Tell health; after `drain_delay` refuse new jobs; wait for the running ones, and stop.
 
-        Jobs that are still there after `drain_timeout` end at their next step with UNAVAILABLE (DRAINING). All
-        waiting ends once `hurry` is set or the engine fails.
+        Jobs that are still there after `drain_timeout` end at their next step with UNAVAILABLE (DRAINING).
+        All waiting ends once `hurry` is set or the engine fails.
         """
         hurry = hurry or asyncio.Event()
         self._gate.leave()

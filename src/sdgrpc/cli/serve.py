@@ -52,9 +52,7 @@ def serve_with(
         try:
             asyncio.run(serve_until_stopped(settings, lambda: _open_engine(settings, end), end=end))
         except EngineFailed:
-            end.now(
-                STUCK
-            )  # Python's own end would wait for threads that hang, or use the device that is lost
+            end.now(STUCK)  # Python's own end would wait for threads that hang, or use a lost device
         finally:
             gc.unfreeze()  # otherwise some libraries complain of leaks at the end
 
