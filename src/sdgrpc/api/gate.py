@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from sdgrpc.engine.base import Engine
 from sdgrpc.errors import Draining, EngineFailed, Loading
 
+ENDING_SECONDS = 0.2
+
 
 class Gate:
     """One for all services. `closing` is set once calls are refused for good.
@@ -39,10 +41,11 @@ class Gate:
         self.leaving = True
         self.closing.set()
 
-    def fail(self) -> None:
-        """Refuse calls from now on, and end those that are inside: what they wait for may never come."""
+    async def fail(self) -> None:
+        """Refuse calls from now on, and end those that do not end soon: what they wait for may never come."""
         self._failed = True
         self.close()
+        await asyncio.sleep(ENDING_SECONDS)  # the engine ends jobs itself, and a write is better not cut off
         for task in self._inside:
             task.cancel()
 

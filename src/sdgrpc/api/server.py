@@ -32,7 +32,7 @@ OpenEngine = Callable[[], Engine]
 
 READY_POLL_SECONDS = 0.05
 FLUSH_SECONDS = 0.5  # what is left after draining are the last bytes of streams
-TOLD_SECONDS = 0.5  # in which a failed server still answers, so that whoever asks for its health learns of it
+TOLD_SECONDS = 0.4  # in which a failed server still answers, so that whoever asks for its health learns of it
 HURRY_SECONDS = 0.8  # from a second signal to the end
 LATE_SECONDS = 5.0  # from the end of draining
 
@@ -125,7 +125,7 @@ class Server:
     async def _watch(self, engine: Engine) -> None:
         await engine.failed()
         await self._listener.leaving()
-        self._gate.fail()
+        await self._gate.fail()
         self._failed.set()
 
     async def _cut_short(self, hurry: asyncio.Event) -> None:
