@@ -51,6 +51,21 @@ async def test_one_job_with_many_rows_is_halved_too():
     assert runner.rows == [1]
 
 
+async def test_a_job_alone_tries_whole_calls_once():
+    """Whatever was learned; in company, or once it has failed, it keeps to that."""
+    runner, limits = FakeRunner(memory_rows=2), RowLimits(8)
+    jobs = prepared(runner, {"image_count": 4}, {"image_count": 4})
+    tries: list[int] = []
+    runner.before_call = lambda part: tries.append(limits.of(part[0].size))
+    evaluate(runner, jobs[:1], limits)
+    evaluate(runner, jobs[:1], limits)
+    assert tries == [8, 2, 2], "a whole call, and then halves"
+    assert jobs[0].whole_calls_fail
+    runner.memory_rows = 8
+    evaluate(runner, jobs[1:], limits)
+    assert (runner.rows, limits.of(jobs[1].size)) == ([2, 2, 4], 4)
+
+
 async def test_when_not_one_row_fits_every_job_ends_alone_with_that():
     """Jobs of a group have the same size, so none of them can be drawn."""
     runner = FakeRunner(memory_rows=0)

@@ -61,6 +61,17 @@ def test_a_try_that_fails_makes_the_next_one_rarer():
     assert limits.of(LARGE) == 4
 
 
+def test_what_a_lone_job_tries_raises_the_bound_and_does_not_lower_it():
+    """More rows than the bound that fit are the new bound; that they do not fit was known."""
+    limits = RowLimits(8)
+    limits.failed(LARGE, 8)
+    limits.failed(LARGE, 4)
+    assert limits.failed(LARGE, 8)
+    assert (limits.of(LARGE), limits.configured(LARGE)) == (2, 8)
+    limits.succeeded(LARGE, 8)
+    assert limits.of(LARGE) == 8
+
+
 def test_halving_twice_is_no_failed_try():
     """Two failures in a row while the bound goes down do not make the way up longer."""
     limits = RowLimits(8)
