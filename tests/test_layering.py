@@ -71,6 +71,8 @@ ROOMS: Mapping[str, set[str]] = {
         *GROUND,
         "settings",
         "images",
+        "prompting",
+        "parameters",
         "client",
         "terminal",
         "demo",

@@ -23,6 +23,12 @@ func (c *Client) ListModels(ctx context.Context) ([]*pb.Model, error) {
 	return answer.GetModels(), errorOf(err)
 }
 
+// LoraStrengthRange returns the strengths of LoRAs that the server takes, both ends included; its operator chooses them.
+func (c *Client) LoraStrengthRange(ctx context.Context) (*pb.LoraStrengthRange, error) {
+	answer, err := c.catalog.ListModels(ctx, &pb.ListModelsRequest{})
+	return answer.GetLoraStrengthRange(), errorOf(err)
+}
+
 // ListLoras yields the server's LoRA files by name, and asks for the next page when it is needed. An error
 // comes last.
 func (c *Client) ListLoras(ctx context.Context, request *pb.ListLorasRequest) iter.Seq2[*pb.LoraFile, error] {

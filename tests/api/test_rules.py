@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdgrpc.api import rules
+from sdgrpc.domain.decimals import shortest
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 
@@ -96,7 +97,7 @@ def test_absent_fields_are_judged_only_if_needed() -> None:
 @given(st.floats(width=32))
 def test_shortest_is_the_same_float(value: float) -> None:
     """The shortest decimal names the same float32, for every float32."""
-    short = rules.shortest(value)
+    short = shortest(value)
     if math.isnan(value):
         assert math.isnan(short)
     else:
@@ -107,4 +108,4 @@ def test_shortest_is_the_same_float(value: float) -> None:
 def test_shortest_is_what_was_written(number: int) -> None:
     """Six decimals survive the way through a float32."""
     written = number / 10**6
-    assert rules.shortest(struct.unpack("<f", struct.pack("<f", written))[0]) == written
+    assert shortest(struct.unpack("<f", struct.pack("<f", written))[0]) == written

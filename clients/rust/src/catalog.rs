@@ -25,6 +25,15 @@ impl Client {
         })
     }
 
+    /// The strengths of LoRAs that the server takes, both ends included; its operator chooses them.
+    pub fn lora_strength_range(&self) -> Call<v1::LoraStrengthRange> {
+        let mut catalog = self.catalog();
+        self.call(async move |context| {
+            let answer = catalog.list_models(context.request(v1::ListModelsRequest {}));
+            Ok(context.answer(answer).await?.lora_strength_range.unwrap_or_default())
+        })
+    }
+
     /// The server's LoRA files, ordered by name. Pages are asked for as the stream is read, each a call with the
     /// client's timeout; it begins at the request's `page_token`, and ends with its first error.
     pub fn list_loras(

@@ -28,6 +28,9 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
 
     def __init__(self, settings: Settings, gate: Gate) -> None:
         self._tables, self._gate = catalog_tables(settings), gate
+        self._strengths = pb.LoraStrengthRange(
+            minimum=settings.lora_strength_min, maximum=settings.lora_strength_max
+        )
         self._watchers = Watchers(gate)
 
     async def ListModels(  # noqa: N802 - the contract's name, for every call here
@@ -35,7 +38,8 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     ) -> pb.ListModelsResponse:
         """See the contract."""
         del request, context
-        return pb.ListModelsResponse(models=map(codec.model, self._gate.engine().model_states()))
+        states = self._gate.engine().model_states()
+        return pb.ListModelsResponse(models=map(codec.model, states), lora_strength_range=self._strengths)
 
     async def ListLoras(  # noqa: N802
         self, request: pb.ListLorasRequest, context: Context

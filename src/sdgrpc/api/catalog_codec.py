@@ -68,6 +68,7 @@ def lora_file(info: LoraInfo) -> pb.LoraFile:
         trigger_words=map(clean, info.trigger_words),
         fits=info.fits,
         refusal=clean(info.refusal),
+        autov3=info.autov3,
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from sdgrpc import domain
-from sdgrpc.api.rules import shortest
 from sdgrpc.domain import ModelInfo, Picture, Task, TaskKind
+from sdgrpc.domain.decimals import shortest
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 Request = pb.GenerateRequest | pb.TransformRequest | pb.InpaintRequest

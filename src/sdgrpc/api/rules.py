@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
+
+from sdgrpc.domain.decimals import shortest
 
 Complaint = tuple[str, str]
 Rule = Callable[[Any], Iterator[Complaint]]
@@ -180,19 +181,3 @@ def exactly_one(oneof: str) -> Rule:
             yield "", f"set one of {', '.join(choices)}"
 
     return rule
-
-
-def shortest(value: float) -> float:
-    """The shortest decimal with the same float32: what the client wrote, `0.7` for 0.699999988079071."""
-    if isinstance(value, int) or not math.isfinite(value):
-        return value
-    packed = struct.pack("<f", value)
-    candidates = (float(f"{value:.{digits}g}") for digits in range(6, 10))
-    return next((each for each in candidates if _float32(each) == packed), value)
-
-
-def _float32(value: float) -> bytes:
-    try:
-        return struct.pack("<f", value)
-    except OverflowError:  # rounding up from the largest float32 leaves its range
-        return b""

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 
+from sdgrpc.cli.again import completed, read_picture, say
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
 from sdgrpc.cli.output import OutputPattern
 from sdgrpc.client import Client, Job, Lora, Options, PreviewKind, PreviewOptions, Result, Tls
 from sdgrpc.domain import ResizeMode, Scheduler, SigmaSpacing
+from sdgrpc.parameters import Parameters
 from sdgrpc.terminal.text import printable
 from sdgrpc.terminal.views import open_view, watch
 
@@ -39,8 +41,21 @@ class DrawOptions:
     lora: Annotated[
         list[str], typer.Option(metavar="NAME[:STRENGTH]", help="A LoRA of the server's folder; repeat it.")
     ] = field(default_factory=list)
-    negative_prompt: Annotated[str, typer.Option(help="What the picture must not show.")] = ""
-    steps: Annotated[int, typer.Option(help="Denoising steps; 0 is the model's default.")] = 0
+    from_picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="A picture drawn here or by A1111: its prompts, LoRAs and settings, where no flag says "
+            "otherwise.",
+        ),
+    ] = None
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What the picture must not show.", show_default=False)
+    ] = None
+    steps: Annotated[
+        int | None, typer.Option(help="Denoising steps; 0 is the model's default.", show_default="0")
+    ] = None
     seed: Annotated[int | None, typer.Option(help="Image i is drawn from seed + i. Random if left out.")] = (
         None
     )
@@ -59,8 +74,12 @@ class DrawOptions:
     ] = None
     scheduler: Annotated[Scheduler | None, typer.Option(show_default="the model's")] = None
     spacing: Annotated[SigmaSpacing | None, typer.Option(help="Of the noise levels.")] = None
-    clip_skip: Annotated[int, typer.Option(help="Text encoder layers to leave out at the end.")] = 0
-    model: Annotated[str, typer.Option(help="One of the server's models.", show_default="the server's")] = ""
+    clip_skip: Annotated[
+        int | None, typer.Option(help="Text encoder layers to leave out at the end.", show_default="0")
+    ] = None
+    model: Annotated[
+        str | None, typer.Option(help="One of the server's models.", show_default="the server's")
+    ] = None
     output: Annotated[
         str,
         typer.Option(
@@ -82,24 +101,27 @@ class DrawOptions:
     ] = None
 
     def request(self, console: Console, pattern: OutputPattern) -> Options:
-        """Return the client's arguments.
+        """Return the client's arguments, without those that no flag gives and that a picture may hold.
 
         Raises:
             ValueError: --size or --lora is not in its form.
 
         """
         width, height = parse_size(self.size)
-        return Options(
-            negative_prompt=self.negative_prompt,
-            loras=[Lora.parse(text) for text in self.lora],
-            model=self.model,
-            steps=self.steps,
-            guidance_scale=self.guidance_scale,
-            scheduler=self.scheduler,
-            sigma_spacing=self.spacing,
-            seed=self.seed,
+        flags = {
+            "negative_prompt": self.negative_prompt,
+            "loras": [Lora.parse(text) for text in self.lora] or None,
+            "model": self.model,
+            "steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "scheduler": self.scheduler,
+            "sigma_spacing": self.spacing,
+            "seed": self.seed,
+            "clip_skip": self.clip_skip,
+        }
+        given = {name: value for name, value in flags.items() if value is not None}
+        always = Options(
             image_count=self.count,
-            clip_skip=self.clip_skip,
             width=width,
             height=height,
             media_type=pattern.media_type,
@@ -108,6 +130,7 @@ class DrawOptions:
             preview=self._preview(console),
             timeout=self.timeout,
         )
+        return cast("Options", always | given)
 
     def _preview(self, console: Console) -> PreviewOptions:
         shown = self.preview or (ShownPreview.PICTURE if console.is_terminal else ShownPreview.NONE)
@@ -119,7 +142,27 @@ class DrawOptions:
         return Client(self.server, tls=Tls(ca=self.tls_ca) if self.tls or self.tls_ca else None)
 
 
-Prompt = Annotated[str, typer.Argument(help="What the picture shows; (word:1.2) weighs a word.")]
+NO_PICTURE = Parameters("")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is to be drawn: the client's arguments, and what the picture of --from says besides."""
+
+    prompt: str
+    request: Options
+    picture: Parameters = NO_PICTURE
+
+
+Start = Callable[[Client, Drawing], Job]
+
+Prompt = Annotated[
+    str | None,
+    typer.Argument(
+        help="What the picture shows; (word:1.2) weighs a word, <lora:name:0.8> names a LoRA.",
+        show_default="that of --from",
+    ),
+]
 Resize = Annotated[
     ResizeMode | None,
     typer.Option(help="How the picture is brought to a --size of other proportions.", show_default="stretch"),
@@ -128,16 +171,25 @@ Picture = Annotated[Path, typer.Option("--image", "-i", metavar="FILE", help="A 
 
 
 @takes(DrawOptions)
-def generate(prompt: Prompt, options: DrawOptions) -> None:
-    """Draw pictures from a prompt."""
-    _draw(prompt, options, lambda client, request: client.generate(prompt, **request))
+def generate(options: DrawOptions, prompt: Prompt = None) -> None:
+    """Draw pictures from a prompt, or again from a picture."""
+
+    def start(client: Client, drawing: Drawing) -> Job:
+        if drawing.picture.strength is not None:
+            say(
+                f"Denoising strength: {drawing.picture.strength:g} is not used: the picture was made of "
+                "another, which it does not hold; use `transform` or `inpaint`"
+            )
+        return client.generate(drawing.prompt, **drawing.request)
+
+    _draw(prompt, options, start)
 
 
 @takes(DrawOptions)
 def transform(
-    prompt: Prompt,
     image: Picture,
     options: DrawOptions,
+    prompt: Prompt = None,
     strength: Annotated[
         float | None, typer.Option(help="How far from the picture, 0 to 1.", show_default="0.8")
     ] = None,
@@ -145,24 +197,29 @@ def transform(
 ) -> None:
     """Redraw a picture under a prompt."""
 
-    def start(client: Client, request: Options) -> Job:
-        return client.transform(prompt, image, strength=strength, resize_mode=resize_mode, **request)
+    def start(client: Client, drawing: Drawing) -> Job:
+        wanted = drawing.picture.strength if strength is None else strength
+        return client.transform(
+            drawing.prompt, image, strength=wanted, resize_mode=resize_mode, **drawing.request
+        )
 
     _draw(prompt, options, start)
 
 
 @takes(DrawOptions)
 def inpaint(
-    prompt: Prompt,
     image: Picture,
     mask: Annotated[
         Path, typer.Option("--mask", metavar="FILE", help="As large as the picture; white is redrawn.")
     ],
     options: DrawOptions,
+    prompt: Prompt = None,
     strength: Annotated[
         float | None, typer.Option(help="How far from the picture, 0 to 1.", show_default="1")
     ] = None,
-    mask_blur: Annotated[float, typer.Option(help="Blur of the mask's edge, in pixels.")] = 0.0,
+    mask_blur: Annotated[
+        float | None, typer.Option(help="Blur of the mask's edge, in pixels.", show_default="0")
+    ] = None,
     crop_padding: Annotated[
         int | None, typer.Option(help="Redraw only a crop around the mask, with so many pixels around it.")
     ] = None,
@@ -170,16 +227,18 @@ def inpaint(
 ) -> None:
     """Redraw the masked part of a picture under a prompt."""
 
-    def start(client: Client, request: Options) -> Job:
+    def start(client: Client, drawing: Drawing) -> Job:
+        picture = drawing.picture
+        blur = picture.mask_blur if mask_blur is None else mask_blur
         return client.inpaint(
-            prompt,
+            drawing.prompt,
             image,
             mask,
-            strength=strength,
-            mask_blur=mask_blur,
-            crop_padding=crop_padding,
+            strength=picture.strength if strength is None else strength,
+            mask_blur=blur or 0.0,
+            crop_padding=picture.crop_padding if crop_padding is None else crop_padding,
             resize_mode=resize_mode,
-            **request,
+            **drawing.request,
         )
 
     _draw(prompt, options, start)
@@ -200,13 +259,19 @@ def parse_size(text: str | None) -> tuple[int, int]:
     return int(match[1] or 0), int(match[2] or 0)
 
 
-def _draw(prompt: str, options: DrawOptions, start: Callable[[Client, Options], Job]) -> None:
+def _draw(prompt: str | None, options: DrawOptions, start: Start) -> None:
     console = Console()
     with failures_as_lines(options.server):
         pattern = OutputPattern(options.output)
         request = options.request(console, pattern)
+        if prompt is None and options.from_picture is None:
+            raise ValueError("write a prompt, or name a picture that has one with --from")
+        picture = read_picture(options.from_picture) if options.from_picture else None
         with options.connect() as client:
-            result = watch(start(client, request), open_view(console, _shorten(prompt)))
+            drawing = Drawing(prompt or "", request)
+            if picture is not None:
+                drawing = Drawing(*completed(client, request, prompt, picture), picture)
+            result = watch(start(client, drawing), open_view(console, _shorten(drawing.prompt)))
         _save(result, pattern, console)
 
 

@@ -15,12 +15,14 @@ from sdgrpc.client.records import (
     LoraDetails,
     LoraFile,
     LoraModule,
+    LoraStrengthRange,
     Model,
     ResidentLoraSet,
     ServerStatus,
     UploadedLora,
 )
 from sdgrpc.domain import ResidentLora
+from sdgrpc.domain.decimals import shortest
 from sdgrpc.v1 import catalog_pb2 as pb
 
 CHUNK_BYTES = 1 << 20
@@ -44,7 +46,15 @@ def model(message: pb.Model) -> Model:
         ),
         resident=message.resident,
         size_bytes=message.size_bytes,
+        sha256=message.sha256,
+        autov2=message.autov2,
     )
+
+
+def lora_strength_range(message: pb.ListModelsResponse) -> LoraStrengthRange:
+    """Decode the range of an answer."""
+    found = message.lora_strength_range
+    return LoraStrengthRange(shortest(found.minimum), shortest(found.maximum))
 
 
 def lora_file(message: pb.LoraFile) -> LoraFile:
@@ -61,6 +71,7 @@ def lora_file(message: pb.LoraFile) -> LoraFile:
         trigger_words=tuple(message.trigger_words),
         fits=message.fits,
         refusal=message.refusal,
+        autov3=message.autov3,
     )
 
 

@@ -16,7 +16,7 @@ from sdgrpc.client import catalog
 from sdgrpc.client.errors import server_error
 from sdgrpc.client.events import prepared
 from sdgrpc.client.loras import LoraLike, lora_messages
-from sdgrpc.client.records import LoraDetails, LoraFile, Model, ServerStatus, UploadedLora
+from sdgrpc.client.records import LoraDetails, LoraFile, LoraStrengthRange, Model, ServerStatus, UploadedLora
 from sdgrpc.domain import Prepared
 from sdgrpc.v1 import catalog_pb2 as pb
 
@@ -36,6 +36,11 @@ class AsyncCatalogCalls(ABC):
         """Return the models that requests can name; the default comes first."""
         with _typed_failures():
             return tuple(map(catalog.model, (await self._catalog.ListModels(pb.ListModelsRequest())).models))
+
+    async def lora_strength_range(self) -> LoraStrengthRange:
+        """Return the strengths of LoRAs that the server takes; see `CatalogCalls.lora_strength_range`."""
+        with _typed_failures():
+            return catalog.lora_strength_range(await self._catalog.ListModels(pb.ListModelsRequest()))
 
     async def list_loras(
         self, *, base: str = "", model: str = "", fitting_only: bool = False, page_size: int = 0

@@ -51,7 +51,8 @@ class LatentFormat:
 class Model:
     """A model of the server, with what a request that leaves them unset gets.
 
-    `size_bytes` is that of its weights; 0 until it was loaded once.
+    `size_bytes` is that of its weights; 0 until it was loaded once. `sha256` and `autov2` are empty until the
+    server has computed them.
     """
 
     name: str
@@ -66,6 +67,16 @@ class Model:
     latent_format: LatentFormat
     resident: bool
     size_bytes: int
+    sha256: str = ""
+    autov2: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraStrengthRange:
+    """The strengths of LoRAs that the server takes, both ends included."""
+
+    minimum: float
+    maximum: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,7 @@ class LoraFile:
     trigger_words: tuple[str, ...]
     fits: bool
     refusal: str
+    autov3: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ class LoraInfo:
     """A LoRA file. `size` in bytes, `modified` in seconds since 1970; ranks are 0 where there is none.
 
     `base` is `sd15`, `sd2`, `sdxl`, `embedded` or `unknown`; `refusal` says why the model that was asked
-    about cannot take it, and is empty if it can.
+    about cannot take it, and is empty if it can. `autov3` is the hash of A1111, 12 digits of another SHA-256.
     """
 
     name: str
@@ -24,6 +24,7 @@ class LoraInfo:
     rank_max: int = 0
     trigger_words: tuple[str, ...] = ()
     refusal: str = ""
+    autov3: str = ""
 
     @property
     def fits(self) -> bool:

@@ -11,7 +11,7 @@ from sdgrpc.domain.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class LoraReport:
-    """What one LoRA did to the model; see `LoraReport` of the contract."""
+    """What one LoRA did to the model; see `LoraReport` of the contract. `autov3` is its hash in A1111."""
 
     name: str
     sha256: str
@@ -23,6 +23,7 @@ class LoraReport:
     unmatched_tensors: int = 0
     unmatched_examples: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    autov3: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from sdgrpc.errors import ModelError, OutOfMemory
 from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
 from sdgrpc.lora.store.library import LoraFile
 from sdgrpc.machine.out_of_memory import as_out_of_memory
-from sdgrpc.parameters import parameters_text
+from sdgrpc.parameters.writing import parameters_text
 
 
 @dataclass(slots=True)

@@ -29,6 +29,8 @@ REFUSED_KINDS: Mapping[str, str] = {
     "lyco": "is not read; write <lora:name:strength>, which takes LyCORIS files too",
     "hypernet": "is not read: hypernetworks are not applied",
 }
+BLANKS = " \t\r\n"
+"""White space that no tokenizer sees at a prompt's ends."""
 SHOWN = 60
 """Characters of a name in a sentence about it."""
 
@@ -90,7 +92,9 @@ def take_tags(prompt: str) -> TaggedPrompt:
         return ""
 
     text = _TAG.sub(take, prompt)
-    return TaggedPrompt(text.strip() if found.count else prompt, tuple(found.loras), tuple(found.faults))
+    return TaggedPrompt(
+        text.strip(BLANKS) if found.count else prompt, tuple(found.loras), tuple(found.faults)
+    )
 
 
 def decimal(value: float) -> str:

@@ -60,7 +60,7 @@ def test_reads_the_same_from_a_file(tmp_path: Path) -> None:
     """A path gives what its bytes give, and its header alone the shapes."""
     path = to_file(tmp_path / "a.safetensors", TENSORS)
     file = read(path, "a")
-    assert file.sha256 == reading.sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert file.sha256 == reading.hashes(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert reading.read_shapes(path) == {key: tuple(value.shape) for key, value in TENSORS.items()}
 
 

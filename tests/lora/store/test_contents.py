@@ -200,7 +200,7 @@ def test_a_file_that_is_overwritten_while_it_is_hashed(folder: Path, monkeypatch
     entry = next(entry for entry in library.entries() if entry.name == "styles/ink")
     monkeypatch.setattr(reading, "_stamp", overwritten)
     with pytest.raises(LoraMalformed, match="was changed while it was read"):
-        library.hash_of_entry(entry)
+        library.hashes_of_entry(entry)
 
 
 def test_a_content_that_is_expected_is_known_by_its_hash(

@@ -10,7 +10,7 @@ import torch
 
 from sdgrpc.domain import LoraRef
 from sdgrpc.errors import LoraMalformed, LoraNotFound, LoraUnsupported
-from sdgrpc.lora.files.reading import DEFAULT_LIMITS, sha256
+from sdgrpc.lora.files.reading import DEFAULT_LIMITS, hashes
 from sdgrpc.lora.store.library import LoraLibrary
 from tests.support.loras import LINEAR, kohya_file, to_bytes, to_file
 
@@ -42,7 +42,7 @@ def test_a_file_is_found_by_name_and_hash(folder: Path) -> None:
     """Both give the file with its hash, and its adapter."""
     library = LoraLibrary([folder])
     found = library.find(named("ink"))
-    digest = sha256(folder / "styles" / "ink.safetensors")
+    digest = hashes(folder / "styles" / "ink.safetensors").sha256
     assert (found.name, found.sha256) == ("styles/ink", digest)
     assert found.adapter().sha256 == digest
     assert library.find(LoraRef(1.0, 1.0, sha256=digest)).name == "styles/ink"

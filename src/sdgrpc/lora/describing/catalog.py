@@ -15,6 +15,7 @@ from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.inspect import describe_modules
 from sdgrpc.lora.describing.summary import UNKNOWN, LoraSummary, summary_of
 from sdgrpc.lora.dialects.adapt import read_config, sketch_adapter
+from sdgrpc.lora.files.hashing import Hashes
 from sdgrpc.lora.store.library import LoraEntry, LoraFile, LoraLibrary
 
 KEPT_SUMMARIES = 10_000
@@ -52,7 +53,7 @@ class LoraCatalog:
                     continue
                 if len(found) == query.limit:
                     return LoraPage(tuple(found), more=True)
-                found.append(_info(entry, summary, self._library.hash_of_entry(entry)))
+                found.append(_info(entry, summary, self._library.hashes_of_entry(entry)))
             except (OSError, LoraNotFound, LoraChanged):
                 continue  # it has just been removed, or is being written
         return LoraPage(tuple(found), more=False)
@@ -69,7 +70,7 @@ class LoraCatalog:
         try:
             config = read_config(entry.path)
             summary = self._read(entry, config, model, _fingerprint(entry, config, name))
-            info = _info(entry, summary, file.sha256)
+            info = _info(entry, summary, self._library.hashes_of_entry(entry))
         except OSError as error:
             raise LoraNotFound(entry.name, f"LoRA {entry.name!r} cannot be read: {error.strerror}") from error
         return LoraDetails(
@@ -108,10 +109,10 @@ def _fingerprint(entry: LoraEntry, config: str, model: str) -> Fingerprint:
     return entry.path, stat.st_size, stat.st_mtime_ns, stat.st_ino, config, f"{model}\n{entry.name}"
 
 
-def _info(entry: LoraEntry, summary: LoraSummary, sha256: str) -> LoraInfo:
+def _info(entry: LoraEntry, summary: LoraSummary, hashes: Hashes) -> LoraInfo:
     return LoraInfo(
         name=entry.name,
-        sha256=sha256,
+        sha256=hashes.sha256,
         size=summary.size,
         modified=entry.path.stat().st_mtime,
         base=summary.base,
@@ -120,6 +121,7 @@ def _info(entry: LoraEntry, summary: LoraSummary, sha256: str) -> LoraInfo:
         rank_max=summary.rank_max,
         trigger_words=summary.trigger_words,
         refusal=summary.refusal,
+        autov3=hashes.autov3,
     )
 
 

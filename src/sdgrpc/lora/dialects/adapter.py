@@ -129,7 +129,8 @@ class Adapter:
     """A LoRA file in one form, whatever its dialect. It owns its tensors; nobody writes them.
 
     `unmatched` are keys of no known kind, `tokens` what the file brings for the prompt. `smaller` is the
-    smaller relative of a base that the file says it is for, as SSD-1B; empty where it says none.
+    smaller relative of a base that the file says it is for, as SSD-1B; empty where it says none. `autov3` is
+    the hash by which A1111 knows the file.
     """
 
     name: str
@@ -141,3 +142,4 @@ class Adapter:
     tensor_count: int
     nbytes: int
     smaller: str = ""
+    autov3: str = ""

@@ -67,6 +67,7 @@ def parse(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
         tensor_count=len(file.tensors),
         nbytes=file.nbytes,
         smaller=configs.smaller,
+        autov3=file.autov3,
     )
 
 

@@ -6,12 +6,11 @@ kills the process. The safetensors library reads by mapping, and accepts NaN.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,19 +20,18 @@ import torch
 from torch import Tensor
 
 from sdgrpc.errors import LoraChanged, LoraMalformed, LoraUnsupported
+from sdgrpc.lora.files.hashing import Hashes, hashes_of, hashing, hashing_autov3, told_autov3
 from sdgrpc.lora.files.tensors import views
 from sdgrpc.regular_files import open_regular
 from sdgrpc.tensor_files.faults import FileFault, PickledFile, TruncatedFile
 from sdgrpc.tensor_files.header import DTYPES, RawFile, ReadLimits, read_header
 
-__all__ = ["DEFAULT_LIMITS", "ReadLimits", "TensorFile", "read", "read_shapes", "sha256", "sketch"]
+__all__ = ["DEFAULT_LIMITS", "ReadLimits", "TensorFile", "hashes", "read", "read_shapes", "sketch"]
 
 DEFAULT_LIMITS = ReadLimits(
     max_file_bytes=4 << 30, max_header_bytes=8 << 20, max_tensors=16_384, dtypes=DTYPES
 )
 """What a LoRA file may claim. Real files stay under: SDXL LyCORIS files have about 7,500 tensors."""
-
-HASH_CHUNK = 1 << 20
 
 
 DECIDING = (".on_input", ".bias_indices", ".bias_size")
@@ -54,13 +52,20 @@ CHANGED = "was changed while it was read; send the request again once it is whol
 class TensorFile:
     """A file's tensors (views of one buffer, on the CPU, every float but alphas finite) and its metadata.
 
-    `digest` is the content's SHA-256 in hex, or what is still computing it beside the work on the tensors.
+    `digest` is the content's SHA-256 in hex, or what is still computing it beside the work on the tensors; so
+    is `model_digest`, the hash of A1111. A file that was not read whole has only what it says itself of that.
     """
 
     name: str
     digest: str | Future[str]
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str]
+    model_digest: str | Future[str] = ""
+
+    @property
+    def autov3(self) -> str:
+        """The hash of A1111, see `hashing`; waits for it."""
+        return self.model_digest if isinstance(self.model_digest, str) else self.model_digest.result()
 
     @property
     def sha256(self) -> str:
@@ -104,13 +109,16 @@ def read(
         data = torch.empty(header.data_bytes, dtype=torch.uint8)
         _fill(file, data)
         is_same = _stamp(file) == before
-    digest = _hashing(header.raw, data)
+    digest, model_digest = (
+        hashing(header.raw, _bytes_of(data)),
+        hashing_autov3(header.metadata, _bytes_of(data)),
+    )
     if not is_same and digest.result() != expected:
         raise LoraChanged(name, CHANGED)
     tensors: dict[str, Tensor] = {}
     for _, run in itertools.groupby(header.claims, key=lambda claim: claim.dtype):
         tensors |= views(data, list(run), name)
-    return TensorFile(name, digest, tensors, header.metadata)
+    return TensorFile(name, digest, tensors, header.metadata, model_digest)
 
 
 def read_shapes(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> dict[str, tuple[int, ...]]:
@@ -144,25 +152,23 @@ def sketch(path: Path, name: str, limits: ReadLimits = DEFAULT_LIMITS) -> Tensor
                 tensors |= views(data, [replace(claim, begin=0, end=len(data))], name)
             else:
                 tensors[claim.key] = torch.empty(claim.shape, dtype=claim.dtype, device="meta")
-    return TensorFile(name, "", tensors, header.metadata)
+    return TensorFile(name, "", tensors, header.metadata, told_autov3(header.metadata))
 
 
-def sha256(path: Path, name: str = "") -> str:
-    """Hash a file's bytes as `read` does, lower-case hex.
+def hashes(path: Path, name: str = "") -> Hashes:
+    """Hash a file's bytes as `read` does.
 
     Raises:
         LoraChanged: it was written meanwhile.
         OSError: it cannot be opened, or is no regular file.
 
     """
-    digest = hashlib.sha256()
     with _open(path) as file:
         before = _stamp(file)
-        while chunk := file.read(HASH_CHUNK):
-            digest.update(chunk)
+        found = hashes_of(file, DEFAULT_LIMITS)
         if _stamp(file) != before:
             raise LoraChanged(name or path.name, CHANGED)
-    return digest.hexdigest()
+    return found
 
 
 @contextmanager
@@ -207,19 +213,3 @@ def _fill(file: RawFile, data: Tensor) -> None:
         if not count:
             raise TruncatedFile(f"it shrank to {done:,} bytes of data while it was read")
         done += count
-
-
-def _hashing(header: bytes, data: Tensor) -> Future[str]:
-    """Start to hash a file's content on a thread of its own, which leaves Python's lock to others."""
-
-    def work() -> str:
-        digest = hashlib.sha256(len(header).to_bytes(8, "little"))
-        digest.update(header)
-        digest.update(_bytes_of(data))
-        return digest.hexdigest()
-
-    thread = ThreadPoolExecutor(1, "sdgrpc-hash")
-    try:
-        return thread.submit(work)
-    finally:
-        thread.shutdown(wait=False)

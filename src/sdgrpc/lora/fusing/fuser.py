@@ -41,13 +41,15 @@ class PlacedFile:
     placement: Placement
     unmatched: tuple[str, ...]
     vocabulary: Vocabulary = NO_TOKENS
+    autov3: str = ""
     norms: dict[Parameter, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, adapter: Adapter, placement: Placement, widths: Mapping[str, int]) -> PlacedFile:
         """Keep of an adapter what reports and prompts need; `widths` are the model's token embeddings'."""
         vocabulary = Vocabulary.of(adapter.tokens, widths)
-        return cls(placement, (*placement.unmatched(adapter), *vocabulary.unmatched), vocabulary)
+        unmatched = (*placement.unmatched(adapter), *vocabulary.unmatched)
+        return cls(placement, unmatched, vocabulary, adapter.autov3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ def report(asked: SetMember, member: Member, fuser: Fuser) -> LoraReport:
         unmatched_tensors=len(placed_file.unmatched),
         unmatched_examples=placed_file.unmatched[:EXAMPLES],
         warnings=tuple(warnings(member)),
+        autov3=placed_file.autov3,
     )
 
 

@@ -11,6 +11,7 @@ from sdgrpc.errors import LoraChanged, LoraError, LoraMalformed, LoraNotFound
 from sdgrpc.lora.dialects.adapt import read_adapter, read_config
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.files import reading
+from sdgrpc.lora.files.hashing import Hashes
 from sdgrpc.lora.files.reading import ReadLimits
 from sdgrpc.lora.store.folders import IndexedFile
 from sdgrpc.lora.store.parsed import ParsedFiles
@@ -54,7 +55,8 @@ class Contents:
     def __init__(self, limits: ReadLimits, cache_bytes: int) -> None:
         self._limits = limits
         self._parsed = ParsedFiles(cache_bytes)
-        self._hashes: dict[Path, tuple[IndexedFile, str]] = {}
+        self._hashes: dict[Path, tuple[IndexedFile, Hashes]] = {}
+        self._uploads: dict[Path, Hashes] = {}
         self._reading = Turns()
 
     def file(self, file: IndexedFile) -> LoraFile:
@@ -66,25 +68,39 @@ class Contents:
 
         """
         config = read_config(file.path)
-        sha256 = self._known_hash(file)
-        if sha256 is None:
+        known = self._known(file)
+        if known is None:
             with self._reading.of(file.path):
-                sha256 = self._known_hash(file) or self._read_first(file, config)
-        return self.loadable(file.name, sha256, file.path, config=config)
+                known = self._known(file) or self._read_first(file, config)
+        return self.loadable(file.name, known.sha256, file.path, config=config)
 
-    def hash(self, file: IndexedFile) -> str:
+    def hashes(self, file: IndexedFile) -> Hashes:
         """Hash a file, once as long as it stays the same.
 
         Raises:
             LoraNotFound, LoraChanged: as `file`.
 
         """
-        if known := self._known_hash(file):
+        if known := self._known(file):
             return known
         with self._reading.of(file.path):
-            return self._known_hash(file) or self._hash(file)
+            return self._known(file) or self._hash(file)
 
-    def _read_first(self, file: IndexedFile, config: str) -> str:
+    def hashes_of_upload(self, path: Path, name: str) -> Hashes:
+        """Hash an uploaded file, once: what is there under a hash never changes.
+
+        Raises:
+            LoraNotFound: it was evicted.
+
+        """
+        if path not in self._uploads:
+            try:
+                self._uploads[path] = reading.hashes(path, name)
+            except OSError as error:
+                raise LoraNotFound(name, f"LoRA {name!r} cannot be read: {error.strerror}") from error
+        return self._uploads[path]
+
+    def _read_first(self, file: IndexedFile, config: str) -> Hashes:
         """Read, hash and parse a file that is new in one go; one that is refused is only hashed."""
         try:
             adapter = read_adapter(file.path, file.name, self._limits, config=config)
@@ -92,22 +108,23 @@ class Contents:
             raise
         except (LoraError, OSError):
             return self._hash(file)  # what is wrong will be said when it is used
-        self._hashes[file.path] = file, adapter.sha256
+        found = Hashes(adapter.sha256, adapter.autov3)
+        self._hashes[file.path] = file, found
         self._parsed.put(adapter.sha256 + hash_of(config), adapter)
-        return adapter.sha256
+        return found
 
-    def _known_hash(self, file: IndexedFile) -> str | None:
-        """Return the hash of a file that has the same size and times as when it was hashed."""
+    def _known(self, file: IndexedFile) -> Hashes | None:
+        """Return the hashes of a file that has the same size and times as when it was hashed."""
         known = self._hashes.get(file.path)
         return known[1] if known is not None and known[0] == file else None
 
-    def _hash(self, file: IndexedFile) -> str:
+    def _hash(self, file: IndexedFile) -> Hashes:
         try:
-            sha256 = reading.sha256(file.path, file.name)
+            found = reading.hashes(file.path, file.name)
         except OSError as error:
             raise LoraNotFound(file.name, f"LoRA {file.name!r} cannot be read: {error.strerror}") from error
-        self._hashes[file.path] = file, sha256
-        return sha256
+        self._hashes[file.path] = file, found
+        return found
 
     def loadable(self, name: str, sha256: str, source: Path | bytes, *, config: str = "") -> LoraFile:
         """Return a file, or content, that has this hash; whether it still has is checked when it is read."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sdgrpc.domain import LoraRef
 from sdgrpc.errors import LoraNotFound, LoraUnsupported
+from sdgrpc.lora.files.hashing import Hashes
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
 from sdgrpc.lora.store.contents import Contents, LoraFile
 from sdgrpc.lora.store.folders import FolderIndex
@@ -82,18 +83,18 @@ class LoraLibrary:
         except OSError as error:
             raise LoraNotFound(file.name, f"LoRA {file.name!r} is gone: {error.strerror}") from error
 
-    def hash_of_entry(self, entry: LoraEntry) -> str:
-        """Return the hash of a file's content; blocks while it is read, once as long as it stays the same.
+    def hashes_of_entry(self, entry: LoraEntry) -> Hashes:
+        """Return the hashes of a file's content; blocks while it is read, once as long as it stays the same.
 
         Raises:
             LoraNotFound: it is gone.
 
         """
         if self.uploads is not None and entry.path.parent == self.uploads.folder:
-            return entry.path.stem
+            return self._contents.hashes_of_upload(entry.path, entry.name)
         for file in self._index.find(entry.name):
             if file.path == entry.path:
-                return self._contents.hash(file)
+                return self._contents.hashes(file)
         raise LoraNotFound(entry.name, f"LoRA {entry.name!r} is gone")
 
     @contextmanager
@@ -180,7 +181,7 @@ class LoraLibrary:
         if self.uploads is not None and (path := self.uploads.find(sha256)):
             return self._contents.loadable(name or self._name_of(sha256), sha256, path)
         for file in self._index.files():
-            if self._contents.hash(file) == sha256:
+            if self._contents.hashes(file).sha256 == sha256:
                 return self._contents.file(file)
         raise LoraNotFound(sha256, f"no LoRA with the SHA-256 {sha256} here")
 

@@ -1,0 +1,199 @@
+"""A picture's text -> what draws the picture again, and what of the text could not be used."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdgrpc.domain import Scheduler, SigmaSpacing
+from sdgrpc.parameters.names import AUTOMATIC, AUTOMATIC_SPACINGS, SAMPLERS, SPACINGS, split_sampler
+from sdgrpc.parameters.values import sections
+from sdgrpc.parameters.writing import OURS, without_marks
+from sdgrpc.prompting.tags import NUMBER, LoraTag, take_tags
+
+HASH = re.compile(r"[0-9a-fA-F]{8,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureLora:
+    """A LoRA of a picture: how strong it was, and its hashes where the text has them."""
+
+    name: str
+    strength: float
+    text_encoder_strength: float
+    autov3: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a picture's text says; None or empty is what it does not say.
+
+    `prompt` is without the tags of `loras`. `clip_skip` counts layers left out, one less than the web UI's.
+    `strength`, `mask_blur` and `crop_padding` are of pictures made of others. `notes` say what could not be
+    used, for the user to read. `is_ours` tells whether sdgrpc drew the picture.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    loras: tuple[PictureLora, ...] = ()
+    steps: int | None = None
+    scheduler: Scheduler | None = None
+    sigma_spacing: SigmaSpacing | None = None
+    guidance_scale: float | None = None
+    seed: int | None = None
+    width: int | None = None
+    height: int | None = None
+    clip_skip: int | None = None
+    model: str = ""
+    model_hash: str = ""
+    model_sha256: str = ""
+    strength: float | None = None
+    mask_blur: float | None = None
+    crop_padding: int | None = None
+    is_ours: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read_parameters(text: str) -> Parameters:
+    """Read the text of a picture of ours, or of A1111's web UI as far as it is understood. Never raises."""
+    found = sections(text)
+    values = _Values(dict(found.values))
+    prompt = take_tags(values.text("Raw prompt", found.prompt))
+    version = values.text("Version")
+    is_ours = version.partition(" ")[0] == OURS
+    scheduler, spacing = _sampler(values, is_ours=is_ours)
+    width, height = _size(values)
+    settings: dict[str, Any] = {name: values.read(key, read) for name, (key, read) in _SETTINGS.items()}
+    short, full = _hashes(values.text("Lora hashes")), _hashes(values.text("Lora SHA-256"))
+    notes = [f"{fault.removeprefix('holds ')}: left out" for fault in prompt.faults]
+    return Parameters(
+        prompt=prompt.text,
+        negative_prompt=values.text("Raw negative prompt", found.negative_prompt),
+        loras=tuple(_lora(tag, short, full) for tag in prompt.loras),
+        scheduler=scheduler,
+        sigma_spacing=spacing,
+        width=width,
+        height=height,
+        model=values.text("Model"),
+        model_hash=values.text("Model hash").lower(),
+        model_sha256=values.text("Model SHA-256").lower(),
+        is_ours=is_ours,
+        notes=(*notes, *_notes(values, version, text, is_ours=is_ours)),
+        **settings,
+    )
+
+
+@dataclass
+class _Values:
+    """The pairs that were not looked at yet, and what was wrong with others."""
+
+    left: dict[str, str]
+    wrong: list[str] = field(default_factory=list)
+
+    def text(self, key: str, default: str = "") -> str:
+        return self.left.pop(key, default)
+
+    def read(self, key: str, read: Callable[[str], Any]) -> Any:  # noqa: ANN401 - whatever `read` gives
+        """The value as `read` has it; None where there is none, or where it raises ValueError."""
+        if key not in self.left:
+            return None
+        value = self.left.pop(key)
+        try:
+            return read(value)
+        except ValueError:
+            self.wrong.append(f"{key}: {_cut(value)}")
+            return None
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,19}", text, re.ASCII):
+        raise ValueError(text)
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text) if NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _layers(text: str) -> int:
+    return max(_whole(text) - 1, 0)
+
+
+_SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "steps": ("Steps", _whole),
+    "guidance_scale": ("CFG scale", _number),
+    "seed": ("Seed", _whole),
+    "clip_skip": ("Clip skip", _layers),
+    "strength": ("Denoising strength", _number),
+    "mask_blur": ("Mask blur", _number),
+    "crop_padding": ("Masked area padding", _whole),
+}
+"""Field of Parameters -> key of the text, and how its value is read."""
+
+_SILENT = ("VAE hash", "VAE", "TI hashes", "Hashes", "Emphasis", "Size-1", "Size-2")
+"""What says nothing that could be lost without the rest of the picture showing it."""
+
+
+def _sampler(values: _Values, *, is_ours: bool) -> tuple[Scheduler | None, SigmaSpacing | None]:
+    """The scheduler and its spacing; unknown ones stay in `values`, and are so noted."""
+    name, old_schedule = split_sampler(values.left.get("Sampler", ""))
+    schedule = values.left.get("Schedule type", "") or old_schedule
+    scheduler, spacing = SAMPLERS.get(name.lower()), SPACINGS.get(schedule.lower())
+    if scheduler is not None:
+        values.left.pop("Sampler")
+    if spacing is not None:
+        values.left.pop("Schedule type", "")
+        if scheduler is not None and schedule.lower() == AUTOMATIC and not is_ours:
+            spacing = AUTOMATIC_SPACINGS.get(scheduler, spacing)
+    return scheduler, spacing
+
+
+def _size(values: _Values) -> tuple[int | None, int | None]:
+    def read(text: str) -> tuple[int, int]:
+        width, _, height = text.partition("x")
+        return _whole(width), _whole(height)
+
+    found: tuple[int, int] | None = values.read("Size", read)
+    return found or (None, None)
+
+
+def _hashes(text: str) -> list[tuple[str, str]]:
+    """`name: hash, name: hash` as pairs; what is no hash is left out."""
+    pairs = [pair.rpartition(":") for pair in text.split(",")]
+    return [
+        (name.strip(), digits.strip().lower()) for name, _, digits in pairs if HASH.fullmatch(digits.strip())
+    ]
+
+
+def _lora(tag: LoraTag, short: list[tuple[str, str]], full: list[tuple[str, str]]) -> PictureLora:
+    """A LoRA with its hashes, which are taken from the lists: two can have one name."""
+    name = without_marks(tag.name).strip()
+    found = []
+    for hashes in (short, full):
+        index = next((index for index, (other, _) in enumerate(hashes) if other == name), None)
+        found.append("" if index is None else hashes.pop(index)[1])
+    return PictureLora(tag.name, tag.strength, tag.text_encoder_strength, *found)
+
+
+def _notes(values: _Values, version: str, text: str, *, is_ours: bool) -> list[str]:
+    said = [f"{wrong} is not understood" for wrong in values.wrong]
+    unused = [f"{key}: {_cut(value)}" for key, value in values.left.items() if key not in _SILENT]
+    if unused:
+        said.append(f"not used: {', '.join(unused)}")
+    if not version and text.rstrip().endswith("…"):
+        said.append("the text was cut when it was written; what stood at its end is lost")
+    elif not is_ours:
+        drawn = f"{version} drew" if version else "another program drew"
+        said.append(f"{_cut(drawn)} it, from other noise; expect a picture like it, not the same")
+    return said
+
+
+def _cut(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

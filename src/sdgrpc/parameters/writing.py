@@ -1,0 +1,110 @@
+"""The generation parameters of a picture as one text, in the format of AUTOMATIC1111's web UI ("infotext").
+
+a castle <lora:inks:0.8>
+Negative prompt: people
+Steps: 20, Sampler: Euler a, Schedule type: Karras, CFG scale: 7, Seed: 42, Size: 512x512, Model: v15, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sdgrpc import __version__
+from sdgrpc.domain import LoraReport, ModelInfo, Scheduler, SigmaSpacing, Task, TaskKind
+from sdgrpc.parameters.values import NEGATIVE, joined, sections
+from sdgrpc.prompting.tags import BLANKS, LoraTag, decimal
+
+OURS = "sdgrpc"
+"""What `Version` begins with in our own pictures."""
+
+SAMPLER_NAMES: Mapping[Scheduler, str] = {
+    Scheduler.EULER: "Euler",
+    Scheduler.EULER_ANCESTRAL: "Euler a",
+    Scheduler.HEUN: "Heun",
+    Scheduler.DDIM: "DDIM",
+    Scheduler.DDPM: "DDPM",
+    Scheduler.PNDM: "PLMS",
+    Scheduler.LMS: "LMS",
+    Scheduler.DPMPP_2M: "DPM++ 2M",
+    Scheduler.DPMPP_2M_SDE: "DPM++ 2M SDE",
+    Scheduler.DPMPP_SDE: "DPM++ SDE",
+    Scheduler.UNIPC: "UniPC",
+    Scheduler.KDPM2: "DPM2",
+    Scheduler.KDPM2_ANCESTRAL: "DPM2 a",
+    Scheduler.DEIS: "DEIS",
+    Scheduler.LCM: "LCM",
+    Scheduler.TCD: "TCD",
+}
+
+SCHEDULE_TYPES: Mapping[SigmaSpacing, str] = {
+    SigmaSpacing.DEFAULT: "Automatic",
+    SigmaSpacing.KARRAS: "Karras",
+    SigmaSpacing.EXPONENTIAL: "Exponential",
+    SigmaSpacing.BETA: "Beta",
+}
+
+
+def parameters_text(
+    task: Task, model: ModelInfo, reports: Sequence[LoraReport], seed: int, *, model_sha256: str = ""
+) -> str:
+    """Everything that is needed to draw the picture of `seed` again, its LoRAs with their hashes.
+
+    `Model hash` and `Lora hashes` are as the web UI writes them: the first 10 digits of the file's SHA-256,
+    and `LoraReport.autov3`; the full SHA-256 stand beside. A prompt that a reader would not get back from
+    its lines, as one with a line `Negative prompt:`, stands in `Raw prompt` or `Raw negative prompt` too.
+    """
+    prompt = " ".join([task.prompt, *map(lora_tag, reports)])
+    lines = [prompt]
+    if task.negative_prompt:
+        lines.append(f"{NEGATIVE} {task.negative_prompt}")
+    values = _values(task, model, reports, seed, model_sha256)
+    found = sections("\n".join([*lines, joined(values)]))
+    if found.prompt != prompt.strip(BLANKS):
+        values["Raw prompt"] = prompt
+    if found.negative_prompt != task.negative_prompt.strip(BLANKS):
+        values["Raw negative prompt"] = task.negative_prompt
+    values["Version"] = f"{OURS} {__version__}"
+    return "\n".join([*lines, joined(values)])
+
+
+def lora_tag(report: LoraReport) -> str:
+    """`<lora:name:0.8>`, or with the text encoder's strength first where the two differ."""
+    return str(LoraTag(report.name, report.strength, report.text_encoder_strength))
+
+
+def _values(
+    task: Task, model: ModelInfo, reports: Sequence[LoraReport], seed: int, model_sha256: str
+) -> dict[str, str | int]:
+    sampling = task.sampling
+    values: dict[str, str | int] = {
+        "Steps": sampling.steps,
+        "Sampler": SAMPLER_NAMES[sampling.scheduler],
+        "Schedule type": SCHEDULE_TYPES[sampling.sigma_spacing],
+        "CFG scale": decimal(sampling.guidance_scale),
+        "Seed": seed,
+        "Size": f"{task.width}x{task.height}",
+    }
+    if model_sha256:
+        values["Model hash"] = model_sha256[:10]
+    values["Model"] = model.name
+    if task.kind is not TaskKind.GENERATE:
+        values["Denoising strength"] = decimal(task.strength)
+    if task.mask_options.blur:
+        values["Mask blur"] = decimal(task.mask_options.blur)
+    if task.mask_options.crop_padding is not None:
+        values["Masked area padding"] = task.mask_options.crop_padding
+    if sampling.clip_skip:
+        values["Clip skip"] = sampling.clip_skip + 1
+    if reports:
+        names = [without_marks(report.name) for report in reports]
+        short = [f"{name}: {report.autov3}" for name, report in zip(names, reports, strict=True)]
+        full = [f"{name}: {report.sha256}" for name, report in zip(names, reports, strict=True)]
+        values |= {"Lora hashes": ", ".join(short), "Lora SHA-256": ", ".join(full)}
+    if model_sha256:
+        values["Model SHA-256"] = model_sha256
+    return values
+
+
+def without_marks(name: str) -> str:
+    """A name as it stands before its hash, without colons and commas, as the web UI writes it."""
+    return name.translate({ord(":"): None, ord(","): None})
