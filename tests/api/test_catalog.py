@@ -173,6 +173,17 @@ async def test_the_header_comes_first_and_once() -> None:
         assert not api.engine.catalog.uploads[0].committed
 
 
+async def test_an_empty_chunk_is_refused() -> None:
+    """It would cost the server work and bring nothing, as often as a client likes."""
+    header, *_ = parts()
+    async with running_api(FakeEngine()) as api:
+        error = await error_of(api.catalog.UploadLora(iter([header, pb.UploadLoraRequest(chunk=b"")])))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert violations_of(error) == {"chunk": "is empty; leave it out"}
+        await api.engine.catalog.uploads[0].ended.wait()
+        assert not api.engine.catalog.uploads[0].committed
+
+
 async def test_a_cancelled_upload_is_aborted() -> None:
     """The engine is told, so that nothing stays."""
     async with running_api(FakeEngine()) as api:

@@ -32,6 +32,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
             minimum=settings.lora_strength_min, maximum=settings.lora_strength_max
         )
         self._watchers = Watchers(gate)
+        self._least_rate = settings.min_upload_bytes_per_second
 
     async def ListModels(  # noqa: N802 - the contract's name, for every call here
         self, request: pb.ListModelsRequest, context: Context
@@ -80,7 +81,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         """See the contract."""
         del request_iterator  # reading by the context tells the end from a cancelled call
         with self._gate.enter() as engine:
-            return await receive(context, engine, self._tables)
+            return await receive(context, engine, self._tables, self._least_rate)
 
     async def PrepareLoras(  # noqa: N802
         self, request: pb.PrepareLorasRequest, context: Context

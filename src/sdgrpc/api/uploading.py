@@ -18,20 +18,59 @@ from sdgrpc.errors import FieldViolation, InvalidRequest, UploadInterrupted
 from sdgrpc.v1 import catalog_pb2 as pb
 
 PATIENCE_SECONDS = 60.0
+"""How long nothing may come, and how long a client may be slower than the least rate."""
 
 Context = aio.ServicerContext[Any, Any]
 
 
+class Sender:
+    """The client of one upload: what it sends, and how long it was waited for."""
+
+    def __init__(self, context: Context, least_rate: int) -> None:
+        self._context, self._least_rate = context, least_rate
+        self._received, self._waited = 0, 0.0
+
+    async def next(self) -> pb.UploadLoraRequest | None:
+        """Return the next message; None at the end of what the client sends.
+
+        Raises:
+            UploadInterrupted: nothing came for a minute, or over all less than the least rate and a minute
+                allow. The time that the server takes itself does not count.
+
+        """
+        loop = asyncio.get_running_loop()
+        allowed, why = PATIENCE_SECONDS, f"nothing came for {PATIENCE_SECONDS:.0f} s"
+        if self._least_rate:
+            left = PATIENCE_SECONDS + self._received / self._least_rate - self._waited
+            if left < allowed:
+                allowed, why = left, f"it came slower than {self._least_rate:,} bytes a second"
+        started = loop.time()
+        try:
+            async with asyncio.timeout(allowed):
+                part: pb.UploadLoraRequest | object = await self._context.read()
+        except TimeoutError:
+            raise UploadInterrupted(f"{why}; nothing of the upload was kept") from None
+        self._waited += loop.time() - started
+        if not isinstance(part, pb.UploadLoraRequest):
+            return None
+        self._received += len(part.chunk)
+        return part
+
+
 async def receive(
-    context: Context, engine: Engine, tables: Mapping[type[Message], Table]
+    context: Context, engine: Engine, tables: Mapping[type[Message], Table], least_rate: int
 ) -> pb.UploadLoraResponse:
-    """Take a file, or say at once that it is there. However the call ends otherwise, nothing of it stays."""
-    header = await _header(context, tables)
+    """Take a file, or say at once that it is there. However the call ends otherwise, nothing of it stays.
+
+    `least_rate` is how many bytes a second a client must send; 0 is no bound.
+    """
+    sender = Sender(context, least_rate)
+    header = await _header(sender, tables)
     opened = await engine.begin_upload(header)
     if isinstance(opened, LoraInfo):
         return pb.UploadLoraResponse(lora=lora_file(opened), existed=True)
     try:
-        await _chunks(context, opened)
+        await _chunks(sender, opened)
         await opened.commit()
     finally:
         opened.abort()
@@ -40,8 +79,8 @@ async def receive(
     return pb.UploadLoraResponse(lora=lora_file(details.info))
 
 
-async def _header(context: Context, tables: Mapping[type[Message], Table]) -> UploadHeader:
-    part = await _next(context)
+async def _header(sender: Sender, tables: Mapping[type[Message], Table]) -> UploadHeader:
+    part = await sender.next()
     if part is None or part.WhichOneof("part") != "header":
         raise InvalidRequest([FieldViolation("header", "must be the first message")])
     judge(part.header, tables, below="header")
@@ -49,20 +88,10 @@ async def _header(context: Context, tables: Mapping[type[Message], Table]) -> Up
     return UploadHeader(name, part.header.sha256.lower(), part.header.size_bytes)
 
 
-async def _chunks(context: Context, upload: Upload) -> None:
-    while (part := await _next(context)) is not None:
+async def _chunks(sender: Sender, upload: Upload) -> None:
+    while (part := await sender.next()) is not None:
         if part.WhichOneof("part") != "chunk":
             raise InvalidRequest([FieldViolation("chunk", "must be set in every message after the first")])
+        if not part.chunk:
+            raise InvalidRequest([FieldViolation("chunk", "is empty; leave it out")])
         await upload.write(part.chunk)
-
-
-async def _next(context: Context) -> pb.UploadLoraRequest | None:
-    """The next message; None at the end of what the client sends."""
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            part: pb.UploadLoraRequest | object = await context.read()
-    except TimeoutError:
-        raise UploadInterrupted(
-            f"nothing came for {PATIENCE_SECONDS:.0f} s; nothing of the upload was kept"
-        ) from None
-    return part if isinstance(part, pb.UploadLoraRequest) else None

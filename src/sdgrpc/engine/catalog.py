@@ -18,11 +18,10 @@ from sdgrpc.engine.models import ServedModels
 from sdgrpc.engine.runner import ServedModel
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
-from sdgrpc.errors import Draining, LoraNotFound, QueueFull, TokenQueueFull, UploadsOff
+from sdgrpc.errors import Draining, QueueFull, TokenQueueFull
 from sdgrpc.lora.describing.catalog import LoraCatalog
 from sdgrpc.lora.store.library import LoraLibrary
-from sdgrpc.lora.store.upload import Upload, wrong
-from sdgrpc.lora.store.upload_store import UploadStore
+from sdgrpc.lora.store.upload import Upload
 from sdgrpc.machine.out_of_memory import as_out_of_memory
 
 T = TypeVar("T")
@@ -59,8 +58,7 @@ class EngineCatalog:
         self._closing.set()
         for threads in (self._readers, self._fusers, self._writers):
             threads.shutdown(wait=not self._supervisor.failed, cancel_futures=True)
-        if self._library.uploads is not None:
-            self._library.uploads.close()
+        self._library.close()
 
     async def list_loras(self, query: LoraQuery) -> LoraPage:
         """See `Engine.list_loras`."""
@@ -136,37 +134,27 @@ class EngineCatalog:
 
     async def begin_upload(self, header: UploadHeader) -> OpenUpload | LoraInfo:
         """See `Engine.begin_upload`."""
-        uploads = self._library.uploads
-        if uploads is None:
-            raise UploadsOff(
-                "this server takes no uploads; its operator can allow them with --upload-dir FOLDER"
-            )
-        most = min(self._max_upload_bytes, uploads.budget_bytes)
-        if header.size > most:
-            raise wrong("size_bytes", f"{header.size} is above {most}")
-        known = await self._in(self._writers, "look up", lambda: self._known(uploads, header))
-        if known is not None:
-            return known
-        upload = await self._in(self._writers, "open", lambda: Upload(uploads, header))
-        return OpenUpload(upload, partial(self._in, self._writers))
+        beginning = self._submit(self._writers, "open", lambda: self._begin(header))
+        try:
+            begun = await _outcome(beginning)
+        except BaseException:
+            beginning.add_done_callback(_abandon)  # the call has gone: nobody else would abort it
+            raise
+        if isinstance(begun, LoraInfo):
+            return begun
+        return OpenUpload(begun, partial(self._in, self._writers))
 
     async def _in(self, threads: ThreadPoolExecutor, verb: str, work: Callable[[], T]) -> T:
         """Run `work` in a thread, watched over; Draining if the engine is closed before its turn comes."""
-        return await _outcome(threads.submit(self._supervisor.run, CallShape(verb), work))
+        return await _outcome(self._submit(threads, verb, work))
 
-    def _known(self, uploads: UploadStore, header: UploadHeader) -> LoraInfo | None:
-        """Return the file if its content is there, and let the name mean it."""
-        try:
-            file = self._library.find(LoraRef(1.0, 1.0, sha256=header.sha256))
-        except LoraNotFound:
-            file = None
-        names_ours = file is not None and file.name == header.name
-        if self._library.has_name(header.name) and not names_ours:
-            raise wrong("name", f"{header.name!r} is a file of this server's folders; choose another")
-        if file is None:
-            return None
-        if not names_ours:
-            uploads.name(header.name, header.sha256)
+    def _submit(self, threads: ThreadPoolExecutor, verb: str, work: Callable[[], T]) -> Future[T]:
+        return threads.submit(self._supervisor.run, CallShape(verb), work)
+
+    def _begin(self, header: UploadHeader) -> Upload | LoraInfo:
+        begun = self._library.begin_upload(header, self._max_upload_bytes)
+        if isinstance(begun, Upload):
+            return begun
         name = self._models.default
         ref = LoraRef(1.0, 1.0, name=header.name)
         return self._catalog.details(ref, name, self._models.target(name), include_modules=False).info
@@ -191,6 +179,13 @@ class OpenUpload:
     def abort(self) -> None:
         """See `Upload.abort`."""
         self._upload.abort()
+
+
+def _abandon(beginning: Future[Upload | LoraInfo]) -> None:
+    if not beginning.cancelled() and beginning.exception() is None:
+        begun = beginning.result()
+        if isinstance(begun, Upload):
+            begun.abort()
 
 
 async def _outcome(future: Future[T]) -> T:

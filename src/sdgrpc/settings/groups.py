@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from sdgrpc.embedded import EMBEDDED
 from sdgrpc.settings.kinds import (
     GIB,
+    KIB,
     MIB,
     Address,
     Area,
@@ -156,6 +157,9 @@ class LoraSettings(BaseModel):
         10 * GIB, description="What uploads may take; the longest unused go first."
     )
     max_upload_bytes: Bytes = Field(GIB, description="The largest file that can be uploaded.")
+    min_upload_bytes_per_second: BytesOrNone = Field(
+        16 * KIB, description="How slowly an upload may come, over all and after a minute; 0 is no bound."
+    )
     allow_inline_loras: bool = Field(False, description="Take LoRA files in requests.")
     max_inline_lora_bytes: Bytes = Field(256 * MIB, description="LoRA files in one request, all together.")
 

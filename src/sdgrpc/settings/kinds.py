@@ -13,6 +13,7 @@ from pydantic_settings import NoDecode
 
 from sdgrpc.settings.text import model_entry, rows_entry, split
 
+KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 

@@ -9,10 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from sdgrpc.domain import UploadHeader
-from sdgrpc.errors import InvalidRequest, LoraIncompatible, SettingsError, StorageFull
+from sdgrpc.domain import LoraRef, UploadHeader
+from sdgrpc.errors import (
+    InvalidRequest,
+    LoraIncompatible,
+    LoraNotFound,
+    SettingsError,
+    StorageFull,
+    TooManyCalls,
+)
+from sdgrpc.lora.store import stored_names
+from sdgrpc.lora.store.library import LoraLibrary
+from sdgrpc.lora.store.stored_names import MAX_NAMES_OF_ONE, StoredNames
 from sdgrpc.lora.store.upload import Upload
-from sdgrpc.lora.store.upload_store import UploadStore
+from sdgrpc.lora.store.upload_store import MAX_OPEN, UploadStore
 
 
 def accept(_path: Path, _name: str) -> None:
@@ -59,7 +69,7 @@ def test_a_name_means_the_last_upload(tmp_path: Path) -> None:
     """The file that lost it goes by its hash."""
     store = open_store(tmp_path)
     old, new = put(store, b"content"), put(store, b"another")
-    assert store.names.get("one") == new
+    assert store.hash_of("one") == new
     assert set(store.listed()) == {"one", old}
 
 
@@ -123,7 +133,7 @@ def test_those_used_longest_ago_make_room(tmp_path: Path) -> None:
     fourth = put(store, b"content", "3")
     assert files_in(tmp_path) == {f"{sha256}.safetensors" for sha256 in (first, third, fourth)}
     assert store.find(second) is None
-    assert store.names.get("1") is None
+    assert store.hash_of("1") is None
 
 
 def test_the_order_of_use_survives_a_restart(tmp_path: Path) -> None:
@@ -150,14 +160,159 @@ def test_a_file_in_use_is_never_evicted(tmp_path: Path) -> None:
     assert store.find(sha256) is None
 
 
-def test_uploads_on_their_way_count(tmp_path: Path) -> None:
-    """Together they may not promise more than the budget; an aborted one counts no more."""
+def test_what_came_of_uploads_counts(tmp_path: Path) -> None:
+    """Bytes that are on the disk take room; those of an aborted upload no more."""
     store = open_store(tmp_path, budget=10)
     upload = Upload(store, header_of(b"content"))
-    with pytest.raises(StorageFull):
+    upload.write(b"content")
+    with pytest.raises(StorageFull, match="by other uploads") as caught:
         Upload(store, header_of(b"another"))
+    assert caught.value.retry_after
     upload.abort()
     put(store, b"another")
+
+
+def test_what_is_only_announced_holds_nothing(tmp_path: Path) -> None:
+    """Three that claim the budget and send nothing keep nobody from it; together they get no more than it."""
+    store = open_store(tmp_path, budget=10)
+    silent = [Upload(store, UploadHeader(str(n), f"{n}" * 64, 10)) for n in range(3)]
+    put(store, b"content")
+    silent[0].write(b"12345678")  # evicts the other's file, which nobody uses
+    with pytest.raises(StorageFull):
+        silent[1].write(b"123")
+    for upload in silent:
+        upload.abort()
+    assert files_in(tmp_path) == set()
+
+
+def test_uploads_on_their_way_are_bounded(tmp_path: Path) -> None:
+    """Each holds a file open; one that ended makes room for another."""
+    store = open_store(tmp_path)
+    uploads = [Upload(store, header_of(b"content", str(n))) for n in range(MAX_OPEN)]
+    with pytest.raises(TooManyCalls, match="64 uploads are on their way"):
+        Upload(store, header_of(b"content"))
+    uploads[0].abort()
+    uploads[0] = Upload(store, header_of(b"content"))
+    for upload in uploads:
+        upload.abort()
+
+
+def test_one_content_has_a_bounded_number_of_names(tmp_path: Path) -> None:
+    """The hundred and first is refused, whichever way it comes; those that are there stay."""
+    store = open_store(tmp_path)
+    sha256 = put(store, b"content", "0")
+    late = Upload(store, header_of(b"content", "late"))
+    late.write(b"content")
+    for number in range(1, MAX_NAMES_OF_ONE):
+        store.name(str(number), sha256)
+    written = (tmp_path / "names.json").read_bytes()
+    for refused in (
+        lambda: store.name("another", sha256),
+        lambda: Upload(store, header_of(b"content", "another")),
+        late.commit,
+    ):
+        with pytest.raises(StorageFull, match=r"this content has 100 names already.*such as '0'"):
+            refused()
+    late.abort()
+    assert (tmp_path / "names.json").read_bytes() == written
+    store.name("0", sha256)
+    put(store, b"other", "1")  # a name that moves away makes room
+    store.name("another", sha256)
+    assert files_in(tmp_path) == {f"{sha256}.safetensors", f"{header_of(b'other').sha256}.safetensors"}
+
+
+def test_names_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all; a name that is there may mean another content."""
+    monkeypatch.setattr(stored_names, "MAX_NAMES", 3)
+    store = open_store(tmp_path)
+    for number in range(3):
+        put(store, bytes([number]) * 7, str(number))
+    with pytest.raises(StorageFull, match="have 3 names already"):
+        Upload(store, header_of(b"content", "3"))
+    put(store, b"content", "2")
+    assert store.hash_of("2") == header_of(b"content").sha256
+
+
+def test_names_are_read_and_written_under_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whichever question of the library."""
+    store = open_store(tmp_path / "uploads")
+    held: list[bool] = []
+    for name in ("get", "items", "values", "give", "drop", "check_room"):
+        original = getattr(StoredNames, name)
+
+        def asked(self: StoredNames, *rest: str, original=original):
+            held.append(store._lock._is_owned())  # type: ignore[attr-defined]
+            return original(self, *rest)
+
+        monkeypatch.setattr(StoredNames, name, asked)
+    sha256 = put(store, b"content")
+    library = LoraLibrary([], uploads=store)
+    assert library.find(LoraRef(1, 1, name="one")).sha256 == sha256
+    assert library.find(LoraRef(1, 1, sha256=sha256)).name == "one"
+    assert [entry.name for entry in library.entries()] == ["one"]
+    assert library.begin_upload(header_of(b"content", "two"), 100).name == "two"
+    with pytest.raises(LoraNotFound):
+        library.find(LoraRef(1, 1, name="none"))
+    assert len(held) > 5
+    assert all(held)
+
+
+def test_a_file_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its bytes are flushed, then it is renamed, then the folder is: so with the file of names."""
+    done: list[tuple[str, str, int]] = []
+    sync, rename = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        done.append(("sync", path.name, os.fstat(descriptor).st_size if path.is_file() else 0))
+        sync(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        done.append(("rename", Path(target).name, Path(source).stat().st_size))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    folder = tmp_path / "uploads"
+    sha256 = put(open_store(folder), b"content")
+    names = (folder / "names.json").stat().st_size
+    ((first, partial, size), *rest) = done
+    assert (first, partial.startswith(".partial-"), size) == ("sync", True, len(b"content"))
+    assert rest == [
+        ("rename", f"{sha256}.safetensors", len(b"content")),
+        ("sync", "uploads", 0),
+        ("sync", ".partial-names.json", names),
+        ("rename", "names.json", names),
+        ("sync", "uploads", 0),
+    ]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_books_that_are_no_file_lose_names_only(tmp_path: Path, make) -> None:
+    """A pipe, a folder or a link to a device is not read, and keeps no server from starting."""
+    store = open_store(tmp_path)
+    sha256 = put(store, b"content")
+    store.close()
+    (tmp_path / "names.json").unlink()
+    make(tmp_path / "names.json")
+    assert set(open_store(tmp_path).listed()) == {sha256}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/null")])
+def test_a_lock_that_is_no_file_is_named(tmp_path: Path, make) -> None:
+    """Nobody waits for it."""
+    make(tmp_path / ".lock")
+    with pytest.raises(SettingsError, match="upload_dir"):
+        open_store(tmp_path)
+
+
+def test_a_link_is_no_upload(tmp_path: Path) -> None:
+    """One that leads out of the folder is not served, whatever its name."""
+    (tmp_path / "elsewhere").write_bytes(b"secret")
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    (folder / f"{'0' * 64}.safetensors").symlink_to(tmp_path / "elsewhere")
+    assert open_store(folder).listed() == {}
 
 
 def test_two_uploads_of_one_content_both_succeed(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class Contents:
         """
         if path not in self._uploads:
             try:
-                self._uploads[path] = reading.hashes(path, name)
+                self._uploads[path] = reading.hashes(path, name, expected=path.stem)
             except OSError as error:
                 raise LoraNotFound(name, f"LoRA {name!r} cannot be read: {error.strerror}") from error
         return self._uploads[path]

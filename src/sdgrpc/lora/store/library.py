@@ -6,15 +6,16 @@ import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sdgrpc.domain import LoraRef
-from sdgrpc.errors import LoraNotFound, LoraUnsupported
+from sdgrpc.domain import LoraRef, UploadHeader
+from sdgrpc.errors import LoraNotFound, LoraUnsupported, UploadsOff
 from sdgrpc.lora.files.hashing import Hashes
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
 from sdgrpc.lora.store.contents import Contents, LoraFile
 from sdgrpc.lora.store.folders import FolderIndex
+from sdgrpc.lora.store.upload import Upload, wrong
 from sdgrpc.lora.store.upload_store import UploadStore
 
 __all__ = ["LoraEntry", "LoraFile", "LoraLibrary"]
@@ -50,7 +51,7 @@ class LoraLibrary:
         cache_bytes: int = 512 << 20,
         uploads: UploadStore | None = None,
     ) -> None:
-        self.uploads = uploads
+        self._uploads = uploads
         self._index = FolderIndex(folders)
         self._allow_inline = allow_inline
         self._contents = Contents(limits, cache_bytes)
@@ -62,7 +63,7 @@ class LoraLibrary:
             for file in self._index.files()
             if file.path.suffix.lower() == ".safetensors"
         }
-        for name, path in self.uploads.listed().items() if self.uploads else ():
+        for name, path in self._uploads.listed().items() if self._uploads else ():
             try:
                 found.setdefault(name, LoraEntry(name, path, path.stat().st_size))
             except OSError:
@@ -90,7 +91,7 @@ class LoraLibrary:
             LoraNotFound: it is gone.
 
         """
-        if self.uploads is not None and entry.path.parent == self.uploads.folder:
+        if self._uploads is not None and entry.path.parent == self._uploads.folder:
             return self._contents.hashes_of_upload(entry.path, entry.name)
         for file in self._index.find(entry.name):
             if file.path == entry.path:
@@ -105,21 +106,51 @@ class LoraLibrary:
             LoraNotFound: one was evicted since it was found.
 
         """
-        if self.uploads is None:
+        if self._uploads is None:
             yield
             return
-        uploaded = [file for file in files if file.path and file.path.parent == self.uploads.folder]
-        with self.uploads.pinned([file.sha256 for file in uploaded]):
+        uploaded = [file for file in files if file.path and file.path.parent == self._uploads.folder]
+        with self._uploads.pinned([file.sha256 for file in uploaded]):
             for file in uploaded:
-                if self.uploads.find(file.sha256) is None:
+                if self._uploads.find(file.sha256) is None:
                     raise LoraNotFound(
                         file.name, f"the upload {file.name!r} was evicted just now; upload it again"
                     )
             yield
 
-    def has_name(self, name: str) -> bool:
-        """Tell whether a folder, not an upload, has a file of that name."""
-        return bool(self._index.find(name))
+    def begin_upload(self, header: UploadHeader, max_bytes: int) -> Upload | LoraFile:
+        """Open an upload of at most `max_bytes`; or return the file if its content is there, now so called.
+
+        Raises:
+            UploadsOff: the operator allows none.
+            InvalidRequest: it is too large, or its name is that of a file in the folders.
+            StorageFull, TooManyCalls: there is no room for it, or for another name of it.
+
+        """
+        if self._uploads is None:
+            raise UploadsOff(
+                "this server takes no uploads; its operator can allow them with --upload-dir FOLDER"
+            )
+        most = min(max_bytes, self._uploads.budget_bytes)
+        if header.size > most:
+            raise wrong("size_bytes", f"{header.size} is above {most}")
+        try:
+            known = self._by_hash(header.sha256)
+        except LoraNotFound:
+            known = None
+        if known is not None and known.name == header.name:
+            return known
+        if self._index.find(header.name):
+            raise wrong("name", f"{header.name!r} is a file of this server's folders; choose another")
+        if known is None:
+            return Upload(self._uploads, header)
+        self._uploads.name(header.name, header.sha256)
+        return replace(known, name=header.name)
+
+    def close(self) -> None:
+        """Let go of the folder of uploads. May be called twice."""
+        if self._uploads is not None:
+            self._uploads.close()
 
     def find(self, ref: LoraRef) -> LoraFile:
         """Return the file that a request means. Blocks while folders are searched and the file is hashed.
@@ -147,10 +178,10 @@ class LoraLibrary:
 
     def _uploaded(self, name: str) -> LoraFile | None:
         """Return the file that an upload called so, wherever its content is."""
-        if self.uploads is None:
+        if self._uploads is None:
             return None
         stem = name.removesuffix(".safetensors")
-        sha256 = self.uploads.names.get(stem) or (stem if self.uploads.find(stem) else None)
+        sha256 = self._uploads.hash_of(stem) or (stem if self._uploads.find(stem) else None)
         try:
             return self._by_hash(sha256, stem) if sha256 else None
         except LoraNotFound:
@@ -178,17 +209,12 @@ class LoraLibrary:
         return self._contents.loadable(ref.label, sha256, ref.content)
 
     def _by_hash(self, sha256: str, name: str = "") -> LoraFile:
-        if self.uploads is not None and (path := self.uploads.find(sha256)):
-            return self._contents.loadable(name or self._name_of(sha256), sha256, path)
+        if self._uploads is not None and (path := self._uploads.find(sha256)):
+            return self._contents.loadable(name or self._uploads.name_of(sha256), sha256, path)
         for file in self._index.files():
             if self._contents.hashes(file).sha256 == sha256:
                 return self._contents.file(file)
         raise LoraNotFound(sha256, f"no LoRA with the SHA-256 {sha256} here")
-
-    def _name_of(self, sha256: str) -> str:
-        """Return an upload's own name, or its hash."""
-        items = self.uploads.names.items() if self.uploads else ()
-        return min((name for name, other in list(items) if other == sha256), default=sha256)
 
 
 def stem_of(name: str) -> str:

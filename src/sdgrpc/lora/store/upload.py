@@ -20,7 +20,8 @@ class Upload:
     `abort` may be called at any time from any thread, and again; it is quick.
 
     Raises:
-        StorageFull: there is no room for it.
+        StorageFull: there is no room for it, or for another name of it.
+        TooManyCalls: too many are on their way.
 
     """
 
@@ -64,7 +65,7 @@ class Upload:
         Raises:
             InvalidRequest: the size or the hash is not what the header said.
             LoraError: the file is no LoRA for a base that is known; the message says why.
-            StorageFull: the disk is full.
+            StorageFull: the disk is full, or the content has too many names by now.
 
         """
         self._verify()
