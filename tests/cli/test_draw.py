@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -15,16 +16,15 @@ from google.rpc import code_pb2, error_details_pb2
 from PIL import Image
 
 from sdgrpc.cli.draw import parse_size
-from sdgrpc.testing.server import fail_script, hang_script, invalid_script, png, scripted_server
+from sdgrpc.testing.server import draw_script, fail_script, hang_script, invalid_script, png, scripted_server
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 
 def test_generate_saves_the_picture(run, server, tmp_path: Path) -> None:
     """One picture lands in the default file, named by its seed, and the lines say so."""
     result = run("generate", "a red circle", "--server", server.target, "--seed", 7)
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert "saved sdgrpc-7.png (seed 7)" in result.output
-    assert "a red circle: step 20/20, 0.0 s left" in result.output
+    assert (result.exit_code, result.stdout) == (0, "saved sdgrpc-7.png (seed 7)\n")
+    assert "a red circle: step 20/20, 0.0 s left" in result.stderr
     assert (tmp_path / "sdgrpc-7.png").read_bytes() == png()
 
 
@@ -137,20 +137,30 @@ def test_timeout_is_said(run) -> None:
     with scripted_server(hang_script(threading.Event())) as server:
         result = run("generate", "a star", "--server", server.target, "--timeout", 0.2)
         assert server.cancelled.wait(timeout=10)
-    expected = "error: not drawn within --timeout; the server has dropped the job\n"
-    assert (result.exit_code, result.stderr) == (1, expected)
+    assert result.exit_code == 1
+    assert result.stderr.endswith("error: not drawn within --timeout; the server has dropped the job\n")
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--size", "12"], "--size 12: write WIDTHxHEIGHT"),
-        (["--lora", "postcard:"], "'postcard:' is not NAME or NAME:STRENGTH"),
+        (["--lora", "postcard:"], "'postcard:': the strength '' is no number"),
+        (["--format", "gif"], "--format gif: it is png, jpeg or webp"),
+        (["-o", "."], "--output .: the name must end in"),
+        (["-o", "taken.png"], "taken.png: Is a directory"),
+        (["-o", "file/x.png"], "file: Not a directory"),
+        (["-o", "-", "--count", "2"], "--output -: standard output takes one picture"),
+        (["-o", "-", "--json"], "--output -: standard output takes the picture or --json, not both"),
+        (["--server", "ftp://x"], "'ftp://x' is not HOST, HOST:PORT"),
+        (["--token", "two words"], "the token must be printable ASCII"),
         (["-o", "x.gif"], "--output x.gif: the name must end in .png, .jpg, .jpeg, .webp"),
     ],
 )
-def test_wrong_flags_are_named(run, server, flags: list[str], message: str) -> None:
-    """A flag that cannot be read fails before anything is sent."""
+def test_wrong_flags_are_named(run, server, tmp_path: Path, flags: list[str], message: str) -> None:
+    """A flag that cannot be read, or a file that cannot be written, fails before anything is sent."""
+    (tmp_path / "taken.png").mkdir()
+    (tmp_path / "file").touch()
     result = run("generate", "a star", "--server", server.target, *flags)
     assert result.exit_code == 1
     assert result.stderr.startswith(f"error: {message}")
@@ -161,6 +171,50 @@ def test_missing_files_are_named(run, server) -> None:
     """A picture that is not there is named."""
     result = run("transform", "a star", "-i", "none.png", "--server", server.target)
     assert (result.exit_code, result.stderr) == (1, "error: none.png: No such file or directory\n")
+
+
+def test_a_picture_on_standard_output(run, server, tmp_path: Path) -> None:
+    """`-o -` writes the file there and nothing else; the progress is on standard error."""
+    result = run("generate", "a star", "--server", server.target, "-o", "-", "--format", "webp")
+    assert (result.exit_code, result.stdout_bytes) == (0, png())
+    assert "a star: step 20/20" in result.stderr
+    assert server.requests[0].output.media_type == "image/webp"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_draw_as_json(run, server, tmp_path: Path) -> None:
+    """One record with the request as it was drawn, the LoRAs' reports, the files and the times."""
+    flags = ["--count", "2", "--seed", "5", "--lora", "postcard:0.8", "-o", "{index}.png", "--json"]
+    found = json.loads(run("generate", "a star", "--server", server.target, *flags).stdout)
+    assert [(one["path"], one["seed"], one["media_type"]) for one in found["images"]] == [
+        ("0.png", 5, "image/png"),
+        ("1.png", 6, "image/png"),
+    ]
+    assert (found["accepted"]["width"], found["prepared"]["loras"][0]["name"]) == (128, "postcard")
+    assert found["finished"]["denoised_seconds"] == 1.5
+    assert (tmp_path / "1.png").read_bytes() == png()
+
+
+def test_a_loading_server_is_waited_for(run) -> None:
+    """A draw goes on when the model is there: it asks again when the server says, and says so once."""
+    asked = []
+    info = error_details_pb2.ErrorInfo(reason="LOADING")
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(10)
+    refuse, draw = fail_script(code_pb2.UNAVAILABLE, "still loading", [info, retry]), draw_script(steps=2)
+
+    def script(request, context):
+        asked.append(request)
+        return (refuse if len(asked) < 4 else draw)(request, context)
+
+    with scripted_server(script) as server:
+        result = run("generate", "a star", "--server", server.target, "-o", "star.png")
+        assert (result.exit_code, len(asked)) == (0, 4)
+        assert result.stderr.count("the server is loading its model; waiting") == 1
+        asked.clear()
+        result = run("generate", "a star", "--server", server.target, "--wait", "0")
+    assert (result.exit_code, len(asked)) == (1, 1)
+    assert "error: loading: still loading" in result.stderr
 
 
 def test_parse_size() -> None:
@@ -184,4 +238,6 @@ def test_ctrl_c_cancels_the_job(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         assert server.cancelled.wait(timeout=10)
-    assert (process.returncode, errors) == (130, "cancelled\n")
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "cancelled"
+    assert "Traceback" not in errors

@@ -30,10 +30,10 @@ def test_every_packaged_file_is_verified(run) -> None:
     rows = {row["file"].removesuffix(".safetensors"): row for row in json.loads(result.output)}
     assert {name: row["algorithms"] for name, row in rows.items()} == PACKAGED
     for name, row in rows.items():
-        assert (row["base"], row["unmatched"], row["refusal"]) == ("embedded", 0, "")
-        assert row["modules"] >= 65
-        assert (row["norm"] is None) == (name == "outline")
-        assert row["relative_norm"] is None
+        assert (row["base"], row["unmatched_tensors"], row["refusal"]) == ("embedded", 0, "")
+        assert row["module_count"] >= 65
+        assert (row["delta_norm"] is None) == (name == "outline")
+        assert row["relative_delta_norm"] is None
 
 
 def test_a_model_gives_the_proportion(run) -> None:
@@ -41,8 +41,8 @@ def test_a_model_gives_the_proportion(run) -> None:
     rows = json.loads(run("loras", "verify", LORAS, "--model", MODEL, "--json").output)
     assert len(rows) == len(PACKAGED)
     for row in rows:
-        assert row["norm"] > 1
-        assert 0.01 < row["relative_norm"] < 1
+        assert row["delta_norm"] > 1
+        assert 0.01 < row["relative_delta_norm"] < 1
 
 
 def test_refusals_have_a_row_and_an_exit_code(run, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_nothing_to_verify(run, tmp_path: Path) -> None:
     """An empty folder is said to be empty; what is no folder is an error."""
     assert run("loras", "verify", tmp_path).output == f"no LoRA files in {tmp_path}\n"
     result = run("loras", "verify", tmp_path / "none")
-    assert (result.exit_code, "is not a folder" in result.stderr) == (1, True)
+    assert (result.exit_code, "No such file" in result.stderr) == (1, True)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_convert(run, pickled: Path, tmp_path: Path) -> None:
     """The new file is named with what it is, stands beside the old one, and can be inspected."""
     made = tmp_path / "old.safetensors"
     assert run("loras", "convert", pickled).output == f"{made}: sd15, lora, 1 modules\n"
-    assert json.loads(run("loras", "inspect", made, "--json").output)["refused"] is None
+    assert json.loads(run("loras", "inspect", made, "--json").output)["refusal"] == ""
     result = run("loras", "convert", pickled)
     assert (result.exit_code, result.stderr) == (1, f"error: {made}: is there already; --force replaces it\n")
     assert run("loras", "convert", pickled, "--force").exit_code == 0
@@ -117,3 +117,14 @@ def test_convert_refuses(run, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "nothing of it was run" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["code.ckpt"]
+
+
+def test_convert_of_no_lora_leaves_nothing(run, tmp_path: Path) -> None:
+    """A pickle of other weights is told as one, and nothing is left, not even with --force."""
+    torch.save({"conv.weight": torch.ones(2, 2)}, tmp_path / "net.pt")
+    (tmp_path / "net.safetensors").write_bytes(b"mine")
+    result = run("loras", "convert", tmp_path / "net.pt", "--force")
+    assert result.exit_code == 1
+    assert "holds no LoRA, and nothing was written" in result.stderr
+    assert (tmp_path / "net.safetensors").read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.pt", "net.safetensors"]

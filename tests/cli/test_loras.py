@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -82,14 +84,17 @@ def test_inspect_json(run, folder: Path) -> None:
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "base": "sd15",
         "algorithms": ["lora"],
-        "tensors": 3,
-        "unmatched": [],
-        "refused": None,
+        "tensor_count": 3,
+        "module_count": 1,
+        "unmatched_tensors": 0,
+        "unmatched_examples": [],
+        "fits": True,
+        "refusal": "",
         "metadata": {"modelspec.trigger_phrase": "inkwash"},
         "modules": [
             {
                 "component": "unet",
-                "module": MODULE,
+                "path": MODULE,
                 "algorithm": "lora",
                 "rank": 4,
                 "alpha": 2.0,
@@ -125,7 +130,7 @@ def test_refused_files_exit_with_1(run, folder: Path, name: str, reason: str) ->
     result = run("loras", "inspect", folder / name, "--json")
     assert result.exit_code == 1
     assert reason in result.stderr
-    assert reason in json.loads(result.stdout)["refused"]
+    assert reason in json.loads(result.stdout)["refusal"]
 
 
 def test_missing_files_are_named(run) -> None:
@@ -146,4 +151,41 @@ def test_real_file(run) -> None:
     """A published file is read with every tensor placed."""
     path = require_shared("loras") / "catundchat_pytorch_lora_weights.safetensors"
     report = json.loads(run("loras", "inspect", path, "--json").output)
-    assert (report["base"], len(report["modules"]), report["unmatched"]) == ("sd15", 128, [])
+    assert (report["base"], len(report["modules"]), report["unmatched_tensors"]) == ("sd15", 128, 0)
+
+
+def test_list_as_json(run, folder: Path) -> None:
+    """A record for each file, in the words of ListLoras; what is refused says why."""
+    found = {
+        one["name"]: one for one in json.loads(run("loras", "list", "--lora-dir", folder, "--json").stdout)
+    }
+    ink = found["styles/ink"]
+    assert (ink["base"], ink["algorithms"], ink["rank_min"], ink["rank_max"]) == ("sd15", ["lora"], 4, 4)
+    assert (ink["fits"], ink["refusal"], ink["trigger_words"]) == (True, "", ["inkwash"])
+    assert ink["size_bytes"] == (folder / "styles/ink.safetensors").stat().st_size
+    assert "is for Flux" in found["flux"]["refusal"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", "none.safetensors"],
+        ["verify", "none"],
+        ["verify", ".", "--model", "none"],
+        ["convert", "none.pt"],
+        ["list", "--model", "none"],
+        ["list", "--lora-dir", "none"],
+    ],
+    ids=" ".join,
+)
+def test_paths_are_checked_before_torch_comes(tmp_path: Path, arguments: list[str]) -> None:
+    """A slip of the pen is told at once, not after seconds of importing."""
+    code = (
+        "import sys\nfrom sdgrpc.cli import build_app\n"
+        "try: build_app()(['loras', *sys.argv[1:]])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 False\n", done.stderr
+    assert "none" in done.stderr

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sdgrpc.cli import build_app
-from sdgrpc.cli.extras import server_extra
+from sdgrpc.cli.failures import server_extra
 from sdgrpc.errors import SettingsError
 from sdgrpc.settings import Settings, described_settings
 

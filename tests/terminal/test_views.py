@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from sdgrpc.client import Client, JobCancelledError
+from sdgrpc.client import Client, JobCancelledError, Progress
 from sdgrpc.terminal.blocks import UPPER_HALF_BLOCK, half_blocks
 from sdgrpc.terminal.views import LiveView, PlainView, open_view, watch
 from sdgrpc.testing.server import draw_script, scripted_server
@@ -104,3 +105,32 @@ def test_watch_cancels_on_any_failure() -> None:
             watch(job, Broken(Console(file=io.StringIO()), "x"))
         with pytest.raises(JobCancelledError):
             job.result()
+
+
+def test_no_color_shows_no_preview(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR takes the colours away, and with them what the blocks would show."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    console = terminal()
+    with scripted_server(draw_script()) as server, Client(server.target) as client:
+        watch(client.generate("a star", preview="picture"), LiveView(console, "a star"))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert UPPER_HALF_BLOCK not in shown
+    assert not re.search(r"\x1b\[[0-9;]*(3[0-9]|4[0-9])[;m]", shown)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_bar_is_one_line(width: int) -> None:
+    """However narrow the terminal and long the prompt, the bar is a line and says what happens."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=20, legacy_windows=False)
+    view = LiveView(console, "a very long prompt that has no room in a narrow terminal")
+    with scripted_server(draw_script(steps=20)) as server, Client(server.target) as client:
+        job = client.generate("a star", loras=["postcard:0.8"])
+        with job:
+            for event in job:
+                view.show(event)
+                lines = console.render_lines(view._bar, pad=False)
+                assert len([line for line in lines if "".join(one.text for one in line).strip()]) == 1
+                (said, *_) = ["".join(one.text for one in line) for line in lines]
+                assert len(said.rstrip()) <= width
+                if isinstance(event, Progress):
+                    assert f"step {event.step}/20" in said

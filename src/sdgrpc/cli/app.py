@@ -16,7 +16,7 @@ def build_app() -> typer.Typer:
         name="sdgrpc",
         help="Draws with Stable Diffusion over gRPC, with LoRAs.",
         no_args_is_help=True,
-        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
     )
     app.callback()(common)

@@ -13,13 +13,15 @@ import typer
 from rich.console import Console
 
 from sdgrpc.cli.again import completed, read_picture, say
+from sdgrpc.cli.as_json import AsJson
+from sdgrpc.cli.connection import ConnectionOptions, once_loaded
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
-from sdgrpc.cli.output import OutputPattern
-from sdgrpc.client import Client, Job, Lora, Options, PreviewKind, PreviewOptions, Result, Tls
+from sdgrpc.cli.output import OutputPattern, save
+from sdgrpc.client import Client, Job, Lora, Options, PreviewKind, PreviewOptions, Result
 from sdgrpc.domain import ResizeMode, Scheduler, SigmaSpacing
 from sdgrpc.parameters import Parameters
-from sdgrpc.terminal.text import printable
+from sdgrpc.terminal.console import progress_console, shows_pictures
 from sdgrpc.terminal.views import open_view, watch
 
 PREVIEW_SIDE = 64
@@ -34,12 +36,15 @@ class ShownPreview(Enum):
 
 
 @dataclass(frozen=True)
-class DrawOptions:
+class DrawOptions(ConnectionOptions):
     """What all three calls take."""
 
-    server: Annotated[str, typer.Option(metavar="HOST:PORT", envvar="SDGRPC_SERVER")] = "localhost:50051"
     lora: Annotated[
-        list[str], typer.Option(metavar="NAME[:STRENGTH]", help="A LoRA of the server's folder; repeat it.")
+        list[str],
+        typer.Option(
+            metavar="NAME[:STRENGTH[:STRENGTH]]",
+            help="A LoRA of the server's folder, its strength and that in the text encoder; repeat it.",
+        ),
     ] = field(default_factory=list)
     from_picture: Annotated[
         Path | None,
@@ -83,9 +88,16 @@ class DrawOptions:
     output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", help="File name; {seed} and {index} are filled in. The suffix is the format."
+            "--output",
+            "-o",
+            help="File name; {seed} and {index} are filled in. The suffix is the format. `-` writes to "
+            "standard output.",
         ),
     ] = "sdgrpc-{seed}.png"
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="png|jpeg|webp", help="Of the picture.", show_default="the suffix's, or png"),
+    ] = None
     quality: Annotated[int, typer.Option(help="Of jpeg and webp, 1 to 100.", show_default="90")] = 0
     omit_metadata: Annotated[
         bool, typer.Option("--omit-metadata", help="Leave the parameters out of the file.")
@@ -95,10 +107,10 @@ class DrawOptions:
         typer.Option(help="What to show while drawing.", show_default="picture, in a terminal"),
     ] = None
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Give up after so long.")] = None
-    tls: Annotated[bool, typer.Option("--tls", help="Connect with TLS.")] = False
-    tls_ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The authority to trust; implies --tls.")
-    ] = None
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long to wait for a server that is loading.")
+    ] = 300.0
+    as_json: AsJson = False
 
     def request(self, console: Console, pattern: OutputPattern) -> Options:
         """Return the client's arguments, without those that no flag gives and that a picture may hold.
@@ -133,13 +145,9 @@ class DrawOptions:
         return cast("Options", always | given)
 
     def _preview(self, console: Console) -> PreviewOptions:
-        shown = self.preview or (ShownPreview.PICTURE if console.is_terminal else ShownPreview.NONE)
+        shown = self.preview or (ShownPreview.PICTURE if shows_pictures(console) else ShownPreview.NONE)
         kind = PreviewKind(shown.value)
         return PreviewOptions(kind, max_side=PREVIEW_SIDE if kind is PreviewKind.DECODED else 0)
-
-    def connect(self) -> Client:
-        """Open the client."""
-        return Client(self.server, tls=Tls(ca=self.tls_ca) if self.tls or self.tls_ca else None)
 
 
 NO_PICTURE = Parameters("")
@@ -260,32 +268,23 @@ def parse_size(text: str | None) -> tuple[int, int]:
 
 
 def _draw(prompt: str | None, options: DrawOptions, start: Start) -> None:
-    console = Console()
+    console = progress_console()
     with failures_as_lines(options.server):
-        pattern = OutputPattern(options.output)
+        pattern = OutputPattern(options.output, options.format or "")
+        pattern.check(count=options.count, seed=options.seed, as_json=options.as_json)
         request = options.request(console, pattern)
         if prompt is None and options.from_picture is None:
             raise ValueError("write a prompt, or name a picture that has one with --from")
         picture = read_picture(options.from_picture) if options.from_picture else None
-        with options.connect() as client:
+    with options.connected() as client:
+
+        def drawn() -> Result:
             drawing = Drawing(prompt or "", request)
             if picture is not None:
                 drawing = Drawing(*completed(client, request, prompt, picture), picture)
-            result = watch(start(client, drawing), open_view(console, _shorten(drawing.prompt)))
-        _save(result, pattern, console)
+            return watch(start(client, drawing), open_view(console, _shorten(drawing.prompt)))
 
-
-def _save(result: Result, pattern: OutputPattern, console: Console) -> None:
-    for warning in result.accepted.warnings:
-        typer.echo(printable(f"warning: {warning}"), err=True)
-    for report in result.prepared.loras:
-        for warning in report.warnings:
-            typer.echo(printable(f"warning: LoRA {report.name}: {warning}"), err=True)
-    for image in result.images:
-        path = pattern.path(index=image.index, seed=image.seed, count=len(result.images))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-        console.print(f"saved {path} (seed {image.seed})", markup=False, highlight=False, soft_wrap=True)
+        save(once_loaded(drawn, options.wait), pattern, as_json=options.as_json)
 
 
 def _shorten(prompt: str, length: int = 40) -> str:

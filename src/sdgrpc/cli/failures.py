@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
-from sdgrpc.client import DeadlineExceededError, InvalidRequestError, SdgrpcServerError, UnavailableError
-from sdgrpc.errors import SdgrpcError
+from sdgrpc.client import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    SdgrpcServerError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from sdgrpc.errors import SdgrpcError, SettingsError
 from sdgrpc.terminal.text import printable
 
 CANCELLED = 130  # what shells report for a command that Ctrl-C ended
@@ -33,6 +40,23 @@ def failures_as_lines(server: str = "") -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+def must_exist(path: Path | None, *, folder: bool = False) -> None:
+    """Look for a path before what takes long: importing torch, connecting. None is none to look for.
+
+    Raises:
+        OSError: it is not there, or no folder where it should be one, or one where it should not.
+
+    """
+    if path is None:
+        return
+    if not path.exists():
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+    if folder and not path.is_dir():
+        raise NotADirectoryError(20, "is not a folder", str(path))
+    if not folder and path.is_dir():
+        raise IsADirectoryError(21, "is a folder", str(path))
+
+
 def is_interrupt(error: BaseException | None) -> bool:
     """Tell whether Ctrl-C is behind an error.
 
@@ -50,6 +74,10 @@ def _lines(error: Exception, server: str) -> list[str]:
     if isinstance(error, UnavailableError) and not error.reason and server:
         advice = "start one with `sdgrpc serve`, or name one with --server"
         return [f"no server answers at {server}; {advice} ({error.message})"]
+    if isinstance(error, UnavailableError) and error.reason == "LOADING":
+        return [f"loading: {error.message}"]
+    if isinstance(error, UnauthenticatedError):
+        return [f"{error.message} (give the token with --token, or in SDGRPC_TOKEN)"]
     if isinstance(error, DeadlineExceededError):
         return ["not drawn within --timeout; the server has dropped the job"]
     if isinstance(error, SdgrpcServerError):
@@ -58,3 +86,16 @@ def _lines(error: Exception, server: str) -> list[str]:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return [f"{error.filename}: {error.strerror}"]
     return str(error).splitlines() or [type(error).__name__]
+
+
+@contextmanager
+def server_extra() -> Iterator[None]:
+    """Say which extra to install where an import of the server's libraries fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "sdgrpc":
+            raise
+        raise SettingsError(
+            f'{error.name} is missing; this command needs the server extra: pip install "sdgrpc[server]"'
+        ) from None

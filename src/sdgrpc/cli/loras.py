@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from sdgrpc.cli.extras import server_extra
-from sdgrpc.cli.failures import failures_as_lines
+from sdgrpc.cli.as_json import AsJson, print_json
+from sdgrpc.cli.failures import failures_as_lines, must_exist, server_extra
 from sdgrpc.terminal.console import MIB, console
 from sdgrpc.terminal.text import printable
 
@@ -37,20 +36,26 @@ def list_files(
         Path | None,
         typer.Option(metavar="FOLDER", help="A model in diffusers' layout: says which files fit it."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the LoRA files of a folder by the names that requests use, and what each is for."""
     with failures_as_lines(), server_extra():
-        from sdgrpc.lora.store.library import LoraLibrary
         from sdgrpc.settings import Settings
 
+        must_exist(model, folder=True)
         folders = Settings.load(config, lora_dir=lora_dir or None).lora_dirs
+
+        from sdgrpc.lora.store.library import LoraLibrary
+
         entries = LoraLibrary(folders).entries()
         if names:
             for entry in entries:
                 typer.echo(printable(entry.name))
-            return
-        if entries:
-            console().print(_file_table(entries, read_model(model)), markup=False)
+        elif as_json:
+            target = read_model(model)
+            print_json([_record(entry, target) for entry in entries])
+        elif entries:
+            console().print(_file_table(entries, read_model(model)))
         else:
             typer.echo(f"no LoRA files in {', '.join(map(str, folders))}")
 
@@ -74,6 +79,27 @@ def _file_table(entries: list[LoraEntry], model: Target | None) -> Table:
     return table
 
 
+def _record(entry: LoraEntry, model: Target | None) -> dict[str, object]:
+    """What `ListLoras` says of a file, by its words; without the hash, for which the whole file is read."""
+    from sdgrpc.lora.describing.summary import LoraSummary, summarize
+
+    try:
+        found = summarize(entry.path, entry.name, model=model)
+    except OSError as error:
+        found = LoraSummary(entry.name, "", entry.size, refusal=f"cannot be read: {error.strerror}")
+    return {
+        "name": entry.name,
+        "size_bytes": entry.size,
+        "base": found.base,
+        "algorithms": found.algorithms,
+        "rank_min": found.rank_min,
+        "rank_max": found.rank_max,
+        "trigger_words": found.trigger_words,
+        "fits": not found.refusal,
+        "refusal": found.refusal,
+    }
+
+
 def _describe(entry: LoraEntry, model: Target | None) -> tuple[str, str, str, str, str]:
     """Return base, algorithms, ranks, whether it fits, and the trigger words or why it is refused."""
     from sdgrpc.lora.describing.summary import summarize
@@ -93,32 +119,38 @@ def _describe(entry: LoraEntry, model: Target | None) -> tuple[str, str, str, st
 
 def inspect_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A safetensors file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything, as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a LoRA file is for and what is in it; exits with 1 for one that would be refused."""
     with failures_as_lines(), server_extra():
+        must_exist(file)
         from sdgrpc.lora.describing.inspect import inspect
         from sdgrpc.machine.workers import one_thread
 
         one_thread()
         found = inspect(file)
     if as_json:
-        typer.echo(json.dumps(_as_json(found), indent=2))
+        print_json(_as_json(found))
     else:
-        console().print(_report_table(found), markup=False, highlight=False)
+        console().print(_report_table(found))
     if found.refusal:
         typer.echo(f"error: {printable(found.refusal)}", err=True)
         raise typer.Exit(1)
 
 
 def _as_json(found: Inspection) -> dict[str, Any]:
-    """Return an inspection by the names of the printed JSON, which scripts rely on."""
+    """Return an inspection by the words of GetLora."""
     fields = asdict(found)
-    modules = [
-        {"component": one.pop("component"), "module": one.pop("path"), **one} for one in fields["modules"]
-    ]
-    refused = fields.pop("refusal") or None
-    return {**fields, "refused": refused, "modules": modules}
+    unmatched = fields.pop("unmatched")
+    return {
+        "file": fields.pop("file"),
+        "tensor_count": fields.pop("tensors"),
+        "module_count": len(found.modules),
+        "unmatched_tensors": len(unmatched),
+        "unmatched_examples": unmatched,
+        "fits": not found.refusal,
+        **fields,
+    }
 
 
 def _report_table(found: Inspection) -> Table:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from sdgrpc.cli.extras import server_extra
-from sdgrpc.cli.failures import failures_as_lines
+from sdgrpc.cli.as_json import AsJson, print_json
+from sdgrpc.cli.failures import failures_as_lines, server_extra
 from sdgrpc.embedded import EMBEDDED
 from sdgrpc.errors import ModelError
+from sdgrpc.terminal.console import console
+from sdgrpc.terminal.text import printable
 
 SHOWN = ("title", "description", "default_width", "default_height", "default_steps", "default_guidance_scale")
 
@@ -24,7 +25,7 @@ def list_models(
         list[str] | None, typer.Option(metavar="[NAME=]SOURCE", help="As of `serve`; repeat it.")
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="The settings file of `serve`.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the models that `serve` would serve, their defaults and what they can draw."""
     with failures_as_lines(), server_extra():
@@ -33,13 +34,13 @@ def list_models(
         settings = Settings.load(config, model=model or None)
         rows = [{"name": name, "source": source, **read_card(source)} for name, source in settings.models]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
-    console = Console()
+    shown = console()
     for row in rows:
-        console.print(_table(row))
+        shown.print(_table(row))
         if row is not rows[-1]:
-            console.print()
+            shown.print()
 
 
 def read_card(source: str) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def _table(row: dict[str, Any]) -> Table:
     table.add_column(overflow="fold")
     for key, value in row.items():
         if key not in ("default_width", "default_height"):
-            table.add_row(key.removeprefix("default_").replace("_", " "), str(value))
+            table.add_row(key.removeprefix("default_").replace("_", " "), printable(str(value)))
     if "default_width" in row and "default_height" in row:
         table.add_row("size", f"{row['default_width']}x{row['default_height']}")
     return table

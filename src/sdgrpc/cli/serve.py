@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sdgrpc.cli.extras import server_extra
-from sdgrpc.cli.failures import failures_as_lines
+from sdgrpc.cli.failures import failures_as_lines, server_extra
 from sdgrpc.cli.settings_flags import settings_command
 
 if TYPE_CHECKING:

@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from sdgrpc.cli.failures import failures_as_lines
-from sdgrpc.client import Client, LoraFile, ServerStatus, Tls
+from sdgrpc.cli.as_json import AsJson, print_json
+from sdgrpc.cli.connection import LOADING, ConnectionOptions
+from sdgrpc.cli.failures import must_exist
+from sdgrpc.cli.grouped import takes
+from sdgrpc.client import LoraFile, ServerStatus, UnavailableError
 from sdgrpc.terminal.console import MIB, console
 from sdgrpc.terminal.text import printable
 
-Server = Annotated[str, typer.Option(metavar="HOST:PORT", envvar="SDGRPC_SERVER")]
-UseTls = Annotated[bool, typer.Option("--tls", help="Connect with TLS.")]
-TlsCa = Annotated[Path | None, typer.Option(metavar="FILE", help="The authority to trust; implies --tls.")]
 
-
-@contextmanager
-def connected(server: str, tls: bool, tls_ca: Path | None) -> Iterator[Client]:
-    """A client, with failures as lines."""
-    trust = Tls(ca=tls_ca) if tls or tls_ca else None
-    with failures_as_lines(server), Client(server, tls=trust) as client:
-        yield client
-
-
+@takes(ConnectionOptions, name="connection")
 def status(
-    server: Server = "localhost:50051",
+    connection: ConnectionOptions,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, with a line whenever it changes.")] = False,
-    tls: UseTls = False,
-    tls_ca: TlsCa = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Say how busy a server is and which LoRA sets it holds ready."""
-    with connected(server, tls, tls_ca) as client:
+    """Say how busy a server is and which LoRA sets it holds ready; `loading` while it is not."""
+    with connection.connected() as client:
         reports = client.watch_status()
-        typer.echo(_described(next(reports)))
+        try:
+            first = next(reports)
+        except UnavailableError as error:
+            if error.reason != LOADING:
+                raise
+            if as_json:
+                print_json({"state": "loading"})
+            else:
+                typer.echo("loading")
+            return
+        if as_json:
+            print_json(_record(first), line=watch)
+        else:
+            typer.echo(_described(first))
         if watch:
             for report in reports:
-                typer.echo(_line(report))
+                if as_json:
+                    print_json(_record(report), line=True)
+                else:
+                    typer.echo(_line(report))
+
+
+def _state(report: ServerStatus) -> str:
+    return "ready" if report.ready else "loading"
+
+
+def _record(report: ServerStatus) -> dict[str, Any]:
+    return {"state": _state(report), **asdict(report)}
 
 
 def _line(report: ServerStatus) -> str:
     return (
-        f"{'ready' if report.ready else 'not ready'}: {report.running} running, "
+        f"{_state(report)}: {report.running} running, "
         f"{report.queued} of at most {report.queue_size} waiting, "
         f"{report.steps_per_second:.1f} steps/s, {report.rows_per_call:.1f} rows per call, "
         f"a job sent now waits about {report.estimated_wait_seconds:.1f} s, {report.jobs_finished} finished"
@@ -68,41 +82,50 @@ def _described(report: ServerStatus) -> str:
     return "\n".join(lines)
 
 
-def list_models(server: Server = "localhost:50051", tls: UseTls = False, tls_ca: TlsCa = None) -> None:
+@takes(ConnectionOptions, name="connection")
+def list_models(connection: ConnectionOptions, as_json: AsJson = False) -> None:
     """List the models that a running server offers; the first is its default."""
+    with connection.connected() as client:
+        models = client.list_models()
+    if as_json:
+        print_json(models)
+        return
     table = _table("name", "base", "inpainting", "size", "steps", "guidance", "dtype", "in memory")
-    with connected(server, tls, tls_ca) as client:
-        for model in client.list_models():
-            table.add_row(
-                printable(model.name),
-                model.base,
-                "yes" if model.inpainting else "no",
-                f"{model.width}x{model.height}",
-                str(model.steps),
-                f"{model.guidance_scale:g}",
-                model.dtype,
-                f"{model.size_bytes / MIB:.0f} MiB" if model.resident else "no",
-            )
-    console().print(table, markup=False)
+    for model in models:
+        table.add_row(
+            printable(model.name),
+            model.base,
+            "yes" if model.inpainting else "no",
+            f"{model.width}x{model.height}",
+            str(model.steps),
+            f"{model.guidance_scale:g}",
+            model.dtype,
+            f"{model.size_bytes / MIB:.0f} MiB" if model.resident else "no",
+        )
+    console().print(table)
 
 
+@takes(ConnectionOptions, name="connection")
 def list_loras(
-    server: Server = "localhost:50051",
+    connection: ConnectionOptions,
     model: Annotated[
         str, typer.Option(help="Which model they should fit.", show_default="the server's")
     ] = "",
     fitting: Annotated[bool, typer.Option("--fitting", help="Only those that fit the model.")] = False,
-    tls: UseTls = False,
-    tls_ca: TlsCa = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the LoRA files that a running server offers."""
+    with connection.connected() as client:
+        files = list(client.list_loras(model=model, fitting_only=fitting))
+    if as_json:
+        print_json(files)
+        return
     table = _table(
         "name", "MiB", "base", "algorithms", "rank", "sha256", "trigger words, or why it is refused"
     )
-    with connected(server, tls, tls_ca) as client:
-        for file in client.list_loras(model=model, fitting_only=fitting):
-            table.add_row(*map(printable, _row(file)))
-    console().print(table, markup=False)
+    for file in files:
+        table.add_row(*map(printable, _row(file)))
+    console().print(table)
 
 
 def _row(file: LoraFile) -> tuple[str, ...]:
@@ -112,16 +135,20 @@ def _row(file: LoraFile) -> tuple[str, ...]:
     return file.name, size, file.base, ", ".join(file.algorithms), rank, file.sha256[:12], note
 
 
+@takes(ConnectionOptions, name="connection")
 def upload(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A safetensors file.")],
+    connection: ConnectionOptions,
     name: Annotated[str, typer.Option(help="What to call it.", show_default="the file's own name")] = "",
-    server: Server = "localhost:50051",
-    tls: UseTls = False,
-    tls_ca: TlsCa = None,
+    as_json: AsJson = False,
 ) -> None:
     """Bring a LoRA file to a running server that allows it; prints the name and hash to ask for."""
-    with connected(server, tls, tls_ca) as client:
+    with connection.connected() as client:
+        must_exist(file)
         done = client.upload_lora(file, name=name)
+    if as_json:
+        print_json({"lora": done.file, "existed": done.existed})
+    else:
         known = "  (it was there)" if done.existed else ""
         typer.echo(f"{printable(done.file.name)}  {done.file.sha256}{known}")
 

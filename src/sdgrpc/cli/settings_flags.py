@@ -15,8 +15,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperCommand
 
-from sdgrpc.cli.extras import server_extra
-from sdgrpc.cli.failures import failures_as_lines
+from sdgrpc.cli.failures import failures_as_lines, server_extra
 
 if TYPE_CHECKING:
     from sdgrpc.settings import DescribedSetting

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from io import BytesIO
+from typing import TYPE_CHECKING
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -21,6 +23,8 @@ def text_of_picture(data: bytes) -> str:
         NoParameters: it is no PNG, JPEG or WebP, or holds no such text.
 
     """
+    from PIL import Image  # here, so that `--help` answers without it
+
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             text = _of_png(image) if image.format == "PNG" else _of_exif(image)

@@ -8,6 +8,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
+from rich.text import Text
 
 from sdgrpc.client import (
     Accepted,
@@ -21,11 +23,13 @@ from sdgrpc.client import (
     open_image,
 )
 from sdgrpc.terminal.blocks import half_blocks
+from sdgrpc.terminal.console import shows_pictures
 from sdgrpc.terminal.text import printable
 
 PREVIEW_COLUMNS = 36
 PREVIEW_LINES = 18
 SHOWN_PREVIEWS = 4
+WIDE = 100  # columns, from which on everything has its place
 
 
 class View(Protocol):
@@ -77,12 +81,15 @@ class LiveView:
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
+        # One line, however narrow: the bar and the title give way to what is said last.
+        narrow = console.width < WIDE
         self._bar = Bar(
-            SpinnerColumn(finished_text="[green]✓"),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[status]}", markup=False),
+            SpinnerColumn(finished_text=Text("✓", "green")),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
+            BarColumn(bar_width=8 if narrow else 24),
+            TextColumn("{task.fields[status]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
+            expand=narrow,
         )
         self._task = self._bar.add_task(title, total=None, status="waiting")
         self._live = Live(self._bar, console=console, refresh_per_second=12)
@@ -95,7 +102,7 @@ class LiveView:
             self._bar.update(self._task, total=event.step_count)
         elif isinstance(event, Progress):
             self._bar.update(self._task, completed=event.step)
-            if event.previews and self._console.color_system is not None:
+            if event.previews and shows_pictures(self._console):
                 self._live.update(Group(self._bar, self._preview(event)))
         elif isinstance(event, Finished):
             self._live.update(self._bar)
