@@ -37,7 +37,7 @@ def test_a_file_is_summarised_without_its_data(monkeypatch: pytest.MonkeyPatch) 
         raise AssertionError("the data were read")
 
     monkeypatch.setattr(reading, "read", refuse)
-    monkeypatch.setattr(reading, "sha256", refuse)
+    monkeypatch.setattr(reading, "hashes", refuse)
     monkeypatch.setattr(reading, "_fill", refuse)
     found = summarize(LORAS / "flower.safetensors", "flower", sha256="abc")
     assert (found.name, found.sha256, found.base) == ("flower", "abc", "embedded")
