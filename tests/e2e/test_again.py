@@ -110,7 +110,7 @@ def test_a_picture_of_the_web_ui(server, tmp_path: Path) -> None:
     )
     expected, _ = draw(server, "generate", "a red star", *flags.split(), "-o", tmp_path / "expected.png")
     assert found == expected
-    for words in ("Hires upscale: 2", "v1.10.1 drew it", "called 'postcard' here"):
+    for words in ("Hires upscale: 2", "v1.10.1 drew it", "called 'postcard' here", "another file"):
         assert words in said
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import grpc
 import pytest
+from PIL import Image
 
+from sdgrpc.v1 import catalog_pb2
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
+from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from tests.support.api import generate, violations_of
 
 SAMPLING = pb.Sampling(steps=2, seed=7)
@@ -66,3 +71,23 @@ def test_escaped_marks_are_words(stub: pb_grpc.DiffusionServiceStub) -> None:
     prepared, with_text = draw(stub, prompt=r"a star \<lora:postcard:0.8> \[a\|b\] \AND c")
     assert not prepared.loras
     assert with_text != draw(stub, prompt="a star")[1]
+
+
+def test_hashes_as_the_web_ui_writes_them(stub: pb_grpc.DiffusionServiceStub, channel: grpc.Channel) -> None:
+    """In parameters and in the catalog: AutoV2 of the model, AutoV3 of the LoRA, and the SHA-256."""
+    catalog = CatalogServiceStub(channel)
+    _, data = draw(stub, prompt="a star <lora:postcard:0.8>")
+    with Image.open(BytesIO(data)) as image:
+        text = image.info["parameters"]
+    answer = catalog.ListModels(catalog_pb2.ListModelsRequest())
+    (model,) = answer.models
+    assert model.autov2 == model.sha256[:10]
+    assert f"Model hash: {model.autov2}, Model: embedded, " in text
+    assert f"Model SHA-256: {model.sha256}" in text
+    assert 'Lora hashes: "postcard: 4d72d55ecbd1", ' in text
+    lora = catalog.GetLora(catalog_pb2.GetLoraRequest(name="postcard")).lora
+    assert lora.autov3 == "4d72d55ecbd1"
+    assert f'Lora SHA-256: "postcard: {lora.sha256}"' in text
+    listed = catalog.ListLoras(catalog_pb2.ListLorasRequest()).loras
+    assert [one.autov3 for one in listed if one.name == "postcard"] == [lora.autov3]
+    assert (answer.lora_strength_range.minimum, answer.lora_strength_range.maximum) == (0.0, 1.0)

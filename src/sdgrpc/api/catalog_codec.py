@@ -16,6 +16,7 @@ from sdgrpc.v1 import catalog_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2
 
 EXAMPLES = 5
+AUTOV2_DIGITS = 10
 
 
 def clean(text: str) -> str:
@@ -49,6 +50,8 @@ def model(state: ModelState) -> pb.Model:
         ),
         resident=state.resident,
         size_bytes=state.size_bytes,
+        sha256=state.sha256,
+        autov2=state.sha256[:AUTOV2_DIGITS],
     )
 
 

@@ -38,10 +38,11 @@ class ModelState:
     """A configured model and its weights: `dtype` is the UNet's, as `float32`, `float16` or `bfloat16`.
 
     `size_bytes` is what the weights take in memory, or took when they were there last; 0 until they were
-    loaded once.
+    loaded once. `sha256` is that of its file or files; empty until it was computed.
     """
 
     info: ModelInfo
     dtype: str
     resident: bool
     size_bytes: int
+    sha256: str = ""

@@ -38,6 +38,8 @@ from sdgrpc.domain import (
 from sdgrpc.engine.admission import Turns
 from sdgrpc.engine.base import Upload
 from sdgrpc.engine.catalog import EngineCatalog
+from sdgrpc.engine.hashing.files import FileHashes
+from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models import Loadable, ServedModels
@@ -81,9 +83,13 @@ class LocalEngine:
         self._job_ids = itertools.count()
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-read")
         self._renderers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-preview")
+        files = {
+            model.info.name: model.files for model in models if isinstance(model, Loadable) and model.files
+        }
+        self._hashes = ModelHashes(files, FileHashes(options.cache_dir))
         estimates = Estimates()
         self._loop = EngineLoop(
-            SupervisedRunner(LocalRunner(self._prompts), self._supervisor, estimates),
+            SupervisedRunner(LocalRunner(self._prompts, self._hashes), self._supervisor, estimates),
             options.loop,
             admission=self._models.pool,
             supervisor=self._supervisor,
@@ -102,7 +108,7 @@ class LocalEngine:
 
     def model_states(self) -> Sequence[ModelState]:
         """See `Engine.model_states`."""
-        return self._models.states()
+        return [replace(state, sha256=self._hashes.known(state.info.name)) for state in self._models.states()]
 
     @property
     def loop_options(self) -> LoopOptions:
@@ -127,6 +133,7 @@ class LocalEngine:
                 continue
             logger.info("model %s drew its first step in %.2f s", info.name, time.monotonic() - started)
         self._ready = True
+        self._hashes.start()
 
     def submit(self, task: Task, *, time_limit: float | None = None) -> AsyncGenerator[Event, None]:
         """See `Engine.submit`."""
@@ -233,6 +240,7 @@ class LocalEngine:
         await asyncio.to_thread(self._loop.close)
         await asyncio.to_thread(self._models.pool.close, wait=not self._supervisor.failed)
         await asyncio.to_thread(self._catalog.close)
+        await asyncio.to_thread(self._hashes.close)
         self._supervisor.close()
         self._readers.shutdown(wait=not self._supervisor.failed)
         self._renderers.shutdown(wait=not self._supervisor.failed)
@@ -261,7 +269,7 @@ def warm_up_task(info: ModelInfo) -> Task:
             sigma_spacing=SigmaSpacing.DEFAULT,
             seed=0,
         ),
-        output=Output(),
+        output=Output(omit_metadata=True),
         width=width,
         height=height,
         image=Picture(width, height, 3, bytes(3 * width * height)) if inpaints else None,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import ModelInfo, ModelState, ResidentSet
 from sdgrpc.engine.admission import Turns
+from sdgrpc.engine.hashing.models import WeightFiles
 from sdgrpc.engine.residency import ModelLease, ModelPool
 from sdgrpc.engine.runner import ServedModel
 from sdgrpc.engine.supervision.call_times import CallShape
@@ -29,13 +30,15 @@ LOAD_PATIENCE = 10.0  # nothing tells how long a file of many GB takes from a di
 class Loadable:
     """A model that is read when it is needed: `load` may be called again and gives the same weights.
 
-    `shapes` has each parameter's by its name, per component that LoRAs may change; `dtype` is the UNet's.
+    `shapes` has each parameter's by its name, per component that LoRAs may change; `dtype` is the UNet's;
+    `files` is where its weights are.
     """
 
     info: ModelInfo
     dtype: str
     shapes: Mapping[str, Mapping[str, Shape]]
     load: Callable[[], Model]
+    files: WeightFiles | None = None
 
 
 class ServedModels:

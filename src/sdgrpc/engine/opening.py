@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from sdgrpc.diffusion.checkpoints.loading import OpenModel, open_model
+from sdgrpc.engine.hashing.models import WeightFiles
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.models import Loadable
 from sdgrpc.engine.options import EngineOptions
@@ -60,7 +61,11 @@ def loadable(opened: OpenModel, device: torch.device, dtype: torch.dtype | None)
         if component != "vae"
     }
     return Loadable(
-        opened.info, str(chosen).removeprefix("torch."), shapes, partial(opened.load, device, chosen)
+        opened.info,
+        str(chosen).removeprefix("torch."),
+        shapes,
+        partial(opened.load, device, chosen),
+        WeightFiles(opened.place, opened.files),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Self
 
 from sdgrpc.settings import ROWS_PER_CALL, Settings
@@ -42,7 +43,8 @@ class EngineOptions:
 
     `resident_models` is how many of the models that were not given loaded may be in memory at a time. A call
     of the device that has not returned after `hang_factor` times the longest of its shape, and not before
-    `hang_timeout` seconds, hangs, which ends the engine; with a timeout of 0 nothing counts as that.
+    `hang_timeout` seconds, hangs, which ends the engine; with a timeout of 0 nothing counts as that. Models'
+    hashes are kept in `cache_dir`.
     """
 
     loop: LoopOptions = field(default_factory=LoopOptions)
@@ -50,6 +52,7 @@ class EngineOptions:
     prompt_cache_bytes: int = default("prompt_cache_bytes")
     max_upload_bytes: int = default("max_upload_bytes")
     resident_models: int = default("resident_models")
+    cache_dir: Path | None = None
     hang_timeout: float = default("hang_timeout")
     hang_factor: float = default("hang_factor")
 

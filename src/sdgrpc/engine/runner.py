@@ -20,6 +20,7 @@ from sdgrpc.diffusion.sampling.denoise import ModelInput, OnStep, StepResult
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.start import prepare
 from sdgrpc.domain import ImageReady, Prepared, Preview, PreviewKind, PreviewOptions
+from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job, Size
 from sdgrpc.errors import ModelError, OutOfMemory
 from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
@@ -91,11 +92,12 @@ class LocalRunner:
     """Runs jobs on this machine's device; `job.resources` is a JobResources.
 
     The preparing thread alone uses the text encoders' switches, the step thread alone the UNet's; the VAE is
-    never touched by a LoRA and may run anywhere. Encoded prompts are kept in `prompts`.
+    never touched by a LoRA and may run anywhere. Encoded prompts are kept in `prompts`; pictures' parameters
+    hold the models' `hashes`.
     """
 
-    def __init__(self, prompts: PromptCache) -> None:
-        self._prompts = prompts
+    def __init__(self, prompts: PromptCache, hashes: ModelHashes | None = None) -> None:
+        self._prompts, self._hashes = prompts, hashes
 
     @torch.inference_mode()
     def prepare(self, job: Job) -> bool:
@@ -171,7 +173,8 @@ class LocalRunner:
             seed = sampling.seed + index
             text = ""
             if not task.output.omit_metadata:
-                text = parameters_text(task, model.info, job.report.loras, seed)
+                sha256 = self._hashes.awaited(task.model) if self._hashes else ""
+                text = parameters_text(task, model.info, job.report.loras, seed, model_sha256=sha256)
             image = images.encode(pictures[0], task.output.media_type, quality=task.output.quality, text=text)
             job.stream.put(ImageReady(index, seed, image))
 

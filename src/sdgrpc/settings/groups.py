@@ -132,6 +132,9 @@ class ModelSettings(BaseModel):
     resident_models: Count = Field(
         1, description="Models in memory at a time; the others are loaded when a request names them."
     )
+    cache_dir: Annotated[Folder | None, Unset("computed at each start")] = Field(
+        None, description="Keep the models' hashes in this folder, which is made if it is missing."
+    )
     device: Device = Field("auto", description="What to compute on; auto takes a GPU where there is one.")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto",

@@ -45,6 +45,11 @@ class OpenModel:
         paths = {stored.path for network in self.networks.values() for stored in network.tensors.values()}
         object.__setattr__(self, "_stamps", {path: _stamp(path) for path in paths})
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that its tensors lie in."""
+        return tuple(sorted(self._stamps))
+
     def dtype(self, device: torch.device) -> torch.dtype:
         """The dtype that `auto` stands for on a device."""
         return precision.automatic_dtype(self._unet_parameters, device)

@@ -1,0 +1,1 @@
+"""Hashes of the models that are served, by which other tools know them. No torch here."""
