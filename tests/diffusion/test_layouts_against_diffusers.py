@@ -6,11 +6,14 @@ tolerance is that of `test_against_diffusers`: the same float32 products, summed
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from torch import nn
 
 from sdgrpc.diffusion.checkpoints.loading import load
@@ -18,7 +21,7 @@ from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import Scheduler, TaskKind
 from tests.support.oracle import latents_of, pipeline_from, relative_difference
 from tests.support.original import STATED, save_original
-from tests.support.published import ARCHITECTURES
+from tests.support.published import ARCHITECTURES, UNETS
 from tests.support.tasks import draw, task
 
 CPU = torch.device("cpu")
@@ -92,3 +95,36 @@ def test_the_weights_are_those_that_diffusers_loads(
         found = network.state_dict()
         assert found.keys() == theirs.keys()
         assert not [key for key, tensor in found.items() if not torch.equal(tensor, theirs[key])]
+
+
+SMALLER: dict[str, dict[str, Any]] = {
+    "SSD-1B": {
+        "transformer_layers_per_block": [[1, 1], [2, 2], [3, 3]],
+        "reverse_transformer_layers_per_block": [[3, 3, 5], [2, 1, 1], [1, 1, 1]],
+        "mid_block_type": "UNetMidBlock2D",
+    },
+    "Vega": {"transformer_layers_per_block": [1, 1, 2], "mid_block_type": "UNetMidBlock2D"},
+    "KOALA": {"transformer_layers_per_block": [1, 2, 3], "layers_per_block": 1, "mid_block_type": None},
+}
+"""SDXL's smaller relatives with fewer blocks, in the same proportions."""
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_smaller_relatives_of_sdxl_in_single_files(
+    folders: Mapping[Key, Path], tmp_path: Path, name: str
+) -> None:
+    """Their architecture is told by their tensors: the weights and latents are diffusers' own loader's."""
+    folder = Path(shutil.copytree(folders["sdxl", False], tmp_path / "folder"))
+    torch.manual_seed(3)
+    config = {"layers_per_block": 2} | UNETS["sdxl"] | SMALLER[name]
+    UNet2DConditionModel(sample_size=8, **config).save_pretrained(folder / "unet")
+    model = load("folder", folder, device=CPU, dtype=None)
+    path = save_original(model, tmp_path / "one.safetensors")
+    single = load("file", path, device=CPU, dtype=None, tokenizer=folder / "tokenizer")
+    asked = task(scheduler=Scheduler.EULER, steps=3)
+    theirs = pipeline_from(path, folder, asked)
+    found, expected = single.unet.state_dict(), theirs.unet.state_dict()
+    assert found.keys() == expected.keys()
+    assert not [key for key, tensor in found.items() if not torch.equal(tensor, expected[key])]
+    assert torch.equal(draw(single, asked), draw(model, asked))
+    assert relative_difference(draw(single, asked), latents_of(theirs, asked)) <= TOLERANCE

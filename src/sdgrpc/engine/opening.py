@@ -30,7 +30,9 @@ def open_engine(settings: Settings, *, on_failure: Callable[[], None] = lambda: 
     """
     device, dtype = choose_device(settings.device), choose_dtype(settings.dtype)
     models = [
-        loadable(open_model(name, source, tokenizer=settings.tokenizer), device, dtype)
+        loadable(
+            open_model(name, source, tokenizer=settings.tokenizer, vae=settings.vaes.get(name)), device, dtype
+        )
         for name, source in settings.models
     ]
     uploads = None

@@ -35,6 +35,7 @@ from sdgrpc.settings.kinds import (
     Seconds,
     Side,
     Strength,
+    Vaes,
 )
 
 ROWS_PER_CALL = 8
@@ -126,6 +127,11 @@ class ModelSettings(BaseModel):
         [EMBEDDED],
         description="A diffusers folder, a .safetensors file, a hub's owner/name, or `embedded`; repeat it.",
     )
+    vae: Annotated[Vaes | None, Unset("each model's own")] = Field(
+        None,
+        description="A VAE of its own for a model, which needs none then: a folder or a .safetensors file; "
+        "repeat it.",
+    )
     tokenizer: Annotated[Folder | None, Unset("the folder `tokenizer` beside the file")] = Field(
         None, description="A folder with CLIP's vocabulary, for models in single files."
     )
@@ -148,6 +154,11 @@ class LoraSettings(BaseModel):
 
     lora_dir: Annotated[ExistingFolders | None, Unset("the embedded model's")] = Field(
         None, description="LoRA files, those of sub-folders included; repeat it."
+    )
+    follow_links: bool = Field(
+        False,
+        description="Take what links in a lora_dir lead to outside of it, as those of a hub's cache do; "
+        "without it such files and folders are left out, and logged.",
     )
     lora_cache_bytes: BytesOrNone = Field(2 * GIB, description="Memory for fused LoRA sets, for each model.")
     max_loras: CountOrNone = Field(16, description="LoRA files of one request.")

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter
 from pydantic_settings import NoDecode
 
-from sdgrpc.settings.text import model_entry, rows_entry, split
+from sdgrpc.settings.text import model_entry, rows_entry, split, vae_entry
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -92,6 +92,16 @@ def _rows(value: list[str]) -> list[str]:
     return value
 
 
+def _vaes(value: list[str]) -> list[str]:
+    names = [vae_entry(entry)[0] for entry in value]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{repeated[0]} is given twice")
+    for _, place in map(vae_entry, value):
+        if not place.exists():
+            raise ValueError(f"{place} is no folder or file")
+    return value
+
+
 Count = Annotated[int, Field(ge=1), Metavar("N")]
 CountOrNone = Annotated[int, Field(ge=0), Metavar("N")]
 Side = Annotated[int, Field(ge=64), Metavar("PIXELS")]
@@ -120,6 +130,13 @@ Models = Annotated[
     AfterValidator(_models),
     Field(min_length=1),
     Metavar("[NAME=]SOURCE"),
+]
+Vaes = Annotated[
+    list[str],
+    NoDecode,
+    BeforeValidator(_split_models),
+    AfterValidator(_vaes),
+    Metavar("NAME=PATH"),
 ]
 Rows = Annotated[
     list[str],

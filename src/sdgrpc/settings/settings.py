@@ -30,7 +30,7 @@ from sdgrpc.settings.groups import (
     TokenSettings,
 )
 from sdgrpc.settings.kinds import MIB, UNIX
-from sdgrpc.settings.text import PREFIX, model_entry, rows_entry, sentence
+from sdgrpc.settings.text import PREFIX, model_entry, rows_entry, sentence, vae_entry
 
 
 class Settings(
@@ -96,6 +96,11 @@ class Settings(
         return tuple(model_entry(entry) for entry in self.model)
 
     @property
+    def vaes(self) -> dict[str, Path]:
+        """The VAEs of models that are given one of its own."""
+        return dict(map(vae_entry, self.vae or ()))
+
+    @property
     def lora_dirs(self) -> tuple[Path, ...]:
         """The LoRA folders; without any given, the packaged ones if the embedded model is served."""
         if self.lora_dir is not None:
@@ -155,6 +160,8 @@ class Settings(
             raise ValueError("upload_dir must be a folder of its own, neither in a lora_dir nor around one")
         if strangers := sorted(self.rows_by_model.keys() - {name for name, _ in self.models}):
             raise ValueError(f"max_rows_per_call names the model {strangers[0]!r}, which is not served")
+        if strangers := sorted(self.vaes.keys() - {name for name, _ in self.models}):
+            raise ValueError(f"vae names the model {strangers[0]!r}, which is not served")
         return self
 
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 PREFIX = "SDGRPC_"
@@ -32,6 +33,14 @@ def model_entry(entry: str) -> tuple[str, str]:
     if not name.strip() or not source.strip():
         raise ValueError(f"{entry!r} is not NAME=SOURCE or SOURCE")
     return name.strip(), source.strip()
+
+
+def vae_entry(entry: str) -> tuple[str, Path]:
+    """`photo=/models/vae` as ("photo", a path)."""
+    name, _, place = entry.partition("=")
+    if not name.strip() or not place.strip():
+        raise ValueError(f"{entry!r} is not NAME=PATH with a model's name")
+    return name.strip(), Path(place.strip()).expanduser()
 
 
 def rows_entry(entry: str) -> tuple[str, int]:

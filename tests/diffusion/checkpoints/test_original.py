@@ -9,12 +9,29 @@ from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 
 from sdgrpc.diffusion.checkpoints.original import Layout
+from sdgrpc.lora.bases.smaller import smaller_by_blocks
 from tests.support.original import original_unet
 
 PUBLISHED = {
     "sd15": ((320, 640, 1280, 1280), 2, (1, 1, 1, 1), 8, 768, False),
     "sd2": ((320, 640, 1280, 1280), 2, (1, 1, 1, 1), (5, 10, 20, 20), 1024, True),
     "sdxl": ((320, 640, 1280), 2, (1, 2, 10), (5, 10, 20), 2048, True),
+}
+
+
+SDXL: dict[str, Any] = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 2,
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "attention_head_dim": [5, 10, 20],
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
 }
 
 
@@ -58,3 +75,35 @@ def test_the_unused_last_layer_of_stable_diffusion_2(layers: int, expected: int)
     shapes: dict[str, tuple[int, ...]] = {f"{prefix}token_embedding.weight": (500, 64)}
     shapes |= {f"{prefix}transformer.resblocks.{at}.mlp.c_fc.weight": (128, 64) for at in range(layers)}
     assert Layout(shapes).open_clip("sd2")["num_hidden_layers"] == expected
+
+
+SMALLER = {
+    "SSD-1B": {
+        "transformer_layers_per_block": [[1, 1], [2, 2], [4, 4]],
+        "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], [1, 1, 1]],
+        "mid_block_type": "UNetMidBlock2D",
+    },
+    "Segmind Vega": {
+        "transformer_layers_per_block": [1, 1, 2],
+        "mid_block_type": "UNetMidBlock2D",
+    },
+    "KOALA-700M": {"transformer_layers_per_block": [1, 2, 5], "layers_per_block": 1, "mid_block_type": None},
+    "KOALA-1B": {"transformer_layers_per_block": [1, 2, 6], "layers_per_block": 1},
+}
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_smaller_relatives_of_sdxl(name: str) -> None:
+    """The full-size UNets of the published configurations are built again, tensor by tensor."""
+    given = SDXL | SMALLER[name]
+    with init_empty_weights():
+        unet = UNet2DConditionModel(**given)
+    layers = given["layers_per_block"]
+    shapes = {key: tuple(one.shape) for key, one in original_unet(unet.state_dict(), layers)}
+    shapes["conditioner.embedders.1.model.text_projection"] = (1280, 1280)
+    found = Layout(shapes).unet("sdxl")
+    with init_empty_weights():
+        built = UNet2DConditionModel(**found)
+    theirs, ours = unet.state_dict(), built.state_dict()
+    assert {key: one.shape for key, one in ours.items()} == {key: one.shape for key, one in theirs.items()}
+    assert smaller_by_blocks(ours) == name.partition("-700M")[0].replace("KOALA-1B", "KOALA")

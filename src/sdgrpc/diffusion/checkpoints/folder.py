@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,19 +85,24 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def open_parts(folder: Path, index: Mapping[str, Any]) -> tuple[dict[str, Unfilled], dict[str, Any]]:
-    """The networks and the tokenizers of a folder, each checked, no weights read.
+def open_parts(
+    folder: Path, index: Mapping[str, Any], *, without: Collection[str] = ()
+) -> tuple[dict[str, Unfilled], dict[str, Any]]:
+    """The networks and the tokenizers of a folder, each checked, no weights read, `without` some.
 
     Raises:
         ModelError: a component or a tensor is missing, broken or of another architecture.
 
     """
     classes = SDXL_COMPONENTS if "text_encoder_2" in index else COMPONENTS
+    classes = {name: cls for name, cls in classes.items() if name not in without}
     for component, cls in classes.items():
         _check_listed(folder, component, index.get(component), cls)
     tokenizers = {name: _tokenizer(folder / name) for name, cls in classes.items() if cls is CLIPTokenizer}
     networks = {
-        name: _network(folder / name, name, cls) for name, cls in classes.items() if cls is not CLIPTokenizer
+        name: open_network(folder / name, name, cls)
+        for name, cls in classes.items()
+        if cls is not CLIPTokenizer
     }
     return networks, tokenizers
 
@@ -125,7 +130,13 @@ def _tokenizer(place: Path) -> CLIPTokenizer:
         raise _unloadable("tokenizer", place, error) from error
 
 
-def _network(place: Path, component: str, cls: type[Any]) -> Unfilled:
+def open_network(place: Path, component: str, cls: type[Any]) -> Unfilled:
+    """One network of a folder, checked, no weights read.
+
+    Raises:
+        ModelError: a file or a tensor is missing, broken or of another architecture.
+
+    """
     files = weight_files(place, WEIGHTS.get(component, "model"))
     try:
         module = _empty(place, cls)

@@ -14,7 +14,9 @@ import torch
 from sdgrpc.diffusion.checkpoints import folder, hub, precision, single_file
 from sdgrpc.diffusion.checkpoints.card import CARD, model_info, prediction_type
 from sdgrpc.diffusion.checkpoints.checks import check_networks, check_vocabulary, is_sdxl
+from sdgrpc.diffusion.checkpoints.original import VAE_SCALES
 from sdgrpc.diffusion.checkpoints.stored import Unfilled
+from sdgrpc.diffusion.checkpoints.vae import open_vae
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import ModelInfo
 from sdgrpc.embedded import EMBEDDED, embedded_folder
@@ -106,23 +108,27 @@ def load(
     device: torch.device,
     dtype: torch.dtype | None,
     tokenizer: Path | None = None,
+    vae: Path | None = None,
 ) -> Model:
     """Load a model for inference and call it `name`.
 
     `source` is a folder in diffusers' layout with safetensors weights, a single `.safetensors` checkpoint in
     the original layout, a hub's `owner/name` (see `hub.fetch`), or `EMBEDDED`; what exists as a path is one.
     `dtype` is of the UNet and the text encoders; None is the device's own, see `precision`. `tokenizer` is a
-    folder with CLIP's vocabulary for single files. Only a hub's name downloads anything. Weights are read
+    folder with CLIP's vocabulary for single files. `vae` is a VAE of its own for a model that has none, or
+    instead of the model's (see `open_vae`). Only a hub's name downloads anything. Weights are read
     into memory of their own in the dtype that they are used in: afterwards the files may change.
 
     Raises:
         ModelError: the source, a component or a file is missing, broken or of another architecture.
 
     """
-    return open_model(name, source, tokenizer=tokenizer).load(device, dtype)
+    return open_model(name, source, tokenizer=tokenizer, vae=vae).load(device, dtype)
 
 
-def open_model(name: str, source: str | Path, *, tokenizer: Path | None = None) -> OpenModel:
+def open_model(
+    name: str, source: str | Path, *, tokenizer: Path | None = None, vae: Path | None = None
+) -> OpenModel:
     """Check a model's files and learn from them what it is, without reading weights.
 
     Raises:
@@ -135,11 +141,11 @@ def open_model(name: str, source: str | Path, *, tokenizer: Path | None = None) 
         card, force_zeros = place.with_suffix(f".{CARD}"), True
         stated = prediction_type(card)
         networks, tokenizers, config = single_file.open_parts(
-            place, tokenizer=tokenizer, prediction_type=stated
+            place, tokenizer=tokenizer, prediction_type=stated, own_vae=vae
         )
     else:
         card = place / CARD
-        networks, tokenizers, config, force_zeros = _open_folder(place)
+        networks, tokenizers, config, force_zeros = _open_folder(place, vae)
     modules = {key: network.module for key, network in networks.items()}
     check_networks(place, modules)
     check_vocabulary(place, tokenizers, modules)
@@ -155,20 +161,37 @@ def _place(source: str | Path) -> Path:
     return place
 
 
-def _open_folder(place: Path) -> tuple[dict[str, Unfilled], dict[str, Any], dict[str, Any], bool]:
+def _open_folder(
+    place: Path, vae: Path | None
+) -> tuple[dict[str, Unfilled], dict[str, Any], dict[str, Any], bool]:
     if not place.is_dir():
         raise ModelError(
             f"{place} is no folder or file; give a folder in diffusers' layout, a .safetensors checkpoint, "
             f"a hub's owner/name or {EMBEDDED!r}"
         )
     index = folder.read_index(place)
-    networks, tokenizers = folder.open_parts(place, index)
+    networks, tokenizers = folder.open_parts(place, index, without={"vae"} if vae else ())
+    if vae is not None:
+        networks["vae"] = open_vae(vae, scaling_factor=_scaling_factor(place, index))
     config = folder.read_json(place / "scheduler" / "scheduler_config.json")
     stated = prediction_type(place / CARD)
     if stated is not None:
         config["prediction_type"] = stated
     # SDXL's pipelines set it unless the index says otherwise.
     return networks, tokenizers, config, index.get("force_zeros_for_empty_prompt") is not False
+
+
+def _scaling_factor(place: Path, index: Mapping[str, Any]) -> float:
+    """What a folder's latents are scaled by: its VAE's configuration says it, else its base does."""
+    try:
+        said = folder.read_json(place / "vae" / "config.json").get("scaling_factor")
+    except ModelError:
+        said = None
+    return (
+        float(said)
+        if isinstance(said, int | float)
+        else VAE_SCALES["sdxl" if "text_encoder_2" in index else "sd15"]
+    )
 
 
 def _stamp(path: Path) -> Stamp:

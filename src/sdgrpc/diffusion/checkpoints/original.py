@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,30 +59,57 @@ class Layout:
         KeyError or IndexError says that the tensors are of no UNet of this family.
         """
         levels = self._levels()
+        layers = len(levels[0])
         channels = [
             self.shapes[f"{UNET}input_blocks.{level[0]}.0.out_layers.3.weight"][0] for level in levels
         ]
-        depths = [self._depth(f"input_blocks.{level[0]}.1") for level in levels]
-        middle = f"{UNET}middle_block.1."
-        attended = self.shapes[f"{middle}transformer_blocks.0.attn2.to_k.weight"][1]
+        down = [[self._depth(f"input_blocks.{block}.1") for block in level] for level in levels]
+        up = [
+            [self._depth(f"output_blocks.{level * (layers + 1) + layer}.1") for layer in range(layers + 1)]
+            for level in range(len(levels))
+        ]
         config = {
             "sample_size": SAMPLE_SIZES[base],
             "in_channels": self.shapes[f"{UNET}input_blocks.0.0.weight"][1],
             "out_channels": self.shapes[f"{UNET}out.2.weight"][0],
-            "layers_per_block": len(levels[0]),
+            "layers_per_block": layers,
             "block_out_channels": channels,
-            "down_block_types": ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
-            "up_block_types": ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)],
-            # The middle has the last level's depth, also where that level itself has no transformers.
-            "transformer_layers_per_block": [
-                *(depth or 1 for depth in depths[:-1]),
-                self._depth("middle_block.1"),
-            ],
-            "cross_attention_dim": attended,
-            "use_linear_projection": len(self.shapes[f"{middle}proj_in.weight"]) == 2,
+            "down_block_types": ["CrossAttnDownBlock2D" if any(one) else "DownBlock2D" for one in down],
+            "up_block_types": ["CrossAttnUpBlock2D" if any(one) else "UpBlock2D" for one in up],
+            **self._transformers(down, up),
+            "cross_attention_dim": self._first("attn2.to_k.weight")[1],
+            "use_linear_projection": len(self._first("proj_in.weight")) == 2,
             "attention_head_dim": SD1_HEADS if base == "sd15" else [heads(width) for width in channels],
         }
         return config | (self._added(base) if base == "sdxl" else {})
+
+    def _transformers(self, down: Sequence[list[int]], up: Sequence[list[int]]) -> dict[str, Any]:
+        """How many transformer blocks each attention has, on the way down, up and in the middle.
+
+        SSD-1B's and Vega's middle has no attention, and the way up is not the mirror of the way down.
+        """
+        middle = self._depth("middle_block.1")
+        first = [one[0] or 1 for one in down]
+        if middle:  # it has the last level's depth, also where that level itself has no transformers
+            first[-1] = middle
+        found: dict[str, Any] = {"transformer_layers_per_block": first}
+        if not middle:
+            has_one = self._has(f"{UNET}middle_block.0.")
+            found["mid_block_type"] = "UNetMidBlock2D" if has_one else None
+        mirrored = [[one[0]] * len(level) for one, level in zip(reversed(down), up, strict=True)]
+        if list(up) != mirrored or any(one != [one[0]] * len(one) for one in down):
+            found["transformer_layers_per_block"] = [list(map(_at_least_one, one)) for one in down]
+            found["reverse_transformer_layers_per_block"] = [list(map(_at_least_one, one)) for one in up]
+            if middle:
+                raise ValueError("its ways down and up differ, and its middle has transformers")
+        return found
+
+    def _first(self, ending: str) -> tuple[int, ...]:
+        """The shape of the first of the UNet's attention's tensors that is called so."""
+        for name, shape in self.shapes.items():
+            if name.startswith(UNET) and name.endswith(ending):
+                return shape
+        raise KeyError(f"{UNET}….{ending}")
 
     def _levels(self) -> list[list[int]]:
         """The input blocks of each level, without the downsampling ones."""
@@ -107,19 +134,13 @@ class Layout:
             "projection_class_embeddings_input_dim": width,
         }
 
-    def vae(self, base: str) -> dict[str, Any]:
+    def vae(self, scaling_factor: float, sample_size: int) -> dict[str, Any]:
         """The configuration of diffusers' AutoencoderKL."""
         levels = self._indices(re.escape(VAE) + r"encoder\.down\.(\d+)\.block\.")
         channels = [self.shapes[f"{VAE}encoder.down.{level}.block.0.conv2.weight"][0] for level in levels]
-        return {
-            "block_out_channels": channels,
-            "down_block_types": ["DownEncoderBlock2D"] * len(levels),
-            "up_block_types": ["UpDecoderBlock2D"] * len(levels),
-            "layers_per_block": len(self._indices(re.escape(VAE) + r"encoder\.down\.0\.block\.(\d+)\.")),
-            "latent_channels": self.shapes[f"{VAE}decoder.conv_in.weight"][1],
-            "scaling_factor": VAE_SCALES[base],
-            "sample_size": 8 * SAMPLE_SIZES[base],
-        }
+        layers = len(self._indices(re.escape(VAE) + r"encoder\.down\.0\.block\.(\d+)\."))
+        latent = self.shapes[f"{VAE}decoder.conv_in.weight"][1]
+        return vae_config(channels, layers, latent, scaling_factor, sample_size)
 
     def clip(self, base: str) -> dict[str, Any]:
         """The configuration of OpenAI's CLIP text encoder (ViT-L/14) as transformers names it."""
@@ -149,6 +170,26 @@ class Layout:
         if base == "sdxl":
             config["projection_dim"] = self.shapes[f"{prefix}text_projection"][1]
         return config
+
+
+def vae_config(
+    channels: Sequence[int], layers: int, latent_channels: int, scaling_factor: float, sample_size: int
+) -> dict[str, Any]:
+    """The configuration of diffusers' AutoencoderKL with `layers` resnets a level on the way down."""
+    return {
+        "block_out_channels": list(channels),
+        "down_block_types": ["DownEncoderBlock2D"] * len(channels),
+        "up_block_types": ["UpDecoderBlock2D"] * len(channels),
+        "layers_per_block": layers,
+        "latent_channels": latent_channels,
+        "scaling_factor": scaling_factor,
+        "sample_size": sample_size,
+    }
+
+
+def _at_least_one(depth: int) -> int:
+    """Where there are none the type of the block says so, and diffusers wants a number all the same."""
+    return max(depth, 1)
 
 
 def heads(width: int) -> int:

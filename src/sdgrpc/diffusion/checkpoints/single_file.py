@@ -12,20 +12,17 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
     convert_open_clip_checkpoint,
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from sdgrpc.diffusion.checkpoints import foreign, original, vocabulary
+from sdgrpc.diffusion.checkpoints import foreign, original, vae, vocabulary
 from sdgrpc.diffusion.checkpoints.folder import named_for, without_weights
 from sdgrpc.diffusion.checkpoints.original import Layout
 from sdgrpc.diffusion.checkpoints.stored import Stored, Unfilled, stored_tensors
 from sdgrpc.errors import ModelError
-from sdgrpc.tensor_files.pickles import PICKLE_STARTS
+from sdgrpc.tensor_files.pickles import PICKLE_STARTS, PICKLE_SUFFIXES
 
-PICKLE_SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
-# How a zip archive and pickles of protocols 2 to 5 begin.
 # What converters that keep a training state's nesting put before every name.
 WRAPPING = "state_dict."
 # The tensors by which models of SDXL's structure mark EDM's noise schedule: Playground 2.5's and CosXL's.
@@ -48,11 +45,11 @@ class Checkpoint:
 
 
 def open_parts(
-    path: Path, *, tokenizer: Path | None, prediction_type: str | None
+    path: Path, *, tokenizer: Path | None, prediction_type: str | None, own_vae: Path | None = None
 ) -> tuple[dict[str, Unfilled], dict[str, Any], dict[str, Any]]:
     """Networks and tokenizers by their names in a diffusers folder, and the scheduler's configuration.
 
-    No weights are read. `prediction_type` overrides what the file says.
+    No weights are read. `prediction_type` overrides what the file says, `own_vae` the VAE in it.
 
     Raises:
         ModelError: the file is pickled, broken, of another architecture, or says too little.
@@ -67,7 +64,7 @@ def open_parts(
             '{"prediction_type": "v_prediction"} (768 pixels) or {"prediction_type": "epsilon"} '
             f"(512 pixels, inpainting) to {path.stem}.sdgrpc.json beside it"
         )
-    networks = {name: build(checkpoint).checked() for name, build in _builders(base).items()}
+    networks = {name: build(checkpoint).checked() for name, build in _builders(base, own_vae).items()}
     if base == "sd2" and stated == "v_prediction":
         unet: Any = networks["unet"].module
         unet.register_to_config(sample_size=original.SD2_V_SAMPLE_SIZE)
@@ -104,9 +101,14 @@ def _pickled(path: Path) -> str:
     )
 
 
-def _builders(base: str) -> Mapping[str, Callable[[Checkpoint], Unfilled]]:
+def _builders(base: str, own_vae: Path | None) -> Mapping[str, Callable[[Checkpoint], Unfilled]]:
     """What makes each network of a base."""
-    common = {"unet": _unet, "vae": _vae}
+
+    def given_vae(_: Checkpoint) -> Unfilled:
+        assert own_vae is not None  # noqa: S101 - else it is not called
+        return vae.open_vae(own_vae, scaling_factor=original.VAE_SCALES[base])
+
+    common = {"unet": _unet, "vae": given_vae if own_vae else _vae}
     if base == "sdxl":
         return {"text_encoder": _clip, "text_encoder_2": _open_clip, **common}
     return {"text_encoder": _clip if base == "sd15" else _open_clip, **common}
@@ -130,10 +132,14 @@ def _unet(checkpoint: Checkpoint) -> Unfilled:
 
 def _vae(checkpoint: Checkpoint) -> Unfilled:
     if not checkpoint.layout.names(original.VAE):
-        raise ModelError(f"{checkpoint.path} holds no VAE; use a file with the VAE baked in")
+        raise ModelError(
+            f"{checkpoint.path} holds no VAE; use a file with the VAE baked in, or give it one with "
+            "--vae NAME=PATH (setting vae)"
+        )
     with _shapes_explained(checkpoint, "VAE"):
-        config = checkpoint.layout.vae(checkpoint.base)
-        tensors = convert_ldm_vae_checkpoint(checkpoint.tensors(original.VAE), config)
+        base = checkpoint.base
+        config = checkpoint.layout.vae(original.VAE_SCALES[base], 8 * original.SAMPLE_SIZES[base])
+        tensors = vae.convert(checkpoint.tensors(original.VAE), config)
         with without_weights():
             module = AutoencoderKL(**config)
     return Unfilled(f"the VAE of {checkpoint.path}", module, tensors)
