@@ -287,3 +287,30 @@ def test_an_address_that_others_reach_needs_tls_or_a_word(listen: str) -> None:
         Settings.load(listen=listen)
     Settings.load(listen=listen, insecure=True)
     Settings.load(listen=listen, tls_certificate=Path(__file__), tls_key=Path(__file__))
+
+
+def test_vaes_of_models(tmp_path: Path) -> None:
+    """NAME=PATH, as flags, a variable's list and TOML's."""
+    place = tmp_path / "a=b"
+    place.mkdir()
+    settings = Settings.load(model=["tiny=embedded", "v=/x"], vae=[f"v={place}"])
+    assert settings.vaes == {"v": place}
+    assert Settings.load().vaes == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["embedded"], "vae: 'embedded' is not NAME=PATH with a model's name"),
+        (["=/tmp"], "vae: '=/tmp' is not NAME=PATH with a model's name"),
+        (["embedded=/nowhere/at/all"], "vae: /nowhere/at/all is no folder or file"),
+        (["embedded=/", "embedded=/"], "vae: embedded is given twice"),
+        (["photo=/"], "vae names the model 'photo', which is not served"),
+    ],
+    ids=str,
+)
+def test_bad_vaes_name_themselves(given: list[str], sentence: str) -> None:
+    """What is no pair, a path that is not there, a name given twice, a model that is not there."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(vae=given)
+    assert str(caught.value) == sentence

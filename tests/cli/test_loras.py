@@ -101,6 +101,7 @@ def test_inspect_json(run, folder: Path) -> None:
                 "delta_norm": pytest.approx(2 / 4 * 4 * 320),
             }
         ],
+        "warnings": [],
     }
 
 

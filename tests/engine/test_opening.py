@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.engine.opening import choose_device, choose_dtype, open_engine
 from sdgrpc.engine.options import LoopOptions
 from sdgrpc.settings import Settings
+from tests.support.assets import LORAS
 from tests.support.models import save_model
 from tests.support.original import save_original
 from tests.support.published import save_published
@@ -71,3 +74,29 @@ def test_devices_and_dtypes_by_name():
     assert choose_dtype("bfloat16") is torch.bfloat16
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type in {"cpu", "cuda", "mps"}
+
+
+def test_models_and_links_as_the_settings_say(tmp_path: Path) -> None:
+    """`vae` gives a file that has none one of its own, `follow_links` the LoRA files behind links."""
+    folder = save_published(tmp_path / "folder", "sd15", inpainting=False)
+    whole = load("whole", folder, device=torch.device("cpu"), dtype=None)
+    path = save_original(whole, tmp_path / "mine.safetensors")
+    tensors = {key: one.clone() for key, one in load_file(path).items() if not key.startswith("first_stage")}
+    save_file(tensors, tmp_path / "bare.safetensors")
+    loras = tmp_path / "loras"
+    loras.mkdir()
+    (loras / "behind.safetensors").symlink_to(LORAS / "sepia.safetensors")
+    settings = Settings(
+        model=[f"bare={tmp_path / 'bare.safetensors'}"],
+        tokenizer=folder / "tokenizer",
+        vae=[f"bare={folder / 'vae'}"],
+        lora_dir=[loras],
+        follow_links=True,
+        device="cpu",
+    )
+    engine = open_engine(settings)
+    try:
+        assert [info.name for info in engine.models] == ["bare"]
+        assert [entry.name for entry in engine.library.entries()] == ["behind"]
+    finally:
+        asyncio.run(engine.close())

@@ -29,6 +29,9 @@ def verify_folder(
             show_default="each file's own base",
         ),
     ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Take what links lead to outside of the folder.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say of each LoRA file of a folder what it would change; exits with 1 if any would be refused."""
@@ -39,13 +42,17 @@ def verify_folder(
         from sdgrpc.machine.workers import one_thread
 
         one_thread()
-        rows = list(verify(folder, Judge.of_folder(model) if model else None))
+        judge = Judge.of_folder(model) if model else None
+        rows = list(verify(folder, judge, follow_links=follow_links))
     if as_json:
         print_json([_record(row) for row in rows])
     elif rows:
         console().print(_table(rows))
     else:
         typer.echo(f"no LoRA files in {folder}")
+    for row in rows if not as_json else ():
+        for warning in row.warnings:
+            typer.echo(printable(f"{row.file}: {warning}"))
     if any(row.refusal for row in rows):
         raise typer.Exit(1)
 
@@ -62,6 +69,7 @@ def _record(row: Row) -> dict[str, object]:
         "relative_delta_norm": row.relative_norm,
         "fits": not row.refusal,
         "refusal": row.refusal,
+        "warnings": row.warnings,
     }
 
 

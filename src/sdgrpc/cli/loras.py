@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +32,7 @@ def list_files(
         typer.Option(metavar="FOLDER", help="As of `serve`; repeat it.", show_default="the embedded model's"),
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="The settings file of `serve`.")] = None,
+    follow_links: Annotated[bool | None, typer.Option("--follow-links", help="As of `serve`.")] = None,
     names: Annotated[bool, typer.Option("--names", help="Only the names; opens no file.")] = False,
     model: Annotated[
         Path | None,
@@ -43,11 +45,12 @@ def list_files(
         from sdgrpc.settings import Settings
 
         must_exist(model, folder=True)
-        folders = Settings.load(config, lora_dir=lora_dir or None).lora_dirs
+        settings = Settings.load(config, lora_dir=lora_dir or None, follow_links=follow_links)
+        folders = settings.lora_dirs
 
         from sdgrpc.lora.store.library import LoraLibrary
 
-        entries = LoraLibrary(folders).entries()
+        entries = LoraLibrary(folders, follow_links=settings.follow_links).entries()
         if names:
             for entry in entries:
                 typer.echo(printable(entry.name))
@@ -164,6 +167,8 @@ def _report_table(found: Inspection) -> Table:
     table.add_row("tensors", f"{found.tensors}, unmatched: {len(found.unmatched)}")
     for component, line in _components(found.modules).items():
         table.add_row(component, line)
+    for number, warning in enumerate(found.warnings):
+        table.add_row("" if number else "warnings", printable(warning))
     if found.metadata:
         table.add_row()
         table.add_row("metadata")
@@ -179,7 +184,9 @@ def _components(modules: Sequence[LoraModuleInfo]) -> dict[str, str]:
     for component in dict.fromkeys(module.component for module in modules):
         own = [module for module in modules if module.component == component]
         ranks = sorted({module.rank for module in own if module.rank is not None})
-        norm = sum((module.delta_norm or 0.0) ** 2 for module in own) ** 0.5
+        norms = [module.delta_norm for module in own]
+        known = [norm for norm in norms if norm is not None]
+        norm = f"{math.hypot(*known):.3g}" if len(known) == len(norms) else "depends on the weights"
         shown = ", ".join(map(str, ranks))
-        lines[component] = f"{len(own)} modules, rank {shown}, norm of the change {norm:.3g}"
+        lines[component] = f"{len(own)} modules, rank {shown}, norm of the change {norm}"
     return lines

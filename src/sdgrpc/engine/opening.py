@@ -38,7 +38,12 @@ def open_engine(settings: Settings, *, on_failure: Callable[[], None] = lambda: 
     uploads = None
     if settings.upload_dir is not None:
         uploads = UploadStore(settings.upload_dir, settings.upload_budget_bytes, check)
-    library = LoraLibrary(settings.lora_dirs, allow_inline=settings.allow_inline_loras, uploads=uploads)
+    library = LoraLibrary(
+        settings.lora_dirs,
+        follow_links=settings.follow_links,
+        allow_inline=settings.allow_inline_loras,
+        uploads=uploads,
+    )
     engine = LocalEngine(models, library, EngineOptions.of(settings))
     engine.on_failure(on_failure)
     asyncio.run(warmed_up(engine))

@@ -18,6 +18,7 @@ Shape = tuple[int, ...]
 
 UNET, TEXT_ENCODER, TEXT_ENCODER_2 = "unet", "text_encoder", "text_encoder_2"
 CONV_IN = "conv_in"
+TOKEN_EMBEDDING = "embeddings.token_embedding"  # noqa: S105  # the name of a module, no secret
 
 PEFT = "base_model.model."
 PREFIXES: Mapping[str, tuple[str, ...]] = {
@@ -134,6 +135,15 @@ class NameIndex:
     def paths(self, component: str) -> list[str]:
         """Return the dotted paths of a component's modules in the model's order."""
         return [path for owner, path in self.modules if owner == component]
+
+    @property
+    def token_widths(self) -> dict[str, int]:
+        """How wide the vectors of each text encoder's tokens are: component -> width."""
+        return {
+            component: module.weight[1]
+            for (component, path), module in self.modules.items()
+            if path.endswith(TOKEN_EMBEDDING)
+        }
 
     @property
     def cross_attention_width(self) -> int:

@@ -14,7 +14,7 @@ from sdgrpc.errors import LoraChanged, LoraError, LoraNotFound
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.inspect import describe_modules
 from sdgrpc.lora.describing.summary import UNKNOWN, LoraSummary, summary_of
-from sdgrpc.lora.dialects.adapt import read_config, sketch_adapter
+from sdgrpc.lora.dialects.adapt import sketch_adapter
 from sdgrpc.lora.files.hashing import Hashes
 from sdgrpc.lora.store.library import LoraEntry, LoraFile, LoraLibrary
 
@@ -68,7 +68,7 @@ class LoraCatalog:
         file = self._library.find(ref)
         entry = self._library.entry_of(file)
         try:
-            config = read_config(entry.path)
+            config = self._library.config_of(entry)
             summary = self._read(entry, config, model, _fingerprint(entry, config, name))
             info = _info(entry, summary, self._library.hashes_of_entry(entry))
         except OSError as error:
@@ -84,7 +84,7 @@ class LoraCatalog:
 
     def _kept(self, entry: LoraEntry, name: str, model: Target) -> LoraSummary:
         """Return what a page tells of a file, read only if it is new or has changed."""
-        config = read_config(entry.path)
+        config = self._library.config_of(entry)
         fingerprint = _fingerprint(entry, config, name)
         with self._lock:
             if fingerprint in self._summaries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from sdgrpc.lora.bases.placement import Placed, place
 from sdgrpc.lora.describing.summary import UNKNOWN, summary_of
 from sdgrpc.lora.dialects.adapt import read_adapter, read_config, sketch_adapter
 from sdgrpc.lora.dialects.adapter import Adapter
+from sdgrpc.lora.dialects.tokens import Vocabulary
 from sdgrpc.lora.fusing.changes import change_norm
+from sdgrpc.lora.fusing.reports import warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,9 @@ class Inspection:
         unmatched: keys that find no place in the base.
         refusal: why it would not be applied; empty if it would.
         metadata: what trainers wrote, without pictures.
-        modules: what it changes, with the norm of each change at strength 1; none where it is refused.
+        modules: what it changes, with the norm of each change at strength 1, None where that depends on the
+            weight; none where it is refused.
+        warnings: what a job's report would say about it.
 
     """
 
@@ -45,6 +49,7 @@ class Inspection:
     refusal: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     modules: tuple[LoraModuleInfo, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def inspect(path: Path | str) -> Inspection:
@@ -59,11 +64,13 @@ def inspect(path: Path | str) -> Inspection:
     summary = summary_of(sketch_adapter(path, path.name, config=config), path.stat().st_size)
     refusal, sha256 = summary.refusal, ""
     modules: tuple[LoraModuleInfo, ...] = ()
+    said: tuple[str, ...] = ()
     if not refusal:
         try:
             adapter = read_adapter(path, path.name, config=config)
             sha256 = adapter.sha256
             modules = describe_modules(adapter, summary.base)
+            said = tuple(_warnings(adapter, summary.base, modules))
         except LoraError as error:
             refusal = error.message
     return Inspection(
@@ -76,7 +83,15 @@ def inspect(path: Path | str) -> Inspection:
         refusal=refusal,
         metadata=summary.metadata,
         modules=modules,
+        warnings=said,
     )
+
+
+def _warnings(adapter: Adapter, base: str, modules: Sequence[LoraModuleInfo]) -> list[str]:
+    """Return what a job on a model of that base would be told about a file."""
+    norms = {(module.component, f"{module.path}.weight"): module.delta_norm for module in modules}
+    vocabulary = Vocabulary.of(adapter.tokens, index(base).token_widths)
+    return warnings(place(adapter, index(base)), norms, vocabulary)
 
 
 def describe_modules(adapter: Adapter, base: str) -> tuple[LoraModuleInfo, ...]:

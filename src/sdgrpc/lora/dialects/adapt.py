@@ -117,12 +117,14 @@ def _is_embedding(file: TensorFile) -> bool:
     )
 
 
-def read_config(path: Path) -> str:
+def read_config(path: Path, *, follow_links: bool = False) -> str:
     """Return the text of a PEFT configuration beside a file; empty where there is none that can be read.
 
-    A link, a pipe, a device or a folder of that name is none.
+    A pipe, a device or a folder of that name is none, nor is a link unless links are followed.
     """
     try:
-        return read_regular(path.parent / CONFIG_NAME, MAX_CONFIG_BYTES, follow_links=False).decode("utf-8")
+        return read_regular(path.parent / CONFIG_NAME, MAX_CONFIG_BYTES, follow_links=follow_links).decode(
+            "utf-8"
+        )
     except (OSError, ValueError):
         return ""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from sdgrpc.domain import LoraReport
 from sdgrpc.errors import LoraIncompatible
-from sdgrpc.lora.fusing.fuser import Fuser, Member
+from sdgrpc.lora.bases.placement import Placement
+from sdgrpc.lora.dialects.tokens import Vocabulary
+from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter
 from sdgrpc.lora.fusing.lora_set import SetMember
 
 EXAMPLES = 5
@@ -25,7 +28,7 @@ def report(asked: SetMember, member: Member, fuser: Fuser) -> LoraReport:
         text_encoder_strength=ref.text_encoder_strength,
         unmatched_tensors=len(placed_file.unmatched),
         unmatched_examples=placed_file.unmatched[:EXAMPLES],
-        warnings=tuple(warnings(member)),
+        warnings=tuple(warnings(placed_file.placement, placed_file.norms, placed_file.vocabulary)),
         autov3=placed_file.autov3,
     )
 
@@ -40,9 +43,17 @@ def unmatched_refused(name: str, made: LoraReport) -> LoraIncompatible:
     )
 
 
-def warnings(member: Member) -> list[str]:
-    """Say what about a file may surprise its user."""
-    placement, norms = member.placed_file.placement, member.placed_file.norms
+def warnings(
+    placement: Placement, norms: Mapping[Parameter, float | None], vocabulary: Vocabulary
+) -> list[str]:
+    """Say what about a file may surprise its user.
+
+    Args:
+        placement: where its modules go.
+        norms: of their changes at strength 1, as far as they are known.
+        vocabulary: what its tokens are for the model.
+
+    """
     total = len(placement.placed)
     said = []
     sources = [placed.source for placed in placement.placed]
@@ -63,4 +74,4 @@ def warnings(member: Member) -> list[str]:
             f"{len(placement.repeated)} modules are there twice, under diffusers' and LDM's names; "
             "the latter are left out"
         )
-    return said + member.placed_file.vocabulary.warnings()
+    return said + vocabulary.warnings()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdgrpc.errors import LoraChanged, LoraError, LoraMalformed, LoraNotFound
-from sdgrpc.lora.dialects.adapt import read_adapter, read_config
+from sdgrpc.lora.dialects.adapt import read_adapter
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.files import reading
 from sdgrpc.lora.files.hashing import Hashes
@@ -59,15 +59,16 @@ class Contents:
         self._uploads: dict[Path, Hashes] = {}
         self._reading = Turns()
 
-    def file(self, file: IndexedFile) -> LoraFile:
+    def file(self, file: IndexedFile, config: str) -> LoraFile:
         """Return a file of a folder, hashed now if it is new; blocks meanwhile.
+
+        `config` is the text of a PEFT configuration beside it; empty for none.
 
         Raises:
             LoraNotFound: it cannot be read.
             LoraChanged: it was written while it was read.
 
         """
-        config = read_config(file.path)
         known = self._known(file)
         if known is None:
             with self._reading.of(file.path):

@@ -1,15 +1,21 @@
 """An index of folders: which files there are, under which names.
 
-A name from a request is only ever a key of this index, so no `..`, absolute path or link can lead outside.
+A name from a request is only ever a key of this index, so no `..` or absolute path can lead outside. Links
+that do are left out, unless the operator lets them be followed: a hub's snapshots are made of them.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from sdgrpc.lora.dialects.adapt import read_config
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".safetensors", ".pt", ".pth", ".bin", ".ckpt"})
 """What is indexed. Pickles are too, so that asking for one says why it is refused instead of "not found"."""
@@ -19,7 +25,8 @@ SUFFIXES = frozenset({".safetensors", ".pt", ".pth", ".bin", ".ckpt"})
 class IndexedFile:
     """A file as it was when the folder was searched. Equal only while its content is (as far as times tell).
 
-    `name` is relative to its folder, with `/` and without ending; `path` is real, without links.
+    `name` is relative to its folder, with `/` and without ending; `path` is real, without links, and `seen`
+    is where the folder has it.
     """
 
     name: str
@@ -28,13 +35,28 @@ class IndexedFile:
     modified_ns: int
     changed_ns: int
     inode: int
+    seen: Path
+
+    @property
+    def is_safetensors(self) -> bool:
+        """Whether it is called so; of a link the folder's name counts."""
+        return self.seen.suffix.lower() == ".safetensors"
 
 
 class FolderIndex:
-    """Names -> files of some folders and their sub-folders, kept up to date. Thread safe."""
+    """Names -> files of some folders and their sub-folders, kept up to date. Thread safe.
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    Args:
+        folders: searched in this order.
+        follow_links: whether links count that lead out of the folders; if not each is logged once.
+
+    """
+
+    def __init__(self, folders: Sequence[Path], *, follow_links: bool = False) -> None:
         self._roots = [Path(folder).resolve() for folder in folders]
+        self._follow_links = follow_links
+        self._left_out: dict[Path, str] = {}
+        self._logged: set[Path] = set()
         self._files: dict[str, IndexedFile] = {}
         self._stems: dict[str, list[IndexedFile]] = {}
         self._seen: dict[Path, int] = {}
@@ -52,7 +74,27 @@ class FolderIndex:
         with self._lock:
             if self._is_stale() or not self._lookup(name):
                 self._search()
-            return [fresh for file in self._lookup(name) if (fresh := self._look(file.name, file.path))]
+            return [fresh for file in self._lookup(name) if (fresh := self._look(file.name, file.seen))]
+
+    def left_out(self) -> list[tuple[str, str]]:
+        """Return the links that the last search left out: name relative to its folder, and why."""
+        with self._lock:
+            found = []
+            for path, reason in self._left_out.items():
+                root = next(root for root in self._roots if path.is_relative_to(root))
+                found.append((path.relative_to(root).as_posix(), reason))
+            return sorted(found)
+
+    def config_of(self, path: Path) -> str:
+        """Return the text of a PEFT configuration beside a file that was found; empty where there is none.
+
+        Where links are followed it is looked for beside the link, as in a hub's snapshot.
+        """
+        if not self._follow_links:
+            return read_config(path)
+        with self._lock:
+            seen = next((file.seen for file in self._files.values() if file.path == path), path)
+        return read_config(seen, follow_links=True)
 
     def _lookup(self, name: str) -> list[IndexedFile]:
         file = self._files.get(name)
@@ -65,29 +107,46 @@ class FolderIndex:
             return True
 
     def _search(self) -> None:
-        self._files, self._stems, self._seen = {}, {}, {}
+        self._files, self._stems, self._seen, self._left_out = {}, {}, {}, {}
         for root in self._roots:
             for path in self._walk(root, root):
                 relative = path.relative_to(root)
                 file = self._look(relative.with_suffix("").as_posix(), path)
-                if file is not None and relative.as_posix() not in self._files:
+                if file is None:
+                    self._leave_out(path)
+                elif relative.as_posix() not in self._files:
                     self._add(relative, file)
+        for path in self._left_out.keys() - self._logged:
+            logger.warning("%s is left out: %s", path, self._left_out[path])
+        self._logged |= self._left_out.keys()
+
+    def _leave_out(self, path: Path) -> None:
+        """Note a link that does not count; what is no link is only no file."""
+        if path.is_symlink():
+            self._left_out[path] = (
+                "is a link that leads out of the folder; --follow-links (setting follow_links) takes it"
+                if path.exists()
+                else "is a link that leads to nothing"
+            )
 
     def _add(self, relative: Path, file: IndexedFile) -> None:
         """Index a file with and without ending; safetensors goes before a pickle of the same name."""
         known = self._files.get(file.name)
         self._files[relative.as_posix()] = file
-        if known is None or (known.path.suffix != ".safetensors" and file.path.suffix == ".safetensors"):
+        if known is None or (file.is_safetensors and not known.is_safetensors):
             self._files[file.name] = file
             for stem in {relative.stem, relative.name}:
                 others = [other for other in self._stems.get(stem, []) if other.name != file.name]
                 self._stems[stem] = [*others, file]
 
     def _walk(self, root: Path, folder: Path) -> Iterator[Path]:
-        """Yield the files below a folder; links are followed only to what is inside the root."""
+        """Yield the files below a folder; links out of the root are followed only where that is allowed."""
         real = folder.resolve()
-        if real in self._seen or not real.is_relative_to(root):
-            return  # seen before: a link that goes round in a circle
+        if real in self._seen:
+            return  # a link that goes round in a circle
+        if not (self._follow_links or real.is_relative_to(root)):
+            self._leave_out(folder)
+            return
         try:
             self._seen[real] = real.stat().st_mtime_ns
             children = sorted(os.scandir(folder), key=lambda child: child.name)
@@ -101,12 +160,13 @@ class FolderIndex:
                 yield path
 
     def _look(self, name: str, path: Path) -> IndexedFile | None:
-        """Stat a file; None if it is gone, no ordinary file, or a link to what is outside of the folders."""
+        """Stat a file; None if it is gone, no ordinary file, or a link that does not count."""
         try:
             real = path.resolve(strict=True)
             stat = real.stat()
         except (OSError, RuntimeError):  # RuntimeError: a link that leads to itself
             return None
-        if not real.is_file() or not any(real.is_relative_to(root) for root in self._roots):
+        is_inside = self._follow_links or any(real.is_relative_to(root) for root in self._roots)
+        if not real.is_file() or not is_inside:
             return None
-        return IndexedFile(name, real, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        return IndexedFile(name, real, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, path)

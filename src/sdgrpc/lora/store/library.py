@@ -14,7 +14,7 @@ from sdgrpc.errors import LoraNotFound, LoraUnsupported, UploadsOff
 from sdgrpc.lora.files.hashing import Hashes
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
 from sdgrpc.lora.store.contents import Contents, LoraFile
-from sdgrpc.lora.store.folders import FolderIndex
+from sdgrpc.lora.store.folders import FolderIndex, IndexedFile
 from sdgrpc.lora.store.upload import Upload, wrong
 from sdgrpc.lora.store.upload_store import UploadStore
 
@@ -35,6 +35,7 @@ class LoraLibrary:
 
     Args:
         folders: searched with their sub-folders; of two files of the same name the first folder's counts.
+        follow_links: whether links count that lead out of the folders.
         allow_inline: whether requests may bring a file themselves.
         limits: what a file may claim at most.
         cache_bytes: how much the parsed files may hold together, so that another strength costs no reading.
@@ -46,13 +47,14 @@ class LoraLibrary:
         self,
         folders: Sequence[Path],
         *,
+        follow_links: bool = False,
         allow_inline: bool = False,
         limits: ReadLimits = DEFAULT_LIMITS,
         cache_bytes: int = 512 << 20,
         uploads: UploadStore | None = None,
     ) -> None:
         self._uploads = uploads
-        self._index = FolderIndex(folders)
+        self._index = FolderIndex(folders, follow_links=follow_links)
         self._allow_inline = allow_inline
         self._contents = Contents(limits, cache_bytes)
 
@@ -61,7 +63,7 @@ class LoraLibrary:
         found = {
             file.name: LoraEntry(file.name, file.path, file.size)
             for file in self._index.files()
-            if file.path.suffix.lower() == ".safetensors"
+            if file.is_safetensors
         }
         for name, path in self._uploads.listed().items() if self._uploads else ():
             try:
@@ -83,6 +85,10 @@ class LoraLibrary:
             return LoraEntry(file.name, file.path, file.path.stat().st_size)
         except OSError as error:
             raise LoraNotFound(file.name, f"LoRA {file.name!r} is gone: {error.strerror}") from error
+
+    def config_of(self, entry: LoraEntry) -> str:
+        """Return the text of a PEFT configuration beside a file; empty where there is none."""
+        return self._index.config_of(entry.path)
 
     def hashes_of_entry(self, entry: LoraEntry) -> Hashes:
         """Return the hashes of a file's content; blocks while it is read, once as long as it stays the same.
@@ -166,7 +172,7 @@ class LoraLibrary:
             return self._by_hash(ref.sha256.lower())
         found = self._index.find(ref.name)
         if len(found) == 1:
-            return self._contents.file(found[0])
+            return self._file(found[0])
         if found:
             names = ", ".join(repr(file.name) for file in found[:5])
             raise LoraNotFound(
@@ -175,6 +181,9 @@ class LoraLibrary:
         if uploaded := self._uploaded(ref.name):
             return uploaded
         raise LoraNotFound(ref.name, f"no LoRA {ref.name!r} here{self._suggest(ref.name)}")
+
+    def _file(self, file: IndexedFile) -> LoraFile:
+        return self._contents.file(file, self._index.config_of(file.path))
 
     def _uploaded(self, name: str) -> LoraFile | None:
         """Return the file that an upload called so, wherever its content is."""
@@ -213,7 +222,7 @@ class LoraLibrary:
             return self._contents.loadable(name or self._uploads.name_of(sha256), sha256, path)
         for file in self._index.files():
             if self._contents.hashes(file).sha256 == sha256:
-                return self._contents.file(file)
+                return self._file(file)
         raise LoraNotFound(sha256, f"no LoRA with the SHA-256 {sha256} here")
 
 
