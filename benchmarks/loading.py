@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.tables import machine, write_json
+from benchmarks.tables import machine, results_path, write_json
 from sdgrpc.diffusion.checkpoints.loading import load
 from tests.support.full_size import save_full_size, save_full_size_file
 
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--stored", nargs="+", choices=STORED, default=STORED, help="dtypes of the files")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/loading.json"))
+    parser.add_argument("--json", type=Path, default=results_path("loading"))
     parser.add_argument("--once", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.once:

@@ -6,6 +6,7 @@ own, and with the weights of convolutions contiguous and channels last: seconds 
 
 from __future__ import annotations
 
+import argparse
 import resource
 import statistics
 import subprocess
@@ -45,13 +46,16 @@ def measure(how: str) -> None:
 
 def main() -> None:
     """Measure in a process for each setting."""
-    if len(sys.argv) == 1:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("how", nargs="?", choices=("usual", "kept"), help="one of them, in this process")
+    chosen = parser.parse_args().how
+    if chosen is None:
         for how in ("usual", "kept"):
             subprocess.run([sys.executable, "-m", "benchmarks.steps", how], check=True)  # noqa: S603 - ourselves
         return
-    if sys.argv[1] == "kept":
+    if chosen == "kept":
         keep_freed_memory()
-    thread = threading.Thread(target=measure, args=(sys.argv[1],))
+    thread = threading.Thread(target=measure, args=(chosen,))
     thread.start()
     thread.join()
 

@@ -55,6 +55,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def results_path(name: str, *, tiny: bool = False) -> Path:
+    """Where a benchmark writes: in the committed results, unless a tiny model makes its figures none."""
+    return ROOT / (f"build/benchmarks/{name}-tiny.json" if tiny else f"benchmarks/results/{name}.json")
+
+
 def write_json(path: Path, results: Mapping[str, Any]) -> None:
     """Write results beside what machine they are of."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -48,19 +48,22 @@ def run(size: Size, rounds: int, sets: int, folder: Path, only: Sequence[str]) -
         yield name, works[name]()
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run as a command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help="a model of a few thousand weights")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/lora_sets.json"))
+    parser.add_argument(
+        "--json", type=Path, help=f"default: {tables.results_path('lora_sets')}; another with --tiny"
+    )
     parser.add_argument("--only", nargs="+", choices=report.LINES, default=list(report.LINES))
     parser.add_argument(
         "--keep-memory",
         action="store_true",
         help="both sides in a process that keeps freed memory, as serve does",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    path = options.json or tables.results_path("lora_sets", tiny=options.tiny)
     results: dict[str, Any] = {"rounds": options.rounds, "keeps_memory": options.keep_memory}
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
@@ -74,7 +77,7 @@ def main() -> None:
         for name, row in run(size, options.rounds, sets, Path(folder), options.only):
             results[name] = row
             print(report.LINES[name](row), flush=True)
-            tables.write_json(options.json, results)  # a long run that is stopped is not lost
+            tables.write_json(path, results)  # a long run that is stopped is not lost
     gc.unfreeze()
 
 

@@ -8,6 +8,7 @@ the nearest bfloat16, and the whole error over that of rounding the exact sum, w
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Iterator
 from unittest.mock import patch
@@ -51,6 +52,7 @@ def ways(weight: Tensor, members: LowRank) -> Iterator[tuple[str, Tensor]]:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     generator = torch.Generator().manual_seed(0)
     weight = (torch.randn(SIDE, SIDE, generator=generator) * SIDE**-0.5).bfloat16()
     print(f"{'|U D| / |W|':<13}{'factors':<14}{'not nearest':>12}{'error / rounding':>18}")

@@ -13,11 +13,9 @@ import torch
 
 from benchmarks.serving.sections import SECTIONS, Bench, Record
 from benchmarks.serving.subject import make_subject
-from benchmarks.tables import write_json
+from benchmarks.tables import results_path, write_json
 from sdgrpc.diffusion.checkpoints.precision import fastest_dtype
 from sdgrpc.machine.allocator import keep_freed_memory
-
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "serving.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options.only.split(",")
     if unknown := [name for name in chosen if name not in SECTIONS]:
         sys.exit(f"--only: there is no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
+    path = options.json or results_path("serving", tiny=options.tiny)
     dtype = fastest_dtype(torch.device("cpu")) if options.dtype == "auto" else getattr(torch, options.dtype)
     found: dict[str, Record] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found[name] = SECTIONS[name](bench)
             print(name, json.dumps(found[name], indent=2), flush=True)
             asked = {key: str(value) for key, value in vars(options).items()} | {"dtype": str(dtype)}
-            write_json(options.json, {"options": asked} | found)
+            write_json(path, {"options": asked} | found)
     return 0
 
 
@@ -53,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--loras", type=int, default=12)
     made.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     made.add_argument("--tiny", action="store_true", help="a tiny model: to try the benchmark itself")
-    made.add_argument("--json", type=Path, default=RESULTS)
+    made.add_argument("--json", type=Path, help=f"default: {results_path('serving')}; another with --tiny")
     return made
 
 
