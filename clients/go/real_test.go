@@ -49,6 +49,10 @@ func checkModels(t *testing.T, client *sdgrpc.Client) {
 	if len(models) != 1 || models[0].GetName() != "embedded" || len(models[0].GetLatentFormat().GetRgbFactors()) != 12 {
 		t.Errorf("%v", models)
 	}
+	strengths, err := client.LoraStrengthRange(t.Context())
+	if err != nil || strengths.GetMinimum() != 0 || strengths.GetMaximum() != 1 {
+		t.Errorf("%v, %v", strengths, err)
+	}
 }
 
 // checkLoraFiles lists them in pages of one, with their fit, and looks at one closely.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sdgrpc.testing.catalog import Catalog, scripted_catalog
+from sdgrpc.testing.catalog import HASH, Catalog, scripted_catalog
 
 
 @pytest.fixture
@@ -28,7 +28,10 @@ def test_models(run, catalog) -> None:
     """A row for each model, with its defaults."""
     result = run("models", "served", "--server", catalog.target)
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[1].split()[:2] == ["embedded", "no"]
+    _, row, last = result.stdout.splitlines()
+    assert row.split()[:2] == ["embedded", "no"]
+    assert row.split()[-1] == HASH[:10]
+    assert last == "LoRA strengths from -0.7 to 2"
 
 
 def test_loras(run, catalog) -> None:
@@ -38,6 +41,7 @@ def test_loras(run, catalog) -> None:
     rows = result.stdout.splitlines()[1:]
     assert [row.split()[0] for row in rows] == ["ink", "postcard", "sepia"]
     assert all("refused: is for SDXL" in row for row in rows)
+    assert all(HASH[:12] in row for row in rows)
 
 
 def test_upload(run, catalog, tmp_path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from sdgrpc import client as api
-from sdgrpc.client import AsyncClient, Client, LatentFormat
-from sdgrpc.testing.catalog import NAMES, Catalog, scripted_catalog
+from sdgrpc.client import AsyncClient, Client, LatentFormat, LoraStrengthRange
+from sdgrpc.testing.catalog import HASH, NAMES, Catalog, scripted_catalog
 
 
 @pytest.fixture
@@ -29,7 +29,13 @@ def test_models(client) -> None:
     """Models come with their defaults and what turns their latents into pictures."""
     (model,) = client.list_models()
     assert (model.name, model.width, model.steps, model.resident) == ("embedded", 128, 20, True)
+    assert (model.sha256, model.autov2) == (HASH, HASH[:10])
     assert model.latent_format == LatentFormat(1, 8, (1.0, 0.0, -1.0), (0.0, 0.0, 0.0))
+
+
+def test_the_range_of_strengths(client) -> None:
+    """As decimals, not as the float32 that they are sent as."""
+    assert client.lora_strength_range() == LoraStrengthRange(-0.7, 2.0)
 
 
 def test_every_page_of_loras(client, catalog) -> None:
@@ -38,6 +44,7 @@ def test_every_page_of_loras(client, catalog) -> None:
     assert [file.name for file in files] == NAMES
     assert files[0].modified == datetime(1970, 1, 2, tzinfo=UTC)
     assert files[0].trigger_words == ("w",)
+    assert files[0].autov3 == HASH[:12]
     assert [request.page_token for request in catalog.asked] == ["", "2"]
     assert {(request.base, request.fitting_only, request.page_size) for request in catalog.asked} == {
         ("sd15", True, 2)
@@ -93,6 +100,7 @@ async def test_the_same_for_asyncio(catalog, tmp_path) -> None:
     async with AsyncClient(catalog.target) as client:
         assert (await client.list_models())[0].name == "embedded"
         assert [file.name async for file in client.list_loras()] == NAMES
+        assert (await client.lora_strength_range()).maximum == 2.0
         assert (await client.get_lora("ink")).file.name == "ink"
         assert not (await client.upload_lora(path)).existed
         assert (await client.prepare_loras(["ink"])).lora_set_id == "set"

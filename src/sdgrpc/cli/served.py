@@ -87,10 +87,11 @@ def list_models(connection: ConnectionOptions, as_json: AsJson = False) -> None:
     """List the models that a running server offers; the first is its default."""
     with connection.connected() as client:
         models = client.list_models()
-    if as_json:
-        print_json(models)
-        return
-    table = _table("name", "base", "inpainting", "size", "steps", "guidance", "dtype", "in memory")
+        if as_json:
+            print_json(models)
+            return
+        strengths = client.lora_strength_range()
+    table = _table("name", "base", "inpainting", "size", "steps", "guidance", "dtype", "in memory", "autov2")
     for model in models:
         table.add_row(
             printable(model.name),
@@ -101,8 +102,10 @@ def list_models(connection: ConnectionOptions, as_json: AsJson = False) -> None:
             f"{model.guidance_scale:g}",
             model.dtype,
             f"{model.size_bytes / MIB:.0f} MiB" if model.resident else "no",
+            model.autov2 or "-",
         )
     console().print(table)
+    typer.echo(f"LoRA strengths from {strengths.minimum:g} to {strengths.maximum:g}")
 
 
 @takes(ConnectionOptions, name="connection")
@@ -121,7 +124,7 @@ def list_loras(
         print_json(files)
         return
     table = _table(
-        "name", "MiB", "base", "algorithms", "rank", "sha256", "trigger words, or why it is refused"
+        "name", "MiB", "base", "algorithms", "rank", "sha256", "autov3", "trigger words, or why it is refused"
     )
     for file in files:
         table.add_row(*map(printable, _row(file)))
@@ -132,7 +135,8 @@ def _row(file: LoraFile) -> tuple[str, ...]:
     rank = f"{file.rank_min}-{file.rank_max}" if file.rank_min != file.rank_max else str(file.rank_max or "-")
     note = ", ".join(file.trigger_words) if file.fits else f"refused: {file.refusal}"
     size = f"{file.size_bytes / MIB:.1f}"
-    return file.name, size, file.base, ", ".join(file.algorithms), rank, file.sha256[:12], note
+    algorithms = ", ".join(file.algorithms)
+    return file.name, size, file.base, algorithms, rank, file.sha256[:12], file.autov3 or "-", note
 
 
 @takes(ConnectionOptions, name="connection")

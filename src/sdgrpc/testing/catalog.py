@@ -18,6 +18,7 @@ from sdgrpc.v1 import catalog_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceServicer, add_CatalogServiceServicer_to_server
 
+HASH = "0123456789abcdef" * 4
 NAMES = ["ink", "postcard", "sepia"]
 
 
@@ -35,11 +36,10 @@ class Catalog(CatalogServiceServicer):
     ) -> pb.ListModelsResponse:
         form = pb.LatentFormat(channels=1, scale_factor=8, rgb_factors=[1, 0, -1], rgb_bias=[0, 0, 0])
         sampling = diffusion_pb2.Sampling(steps=20, guidance_scale=2.0)
-        return pb.ListModelsResponse(
-            models=[
-                pb.Model(name="embedded", width=128, sampling=sampling, latent_format=form, resident=True)
-            ]
-        )
+        model = pb.Model(name="embedded", width=128, sampling=sampling, latent_format=form, resident=True)
+        model.sha256, model.autov2 = HASH, HASH[:10]
+        strengths = pb.LoraStrengthRange(minimum=-0.7, maximum=2)
+        return pb.ListModelsResponse(models=[model], lora_strength_range=strengths)
 
     def ListLoras(self, request: pb.ListLorasRequest, context: grpc.ServicerContext) -> pb.ListLorasResponse:
         self.asked.append(request)
@@ -90,7 +90,12 @@ class Catalog(CatalogServiceServicer):
         """Describe a file of that name."""
         refusal = "is for SDXL; the loaded model is SD1.5"
         return pb.LoraFile(
-            name=name, rank_max=8, modified=Timestamp(seconds=86400), trigger_words=["w"], refusal=refusal
+            name=name,
+            rank_max=8,
+            modified=Timestamp(seconds=86400),
+            trigger_words=["w"],
+            refusal=refusal,
+            autov3=HASH[:12],
         )
 
 

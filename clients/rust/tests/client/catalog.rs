@@ -32,6 +32,8 @@ async fn models_and_one_lora() -> Result<()> {
     let server = Running::start(Script::default()).await;
     let client = server.client().await;
     assert_eq!(client.list_models().await?[0].name, "embedded");
+    let range = client.lora_strength_range().await?;
+    assert_eq!((range.minimum, range.maximum), (-1.0, 2.0));
     let source = Some(get_lora_request::Source::Name("ink".into()));
     let found = client.get_lora(GetLoraRequest { source, ..Default::default() }).await?;
     assert_eq!((found.lora.unwrap().name.as_str(), found.tensor_count), ("ink", 2));

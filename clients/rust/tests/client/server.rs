@@ -159,7 +159,8 @@ impl CatalogService for Scripted {
 
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Outcome<ListModelsResponse> {
         let model = Model { name: "embedded".into(), ..Default::default() };
-        Ok(Response::new(ListModelsResponse { models: vec![model] }))
+        let range = LoraStrengthRange { minimum: -1.0, maximum: 2.0 };
+        Ok(Response::new(ListModelsResponse { models: vec![model], lora_strength_range: Some(range) }))
     }
 
     /// Three pages: two files, none, one.
