@@ -70,6 +70,7 @@ class Server:
 
         """
         await self._listener.start()
+        self._servicer.start()
 
     async def load(self, open_engine: OpenEngine) -> None:
         """Run `open_engine` in a thread of its own, then serve its engine once it is ready.

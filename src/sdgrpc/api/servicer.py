@@ -18,35 +18,45 @@ from sdgrpc.api import codec
 from sdgrpc.api.access.callers import caller, described
 from sdgrpc.api.codec import Request
 from sdgrpc.api.gate import Gate
-from sdgrpc.api.validate import read
+from sdgrpc.api.validate import image_limits, read
 from sdgrpc.domain import Task
 from sdgrpc.engine.base import Engine
 from sdgrpc.errors import SdgrpcError
+from sdgrpc.images.readers import PictureReaders
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 
 logger = logging.getLogger(__name__)
 
-READERS = 2  # each may hold a few hundred MB while it decodes the largest image
+READERS = (
+    2  # threads, and processes, each of which may hold a few hundred MB while it decodes the largest image
+)
 
 Context = aio.ServicerContext[Any, pb.JobEvent]
 
 
 class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
-    """Serves an engine once there is one. It owns the threads that decode requests, not the engine."""
+    """Serves an engine once there is one. It owns the threads and processes that read requests."""
 
     def __init__(self, settings: Settings, gate: Gate) -> None:
         self._settings, self._gate = settings, gate
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sdgrpc-request")
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="sdgrpc-request")
+        limits, seconds = image_limits(settings), settings.image_read_timeout
+        self._readers = PictureReaders(limits, seconds=seconds, idle=READERS)
+
+    def start(self) -> None:
+        """Start a process for the first picture, so that it need not wait for one."""
+        self._threads.submit(self._readers.warm_up)
 
     async def idle(self) -> None:
         """Return when no call is inside."""
         await self._gate.idle()
 
     def close(self) -> None:
-        """End the threads; requests that still wait for one fail. May be called twice."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        """End the threads and processes; requests that still wait for one fail. May be called twice."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._readers.close()
 
     # The calls write to their context instead of yielding: a cancelled call then ends by CancelledError at
     # an `await` in here, wherever it was, and never by being forgotten at a `yield`.
@@ -80,10 +90,10 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
 
     async def _read(self, request: Request, engine: Engine) -> Task:
         """Make a task of the request; images are decoded in a thread, and only requests with them wait."""
-        work = partial(read, request, self._settings, engine.models)
+        work = partial(read, request, self._settings, engine.models, self._readers)
         if isinstance(request, pb.GenerateRequest):
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 @dataclass

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sdgrpc import images
 from sdgrpc.api import codec
 from sdgrpc.api.codec import UNIT, Request
 from sdgrpc.api.prompts.wording import NO_WORDING, Wording, read_wording
@@ -16,14 +15,23 @@ from sdgrpc.api.rules import Complaint, fields, number
 from sdgrpc.api.tables import MIN_SIDE, lora_strength, request_table
 from sdgrpc.domain import SUPPORTED_SPACINGS, ModelInfo, Picture, ResizeMode, Task
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
+from sdgrpc.images import ImageError, ImageLimits, ReadAs
+from sdgrpc.images.readers import LocalReader, PictureReader
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 MAX_SEED = 2**63 - 1  # as the contract's int64 and torch's generators hold them
 
 
-def read(request: Request, settings: Settings, models: Sequence[ModelInfo]) -> Task:
+def read(
+    request: Request,
+    settings: Settings,
+    models: Sequence[ModelInfo],
+    reader: PictureReader | None = None,
+) -> Task:
     """Judge the request, decode its images, and make a task of it. Takes as long as decoding does.
+
+    Without a `reader` images are decoded in this process.
 
     An unknown model is one violation among others; alone it is ModelNotFound.
 
@@ -32,15 +40,24 @@ def read(request: Request, settings: Settings, models: Sequence[ModelInfo]) -> T
         ModelNotFound: nothing else is wrong.
 
     """
-    findings = Findings(request, settings, models)
+    findings = Findings(request, settings, models, reader or LocalReader(image_limits(settings)))
     findings.judge()
     if findings.violations:
         raise InvalidRequest(findings.violations)
     if findings.model is None:
         raise findings.unknown_model()
-    pictures = findings.pictures
+    pictures, warnings = findings.pictures, findings.warnings
     return findings.wording.of(
-        codec.task(request, findings.model, pictures.get("image"), pictures.get("mask"))
+        codec.task(request, findings.model, pictures.get("image"), pictures.get("mask"), warnings)
+    )
+
+
+def image_limits(settings: Settings) -> ImageLimits:
+    """What pictures that are sent may have."""
+    return ImageLimits(
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        max_side=settings.max_image_side,
     )
 
 
@@ -51,8 +68,10 @@ class Findings:
     request: Request
     settings: Settings
     models: Sequence[ModelInfo]
+    reader: PictureReader
     violations: list[FieldViolation] = field(default_factory=list)
     pictures: dict[str, Picture] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     wording: Wording = NO_WORDING
 
     @property
@@ -92,22 +111,22 @@ class Findings:
     def _decode_images(self) -> None:
         if isinstance(self.request, pb.GenerateRequest):
             return
-        limits = images.ImageLimits(
-            max_bytes=self.settings.max_image_bytes,
-            max_pixels=self.settings.max_image_pixels,
-            max_side=self.settings.max_image_side,
-        )
-        self._decode("image", images.decode, limits)
+        self._decode(self.request.image, ReadAs.IMAGE)
         if isinstance(self.request, pb.InpaintRequest):
-            self._decode("mask", images.decode_mask, limits)
+            self._decode(self.request.mask, ReadAs.MASK)
 
-    def _decode(self, name: str, decode: images.Decode, limits: images.ImageLimits) -> None:
+    def _decode(self, image: pb.Image, use: ReadAs) -> None:
+        name = use.value
         if self.wrong(name):
             return
         try:
-            self.pictures[name] = decode(getattr(self.request, name).data, limits)
-        except images.ImageError as error:
+            reading = self.reader.read(image.data, use)
+        except ImageError as error:
             self._add([(f".{name}.data", str(error))])
+            return
+        self.pictures[name] = reading.picture
+        if reading.warning:
+            self.warnings.append(f"{name}.data: {reading.warning}")
 
 
 # Across fields. Each is silent where a field it needs is wrong already.

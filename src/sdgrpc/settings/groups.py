@@ -214,6 +214,9 @@ class RequestLimits(BaseModel):
     max_image_bytes: Bytes = Field(32 * MIB, description="The file of a picture or mask that is sent.")
     max_image_pixels: Count = Field(32 * MIB, description="Width times height of a picture that is sent.")
     max_image_side: Side = Field(16384, description="The longer side of a picture that is sent.")
+    image_read_timeout: Seconds = Field(
+        20.0, description="How long a picture that is sent may take to be decoded."
+    )
 
 
 GROUPS: tuple[type[BaseModel], ...] = (

@@ -586,9 +586,12 @@ class Image(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """A PNG, JPEG or WebP file of one picture. What the server gets may have up to 32 MiB, 32 Mi pixels
-    and 16384 pixels per side; it is read as a viewer shows it: turned as its EXIF orientation says,
-    greys, palettes and 16 bits converted, transparency over white.
+    """A PNG, JPEG or WebP file of one picture. What the server gets may have up to 32 MiB, 32 Mi pixels,
+    16384 pixels per side, 1000 chunks or segments (a PNG of more than 4 MB as many pieces of pixels as have 4 KiB)
+    and 100 scans, and take 20 seconds to decode. It is read as a viewer shows it: turned as its EXIF orientation
+    says, its colours converted to sRGB by its ICC profile (one that is broken is ignored, PNG's gAMA and cHRM are
+    not applied, and a mask is data, without colours), greys, palettes and 16 bits converted, transparency over
+    white. What the server sends is sRGB, and has no profile.
     """
     media_type: _builtins.str
     """Set by the server in what it sends; ignored in what it gets."""

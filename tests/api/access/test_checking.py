@@ -72,12 +72,16 @@ async def guarded(tokens: Path, engine: FakeEngine | None = None, **settings) ->
         yield api
 
 
+NOTHING = b"\x40\x01"
+"""Field 8 is 1: a width that nobody draws, and a field that the other messages do not have."""
+
+
 async def answer(channel: aio.Channel, path: str, metadata=()) -> grpc.StatusCode:
-    """How a call of any kind ends that sends one empty message, or nothing where it may send many."""
+    """How a call of any kind ends that sends `NOTHING`, or nothing where it may send many."""
     sends_many, gets_many = PATHS[path]
     kind = f"{'stream' if sends_many else 'unary'}_{'stream' if gets_many else 'unary'}"
     make = getattr(channel, kind)(path, request_serializer=bytes, response_deserializer=bytes)
-    call = make(metadata=metadata) if sends_many else make(b"", metadata=metadata)
+    call = make(metadata=metadata) if sends_many else make(NOTHING, metadata=metadata)
     if sends_many:
         with suppress(asyncio.InvalidStateError, aio.AioRpcError):  # it has been refused already
             await call.done_writing()
