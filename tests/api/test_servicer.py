@@ -196,6 +196,6 @@ async def test_the_longest_status_arrives() -> None:
         error = await failure_of(api.stub.Generate(request))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     details = details_of(error)
-    assert int(details["ErrorInfo"].metadata["violations"]) == 3 * 16 + 4
+    assert int(details["ErrorInfo"].metadata["violations"]) == 3 * 16 + 3
     assert len(details["BadRequest"].field_violations) > 20
     assert error.details().endswith("…")

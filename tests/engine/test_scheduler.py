@@ -195,3 +195,21 @@ def test_the_bound_can_be_missed():
     simulation = Simulation(jobs, make(patience=10**6), 8, 2)
     simulation.run()
     assert simulation.longest[1] == 12
+
+
+def test_the_oldest_jobs_group_is_told_by_equality_alone() -> None:
+    """Not by identity and not by order: groups are tuples made anew for each job."""
+    scheduler = StepScheduler(max_rows=lambda _: 2, patience=8)
+    scheduler.add(0, tuple("b1"), 1)
+    scheduler.add(1, tuple("a1"), 1)
+    scheduler.add(2, tuple("b1"), 1)
+    assert [scheduler.next_batch() for _ in range(3)] == [[0, 2]] * 3
+
+
+def test_the_first_call_runs_at_the_very_last_moment() -> None:
+    """Of three calls the second has to begin one call before its patience ends, and not earlier."""
+    scheduler = StepScheduler(max_rows=lambda _: 1, patience=5)
+    for job_id, group in enumerate("abc"):
+        scheduler.add(job_id, group, 1)
+    # b has waited 4 and c would come too late after it: b runs at the fifth call, c at the sixth.
+    assert [scheduler.next_batch()[0] for _ in range(7)] == [0, 0, 0, 0, 1, 2, 0]

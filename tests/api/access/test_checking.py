@@ -85,6 +85,10 @@ async def answer(channel: aio.Channel, path: str, metadata=()) -> grpc.StatusCod
     if sends_many:
         with suppress(asyncio.InvalidStateError, aio.AioRpcError):  # it has been refused already
             await call.done_writing()
+    if gets_many:
+        with suppress(aio.AioRpcError):
+            while await call.read() is not aio.EOF:  # an empty prompt is drawn: somebody has to read
+                pass
     code = await call.code()
     if code is grpc.StatusCode.UNAUTHENTICATED:
         trailers = dict(await call.trailing_metadata())
