@@ -17,6 +17,12 @@ import (
 // gRPC's own limit of 4 MiB is below that of a large PNG.
 const MaxMessageBytes = 128 << 20
 
+// keepAlive finds a server that vanished while a job waits for its turn and no event travels, and between
+// calls, so that the next does not wait for a dead connection. The server takes a ping every ten seconds.
+var keepAlive = keepalive.ClientParameters{
+	Time: 30 * time.Second, Timeout: 20 * time.Second, PermitWithoutStream: true,
+}
+
 // Client is a connection to one server, made at the first call. It may be used by many goroutines at once.
 type Client struct {
 	connection *grpc.ClientConn
@@ -30,6 +36,7 @@ type Option func(*options)
 
 type options struct {
 	credentials credentials.TransportCredentials
+	token       bearer
 	dial        []grpc.DialOption
 }
 
@@ -38,8 +45,8 @@ func WithDialOptions(dial ...grpc.DialOption) Option {
 	return func(chosen *options) { chosen.dial = append(chosen.dial, dial...) }
 }
 
-// New makes a client for a target such as `localhost:50051`, in plain text unless an option (WithTLS,
-// WithTLSFiles) says otherwise. It connects at the first call; see WaitUntilReady.
+// New makes a client for a target such as `localhost:50051` or `unix:/path`, in plain text unless an option
+// (WithTLS, WithTLSFiles) says otherwise. It connects at the first call; see WaitUntilReady.
 func New(target string, changes ...Option) (*Client, error) {
 	chosen := &options{credentials: insecure.NewCredentials()}
 	for _, change := range changes {
@@ -50,9 +57,13 @@ func New(target string, changes ...Option) (*Client, error) {
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes),
 		),
-		// Finds a server that vanished while a job waits for its turn and no event travels. The server
-		// takes a ping every ten seconds.
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
+		grpc.WithKeepaliveParams(keepAlive),
+	}
+	if chosen.token != "" {
+		if err := chosen.token.valid(); err != nil {
+			return nil, err
+		}
+		dial = append(dial, grpc.WithPerRPCCredentials(chosen.token))
 	}
 	connection, err := grpc.NewClient(target, append(dial, chosen.dial...)...)
 	if err != nil {

@@ -24,11 +24,13 @@ const (
 	ModelUnusable        Reason = "MODEL_UNUSABLE"          // FailedPrecondition
 	NotAnInpaintingModel Reason = "NOT_AN_INPAINTING_MODEL" // FailedPrecondition
 	QueueFull            Reason = "QUEUE_FULL"              // ResourceExhausted, with RetryAfter
+	TokenQueueFull       Reason = "TOKEN_QUEUE_FULL"        // ResourceExhausted, with RetryAfter: of this client's token
 	OutOfMemory          Reason = "OUT_OF_MEMORY"           // ResourceExhausted
 	UploadsOff           Reason = "UPLOADS_OFF"             // FailedPrecondition
 	UploadInterrupted    Reason = "UPLOAD_INTERRUPTED"      // Aborted
 	StorageFull          Reason = "STORAGE_FULL"            // ResourceExhausted: no room for uploads
 	TooManyCalls         Reason = "TOO_MANY_CALLS"          // ResourceExhausted
+	Unauthenticated      Reason = "UNAUTHENTICATED"         // Unauthenticated: no valid token, see WithToken
 	Draining             Reason = "DRAINING"                // Unavailable, with RetryAfter
 	Loading              Reason = "LOADING"                 // Unavailable, with RetryAfter
 	Internal             Reason = "INTERNAL"                // Internal: Metadata has the error_id of the server's log

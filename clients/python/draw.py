@@ -1,5 +1,9 @@
-"""Draw with two LoRAs, show progress, save previews and the picture: `python draw.py HOST:PORT FOLDER`."""
+"""Draw with two LoRAs, show progress, save previews and the picture: `python draw.py HOST:PORT FOLDER`.
 
+A server that asks for a token is given that of the environment variable SDGRPC_TOKEN.
+"""
+
+import os
 import sys
 from pathlib import Path
 
@@ -10,8 +14,16 @@ from grpc_status import rpc_status
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 
-# Images travel whole in one message; gRPC's own limit is 4 MiB.
-OPTIONS = [("grpc.max_receive_message_length", 128 << 20), ("grpc.max_send_message_length", 128 << 20)]
+OPTIONS = [
+    # Images travel whole in one message; gRPC's own limit is 4 MiB.
+    ("grpc.max_receive_message_length", 128 << 20),
+    ("grpc.max_send_message_length", 128 << 20),
+    # Pings find a server that vanished while a job waits; it takes one every ten seconds.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
 REQUEST = pb.GenerateRequest(
     prompt="a red star on a blue background",
     loras=[pb.Lora(name="postcard", strength=0.75), pb.Lora(name="sepia", strength=0.5)],
@@ -20,11 +32,17 @@ REQUEST = pb.GenerateRequest(
 )
 
 
+def authorization() -> list[tuple[str, str]]:
+    """The header that shows the token of SDGRPC_TOKEN; none where there is no token."""
+    token = os.environ.get("SDGRPC_TOKEN")
+    return [("authorization", f"Bearer {token}")] if token else []
+
+
 def draw(server: str, folder: Path) -> None:
     """Leaving the loop early, by Ctrl-C too, closes the channel, and that cancels the job."""
     folder.mkdir(parents=True, exist_ok=True)
     with grpc.insecure_channel(server, OPTIONS) as channel:
-        for event in DiffusionServiceStub(channel).Generate(REQUEST):
+        for event in DiffusionServiceStub(channel).Generate(REQUEST, metadata=authorization()):
             show(event, folder)
 
 

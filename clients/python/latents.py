@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 from PIL import Image
 
+from draw import OPTIONS, authorization
 from sdgrpc.v1 import catalog_pb2, diffusion_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
@@ -26,15 +27,17 @@ def picture(latent: diffusion_pb2.Latent, form: catalog_pb2.LatentFormat) -> Ima
 def draw(server: str, folder: Path) -> None:
     """Draw with the default model and save each latent's picture."""
     folder.mkdir(parents=True, exist_ok=True)
-    with grpc.insecure_channel(server) as channel:
-        model = CatalogServiceStub(channel).ListModels(catalog_pb2.ListModelsRequest()).models[0]
+    token = authorization()
+    with grpc.insecure_channel(server, OPTIONS) as channel:
+        listed = CatalogServiceStub(channel).ListModels(catalog_pb2.ListModelsRequest(), metadata=token)
+        model = listed.models[0]
         preview = diffusion_pb2.PreviewOptions(kind=diffusion_pb2.PREVIEW_KIND_LATENT)
         request = diffusion_pb2.GenerateRequest(
             model=model.name,
             prompt="a red star on a blue background",
             output=diffusion_pb2.Output(preview=preview),
         )
-        for event in DiffusionServiceStub(channel).Generate(request):
+        for event in DiffusionServiceStub(channel).Generate(request, metadata=token):
             for each in event.progress.previews:
                 name = f"latent-{each.image_index}-{event.progress.step:02}.png"
                 picture(each.latent, model.latent_format).save(folder / name)

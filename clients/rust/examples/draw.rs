@@ -24,7 +24,8 @@ async fn main() -> Result<()> {
 }
 
 async fn draw(server: &str, folder: &Path) -> Result<()> {
-    let client = Client::connect(server).await?;
+    let token = env::var("SDGRPC_TOKEN").unwrap_or_default();
+    let client = Client::builder(server).token(&token)?.connect().await?;
     let request = GenerateRequest {
         prompt: "a red star on a blue background".into(),
         loras: vec![Lora::named("postcard", 0.75), Lora::named("sepia", 0.5)],

@@ -15,7 +15,11 @@ use sdgrpc::{Client, Event, PreviewContent};
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let client = Client::connect(arguments.first().map_or("localhost:50051", String::as_str)).await?;
+    let token = env::var("SDGRPC_TOKEN").unwrap_or_default();
+    let client = Client::builder(arguments.first().map_or("localhost:50051", String::as_str))
+        .token(&token)?
+        .connect()
+        .await?;
     let folder = Path::new(arguments.get(1).map_or("latents", String::as_str));
     fs::create_dir_all(folder)?;
 

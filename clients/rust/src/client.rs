@@ -25,7 +25,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connect to `HOST:PORT` or `http://HOST:PORT` (with the feature `tls` also `https://`).
+    /// Connect to `HOST:PORT`, `http://HOST:PORT` (with the feature `tls` also `https://`) or `unix:/PATH`.
     ///
     /// # Errors
     /// [`ErrorKind::BadTarget`](crate::ErrorKind::BadTarget), or
@@ -44,7 +44,7 @@ impl Client {
             channel,
             timeout: settings.timeout,
             max_message_bytes: settings.max_message_bytes,
-            metadata: settings.metadata,
+            metadata: settings.headers(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 #[cfg(feature = "tls")]
 use tonic::transport::ClientTlsConfig;
 use tonic::transport::{Channel, Endpoint};
@@ -26,9 +26,11 @@ const MAX_HEADER_BYTES: u32 = 64 << 10;
 pub struct ClientBuilder {
     target: String,
     connect_timeout: Duration,
+    keep_alive: (Duration, Duration),
+    token: Option<MetadataValue<Ascii>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) max_message_bytes: usize,
-    pub(crate) metadata: MetadataMap,
+    metadata: MetadataMap,
     #[cfg(feature = "tls")]
     tls: Option<ClientTlsConfig>,
 }
@@ -38,6 +40,8 @@ impl ClientBuilder {
         Self {
             target: target.into(),
             connect_timeout: CONNECT_TIMEOUT,
+            keep_alive: (KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT),
+            token: None,
             timeout: None,
             max_message_bytes: MAX_MESSAGE_BYTES,
             metadata: MetadataMap::new(),
@@ -64,10 +68,45 @@ impl ClientBuilder {
         self
     }
 
-    /// Headers of every call, such as the token that a gateway before the server asks for.
+    /// Headers of every call, such as what a gateway before the server asks for.
     pub fn metadata(mut self, metadata: MetadataMap) -> Self {
         self.metadata = metadata;
         self
+    }
+
+    /// Send `authorization: Bearer TOKEN` with every call; an empty token sends nothing.
+    ///
+    /// Without TLS whoever sees the traffic can read it: leave TLS out on the loopback and on Unix sockets only.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadTarget`](crate::ErrorKind::BadTarget) if a header cannot carry it: it must be printable
+    /// ASCII without spaces. The error does not quote it.
+    pub fn token(mut self, token: &str) -> Result<Self> {
+        let value = match token {
+            "" => None,
+            _ if token.bytes().all(|byte| byte.is_ascii_graphic()) => format!("Bearer {token}").parse().ok(),
+            _ => return Err(Error::bad_token()),
+        };
+        self.token = value.map(|mut value: MetadataValue<Ascii>| {
+            value.set_sensitive(true); // printed as "Sensitive"
+            value
+        });
+        Ok(self)
+    }
+
+    /// How often to ping the server, also between calls, and how long it may take to answer before the connection
+    /// counts as broken; 60 and 20 seconds unless set. A server takes a ping every ten seconds.
+    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.keep_alive = (interval, timeout);
+        self
+    }
+
+    pub(crate) fn headers(&self) -> MetadataMap {
+        let mut headers = self.metadata.clone();
+        if let Some(token) = &self.token {
+            headers.insert("authorization", token.clone());
+        }
+        headers
     }
 
     /// Talk TLS: the authorities to trust, and this client's certificate if the server asks for one.
@@ -107,8 +146,9 @@ impl ClientBuilder {
         let endpoint = Endpoint::from_shared(self.address())
             .map_err(|error| Error::bad_target(&self.target, error))?
             .connect_timeout(self.connect_timeout)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .http2_keep_alive_interval(self.keep_alive.0)
+            .keep_alive_timeout(self.keep_alive.1)
+            .keep_alive_while_idle(true)
             .http2_max_header_list_size(MAX_HEADER_BYTES);
         self.secured(endpoint)
     }
@@ -133,9 +173,9 @@ impl ClientBuilder {
         }
     }
 
-    /// The target as a URI: `HOST:PORT` is taken as well.
+    /// The target as a URI: `HOST:PORT` is taken as well, and `unix:/PATH`.
     fn address(&self) -> String {
-        if self.target.contains("://") {
+        if self.target.contains("://") || self.target.starts_with("unix:") {
             return self.target.clone();
         }
         #[cfg(feature = "tls")]

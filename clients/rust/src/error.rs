@@ -25,12 +25,14 @@ pub enum ErrorKind {
     LoraUnusable,
     /// The request is sound, but what it names cannot be used like this.
     FailedPrecondition,
-    /// The server's queue is full: see [`Error::retry_after`].
+    /// The server's queue, or this token's part of it, is full: see [`Error::retry_after`].
     QueueFull,
     /// The server's device has no memory left for this job.
     OutOfMemory,
     /// Another budget of the server is used up, or a message is too large.
     ResourceExhausted,
+    /// The call showed no token, or none that is valid: see [`ClientBuilder::token`](crate::ClientBuilder::token).
+    Unauthenticated,
     /// No server answers, it is stopping, or the connection broke.
     Unavailable,
     /// The call's timeout passed; the server drops the job.
@@ -41,7 +43,7 @@ pub enum ErrorKind {
     IncompleteAnswer,
     /// A fault of the server; its log has the cause under the id in the message.
     Internal,
-    /// The target is not an address, or its TLS settings are wrong.
+    /// The target is not an address, or its TLS settings or the token are wrong.
     BadTarget,
     /// A local file could not be read.
     Io,
@@ -162,6 +164,11 @@ impl Error {
         Self::local(ErrorKind::BadTarget, Code::InvalidArgument, message)
     }
 
+    pub(crate) fn bad_token() -> Self {
+        let message = String::from("the token must be printable ASCII without spaces");
+        Self::local(ErrorKind::BadTarget, Code::InvalidArgument, message)
+    }
+
     pub(crate) fn unreachable(target: &str, cause: &tonic::transport::Error) -> Self {
         let message = format!("no connection to {target}: {}", first_cause(cause));
         Self::local(ErrorKind::Unavailable, Code::Unavailable, message)
@@ -215,11 +222,12 @@ fn kind_of(code: Code, reason: &str) -> ErrorKind {
         ("LORA_UNUSABLE" | "LORA_INCOMPATIBLE" | "LORA_MALFORMED" | "LORA_UNSUPPORTED", _) => {
             ErrorKind::LoraUnusable
         }
-        ("QUEUE_FULL", _) => ErrorKind::QueueFull,
+        ("QUEUE_FULL" | "TOKEN_QUEUE_FULL", _) => ErrorKind::QueueFull,
         ("OUT_OF_MEMORY", _) => ErrorKind::OutOfMemory,
         (_, Code::InvalidArgument) => ErrorKind::InvalidRequest,
         (_, Code::FailedPrecondition) => ErrorKind::FailedPrecondition,
         (_, Code::ResourceExhausted) => ErrorKind::ResourceExhausted,
+        (_, Code::Unauthenticated) => ErrorKind::Unauthenticated,
         (_, Code::Unavailable) => ErrorKind::Unavailable,
         (_, Code::DeadlineExceeded) => ErrorKind::DeadlineExceeded,
         (_, Code::Cancelled) => ErrorKind::Cancelled,

@@ -27,7 +27,7 @@ func main() {
 }
 
 func draw(ctx context.Context, server, prompt, folder string) error {
-	client, err := sdgrpc.New(server)
+	client, err := sdgrpc.New(server, sdgrpc.WithToken(os.Getenv("SDGRPC_TOKEN")))
 	if err != nil {
 		return err
 	}

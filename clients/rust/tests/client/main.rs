@@ -4,6 +4,8 @@ mod calls;
 mod catalog;
 mod errors;
 mod events;
+mod keepalive;
 mod server;
 #[cfg(feature = "tls")]
 mod tls;
+mod token;

@@ -5,6 +5,7 @@ mod kinds;
 mod request;
 mod server;
 mod table;
+mod token;
 
 use std::collections::BTreeMap;
 use std::env;
