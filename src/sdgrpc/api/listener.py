@@ -22,7 +22,7 @@ from sdgrpc.api.interceptor import FailureInterceptor
 from sdgrpc.api.reflection.symbols import symbol_pool
 from sdgrpc.api.servicer import DiffusionServicer
 from sdgrpc.api.waiting import first_of
-from sdgrpc.errors import Draining, SettingsError
+from sdgrpc.errors import Draining, SettingsError, TooManyCalls
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -42,7 +42,7 @@ class Listener:
 
     def __init__(self, settings: Settings, servicer: DiffusionServicer, catalog: CatalogServicer) -> None:
         self._settings = settings
-        self._health = Health()
+        self._health = Health(settings.max_connections)
         self._place: SocketPlace | None = None
         self._server = aio.server(interceptors=interceptors(settings), options=server_options(settings))
         pb_grpc.add_DiffusionServiceServicer_to_server(servicer, self._server)
@@ -111,10 +111,14 @@ def interceptors(settings: Settings) -> list[aio.ServerInterceptor]:
 
 
 class Health(health.aio.HealthServicer):
-    """Health whose watches end with the server, instead of being cut with a traceback on standard error."""
+    """Health whose watches end with the server, instead of being cut with a traceback on standard error.
 
-    def __init__(self) -> None:
+    There are at most `max_watches`: one for each connection, say, though anybody may open them.
+    """
+
+    def __init__(self, max_watches: int) -> None:
         super().__init__()
+        self._max_watches, self._watches = max_watches, 0
         self._ended = asyncio.Event()
 
     def end_watches(self) -> None:
@@ -125,8 +129,14 @@ class Health(health.aio.HealthServicer):
         self, request: health_pb2.HealthCheckRequest, context: aio.ServicerContext[Any, Any]
     ) -> None:
         """See grpc.health.v1."""
-        if not await first_of(super().Watch(request, context), self._ended.wait()):
-            raise Draining("the server stopped")
+        if self._watches >= self._max_watches:
+            raise TooManyCalls(f"{self._watches} calls watch the health already", retry_after=5.0)
+        self._watches += 1
+        try:
+            if not await first_of(super().Watch(request, context), self._ended.wait()):
+                raise Draining("the server stopped")
+        finally:
+            self._watches -= 1
 
 
 def reflection_v1() -> grpc.GenericRpcHandler:

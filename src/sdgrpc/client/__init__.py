@@ -30,6 +30,7 @@ from sdgrpc.client.errors import (
     Resource,
     ResourceExhaustedError,
     SdgrpcServerError,
+    TokenQueueFullError,
     UnauthenticatedError,
     UnavailableError,
 )
@@ -120,6 +121,7 @@ __all__ = [
     "ServerStatus",
     "SigmaSpacing",
     "Tls",
+    "TokenQueueFullError",
     "UnauthenticatedError",
     "UnavailableError",
     "UploadedLora",

@@ -94,6 +94,10 @@ class QueueFullError(ResourceExhaustedError):
     """The queue is full."""
 
 
+class TokenQueueFullError(QueueFullError):
+    """As many jobs of this client's token wait as may; those of others may find room."""
+
+
 class OutOfMemoryError(ResourceExhaustedError):
     """The server's device has no memory left for this job."""
 
@@ -126,6 +130,7 @@ _BY_REASON: Mapping[str, type[SdgrpcServerError]] = {
     "LORA_MALFORMED": LoraUnusableError,
     "LORA_UNSUPPORTED": LoraUnusableError,
     "QUEUE_FULL": QueueFullError,
+    "TOKEN_QUEUE_FULL": TokenQueueFullError,
     "OUT_OF_MEMORY": OutOfMemoryError,
 }
 _BY_CODE: Mapping[str, type[SdgrpcServerError]] = {

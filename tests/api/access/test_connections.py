@@ -12,7 +12,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
-from tests.support.api import events_of, failure_of, generate, running_api, until_running
+from tests.support.api import details_of, events_of, failure_of, generate, running_api, until_running
 from tests.support.certificates import authority, signed
 from tests.support.engine import FakeEngine
 from tests.support.http2 import (
@@ -185,3 +185,27 @@ async def test_a_socket_of_its_own_folder(tmp_path: Path) -> None:
         assert await is_serving(api.server.address)
         assert (await events_of(api.stub.Generate(generate())))[-1].HasField("finished")
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["s.lock"]
+
+
+async def test_watches_of_health_are_bounded() -> None:
+    """Anybody may open them, so there are no more than connections may be; one that ends makes room."""
+    async with running_api(FakeEngine(), max_connections=2) as api:
+        stub: Any = health_pb2_grpc.HealthStub(api.channel)
+        watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
+        for watch in watches:
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        third = stub.Watch(health_pb2.HealthCheckRequest())
+        assert details_of(await failure_of(third))["ErrorInfo"].reason == "TOO_MANY_CALLS"
+        watches[0].cancel()
+        async with asyncio.timeout(20):
+            while await read_or_refused(stub.Watch(health_pb2.HealthCheckRequest())):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def read_or_refused(watch: Any) -> bool:
+    """Whether a watch is refused; one that is not has told something."""
+    try:
+        await watch.read()
+    except aio.AioRpcError:
+        return True
+    return False

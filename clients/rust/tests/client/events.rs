@@ -29,6 +29,7 @@ async fn accepted_has_the_name_and_every_default() {
         height: 128,
         model: "embedded".into(),
         step_count: 16,
+        ..Default::default()
     };
     let (_server, mut job) = job(vec![message(0, Wire::Accepted(wire)), finished(1)]).await;
     assert_eq!((job.request_id(), job.sequence()), ("", None));
