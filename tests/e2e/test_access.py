@@ -70,7 +70,7 @@ def test_the_client_and_the_command_line_show_a_token(guarded: ServerProcess, tm
 
 
 def test_each_token_has_its_bounds(guarded: ServerProcess) -> None:
-    """Ann's second job waits for her first, her third is refused; Bob's goes past. The log has their names."""
+    """Ann's second job waits for her first, her third is refused; Bob's goes past. The log names them."""
     with grpc.insecure_channel(guarded.target) as channel:
         stub = pb_grpc.DiffusionServiceStub(channel)
         running = stub.Generate(long_job(), metadata=as_(ANN))
