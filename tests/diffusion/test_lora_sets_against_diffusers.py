@@ -20,7 +20,7 @@ from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.prompts.cache import PromptCache
 from sdgrpc.domain import LoraRef, Scheduler, Task, TaskKind
 from sdgrpc.engine.job import Job
-from sdgrpc.engine.runner import JobResources, LocalRunner, ServedModel
+from sdgrpc.engine.runner import LocalRunner, LocalWork, ServedModel, work_of
 from sdgrpc.engine.stream import EventStream
 from sdgrpc.lora.store.library import LoraLibrary
 from tests.support.lora_sets import fused_by_diffusers, save_diffusers_lora, save_kohya_lora
@@ -49,14 +49,16 @@ class Pair:
         """The final latents of a task by the runner, as the step thread drives it."""
         files = [self.library.find(ref) for ref in asked.loras]
         loop = asyncio.new_event_loop()
-        job = Job(0, asked, EventStream(loop), resources=JobResources(lambda: self.served, files))
+        job = Job(0, asked, EventStream(loop), work=LocalWork(lambda: self.served, files))
         runner = LocalRunner(PromptCache(0))
         try:
             done = runner.prepare(job)
             while not done:
                 (prediction,) = runner.predict([job], 8)
                 done = runner.advance(job, prediction)
-            return job.result
+            latents = work_of(job).latents
+            assert latents is not None
+            return latents
         finally:
             job.close()
             self.served.restore()

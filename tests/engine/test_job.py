@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ async def test_closing_twice_releases_once():
     """What a job held goes back exactly once."""
     job = make_job()
     released = []
-    job.release = lambda: released.append(1)
+    job.work = SimpleNamespace(close=lambda: released.append(1))
     job.close()
     job.close()
     assert released == [1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from sdgrpc.diffusion.checkpoints.loading import load
+from sdgrpc.diffusion.pictures import inpainting
 from sdgrpc.domain import (
     Accepted,
     EncodedImage,
@@ -186,6 +188,26 @@ async def test_black_mask_pixels_keep_the_input(open_tiny):
     known = pixels_of(asked.image).astype(int)
     assert (result[kept] == known[kept]).all()
     assert (result[~kept] != known[~kept]).any()
+
+
+@pytest.mark.parametrize("options", [MaskOptions(blur=2.0), MaskOptions(blur=2.0, crop_padding=4)])
+async def test_a_mask_is_prepared_once_for_all_pictures(open_tiny, monkeypatch, options):
+    """For four pictures mask and input are read, blurred and cropped once; each is pasted into them."""
+    made = Counter()
+    for module, name in ((inpainting, "_inputs"), (inpainting, "crop_box"), (Image.Image, "filter")):
+        original = getattr(module, name)
+
+        def counted(*args, name=name, original=original):
+            made[name] += 1
+            return original(*args)
+
+        monkeypatch.setattr(module, name, counted)
+    paste = inpainting.Region.paste
+    monkeypatch.setattr(inpainting.Region, "paste", lambda *args: (made.update(["paste"]), paste(*args))[1])
+    async with open_tiny() as engine:
+        asked = task(TaskKind.INPAINT, image_count=4, mask_options=options)
+        assert len(await images_of(engine, asked)) == 4
+    assert made == {"_inputs": 1, "crop_box": 1, "filter": 1, "paste": 4}
 
 
 async def test_closing_the_stream_cancels_the_job(open_tiny):

@@ -71,8 +71,7 @@ async def test_a_job_runs_to_its_end():
         assert [type(event) for event in seen] == [Prepared, *[Progress] * 3, *[ImageReady] * 2, Finished]
         assert [event.step for event in seen if isinstance(event, Progress)] == [1, 2, 3]
         assert h.runner.released == [job.job_id]
-        assert job.steps is None
-        assert job.result is None
+        assert job.work is None
 
 
 async def test_phases_run_on_their_own_threads():

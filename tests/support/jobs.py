@@ -48,6 +48,30 @@ def make_task(
     return Task(**{**values, **changes})
 
 
+class FakeWork:
+    """A generator of requests, and what is told when it is let go."""
+
+    def __init__(self, steps: Generator[str, object, str], release: Callable[[], None]) -> None:
+        self.steps, self.release = steps, release
+        self.wanted = ""
+
+    def advance(self, prediction: object) -> bool:
+        try:
+            self.wanted = self.steps.send(prediction)
+        except StopIteration:
+            return True
+        return False
+
+    def close(self) -> None:
+        self.steps.close()
+        self.release()
+
+
+def work_of(job: Job) -> FakeWork:
+    assert isinstance(job.work, FakeWork)
+    return job.work
+
+
 class FakeRunner:
     """Counts instead of drawing. `before_call` runs on the step thread before every call.
 
@@ -71,10 +95,9 @@ class FakeRunner:
             raise ValueError(job.task.prompt)
         job.group, job.rows = job.task.prompt, job.task.sampling.image_count
         job.size = Size(job.task.model, (job.task.width, job.task.height))
-        job.release = lambda: self.released.append(job.job_id)
         job.report = Prepared(lora_set_id=job.task.prompt)
-        job.steps = self._steps(job)
-        return job.advance()
+        job.work = FakeWork(self._steps(job), lambda: self.released.append(job.job_id))
+        return job.work.advance(None)
 
     def _steps(self, job: Job) -> Generator[str, object, str]:
         count = job.task.step_count
@@ -94,10 +117,10 @@ class FakeRunner:
         self.calls.append([job.job_id for job in jobs])
         if any(job.task.request_id == "bad step" for job in jobs):
             raise ValueError("bad step")
-        return [f"answer to {job.wanted}" for job in jobs]
+        return [f"answer to {work_of(job).wanted}" for job in jobs]
 
     def advance(self, job: Job, prediction: object) -> bool:
-        return job.advance(prediction)
+        return work_of(job).advance(prediction)
 
     def finish(self, job: Job) -> None:
         self.threads.add(threading.current_thread().name)

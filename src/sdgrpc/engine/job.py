@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from sdgrpc.domain import Finished, Prepared, Progress, Task
 from sdgrpc.engine.stream import EventStream, RenderPreviews
@@ -27,6 +27,14 @@ class Unwanted(Exception):
     """Ends the work on a job that was cancelled or is late; nobody is told."""
 
 
+class JobWork(Protocol):
+    """What a runner holds for a job: the loop keeps it with the job, lets go of it, and looks at nothing."""
+
+    def close(self) -> None:
+        """Let go of tensors and of the LoRA set. Called once."""
+        ...
+
+
 @dataclass(slots=True)
 class Times:
     """When a job entered each phase, in seconds of the engine's clock; 0 until it did."""
@@ -44,9 +52,8 @@ class Job:
 
     `deadline` is a time of the clock, after which nobody waits for the pictures; None waits for ever.
 
-    `steps` is the generator of docs/architecture.md: it yields what it wants the UNet to evaluate (`wanted`)
-    and is sent the prediction. `release` gives back what `prepare` took (the fused LoRA set). A job that is
-    not `counted` is the engine's own: the status does not tell of it once it has finished. With
+    `work` is the runner's: the generator of docs/architecture.md, and what it runs on. A job that is not
+    `counted` is the engine's own: the status does not tell of it once it has finished. With
     `whole_calls_fail` its rows do not fit into one call, as far as it has tried.
     """
 
@@ -54,7 +61,7 @@ class Job:
     task: Task
     stream: EventStream
     clock: Clock = time.monotonic
-    resources: Any = None
+    work: JobWork | None = None
     counted: bool = True
     deadline: float | None = None
     cancelled: bool = False
@@ -63,12 +70,8 @@ class Job:
     group: Hashable = None
     size: Size = UNSIZED
     rows: int = 0
-    wanted: Any = None
-    result: Any = None
     largest_batch: int = 0
     report: Prepared = field(default_factory=Prepared)
-    steps: Generator[Any, Any, Any] | None = None
-    release: Callable[[], None] | None = None
     times: Times = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,16 +101,6 @@ class Job:
         if self.unwanted:
             raise Unwanted
 
-    def advance(self, prediction: object = None) -> bool:
-        """Send a prediction (none to start) and take the next request; True once `result` is there."""
-        assert self.steps is not None, "advance comes after prepare"  # noqa: S101
-        try:
-            self.wanted = self.steps.send(prediction)
-        except StopIteration as stop:
-            self.wanted, self.result = None, stop.value
-            return True
-        return False
-
     def progress(self, step: int, step_count: int, timestep: float, render: RenderPreviews) -> None:
         """Report a finished step; `render` runs if the task wants previews and somebody reads them."""
         elapsed = self.clock() - (self.times.stepping or self.clock())
@@ -135,8 +128,6 @@ class Job:
 
     def close(self) -> None:
         """Let go of tensors and of the LoRA set. May be called twice."""
-        if self.steps is not None:
-            self.steps.close()
-        if self.release is not None:
-            self.release()
-        self.steps = self.release = self.wanted = self.result = self.resources = None
+        work, self.work = self.work, None
+        if work is not None:
+            work.close()

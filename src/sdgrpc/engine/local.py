@@ -44,7 +44,7 @@ from sdgrpc.engine.job import Job
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models import Loadable, ServedModels
 from sdgrpc.engine.options import DEFAULT_OPTIONS, EngineOptions, LoopOptions
-from sdgrpc.engine.runner import JobResources, LocalRunner
+from sdgrpc.engine.runner import LocalRunner, LocalWork
 from sdgrpc.engine.stream import EventStream, Item
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.runner import SupervisedRunner
@@ -155,7 +155,7 @@ class LocalEngine:
             stream = EventStream(asyncio.get_running_loop())
             job = Job(job_id, task, stream, counted=counted, deadline=deadline)
             # Held by the job alone, which lets the model go at its end, however late its events are read.
-            job.resources = JobResources(partial(self._models.pool.of, job_id), files)
+            job.work = LocalWork(partial(self._models.pool.of, job_id), files)
             position = self._loop.submit(job)
             try:
                 yield Accepted(position, task, task.warnings)

@@ -11,15 +11,15 @@ import torch
 from sdgrpc import images
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
-from sdgrpc.diffusion.pictures.inpainting import finish
+from sdgrpc.diffusion.pictures.inpainting import Region, finish, region
 from sdgrpc.diffusion.pictures.previews import fitted, latent_array, preview_pictures
 from sdgrpc.diffusion.prompts.cache import PromptCache
 from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
 from sdgrpc.diffusion.prompts.reading import PromptContext
-from sdgrpc.diffusion.sampling.denoise import ModelInput, OnStep, StepResult
+from sdgrpc.diffusion.sampling.denoise import Denoising, ModelInput, OnStep, StepResult
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.start import prepare
-from sdgrpc.domain import ImageReady, Prepared, Preview, PreviewKind, PreviewOptions
+from sdgrpc.domain import ImageReady, Prepared, Preview, PreviewKind, PreviewOptions, TaskKind
 from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job, Size
 from sdgrpc.errors import ModelError, OutOfMemory
@@ -69,16 +69,22 @@ class ServedModel:
 
 
 @dataclass(slots=True)
-class JobResources:
-    """What a job holds on the device: its model, the files it named, and its set once fused.
+class LocalWork:
+    """What a job holds on the device: its model, the files it named, its set once fused, its denoising.
 
-    `open` gives the model once the job was chosen to begin, or raises why it could not be loaded.
+    `open` gives the model once the job was chosen to begin, or raises why it could not be loaded. `steps` is
+    sent a prediction for each thing that it wants the UNet to evaluate (`wanted`), until the `latents` are
+    there. `region` is what an inpainting job redraws. Implements `engine.job.JobWork`.
     """
 
     open: Callable[[], ServedModel]
     files: Sequence[LoraFile]
     lease: Lease | None = field(default=None)
     opened: ServedModel | None = field(default=None)
+    region: Region | None = field(default=None)
+    steps: Denoising | None = field(default=None)
+    wanted: ModelInput | None = field(default=None)
+    latents: torch.Tensor | None = field(default=None)
 
     @property
     def served(self) -> ServedModel:
@@ -87,9 +93,42 @@ class JobResources:
             self.opened = self.open()
         return self.opened
 
+    def begin(self, steps: Denoising) -> bool:
+        """Take the first request of a denoising; True if it has none."""
+        self.steps = steps
+        return self._take(lambda: next(steps))
+
+    def advance(self, prediction: torch.Tensor) -> bool:
+        """Send a prediction and take the next request; True once the latents are there."""
+        steps = self.steps
+        assert steps is not None, "advance comes after begin"  # noqa: S101
+        return self._take(lambda: steps.send(prediction))
+
+    def _take(self, step: Callable[[], ModelInput]) -> bool:
+        try:
+            self.wanted = step()
+        except StopIteration as stop:
+            self.wanted, self.latents = None, stop.value
+            return True
+        return False
+
+    def close(self) -> None:
+        """See `JobWork.close`."""
+        if self.steps is not None:
+            self.steps.close()
+        if self.lease is not None:
+            self.lease.release()
+        self.steps = self.lease = self.wanted = self.latents = self.region = self.opened = None
+
+
+def work_of(job: Job) -> LocalWork:
+    """Return what this runner holds for a job that has not ended."""
+    assert isinstance(job.work, LocalWork), "the job has ended"  # noqa: S101
+    return job.work
+
 
 class LocalRunner:
-    """Runs jobs on this machine's device; `job.resources` is a JobResources.
+    """Runs jobs on this machine's device; their work is a LocalWork.
 
     The preparing thread alone uses the text encoders' switches, the step thread alone the UNet's; the VAE is
     never touched by a LoRA and may run anywhere. Encoded prompts are kept in `prompts`; pictures' parameters
@@ -102,26 +141,24 @@ class LocalRunner:
     @torch.inference_mode()
     def prepare(self, job: Job) -> bool:
         """See `Runner.prepare`."""
-        resources: JobResources = job.resources
-        return as_out_of_memory(lambda: self._prepare(job), resources.served.model.device)
+        return as_out_of_memory(lambda: self._prepare(job), work_of(job).served.model.device)
 
     def _prepare(self, job: Job) -> bool:
-        resources: JobResources = job.resources
-        served, task = resources.served, job.task
-        lease = served.sets.acquire(list(zip(resources.files, task.loras, strict=True)))
-        job.release, resources.lease = lease.release, lease
+        work, task = work_of(job), job.task
+        served = work.served
+        lease = work.lease = served.sets.acquire(list(zip(work.files, task.loras, strict=True)))
         job.report = Prepared(lease.reports, lease.set_id, lease.cached, lease.fuse_seconds)
         job.check_wanted()
         conditioning = self._encode(served, lease, job)
         job.check_wanted()
-        job.steps = prepare(served.model, task, conditioning, self._reporter(job))
-        done = job.advance()
-        if not done:
-            wanted: ModelInput = job.wanted
-            shape = tuple(wanted.sample.shape[1:])
-            job.rows = wanted.rows
+        work.region = region(task) if task.kind is TaskKind.INPAINT else None
+        report = self._reporter(job, served.model)
+        done = work.begin(prepare(served.model, task, conditioning, report, region=work.region))
+        if work.wanted is not None:
+            shape = tuple(work.wanted.sample.shape[1:])
+            job.rows = work.wanted.rows
             job.size = Size(task.model, (*shape, conditioning.token_count))
-            job.group = (job.size, lease.set_id, wanted.guided)
+            job.group = (job.size, lease.set_id, work.wanted.guided)
         return done
 
     def _encode(self, served: ServedModel, lease: Lease, job: Job) -> Conditioning:
@@ -143,32 +180,37 @@ class LocalRunner:
     @torch.inference_mode()
     def predict(self, jobs: Sequence[Job], max_rows: int) -> Sequence[torch.Tensor]:
         """See `Predictor.predict`."""
-        resources: JobResources = jobs[0].resources
-        assert resources.lease is not None, "predict comes after prepare"  # noqa: S101
-        resources.served.use("unet", resources.lease)
-        model, requests = resources.served.model, [job.wanted for job in jobs]
+        works = [work_of(job) for job in jobs]
+        model, lease = works[0].served.model, works[0].lease
+        requests = [work.wanted for work in works if work.wanted is not None]
+        assert lease is not None and len(requests) == len(jobs), "predict comes after prepare"  # noqa: S101, PT018
+        works[0].served.use("unet", lease)
         return as_out_of_memory(lambda: predict(model, requests, max_rows), model.device)
 
     @torch.inference_mode()
     def advance(self, job: Job, prediction: object) -> bool:
         """See `Runner.advance`."""
-        return as_out_of_memory(lambda: job.advance(prediction), job.resources.served.model.device)
+        assert isinstance(prediction, torch.Tensor)  # noqa: S101 - as `predict` returned it
+        work = work_of(job)
+        return as_out_of_memory(lambda: work.advance(prediction), work.served.model.device)
 
     @torch.inference_mode()
     def finish(self, job: Job) -> None:
         """Decode one image after the other, so that the first is sent while the second is decoded."""
-        as_out_of_memory(lambda: self._finish(job), job.resources.served.model.device)
+        as_out_of_memory(lambda: self._finish(job), work_of(job).served.model.device)
 
     def _finish(self, job: Job) -> None:
-        model, task, sampling = job.resources.served.model, job.task, job.task.sampling
-        if not torch.isfinite(job.result).all():
+        work, task, sampling = work_of(job), job.task, job.task.sampling
+        model, latents = work.served.model, work.latents
+        assert latents is not None, "finish comes after the last step"  # noqa: S101
+        if not torch.isfinite(latents).all():
             raise ModelError(
                 "the latents are not finite: the model overflowed; serve it with --dtype float32, "
                 "or lower the LoRA strengths"
             )
         for index in range(sampling.image_count):
             job.check_wanted()
-            pictures = finish(task, decode(model, job.result[index : index + 1]))
+            pictures = finish(task, decode(model, latents[index : index + 1]), work.region)
             job.check_wanted()
             seed = sampling.seed + index
             text = ""
@@ -178,9 +220,9 @@ class LocalRunner:
             image = images.encode(pictures[0], task.output.media_type, quality=task.output.quality, text=text)
             job.stream.put(ImageReady(index, seed, image))
 
-    def _reporter(self, job: Job) -> OnStep:
+    def _reporter(self, job: Job, model: Model) -> OnStep:
         def report(result: StepResult) -> None:
-            model, options = job.resources.served.model, job.task.output.preview
+            options = job.task.output.preview
             render = partial(render_previews, model, options, result.predict_clean)
             job.progress(result.step, result.step_count, result.timestep, render)
 

@@ -7,7 +7,7 @@ import torch
 
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
-from sdgrpc.diffusion.sampling.denoise import ModelInput, StepResult
+from sdgrpc.diffusion.sampling.denoise import KnownLatents, ModelInput, StepResult
 from sdgrpc.diffusion.sampling.start import prepare, start
 from sdgrpc.domain import Scheduler, TaskKind
 from tests.support.tasks import draw, task
@@ -42,6 +42,14 @@ def test_steps_are_counted_without_gaps(
     assert {one.step_count for one in done} <= {asked.step_count}
     assert all(0 <= one.timestep <= 999 for one in done)
     assert result.shape == (1, 4, 8, 8)
+
+
+def test_what_is_kept_and_what_is_redrawn() -> None:
+    """1 in the mask takes the job's latents, 0 the known ones, greys as much of each as they say."""
+    shape = (2, 4, 1, 3)
+    latents, clean = torch.full(shape, 7.0), torch.full(shape, -1.0)
+    known = KnownLatents(clean, torch.zeros(shape), torch.tensor([0.0, 1.0, 0.25]).view(1, 1, 1, 3))
+    assert known.keep(latents, clean)[1, 2].tolist() == [[-1.0, 7.0, 1.0]]
 
 
 def test_evaluations_per_step(model: Model) -> None:

@@ -19,15 +19,17 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """The part of the input that is redrawn.
+    """The part of the input that is redrawn, made once for all pictures of a job.
 
     `box` is (left, top, right, bottom) in the input's pixels. `image` (RGB) and `mask` (L, blurred; white is
-    redrawn) are that part at the task's size.
+    redrawn) are that part at the task's size. `known` is the whole input and the part of its mask in the box,
+    where what was redrawn is pasted back at its place; None where it is the result as it is drawn.
     """
 
     box: Box
     image: Image.Image
     mask: Image.Image
+    known: tuple[Image.Image, Image.Image] | None = None
 
     def latent_mask(self, height: int, width: int) -> torch.Tensor:
         """The mask at the latents' size, `[1, 1, height, width]` in [0, 1], by nearest neighbour.
@@ -41,34 +43,43 @@ class Region:
         pixels = to_tensor(self.image) * 2 - 1
         return pixels * (to_tensor(self.mask) < 0.5)
 
+    def paste(self, picture: Picture) -> Picture:
+        """Put the known pixels back around, and under the greys of, what was redrawn."""
+        redrawn = to_image(picture)
+        if self.known is None:
+            return to_picture(Image.composite(redrawn, self.image, self.mask))
+        image, mask = self.known
+        left, top, right, bottom = self.box
+        result = image.copy()
+        result.paste(resized(redrawn, right - left, bottom - top), self.box, mask)
+        return to_picture(result)
+
 
 def region(task: Task) -> Region:
     """The part of the task's input to redraw: all of it, or a crop where `mask_options` ask for one."""
     image, mask = _inputs(task)
     box = crop_box(mask, task.mask_options.crop_padding, task.width, task.height)
+    has_inputs_size = task.mask_options.crop_padding is not None or task.keeps_size
     return Region(
         box=box,
         image=resized(image.crop(box), task.width, task.height, task.resize_mode),
         # No Lanczos here: it rings, and would redraw a little beside the mask.
         mask=resized(mask.crop(box), task.width, task.height, task.resize_mode, Image.Resampling.BILINEAR),
+        known=(image, mask.crop(box)) if has_inputs_size else None,
     )
 
 
-def finish(task: Task, pictures: Sequence[Picture]) -> list[Picture]:
+def finish(task: Task, pictures: Sequence[Picture], made: Region | None = None) -> list[Picture]:
     """Paste the known pixels back: exactly the input's where the mask is black, blended where it is grey.
 
     With `crop_padding` or `keeps_size` what was redrawn is scaled back to its place and the result has the
     input's size; else it has the task's size, and the input is resized to it if need be. Other kinds of task
-    pass unchanged.
+    pass unchanged. `made` is the task's region, where its maker has it already.
     """
     if task.kind is not TaskKind.INPAINT:
         return list(pictures)
-    if task.mask_options.crop_padding is None and not task.keeps_size:
-        whole = region(task)
-        return [_composite(picture, whole.image, whole.mask) for picture in pictures]
-    image, mask = _inputs(task)
-    box = crop_box(mask, task.mask_options.crop_padding, task.width, task.height)
-    return [_paste(picture, image, mask, box) for picture in pictures]
+    made = made or region(task)
+    return [made.paste(picture) for picture in pictures]
 
 
 def crop_box(mask: Image.Image, padding: int | None, width: int, height: int) -> Box:
@@ -106,15 +117,3 @@ def _inputs(task: Task) -> tuple[Image.Image, Image.Image]:
     if task.mask_options.blur > 0:
         mask = mask.filter(ImageFilter.GaussianBlur(task.mask_options.blur))
     return to_image(task.image), mask
-
-
-def _composite(picture: Picture, known: Image.Image, mask: Image.Image) -> Picture:
-    return to_picture(Image.composite(to_image(picture), known, mask))
-
-
-def _paste(picture: Picture, image: Image.Image, mask: Image.Image, box: Box) -> Picture:
-    left, top, right, bottom = box
-    redrawn = resized(to_image(picture), right - left, bottom - top)
-    result = image.copy()
-    result.paste(redrawn, box, mask.crop(box))
-    return to_picture(result)

@@ -92,8 +92,12 @@ class Start:
     known: KnownLatents | None = field(default=None)
 
 
+Denoising = Generator[ModelInput, torch.Tensor, torch.Tensor]
+"""Yields what it wants the UNet to evaluate, is sent the prediction, and returns the latents."""
+
+
 @torch.inference_mode()
-def denoise(start: Start, on_step: OnStep) -> Generator[ModelInput, torch.Tensor, torch.Tensor]:
+def denoise(start: Start, on_step: OnStep) -> Denoising:
     """Denoise from `start`; the return value is the final latents `[n, 4, h, w]`.
 
     Yields a ModelInput for each evaluation and is sent the guided prediction `[n, 4, h, w]`. Steps are

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,35 +11,42 @@ from diffusers import SchedulerMixin
 
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures import autoencoder, inpainting
+from sdgrpc.diffusion.pictures.inpainting import Region
 from sdgrpc.diffusion.pictures.resizing import resized
 from sdgrpc.diffusion.prompts.conditioning import Conditioning
 from sdgrpc.diffusion.sampling import schedulers
 from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
-from sdgrpc.diffusion.sampling.denoise import KnownLatents, ModelInput, OnStep, Start, denoise
+from sdgrpc.diffusion.sampling.denoise import Denoising, KnownLatents, OnStep, Start, denoise
 from sdgrpc.domain import Task, TaskKind
 from sdgrpc.errors import ModelError
 from sdgrpc.images import to_image
 
 
 def prepare(
-    model: Model, task: Task, conditioning: Conditioning, on_step: OnStep
-) -> Generator[ModelInput, torch.Tensor, torch.Tensor]:
+    model: Model,
+    task: Task,
+    conditioning: Conditioning,
+    on_step: OnStep,
+    *,
+    region: Region | None = None,
+) -> Denoising:
     """Encode the task's inputs, draw its noise, build its scheduler; return its denoising, not yet begun.
 
     Image i draws all its randomness (the VAE's posterior, the first noise, the scheduler's) from its own CPU
     generator seeded with seed + i, in the order in which diffusers' pipelines draw, so it equals the single
-    image of that seed on every device. Latents are float32 whatever the model's dtype.
+    image of that seed on every device. Latents are float32 whatever the model's dtype. `region` is what an
+    inpainting task redraws, where its maker has it already.
 
     Raises:
         InvalidRequest, ModelError: see `schedulers.build`.
         ModelError: the model can only inpaint and the task is something else.
 
     """
-    return denoise(start(model, task, conditioning), on_step)
+    return denoise(start(model, task, conditioning, region), on_step)
 
 
 @torch.inference_mode()
-def start(model: Model, task: Task, conditioning: Conditioning) -> Start:
+def start(model: Model, task: Task, conditioning: Conditioning, region: Region | None = None) -> Start:
     """What `prepare` hands to `denoise`."""
     _check_kind(model, task)
     sampling = task.sampling
@@ -47,7 +55,11 @@ def start(model: Model, task: Task, conditioning: Conditioning) -> Start:
     )
     timesteps = schedulers.denoising_timesteps(scheduler, sampling.steps, task.step_count)
     generators = [torch.Generator().manual_seed(sampling.seed + i) for i in range(sampling.image_count)]
-    begin = {TaskKind.GENERATE: _generate, TaskKind.TRANSFORM: _transform, TaskKind.INPAINT: _inpaint}
+    begin: Mapping[TaskKind, Callable[..., dict[str, Any]]] = {
+        TaskKind.GENERATE: _generate,
+        TaskKind.TRANSFORM: _transform,
+        TaskKind.INPAINT: partial(_inpaint, region=region),
+    }
     return Start(
         scheduler=scheduler,
         timesteps=timesteps,
@@ -100,13 +112,15 @@ def _inpaint(
     scheduler: SchedulerMixin,
     timesteps: torch.Tensor,
     generators: list[torch.Generator],
+    *,
+    region: Region | None,
 ) -> dict[str, Any]:
     """Strength 1 starts from pure noise, less from the noised input, as diffusers' inpainting pipeline.
 
     An ordinary UNet has the known latents put back at every step, an inpainting UNet is shown the mask and
     the masked image's latents as five more channels.
     """
-    region = inpainting.region(task)
+    region = region or inpainting.region(task)
     ordinary = not model.info.is_inpainting
     mask = region.latent_mask(*model.latent_size(task.width, task.height)).to(model.device)
     clean = None
