@@ -98,6 +98,7 @@ class Failpoints:
         time.sleep(0.5)
 
     def _hang(self, place: str) -> None:
+        self._control.with_suffix(".reached").touch()
         while self._order() == f"{place} hang":
             time.sleep(0.02)
 

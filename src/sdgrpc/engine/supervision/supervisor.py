@@ -81,12 +81,13 @@ class Supervisor:
             if self.failed:
                 return
             self._failed.set()
+        stacks = every_stack()  # before threads end because of it
         for tell in list(self._listeners):
             try:
                 tell()
             except Exception:  # the others must hear of it all the same
                 logger.exception("a listener failed")
-        logger.critical("the engine cannot go on, %s; threads: %s", cause, every_stack())
+        logger.critical("the engine cannot go on, %s; threads: %s", cause, stacks)
 
     def judged(self, error: BaseException) -> Exception:
         """Return what a job should end with whose work raised `error`; fail where nothing else would work."""
