@@ -54,7 +54,7 @@ class FaultyServer(ServerProcess):
     def catalog(self) -> catalog_pb2_grpc.CatalogServiceStub:
         return catalog_pb2_grpc.CatalogServiceStub(self.channel)
 
-    def health(self) -> Iterator[int]:
+    def health(self):
         """The states that a watcher is told."""
         watch = health_pb2_grpc.HealthStub(self.channel).Watch(health_pb2.HealthCheckRequest())
         return (state.status for state in watch)
