@@ -56,7 +56,7 @@ class FaultyServer(ServerProcess):
 
     def health(self):
         """The states that a watcher is told."""
-        watch = health_pb2_grpc.HealthStub(self.channel).Watch(health_pb2.HealthCheckRequest())
+        watch = health_pb2_grpc.HealthStub(self.channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
         return (state.status for state in watch)
 
     def images(self, request: pb.GenerateRequest) -> list[bytes]:
