@@ -29,7 +29,7 @@ async fn accepted_has_the_name_and_every_default() {
         height: 128,
         model: "embedded".into(),
         step_count: 16,
-        ..Default::default()
+        warnings: vec!["small".into()],
     };
     let (_server, mut job) = job(vec![message(0, Wire::Accepted(wire)), finished(1)]).await;
     assert_eq!((job.request_id(), job.sequence()), ("", None));
@@ -37,6 +37,7 @@ async fn accepted_has_the_name_and_every_default() {
     assert_eq!((accepted.request_id.as_str(), accepted.queue_position), ("job-1", 2));
     assert_eq!((accepted.width, accepted.height, accepted.step_count), (64, 128, 16));
     assert_eq!((accepted.model.as_str(), accepted.sampling), ("embedded", sampling));
+    assert_eq!(accepted.warnings, ["small"]);
     assert_eq!((job.request_id(), job.sequence()), ("job-1", Some(0)));
 }
 
