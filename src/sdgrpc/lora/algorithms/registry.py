@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
-from torch import Tensor
+from collections.abc import Mapping, Sequence
 
 from sdgrpc.lora.algorithms import additive, differences, multiplicative, oftv2
+from sdgrpc.lora.algorithms.algorithm import Algorithm, roles
+from sdgrpc.lora.algorithms.peft_kinds import PEFT_KINDS
 from sdgrpc.lora.algorithms.tensors import BadTensors, Size, Tensors
-
-
-def no_rank(_: Tensors) -> int | None:
-    """Say that the algorithm has no rank."""
-    return None
 
 
 def oft_rank(tensors: Tensors) -> int | None:
@@ -21,38 +15,11 @@ def oft_rank(tensors: Tensors) -> int | None:
     return tensors["oft_blocks" if "oft_blocks" in tensors else "oft_diag"].shape[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Algorithm:
-    """One algorithm: the roles of its tensors and its mathematics.
-
-    `needed` are the roles that must be there, `allowed` those that may be besides. One of `factors` (a
-    low-rank product), `change` (from the tensors alone) and `weighted` (from the pristine weight too) is its
-    formula; `on_kernels` that for convolutions, where it is another. `has_alpha` is whether alpha / rank
-    scales the change, as it does where there is a rank; in OFT alpha is a bound.
-    """
-
-    name: str
-    title: str
-    needed: frozenset[str]
-    allowed: frozenset[str]
-    size: Callable[[Tensors], Size]
-    rank: Callable[[Tensors], int | None] = no_rank
-    factors: Callable[[Tensors], tuple[Tensor, Tensor]] | None = None
-    change: Callable[[Tensors], Tensor] | None = None
-    weighted: Callable[[Tensor, Tensors], Tensor] | None = None
-    on_kernels: Callable[[Tensor, Tensors], Tensor] | None = None
-    has_alpha: bool = False
-
-
-def _roles(names: str) -> frozenset[str]:
-    return frozenset(names.split())
-
-
 LORA = Algorithm(
     "lora",
     "LoRA",
-    _roles("up down"),
-    _roles("mid up_bias"),
+    roles("up down"),
+    roles("mid up_bias"),
     additive.lora_size,
     additive.lora_rank,
     factors=additive.lora,
@@ -61,8 +28,8 @@ LORA = Algorithm(
 LOHA = Algorithm(
     "loha",
     "LoHa",
-    _roles("hada_w1_a hada_w1_b hada_w2_a hada_w2_b"),
-    _roles("hada_t1 hada_t2"),
+    roles("hada_w1_a hada_w1_b hada_w2_a hada_w2_b"),
+    roles("hada_t1 hada_t2"),
     additive.loha_size,
     additive.loha_rank,
     change=additive.loha,
@@ -72,21 +39,21 @@ LOKR = Algorithm(
     "lokr",
     "LoKr",
     frozenset(),
-    _roles("lokr_w1 lokr_w1_a lokr_w1_b lokr_t1 lokr_w2 lokr_w2_a lokr_w2_b lokr_t2"),
+    roles("lokr_w1 lokr_w1_a lokr_w1_b lokr_t1 lokr_w2 lokr_w2_a lokr_w2_b lokr_t2"),
     additive.lokr_size,
     additive.lokr_rank,
     change=additive.lokr,
     has_alpha=True,
 )
-FULL = Algorithm("full", "full", _roles("diff"), frozenset(), differences.full_size, change=differences.full)
+FULL = Algorithm("full", "full", roles("diff"), frozenset(), differences.full_size, change=differences.full)
 NORM = Algorithm(
-    "norm", "norm", _roles("w_norm"), _roles("b_norm"), differences.norm_size, change=differences.norm
+    "norm", "norm", roles("w_norm"), roles("b_norm"), differences.norm_size, change=differences.norm
 )
 BIAS = Algorithm("full", "full", frozenset(), frozenset(), lambda _: Size())
 IA3 = Algorithm(
     "ia3",
     "(IA)^3",
-    _roles("weight on_input"),
+    roles("weight on_input"),
     frozenset(),
     multiplicative.ia3_size,
     weighted=multiplicative.ia3,
@@ -94,8 +61,8 @@ IA3 = Algorithm(
 GLORA = Algorithm(
     "glora",
     "GLoRA",
-    _roles("a1 a2 b1 b2"),
-    _roles("bm"),
+    roles("a1 a2 b1 b2"),
+    roles("bm"),
     multiplicative.glora_size,
     multiplicative.glora_rank,
     weighted=multiplicative.glora,
@@ -105,7 +72,7 @@ OFT = Algorithm(
     "oft",
     "OFT",
     frozenset(),
-    _roles("oft_blocks oft_diag rescale"),
+    roles("oft_blocks oft_diag rescale"),
     multiplicative.oft_size,
     oft_rank,
     weighted=multiplicative.oft,
@@ -113,8 +80,8 @@ OFT = Algorithm(
 BOFT = Algorithm(
     "boft",
     "BOFT",
-    _roles("oft_blocks"),
-    _roles("rescale"),
+    roles("oft_blocks"),
+    roles("rescale"),
     multiplicative.oft_size,
     oft_rank,
     weighted=multiplicative.boft,
@@ -122,15 +89,15 @@ BOFT = Algorithm(
 OFT2 = Algorithm(
     "oftv2",
     "OFTv2",
-    _roles("oft_R"),
-    _roles("scaled_oft"),
+    roles("oft_R"),
+    roles("scaled_oft"),
     oftv2.oft2_size,
     oftv2.oft2_block,
     weighted=oftv2.oft2,
     on_kernels=oftv2.oft2_kernels,
 )
 
-KINDS: Sequence[Algorithm] = (LORA, LOHA, LOKR, FULL, NORM, IA3, GLORA, OFT, OFT2)
+KINDS: Sequence[Algorithm] = (LORA, LOHA, LOKR, FULL, NORM, IA3, GLORA, OFT, OFT2, *PEFT_KINDS)
 MODIFIERS: Mapping[str, str] = {
     "alpha": "the scale's numerator",
     "scale": "the scale itself",

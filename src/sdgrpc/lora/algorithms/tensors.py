@@ -24,7 +24,8 @@ class Size:
     """What a module's tensors say about its weight; None is not told.
 
     `inputs` is the weight's second dimension, `kernel` what follows, `columns` their product, which is a
-    multiple of `step`.
+    multiple of `step`. Some formats tell only bounds: `least_rows`, `least_columns`, `most_columns`, and
+    `least_numbers` of the whole weight.
     """
 
     rows: int | None = None
@@ -32,11 +33,19 @@ class Size:
     kernel: tuple[int, ...] = ()
     inputs: int | None = None
     step: int = 1
+    least_rows: int = 0
+    least_columns: int = 0
+    least_numbers: int = 0
+    most_columns: int | None = None
 
     def fits(self, weight: tuple[int, ...]) -> bool:
         """Whether a weight of this shape can be meant. Linear and 1x1 convolution are the same."""
         columns = math.prod(weight[1:])
         if self.rows not in (None, weight[0]) or self.columns not in (None, columns) or columns % self.step:
+            return False
+        if weight[0] < self.least_rows or columns < self.least_columns:
+            return False
+        if weight[0] * columns < self.least_numbers or columns > (self.most_columns or columns):
             return False
         if self.inputs is not None and self.inputs != (weight[1] if len(weight) > 1 else 1):
             return False

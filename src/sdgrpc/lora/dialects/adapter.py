@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from sdgrpc.lora.algorithms.registry import BIAS, LORA, Algorithm
+from sdgrpc.lora.algorithms.algorithm import Algorithm
+from sdgrpc.lora.algorithms.registry import BIAS, LORA
 from sdgrpc.lora.algorithms.tensors import Size
 from sdgrpc.lora.dialects.tokens import Bundled
 from sdgrpc.lora.headers.components import COMPONENTS

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sdgrpc.errors import LoraIncompatible, LoraUnsupported
-from sdgrpc.lora.algorithms.registry import LOHA, LOKR, Algorithm
-from sdgrpc.lora.dialects.peft import PeftConfig
+from sdgrpc.lora.algorithms.algorithm import Algorithm
+from sdgrpc.lora.algorithms.peft_kinds import FOURIERFT
+from sdgrpc.lora.algorithms.registry import LOHA, LOKR
+from sdgrpc.lora.dialects.peft import METHODS, MissingConfiguration, PeftConfig
 from sdgrpc.lora.dialects.relatives import bases_said, other_architecture, smaller_model
 from sdgrpc.lora.dialects.rotating import rotation
 from sdgrpc.lora.files.reading import TensorFile
@@ -66,11 +68,20 @@ class Configurations:
 
         Raises:
             UnknownPattern: whose number a pattern gives cannot be told.
+            MissingConfiguration: without one the algorithm cannot be computed.
 
         """
         if "oft_R" in tensors:
             said = self.header.rotation(spelling) or self.beside.rotation(spelling)
             return rotation(self.metadata, spelling, tensors) | said
+        kind = algorithm.name.upper()
+        settings = self.header.method(kind, spelling) or self.beside.method(kind, spelling)
+        if algorithm is FOURIERFT and len(settings) < len(METHODS[kind]):
+            raise MissingConfiguration(
+                "uses FourierFT, whose seed and scale stand in adapter_config.json; put it beside the file"
+            )
+        if settings and "alpha" not in tensors:
+            return settings
         if not algorithm.has_alpha or tensors.keys() & {"alpha", "scale"}:
             return {}
         rank = algorithm.rank(tensors)
@@ -81,6 +92,5 @@ class Configurations:
             if alpha is not None:
                 return {"alpha": alpha}
         if algorithm in (LOHA, LOKR):
-            kind = algorithm.name.upper()
             return self.header.lycoris(kind, spelling, rank) or self.beside.lycoris(kind, spelling, rank)
         return {}

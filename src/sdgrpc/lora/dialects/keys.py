@@ -13,15 +13,17 @@ from dataclasses import replace
 from torch import Tensor
 
 from sdgrpc.errors import LoraMalformed, LoraUnsupported
+from sdgrpc.lora.algorithms.algorithm import Algorithm
 from sdgrpc.lora.algorithms.differences import check_sparse
-from sdgrpc.lora.algorithms.registry import LOKR, Algorithm, algorithm_of
+from sdgrpc.lora.algorithms.registry import LOKR, algorithm_of
 from sdgrpc.lora.algorithms.tensors import BadTensors, expect
 from sdgrpc.lora.dialects.adapter import Adapter, AdapterModule
 from sdgrpc.lora.dialects.configured import Configurations
 from sdgrpc.lora.dialects.numbered import numbered_order
-from sdgrpc.lora.dialects.peft import PeftConfig, UnknownPattern
+from sdgrpc.lora.dialects.peft import MissingConfiguration, PeftConfig, UnknownPattern
 from sdgrpc.lora.dialects.roles import (
     LEFT_OVER,
+    SHARED,
     flatten,
     foreign_method,
     owners,
@@ -49,6 +51,7 @@ def parse(file: TensorFile, config: PeftConfig | None = None) -> Adapter:
     grouped, unmatched = _group(file)
     for spelling in [spelling for spelling, keys in grouped.items() if keys.keys() <= LEFT_OVER]:
         unmatched += grouped.pop(spelling).values()
+    _share(file.name, grouped)
     tokens = bundled(file.name, file.tensors, unmatched)
     in_tokens = {key for token in tokens for key in token.keys.values()}
     unmatched = [key for key in unmatched if key not in in_tokens]
@@ -97,6 +100,25 @@ def _group(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
     return grouped, unmatched
 
 
+def _share(name: str, grouped: dict[str, dict[str, str]]) -> None:
+    """Give what stands once in a file to every module of its algorithm.
+
+    Raises:
+        LoraUnsupported: the modules need it and it is not there.
+
+    """
+    common = {role: key for keys in grouped.values() for role, key in keys.items() if role in SHARED}
+    for spelling in [one for one, keys in grouped.items() if keys.keys() <= SHARED]:
+        del grouped[spelling]
+    for keys in grouped.values():
+        if "vera_lambda_b" in keys:
+            if common.keys() != SHARED:
+                key = keys["vera_lambda_b"]
+                lacking = "uses VeRA without its projections vera_A and vera_B, which are random"
+                raise LoraUnsupported(name, f"{lacking} ({key!r})", key=key)
+            keys.update(common)
+
+
 def _refuse_unknown_roles(name: str, grouped: Mapping[str, Mapping[str, str]], keys: list[str]) -> None:
     """Refuse a file that says more of one of its modules than is understood: the rest would be wrong.
 
@@ -132,6 +154,8 @@ def _module(
         raise LoraMalformed(file.name, f"tensor {key!r} {error}", key=key) from error
     try:
         tensors |= config.of_module(algorithm, spelling, keys, tensors, is_wide=math.prod(size.kernel) > 1)
+    except MissingConfiguration as error:
+        raise LoraUnsupported(file.name, str(error), key=next(iter(keys.values()))) from error
     except UnknownPattern as error:
         raise LoraUnsupported(file.name, f"its configuration's {error}; it is not run") from error
     return AdapterModule(spelling, algorithm, tensors, keys, size)

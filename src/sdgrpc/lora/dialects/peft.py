@@ -22,6 +22,13 @@ from sdgrpc.lora.headers.initialization import fault_of
 METADATA_KEY = "lora_adapter_metadata"
 PREFIX = "base_model.model."
 DEFAULT_COFT_EPS = 6e-5
+METHODS: Mapping[str, Mapping[str, str]] = {
+    "GRALORA": {"alpha": "alpha"},
+    "FOURIERFT": {"scaling": "fourier_scaling", "random_loc_seed": "fourier_seed"},
+    "HRA": {},
+}
+"""Newer methods with settings that count -> the name of each -> its role."""
+
 MAX_CAYLEY_TERMS = 100
 """More terms change no bit; a file may not keep the server busy by asking for a million."""
 
@@ -30,6 +37,10 @@ _NAME = re.compile(r"\^?(?:[\w-]|\\?\.)+\$?")
 
 class UnknownPattern(ValueError):
     """A pattern of modules' names that is no plain name: whose number it is cannot be told."""
+
+
+class MissingConfiguration(ValueError):
+    """An algorithm cannot be computed without its configuration, which is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class PeftConfig:
         values = parse_object(text)
         kind = values.get("peft_type")
         known = values.keys() & {"lora_alpha", "init_lora_weights"} or kind == "OFT"
-        known = known or (kind in ("LOHA", "LOKR") and "alpha" in values)
+        known = known or (kind in ("LOHA", "LOKR") and "alpha" in values) or kind in METHODS
         return cls({"": values}) if known else None
 
     @property
@@ -99,6 +110,21 @@ class PeftConfig:
             return {} if alpha is None else {"alpha": torch.tensor(alpha)}
         configured = _of_module(values, "r", "rank_pattern", path)
         return {"scale": torch.tensor(alpha / configured)} if configured else {}
+
+    def method(self, kind: str, spelling: str) -> dict[str, Tensor]:
+        """Return what a newer method's tensors do not hold, by role, as far as it is known.
+
+        GraLoRA's alpha; FourierFT's scaling and the seed of its places; whether HRA orders its vectors.
+        """
+        _, values = self._of(spelling)
+        if values is None or values.get("peft_type") != kind:
+            return {}
+        found = {
+            role: torch.tensor(values[name])
+            for name, role in METHODS.get(kind, {}).items()
+            if _is_number(values.get(name))
+        }
+        return found | ({"gram_schmidt": torch.tensor(True)} if values.get("apply_GS") is True else {})
 
     def rotation(self, spelling: str) -> dict[str, Tensor]:
         """Return how an OFTv2 makes its rotations, by role, as far as it is said and not PEFT's default.

@@ -8,6 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+SHARED_ENDINGS = ("A", "B")
+SHARED = frozenset(f"vera_{ending}" for ending in SHARED_ENDINGS)
+"""Roles of tensors that stand once in a file, for all modules of their algorithm."""
+
 ROLES: Mapping[str, str] = {
     # kohya, and its malformed twin with an underscore
     ".lora_down.weight": "down",
@@ -32,6 +36,19 @@ ROLES: Mapping[str, str] = {
     ".lora_magnitude_vector.weight": "magnitude",
     ".oft_R.weight": "oft_R",
     ".oft_R.scaled_oft": "scaled_oft",
+    **{f".delora_{part}": f"delora_{part}" for part in ("A", "B", "lambda", "w_norm")},
+    **{f".gralora_{part}": f"gralora_{part}" for part in "AB"},
+    **{f".gralora_{part}_general.weight": f"gralora_{part}_general" for part in "AB"},
+    **{f".hira_{part}": f"hira_{part}" for part in "AB"},
+    ".c3a_kernel": "c3a_kernel",
+    **{f".vera_{part}": f"vera_{part}" for part in ("lambda_b", "lambda_d", *SHARED_ENDINGS)},
+    ".shira_weight": "shira_weight",
+    ".shira_indices": "shira_indices",
+    ".fourierft_spectrum": "fourierft_spectrum",
+    ".miss_block": "miss_block",
+    ".hra_u": "hra_u",
+    ".boft_R": "boft_R",
+    ".boft_s": "boft_s",
     # LyCORIS
     **{f".hada_{part}": f"hada_{part}" for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
     **{f".lokr_w{n}{part}": f"lokr_w{n}{part}" for n in (1, 2) for part in ("", "_a", "_b")},
@@ -76,11 +93,8 @@ FOREIGN: Mapping[str, str] = {
     ".lora_E": "AdaLoRA",
     ".lora_diag": "KaSA",
     ".ia3_l": "(IA)^3 as PEFT writes it",
-    ".boft_R": "BOFT as PEFT writes it",
-    ".boft_s": "BOFT as PEFT writes it",
     ".oft_r": "OFT as PEFT wrote it before 2025",
     ".oft_s": "OFT as PEFT wrote it before 2025",
-    ".hra_u": "Householder reflections (HRA)",
     ".bone_block": "Bone",
 }
 """Endings of what is recognised and refused by name."""
@@ -88,17 +102,12 @@ FOREIGN: Mapping[str, str] = {
 _PREFIXES: Mapping[str, str] = {
     "adamss": "AdaMSS",
     "beft": "BEFT",
-    "c3a": "C3A",
     "deft": "DEFT",
-    "delora": "DeLoRA",
-    "fourierft": "FourierFT",
     "frod": "FRoD",
     "glora": "GLoRA as PEFT writes it",
-    "gralora": "GraLoRA",
     "hira": "HiRA",
     "lily": "Lily",
     "ln_tuning": "LN tuning",
-    "miss": "MiSS",
     "osf": "OSF",
     "peanut": "PEANuT",
     "poly_lora": "Poly",
@@ -107,13 +116,11 @@ _PREFIXES: Mapping[str, str] = {
     "randlora": "RandLoRA",
     "road": "RoAd",
     "shadow": "Shadow",
-    "shira": "SHiRA",
     "supertuning": "SuperTuning",
     "tinylora": "TinyLoRA",
     "trainable_tokens": "trainable tokens",
     "unilora": "Uni-LoRA",
     "vblora": "VB-LoRA",
-    "vera": "VeRA",
     "waveft": "WaveFT",
     "xlora": "X-LoRA",
 }
@@ -125,7 +132,8 @@ def _ending(endings: Mapping[str, str]) -> re.Pattern[str]:
 
 
 _ADAPTER_NAME = re.compile(
-    r"(\.(?:lora_(?:[ABE]|magnitude_vector)|oft_[Rr]|(?:hada|lokr)_\w+|ia3_l|boft_[Rs]|hra_u|bone_block))"
+    r"(\.(?:lora_(?:[ABE]|magnitude_vector)|oft_[Rr]|(?:hada|lokr)_\w+|ia3_l|boft_[Rs]|hra_u|bone_block"
+    r"|(?:delora|gralora|hira|c3a|vera|shira|fourierft|miss)_\w+))"
     r"\.(?!(?:weight|bias|scaled_oft|cans_oft|cans_exp)$)[^.]+(\.weight|\.bias|)$"
 )
 """The name that PEFT gives an adapter, mostly `default`, in the middle of an ending or behind it."""

@@ -15,8 +15,13 @@ from sdgrpc.lora.dialects.adapter import AdapterModule
 NORMS = {"loha": loha_norm, "lokr": lokr_norm}
 """Algorithms whose norm needs no change."""
 
-HOST_ROLES = frozenset({"alpha", "scale", "on_input", "bias_size", "cayley_terms", "coft_eps"})
+HOST_ROLES = frozenset(
+    ["alpha", "scale", "on_input", "bias_size", "cayley_terms", "coft_eps", "fourier_seed", "fourier_scaling"]
+)
 """Single numbers, read with `item()`: they stay on the CPU."""
+
+PLACES = frozenset({"bias_indices", "shira_indices"})
+"""Whole numbers, whatever the others are computed in."""
 
 CPU = torch.device("cpu")
 
@@ -27,7 +32,7 @@ def on_device(source: AdapterModule, device: torch.device, dtype: torch.dtype) -
     for role, tensor in source.tensors.items():
         if role in HOST_ROLES:
             moved[role] = tensor
-        elif role == "bias_indices":
+        elif role in PLACES:
             moved[role] = tensor.to(device)
         else:
             moved[role] = tensor.to(device=device, dtype=dtype)
