@@ -10,8 +10,8 @@ from PIL import Image
 from rich.console import Console
 
 from sdgrpc.client import Client
-from sdgrpc.demo.run import draw_scenes, time_table, write_all
-from sdgrpc.demo.scenes import SCENES, SEED, draw_mask
+from sdgrpc.demo.run import draw_scenes, draw_strip, time_table, write_all
+from sdgrpc.demo.scenes import CONCEPT, SCENES, SEED, STRENGTHS, draw_mask
 from sdgrpc.terminal.views import PlainView
 from sdgrpc.testing.server import draw_script, png, scripted_server
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -43,12 +43,13 @@ def test_mask_is_white_on_black() -> None:
     """The mask has both what is redrawn and what is kept."""
     mask = draw_mask()
     assert (mask.size, mask.mode, mask.getextrema()) == ((128, 128), "L", (0, 255))
-    assert (mask.getpixel((0, 0)), mask.getpixel((64, 64))) == (0, 255)
+    assert (mask.getpixel((63, 64)), mask.getpixel((64, 64))) == (0, 255)
 
 
 def test_writes_pictures_as_they_were_sent(drawn, tmp_path: Path) -> None:
     """The files are the server's bytes, and the animation has a frame for each preview and the picture."""
-    write_all(tmp_path, drawn[1], draw_mask())
+    strip = [Image.new("RGB", (8, 8))] * len(STRENGTHS)
+    write_all(tmp_path, drawn[1], strip, draw_mask())
     assert all((tmp_path / f"{scene.name}.png").read_bytes() == png() for scene in SCENES)
     assert (tmp_path / "contact-sheet.png").exists()
     with Image.open(tmp_path / "denoising.webp") as animation:
@@ -65,3 +66,14 @@ def test_table_adds_up(drawn) -> None:
     assert "1.50" in plain  # the script says so: a second and a half of denoising
     everything = [float(cell) for cell in lines[-2].replace("│", " ").split()[1:]]
     assert everything[:5] == [0.0, 0.0, 9.0, 0.0, 9.0]
+
+
+def test_strip_asks_for_every_strength() -> None:
+    """One LoRA from 0 to 1, everything else alike."""
+    console = Console(file=io.StringIO())
+    with scripted_server(draw_script(steps=2)) as server, Client(server.target) as client:
+        assert len(draw_strip(client, lambda title: PlainView(console, title))) == len(STRENGTHS)
+    asked = [(one.loras[0].name, one.loras[0].strength) for one in server.requests]
+    assert asked == [(CONCEPT.name, strength) for strength in STRENGTHS]
+    assert (asked[0][1], asked[-1][1]) == (0, 1)
+    assert len({(one.prompt, one.sampling.seed) for one in server.requests}) == 1

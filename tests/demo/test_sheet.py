@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sdgrpc.demo import sheet
-from sdgrpc.demo.animation import LAST_MS, pick_evenly, write_animation
+from sdgrpc.demo.animation import GAP, LAST_MS, SIDE, pick_evenly, write_animation
 from sdgrpc.demo.sheet import Card, Filmstrip, contact_sheet
 
 RED, BLUE = (220, 45, 45), (40, 90, 215)
@@ -19,12 +19,14 @@ def test_sheet_shows_every_picture() -> None:
     red, blue = (Image.new("RGB", (128, 128), colour) for colour in (RED, BLUE))
     cards = [Card(red, "One", "a prompt " * 20, ["postcard 0.8"]) for _ in range(3)]
     cards.append(Card(blue, "Four", "short", insets=[red]))
-    page = contact_sheet("title", "subtitle", cards, Filmstrip("strip", [(red, "step 1"), (blue, "step 2")]))
+    page = contact_sheet(
+        "title", "subtitle", cards, [Filmstrip("strip", [(red, "step 1"), (blue, "step 2")])] * 2
+    )
     colours = {colour: count for count, colour in page.getcolors(1 << 20)}
     frame = (page.width - 2 * sheet.MARGIN - sheet.FRAME_GAP) // 2
     inner = lambda side: (side - 2) ** 2  # noqa: E731 - the outline takes a pixel on each side
-    assert colours[RED] == 3 * inner(sheet.PICTURE) + inner(sheet.INSET) + inner(frame)
-    assert colours[BLUE] == inner(sheet.PICTURE) + inner(frame)
+    assert colours[RED] == 3 * inner(sheet.PICTURE) + inner(sheet.INSET) + 2 * inner(frame)
+    assert colours[BLUE] == inner(sheet.PICTURE) + 2 * inner(frame)
     assert sheet.CHIP in colours
 
 
@@ -36,11 +38,12 @@ def test_captions_stay_within_their_card() -> None:
 
 
 def test_animation_has_every_frame(tmp_path: Path) -> None:
-    """Every preview is a frame, and the last one stays."""
+    """Every step is a frame, with all films side by side, and the last one stays."""
     frames = [Image.new("RGB", (16, 16), (40 * index, 0, 0)) for index in range(5)]
-    write_animation(tmp_path / "a.webp", frames)
+    write_animation(tmp_path / "a.webp", [frames] * 6)
     with Image.open(tmp_path / "a.webp") as animation:
         assert animation.n_frames == 5  # type: ignore[attr-defined]
+        assert animation.size == (3 * SIDE + 2 * GAP, 2 * SIDE + GAP)
         animation.seek(4)
         animation.load()
         assert animation.info["duration"] == LAST_MS

@@ -36,13 +36,14 @@ def is_closed(target: str) -> bool:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, float]:
-    """One whole run: its folder, its standard output and its seconds."""
+    """One whole run: its folder, all that it said and its seconds."""
     folder = tmp_path_factory.mktemp("run")
     started = time.monotonic()
     process = start_demo(folder)
     output, errors = process.communicate(timeout=250)
-    assert (process.returncode, errors) == (0, "")
-    return folder / "demo", output, time.monotonic() - started
+    assert process.returncode == 0, errors
+    assert "step" not in output  # progress is on standard error
+    return folder / "demo", output + errors, time.monotonic() - started
 
 
 def opened(folder: Path, name: str) -> Image.Image:
@@ -95,13 +96,14 @@ def test_stops_its_server(run) -> None:
 def test_ctrl_c_stops_the_server(tmp_path: Path) -> None:
     """Interrupted while drawing, the demonstration takes its server with it and says so in one line."""
     process = start_demo(tmp_path)
-    lines = iter(process.stdout)
+    lines = iter(process.stderr)
     ready = next(line for line in lines if line.startswith("ready at"))
     next(line for line in lines if "step" in line)
     (server,) = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "cancelled\n")
+    assert (process.returncode, errors.splitlines()[-1]) == (130, "cancelled")
+    assert "Traceback" not in errors
     assert not server.is_running()
     assert is_closed(ready.split()[2])
 
@@ -109,7 +111,7 @@ def test_ctrl_c_stops_the_server(tmp_path: Path) -> None:
 def test_being_killed_while_starting_stops_the_server(tmp_path: Path) -> None:
     """A polite kill before the server is ready ends it too."""
     process = start_demo(tmp_path)
-    next(line for line in process.stdout if line.startswith("starting"))
+    next(line for line in process.stderr if line.startswith("starting"))
     log = tmp_path / "demo/server.log"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (log.exists() and "loading on" in log.read_text("utf-8")):
@@ -117,5 +119,6 @@ def test_being_killed_while_starting_stops_the_server(tmp_path: Path) -> None:
     (server,) = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "cancelled\n")
+    assert (process.returncode, errors.splitlines()[-1]) == (130, "cancelled")
+    assert "Traceback" not in errors
     assert not server.is_running()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from sdgrpc.cli.failures import failures_as_lines
+from sdgrpc.terminal.console import console, progress_console
 
 
 def demo(
@@ -25,4 +25,4 @@ def demo(
         for name in ("SIGTERM", "SIGHUP"):
             if hasattr(signal, name):  # Windows knows no SIGHUP
                 signal.signal(getattr(signal, name), signal.default_int_handler)
-        run_demo(output, Console())
+        run_demo(output, progress_console(), console())

@@ -14,7 +14,19 @@ from rich.table import Table
 
 from sdgrpc.client import Client, EncodedImage, Event, Progress, Result, open_image
 from sdgrpc.demo.animation import pick_evenly, write_animation
-from sdgrpc.demo.scenes import SCENES, SEED, STEPS, Scene, Start, draw_mask, start_job
+from sdgrpc.demo.scenes import (
+    CONCEPT,
+    SCENES,
+    SEED,
+    STEPS,
+    STRENGTHS,
+    STRIP_PROMPT,
+    Scene,
+    Start,
+    draw_mask,
+    start_job,
+    start_strip_job,
+)
 from sdgrpc.demo.server import running_server
 from sdgrpc.demo.sheet import Card, Filmstrip, contact_sheet
 from sdgrpc.embedded import EMBEDDED
@@ -66,8 +78,10 @@ class PreviewKeeper:
         self.view.__exit__(*error)
 
 
-def run_demo(folder: Path, console: Console) -> None:
+def run_demo(folder: Path, console: Console, results: Console) -> None:
     """Start a server, draw every scene over gRPC, stop it, and write the pictures and the sheet to `folder`.
+
+    `console` shows the progress, `results` what came of it.
 
     Raises:
         ServerDied: the server could not start.
@@ -78,18 +92,17 @@ def run_demo(folder: Path, console: Console) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     mask = draw_mask()
     started = time.monotonic()
-    console.print("starting a server with the embedded model", highlight=False)
+    console.print("starting a server with the embedded model")
     with ExitStack() as stack:
         with console.status("loading the model"):
             target = stack.enter_context(running_server(folder / "server.log", ["--model", EMBEDDED]))
-        console.print(f"ready at {target} after {time.monotonic() - started:.1f} s", highlight=False)
+        console.print(f"ready at {target} after {time.monotonic() - started:.1f} s")
         with Client(target) as client:
             drawn = draw_scenes(client, mask, lambda title: open_view(console, title))
-    write_all(folder, drawn, mask)
-    console.print(time_table(drawn))
-    console.print(
-        f"wrote {folder / 'contact-sheet.png'} and {len(drawn) + 2} pictures beside it", highlight=False
-    )
+            strip = draw_strip(client, lambda title: open_view(console, title))
+    write_all(folder, drawn, strip, mask)
+    results.print(time_table(drawn))
+    results.print(f"wrote {folder / 'contact-sheet.png'} and {len(drawn) + 2} pictures beside it")
 
 
 def draw_scenes(client: Client, mask: Image.Image, view: Callable[[str], View]) -> list[Drawn]:
@@ -104,17 +117,37 @@ def draw_scenes(client: Client, mask: Image.Image, view: Callable[[str], View]) 
     return drawn
 
 
-def write_all(folder: Path, drawn: list[Drawn], mask: Image.Image) -> None:
-    """Write the PNGs as the server sent them, the mask, the contact sheet and the animation."""
+def draw_strip(client: Client, view: Callable[[str], View]) -> list[Image.Image]:
+    """Draw one picture with one LoRA at each of its strengths."""
+    return [
+        watch(start_strip_job(client, strength), view(f"{f'{CONCEPT.name} {strength:g}':<22}"))
+        .images[0]
+        .open()
+        for strength in STRENGTHS
+    ]
+
+
+def write_all(folder: Path, drawn: list[Drawn], strip: list[Image.Image], mask: Image.Image) -> None:
+    """Write the PNGs as the server sent them, the mask, the contact sheet and the animation of them all."""
     for each in drawn:
         (folder / f"{each.scene.name}.png").write_bytes(each.data)
     mask.save(folder / "mask.png")
-    sheet(drawn, mask).save(folder / "contact-sheet.png", optimize=True)
-    first = drawn[0]
-    write_animation(folder / "denoising.webp", [*(picture for _, picture in first.previews), first.picture])
+    sheet(drawn, strip, mask).save(folder / "contact-sheet.png", optimize=True)
+    write_animation(folder / "denoising.webp", list(map(film, drawn)))
 
 
-def sheet(drawn: list[Drawn], mask: Image.Image) -> Image.Image:
+def film(drawn: Drawn) -> list[Image.Image]:
+    """Return a frame for each of the demonstration's steps: the latest preview then, at last the picture."""
+    count = drawn.result.accepted.step_count
+    frames = []
+    for at in range(1, STEPS):
+        seen = [picture for step, picture in drawn.previews if step * STEPS <= at * count]
+        first = drawn.previews[0][1] if drawn.previews else drawn.picture
+        frames.append(seen[-1] if seen else first)
+    return [*frames, drawn.picture]
+
+
+def sheet(drawn: list[Drawn], strip: list[Image.Image], mask: Image.Image) -> Image.Image:
     """Lay out the contact sheet."""
     pictures = {each.scene.name: each.picture for each in drawn}
     cards = [
@@ -133,7 +166,13 @@ def sheet(drawn: list[Drawn], mask: Image.Image) -> Image.Image:
         "sdgrpc",
         f"Drawn over gRPC by the embedded model: {STEPS} steps, seed {SEED}",
         cards,
-        Filmstrip("What the previews showed of the first picture", frames),
+        [
+            Filmstrip("What the previews showed of the first picture", frames),
+            Filmstrip(
+                f"“{STRIP_PROMPT}” with the LoRA {CONCEPT.name}, from strength 0 to 1",
+                [(picture, f"{at:g}") for picture, at in zip(strip, STRENGTHS, strict=True)],
+            ),
+        ],
     )
 
 

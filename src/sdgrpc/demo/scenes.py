@@ -54,28 +54,42 @@ SCENES: Sequence[Scene] = (
     Scene("stacked", "Both stacked", "a purple flower on a green background", (STYLE, CONCEPT)),
     Scene(
         "transform",
-        "Transform",
-        "a red heart on a yellow background",
+        "Transform, strength 0.5",
+        "an orange star on a blue background",
         start=Start.PICTURE,
         source="plain",
-        strength=0.9,
+        strength=0.5,
     ),
     Scene(
         "inpaint",
-        "Inpaint",
-        "an orange square on a green background",
+        "Inpaint, half of it",
+        "a purple star on a pink background",
         start=Start.MASKED_PICTURE,
         source="plain",
     ),
 )
 
 
+STRENGTHS = tuple(step / 8 for step in range(9))
+STRIP_PROMPT = "a purple flower on a green background"
+
+
+def start_strip_job(client: Client, strength: float) -> Job:
+    """Draw what the concept's LoRA makes of its word at a strength."""
+    return client.generate(
+        STRIP_PROMPT,
+        seed=SEED,
+        steps=STEPS,
+        loras=[Lora(CONCEPT.name, strength)],
+        request_id=f"demo-strip-{strength:g}",
+    )
+
+
 def draw_mask() -> Image.Image:
-    """A mask as large as the pictures: a white disc, to be redrawn, on black, to be kept."""
-    mask = Image.new("L", (SIDE * 4, SIDE * 4), 0)
-    edge = SIDE // 2 - 8
-    ImageDraw.Draw(mask).ellipse([4 * (SIDE // 2 - edge)] * 2 + [4 * (SIDE // 2 + edge)] * 2, fill=255)
-    return mask.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    """A mask as large as the pictures: the right half white, to be redrawn, the left black, to be kept."""
+    mask = Image.new("L", (SIDE, SIDE), 0)
+    ImageDraw.Draw(mask).rectangle((SIDE // 2, 0, SIDE - 1, SIDE - 1), fill=255)
+    return mask
 
 
 def start_job(client: Client, scene: Scene, pictures: Mapping[str, bytes], mask: Image.Image) -> Job:

@@ -14,6 +14,7 @@ MARGIN = 56
 COLUMNS = 3
 CAPTION = 136
 FRAME_GAP = 12
+STRIP = 96  # a strip's title and labels
 
 PAPER = (250, 250, 247)
 INK = (28, 32, 38)
@@ -44,14 +45,16 @@ class Filmstrip:
     frames: Sequence[tuple[Image.Image, str]]
 
 
-def contact_sheet(title: str, subtitle: str, cards: Sequence[Card], strip: Filmstrip) -> Image.Image:
-    """Lay the page out, `COLUMNS` cards to a row and the filmstrip below."""
+def contact_sheet(
+    title: str, subtitle: str, cards: Sequence[Card], strips: Sequence[Filmstrip]
+) -> Image.Image:
+    """Lay the page out, `COLUMNS` cards to a row and the filmstrips below."""
     width = 2 * MARGIN + COLUMNS * PICTURE + (COLUMNS - 1) * GAP
     rows = -(-len(cards) // COLUMNS)
     top = MARGIN + 104
     strip_top = top + rows * (PICTURE + CAPTION)
-    frame = _frame_side(width, len(strip.frames))
-    page = Image.new("RGB", (width, strip_top + 52 + frame + 40 + MARGIN // 2), PAPER)
+    frames = [_frame_side(width, len(strip.frames)) for strip in strips]
+    page = Image.new("RGB", (width, strip_top + sum(frames) + STRIP * len(strips) + MARGIN // 2), PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((MARGIN, MARGIN - 12), title, INK, _font(46))
     draw.text((MARGIN, MARGIN + 46), subtitle, FAINT, _font(21))
@@ -59,7 +62,9 @@ def contact_sheet(title: str, subtitle: str, cards: Sequence[Card], strip: Films
         x = MARGIN + index % COLUMNS * (PICTURE + GAP)
         y = top + index // COLUMNS * (PICTURE + CAPTION)
         _draw_card(page, draw, card, (x, y))
-    _draw_strip(page, draw, strip, (strip_top, frame))
+    for strip, frame in zip(strips, frames, strict=True):
+        _draw_strip(page, draw, strip, (strip_top, frame))
+        strip_top += frame + STRIP
     return page
 
 
