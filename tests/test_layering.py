@@ -29,7 +29,7 @@ ROOMS: Mapping[str, set[str]] = {
     "regular_files": set(),
     "machine": {"errors", "domain"},
     "tensor_files": {"errors", "domain"},
-    "settings": {"errors", "embedded"},
+    "settings": {"errors", "embedded", "regular_files"},
     "images": {"domain"},
     "prompting": set(),
     "parameters": {"domain", "prompting"},

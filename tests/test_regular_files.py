@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sdgrpc.regular_files import open_regular, read_regular
+from sdgrpc.regular_files import check_folder, open_regular, read_regular
 
 
 def listening(path: Path) -> None:
@@ -56,3 +56,14 @@ def test_links_are_followed_where_that_is_wanted(tmp_path: Path) -> None:
         assert file.read() == b"x"
     with pytest.raises(OSError, match="symbolic"):
         open_regular(link, follow_links=False)
+
+
+def test_a_folder_is_looked_through(tmp_path: Path) -> None:
+    """For libraries that open what lies there by name: files, folders and links to them are in order."""
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    (tmp_path / "c").mkdir()
+    check_folder(tmp_path)
+    os.mkfifo(tmp_path / "d")
+    with pytest.raises(OSError, match="is no regular file"):
+        check_folder(tmp_path)

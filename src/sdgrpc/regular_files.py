@@ -53,3 +53,16 @@ def read_regular(path: Path, most_bytes: int, *, follow_links: bool = True) -> b
     if not left:
         raise OSError(errno.EFBIG, f"has more than {most_bytes:,} bytes", str(path))
     return b"".join(pieces)
+
+
+def check_folder(folder: Path) -> None:
+    """Look through a folder whose files a library will open by their names; links are followed.
+
+    Raises:
+        OSError: something in it is neither a regular file nor a folder; names it.
+
+    """
+    for path in sorted(folder.iterdir()):
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from sdgrpc.errors import SettingsError
+from sdgrpc.regular_files import read_regular
 from sdgrpc.settings.text import PREFIX, variable
 
 OTHER_VARIABLES = frozenset(
@@ -23,10 +24,13 @@ OTHER_VARIABLES = frozenset(
 """Variables that begin as the settings do and are none."""
 
 
+MAX_FILE_BYTES = 1 << 20
+
+
 def check_toml(path: Path) -> Mapping[str, object]:
     """Return a settings file's keys, or say what is wrong with it; a missing one would be passed over."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular(path, MAX_FILE_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from None
 

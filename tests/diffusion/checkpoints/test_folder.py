@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -188,3 +189,23 @@ def test_json_that_is_no_object(copy: Path) -> None:
     """A list is not a configuration."""
     (copy / "scheduler/scheduler_config.json").write_text("[]")
     refused(copy, "holds no JSON object")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "unet/config.json",
+        "text_encoder/config.json",
+        UNET_WEIGHTS,
+        "tokenizer/tokenizer_config.json",
+        "tokenizer/merges.txt",
+        "sdgrpc.json",
+    ],
+)
+def test_a_pipe_holds_nobody_up(copy: Path, file: str) -> None:
+    """Whatever file of a model it stands in for, it is refused at once, by name."""
+    (copy / file).unlink(missing_ok=True)
+    os.mkfifo(copy / file)
+    refused(copy, Path(file).name if file != UNET_WEIGHTS else "has no weights")

@@ -12,8 +12,10 @@ from sdgrpc.diffusion.sampling.schedulers import scheduler_of
 from sdgrpc.domain import ModelInfo, Scheduler
 from sdgrpc.embedded import EMBEDDED
 from sdgrpc.errors import ModelError
+from sdgrpc.regular_files import read_regular
 
 CARD = "sdgrpc.json"
+MAX_CARD_BYTES = 1 << 20
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 # Width of the text embeddings that the UNet attends to, by base; another width is a model of our own kind.
@@ -107,11 +109,12 @@ class _Card:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._values: dict[str, Any] = {}
-        if path.is_file():
-            try:
-                self._values = dict(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError) as error:
-                raise ModelError(f"{path} cannot be read as a JSON object: {error}") from error
+        try:
+            self._values = dict(json.loads(read_regular(path, MAX_CARD_BYTES)))
+        except FileNotFoundError:
+            return  # a model needs none
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(f"{path} cannot be read as a JSON object: {error}") from error
 
     def text(self, key: str, default: str) -> str:
         return str(self._take(key, default, isinstance(self._values.get(key, default), str), "a text"))

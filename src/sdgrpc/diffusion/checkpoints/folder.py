@@ -16,6 +16,7 @@ from transformers.initialization import no_init_weights
 
 from sdgrpc.diffusion.checkpoints.stored import Stored, Unfilled, stored_tensors
 from sdgrpc.errors import ModelError
+from sdgrpc.regular_files import check_folder, read_regular
 
 # What a Stable Diffusion 1 or 2 folder is made of, and the classes that can be run.
 COMPONENTS: Mapping[str, type[Any]] = {
@@ -35,6 +36,8 @@ WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 ENDINGS = (".safetensors", ".fp16.safetensors", ".bf16.safetensors")
 INDICES = (".safetensors.index.json", ".safetensors.index.fp16.json", ".safetensors.index.bf16.json")
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+MAX_JSON_BYTES = 64 << 20
+"""More than any index or configuration has."""
 # Either of them holds a tokenizer's vocabulary.
 VOCABULARIES = ("tokenizer.json", "vocab.json")
 # The first published folders name the VAE's attention so.
@@ -49,7 +52,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path, MAX_JSON_BYTES))
     except FileNotFoundError:
         raise ModelError(f"the model has no {path.parent.name}/{path.name} ({path}); download it") from None
     except (OSError, ValueError) as error:
@@ -125,6 +128,7 @@ def _tokenizer(place: Path) -> CLIPTokenizer:
             f"{place} holds no vocabulary: neither {' nor '.join(VOCABULARIES)}; download it again"
         )
     try:
+        check_folder(place)
         return CLIPTokenizer.from_pretrained(place, local_files_only=True)
     except Exception as error:
         raise _unloadable("tokenizer", place, error) from error

@@ -21,6 +21,7 @@ from sdgrpc.diffusion.checkpoints.folder import named_for, without_weights
 from sdgrpc.diffusion.checkpoints.original import Layout
 from sdgrpc.diffusion.checkpoints.stored import Stored, Unfilled, stored_tensors
 from sdgrpc.errors import ModelError
+from sdgrpc.regular_files import open_regular
 from sdgrpc.tensor_files.pickles import PICKLE_STARTS, PICKLE_SUFFIXES
 
 # What converters that keep a training state's nesting put before every name.
@@ -76,7 +77,7 @@ def open_parts(
 def _open(path: Path) -> Checkpoint:
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise ModelError(_pickled(path))
-    with path.open("rb") as start:
+    with open_regular(path) as start:
         if start.read(4).startswith(PICKLE_STARTS):
             raise ModelError(_pickled(path))
     named, metadata = stored_tensors(path)

@@ -11,6 +11,7 @@ from transformers import CLIPTokenizer
 from sdgrpc.diffusion.checkpoints.folder import VOCABULARIES
 from sdgrpc.diffusion.checkpoints.original import TOKENS
 from sdgrpc.errors import ModelError
+from sdgrpc.regular_files import check_folder
 
 # Where the hub's cache may have it, as (model, folder in it).
 CACHED = (
@@ -68,6 +69,7 @@ def _folders(checkpoint: Path) -> Iterator[Path]:
 
 def _read(folder: Path, padding: str) -> CLIPTokenizer:
     try:
+        check_folder(folder)
         return CLIPTokenizer.from_pretrained(
             folder, local_files_only=True, pad_token=padding, model_max_length=TOKENS
         )

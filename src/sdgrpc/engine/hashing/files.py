@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sdgrpc.regular_files import open_regular
+from sdgrpc.regular_files import open_regular, read_regular
 
 NAME = "model-hashes.json"
 PIECE = 4 << 20
+MAX_CACHE_BYTES = 16 << 20
 
 Fingerprint = tuple[int, int, int]
 """Size, time of the last change in nanoseconds, inode."""
@@ -63,7 +64,7 @@ class FileHashes:
         if self._cache is None:
             return {}
         try:
-            entries = json.loads(self._cache.read_text("utf-8"))
+            entries = json.loads(read_regular(self._cache, MAX_CACHE_BYTES))
         except (OSError, ValueError):
             return {}
         return entries if isinstance(entries, dict) else {}
