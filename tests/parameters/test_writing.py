@@ -24,7 +24,7 @@ def test_a_plain_picture() -> None:
         "a castle\n"
         "Negative prompt: people\n"
         "Steps: 20, Sampler: Euler, Schedule type: Automatic, CFG scale: 1, Seed: 42, Size: 64x64, "
-        f"Model: v15, Version: sdgrpc {__version__}"
+        f"Model: v15, RNG: CPU, Version: sdgrpc {__version__}"
     )
 
 
@@ -81,7 +81,7 @@ def test_an_inpainting_task_tells_how() -> None:
     task = replace(task, sampling=replace(task.sampling, clip_skip=1, guidance_scale=7.5))
     text = parameters_text(task, make_model(), (), seed=0)
     assert "CFG scale: 7.5, " in text
-    assert "Denoising strength: 0.75, Mask blur: 4, Masked area padding: 32, Clip skip: 2, " in text
+    assert "Denoising strength: 0.75, Mask blur: 4, Masked area padding: 32, RNG: CPU, Clip skip: 2, " in text
 
 
 def test_values_with_marks_of_the_format_are_quoted() -> None:

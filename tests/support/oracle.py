@@ -147,7 +147,22 @@ def scheduler_of(config: Mapping[str, Any], task: Task) -> Any:
     """Diffusers' scheduler that a task names, for a model of another scheduler's configuration."""
     name, options = CLASSES[task.sampling.scheduler]
     spacing = SPACINGS[task.sampling.sigma_spacing]
-    return getattr(diffusers, name).from_config(config, **options, **spacing)
+    built = getattr(diffusers, name).from_config(config, **options, **spacing)
+    if spacing and not spacing.get("use_karras_sigmas"):
+        _tell_the_first_timestep(built)
+    return built
+
+
+def _tell_the_first_timestep(scheduler: Any) -> None:
+    """Make the first timestep of classes that know whole ones 999, which they cut to 998 from 998.99…."""
+    set_timesteps = scheduler.set_timesteps
+
+    def mended(*args: Any, **kwargs: Any) -> None:
+        set_timesteps(*args, **kwargs)
+        if not scheduler.timesteps.is_floating_point():
+            scheduler.timesteps[0] = scheduler.config.num_train_timesteps - 1
+
+    scheduler.set_timesteps = mended
 
 
 def _assembled(parts: Mapping[str, Any], task: Task, **options: Any) -> Any:

@@ -551,6 +551,9 @@ type LoraFile struct {
 	Fits bool `protobuf:"varint,10,opt,name=fits,proto3" json:"fits,omitempty"`
 	// Why it cannot; empty if it can.
 	Refusal string `protobuf:"bytes,11,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// What sampling it was distilled or trained for, for people ("LCM: 2 to 8 steps, guidance 1 to 2, scheduler
+	// lcm"); empty where the file does not tell. GetLoraResponse.recommended_sampling says it in numbers.
+	MadeFor string `protobuf:"bytes,12,opt,name=made_for,json=madeFor,proto3" json:"made_for,omitempty"`
 	// 12 hex digits by which the web UI of AUTOMATIC1111 and model sites know it ("AutoV3"): of `sshs_model_hash` in
 	// its metadata, else of the SHA-256 of what follows the header.
 	Autov3        string `protobuf:"bytes,13,opt,name=autov3,proto3" json:"autov3,omitempty"`
@@ -661,6 +664,13 @@ func (x *LoraFile) GetFits() bool {
 func (x *LoraFile) GetRefusal() string {
 	if x != nil {
 		return x.Refusal
+	}
+	return ""
+}
+
+func (x *LoraFile) GetMadeFor() string {
+	if x != nil {
+		return x.MadeFor
 	}
 	return ""
 }
@@ -784,9 +794,11 @@ type GetLoraResponse struct {
 	// The file's own, without pictures.
 	Metadata map[string]string `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Empty unless asked for.
-	Modules       []*LoraModule `protobuf:"bytes,7,rep,name=modules,proto3" json:"modules,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Modules []*LoraModule `protobuf:"bytes,7,rep,name=modules,proto3" json:"modules,omitempty"`
+	// Unset where the file does not tell what it was made for.
+	RecommendedSampling *RecommendedSampling `protobuf:"bytes,8,opt,name=recommended_sampling,json=recommendedSampling,proto3" json:"recommended_sampling,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *GetLoraResponse) Reset() {
@@ -868,6 +880,129 @@ func (x *GetLoraResponse) GetModules() []*LoraModule {
 	return nil
 }
 
+func (x *GetLoraResponse) GetRecommendedSampling() *RecommendedSampling {
+	if x != nil {
+		return x.RecommendedSampling
+	}
+	return nil
+}
+
+// Sampling that a LoRA file was made for, as its metadata, name and tensors tell. Requests with another are
+// drawn, with a warning in the report.
+type RecommendedSampling struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// To begin with; 0 where any number will do.
+	Steps int32 `protobuf:"varint,1,opt,name=steps,proto3" json:"steps,omitempty"`
+	// Unset where any will do.
+	GuidanceScale *float32 `protobuf:"fixed32,2,opt,name=guidance_scale,json=guidanceScale,proto3,oneof" json:"guidance_scale,omitempty"`
+	// Unspecified where any will do.
+	Scheduler Scheduler `protobuf:"varint,3,opt,name=scheduler,proto3,enum=sdgrpc.v1.Scheduler" json:"scheduler,omitempty"`
+	// Unspecified where it does not matter, and for SCHEDULER_LCM and SCHEDULER_TCD, which have their own.
+	TimestepSpacing TimestepSpacing `protobuf:"varint,4,opt,name=timestep_spacing,json=timestepSpacing,proto3,enum=sdgrpc.v1.TimestepSpacing" json:"timestep_spacing,omitempty"`
+	// What fits too: steps from this to that, guidance up to this, other schedulers.
+	StepsMin         int32       `protobuf:"varint,5,opt,name=steps_min,json=stepsMin,proto3" json:"steps_min,omitempty"`
+	StepsMax         int32       `protobuf:"varint,6,opt,name=steps_max,json=stepsMax,proto3" json:"steps_max,omitempty"`
+	GuidanceScaleMax *float32    `protobuf:"fixed32,7,opt,name=guidance_scale_max,json=guidanceScaleMax,proto3,oneof" json:"guidance_scale_max,omitempty"`
+	OtherSchedulers  []Scheduler `protobuf:"varint,8,rep,packed,name=other_schedulers,json=otherSchedulers,proto3,enum=sdgrpc.v1.Scheduler" json:"other_schedulers,omitempty"`
+	// `epsilon` or `v_prediction`: of the model that it was trained on; empty if the file does not say.
+	PredictionType string `protobuf:"bytes,9,opt,name=prediction_type,json=predictionType,proto3" json:"prediction_type,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RecommendedSampling) Reset() {
+	*x = RecommendedSampling{}
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecommendedSampling) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecommendedSampling) ProtoMessage() {}
+
+func (x *RecommendedSampling) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecommendedSampling.ProtoReflect.Descriptor instead.
+func (*RecommendedSampling) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RecommendedSampling) GetSteps() int32 {
+	if x != nil {
+		return x.Steps
+	}
+	return 0
+}
+
+func (x *RecommendedSampling) GetGuidanceScale() float32 {
+	if x != nil && x.GuidanceScale != nil {
+		return *x.GuidanceScale
+	}
+	return 0
+}
+
+func (x *RecommendedSampling) GetScheduler() Scheduler {
+	if x != nil {
+		return x.Scheduler
+	}
+	return Scheduler_SCHEDULER_UNSPECIFIED
+}
+
+func (x *RecommendedSampling) GetTimestepSpacing() TimestepSpacing {
+	if x != nil {
+		return x.TimestepSpacing
+	}
+	return TimestepSpacing_TIMESTEP_SPACING_UNSPECIFIED
+}
+
+func (x *RecommendedSampling) GetStepsMin() int32 {
+	if x != nil {
+		return x.StepsMin
+	}
+	return 0
+}
+
+func (x *RecommendedSampling) GetStepsMax() int32 {
+	if x != nil {
+		return x.StepsMax
+	}
+	return 0
+}
+
+func (x *RecommendedSampling) GetGuidanceScaleMax() float32 {
+	if x != nil && x.GuidanceScaleMax != nil {
+		return *x.GuidanceScaleMax
+	}
+	return 0
+}
+
+func (x *RecommendedSampling) GetOtherSchedulers() []Scheduler {
+	if x != nil {
+		return x.OtherSchedulers
+	}
+	return nil
+}
+
+func (x *RecommendedSampling) GetPredictionType() string {
+	if x != nil {
+		return x.PredictionType
+	}
+	return ""
+}
+
 // One module that a LoRA file changes.
 type LoraModule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -888,7 +1023,7 @@ type LoraModule struct {
 
 func (x *LoraModule) Reset() {
 	*x = LoraModule{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1035,7 @@ func (x *LoraModule) String() string {
 func (*LoraModule) ProtoMessage() {}
 
 func (x *LoraModule) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1048,7 @@ func (x *LoraModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoraModule.ProtoReflect.Descriptor instead.
 func (*LoraModule) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{10}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LoraModule) GetComponent() string {
@@ -971,7 +1106,7 @@ type UploadLoraRequest struct {
 
 func (x *UploadLoraRequest) Reset() {
 	*x = UploadLoraRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1118,7 @@ func (x *UploadLoraRequest) String() string {
 func (*UploadLoraRequest) ProtoMessage() {}
 
 func (x *UploadLoraRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1131,7 @@ func (x *UploadLoraRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraRequest.ProtoReflect.Descriptor instead.
 func (*UploadLoraRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{11}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UploadLoraRequest) GetPart() isUploadLoraRequest_Part {
@@ -1057,7 +1192,7 @@ type UploadLoraHeader struct {
 
 func (x *UploadLoraHeader) Reset() {
 	*x = UploadLoraHeader{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1204,7 @@ func (x *UploadLoraHeader) String() string {
 func (*UploadLoraHeader) ProtoMessage() {}
 
 func (x *UploadLoraHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1217,7 @@ func (x *UploadLoraHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraHeader.ProtoReflect.Descriptor instead.
 func (*UploadLoraHeader) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{12}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UploadLoraHeader) GetName() string {
@@ -1117,7 +1252,7 @@ type UploadLoraResponse struct {
 
 func (x *UploadLoraResponse) Reset() {
 	*x = UploadLoraResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1264,7 @@ func (x *UploadLoraResponse) String() string {
 func (*UploadLoraResponse) ProtoMessage() {}
 
 func (x *UploadLoraResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1277,7 @@ func (x *UploadLoraResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraResponse.ProtoReflect.Descriptor instead.
 func (*UploadLoraResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{13}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UploadLoraResponse) GetLora() *LoraFile {
@@ -1171,7 +1306,7 @@ type PrepareLorasRequest struct {
 
 func (x *PrepareLorasRequest) Reset() {
 	*x = PrepareLorasRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1318,7 @@ func (x *PrepareLorasRequest) String() string {
 func (*PrepareLorasRequest) ProtoMessage() {}
 
 func (x *PrepareLorasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1331,7 @@ func (x *PrepareLorasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareLorasRequest.ProtoReflect.Descriptor instead.
 func (*PrepareLorasRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{14}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PrepareLorasRequest) GetModel() string {
@@ -1223,7 +1358,7 @@ type PrepareLorasResponse struct {
 
 func (x *PrepareLorasResponse) Reset() {
 	*x = PrepareLorasResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1370,7 @@ func (x *PrepareLorasResponse) String() string {
 func (*PrepareLorasResponse) ProtoMessage() {}
 
 func (x *PrepareLorasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1383,7 @@ func (x *PrepareLorasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareLorasResponse.ProtoReflect.Descriptor instead.
 func (*PrepareLorasResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{15}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PrepareLorasResponse) GetPrepared() *Prepared {
@@ -1269,7 +1404,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1416,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1429,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{16}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchStatusRequest) GetMinInterval() *durationpb.Duration {
@@ -1331,7 +1466,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1478,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1491,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{17}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchStatusResponse) GetReady() bool {
@@ -1454,7 +1589,7 @@ type ResidentModel struct {
 
 func (x *ResidentModel) Reset() {
 	*x = ResidentModel{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1601,7 @@ func (x *ResidentModel) String() string {
 func (*ResidentModel) ProtoMessage() {}
 
 func (x *ResidentModel) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1614,7 @@ func (x *ResidentModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentModel.ProtoReflect.Descriptor instead.
 func (*ResidentModel) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{18}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResidentModel) GetName() string {
@@ -1512,7 +1647,7 @@ type ResidentLoraSet struct {
 
 func (x *ResidentLoraSet) Reset() {
 	*x = ResidentLoraSet{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1524,7 +1659,7 @@ func (x *ResidentLoraSet) String() string {
 func (*ResidentLoraSet) ProtoMessage() {}
 
 func (x *ResidentLoraSet) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1537,7 +1672,7 @@ func (x *ResidentLoraSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentLoraSet.ProtoReflect.Descriptor instead.
 func (*ResidentLoraSet) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{19}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResidentLoraSet) GetLoraSetId() string {
@@ -1587,7 +1722,7 @@ type ResidentLora struct {
 
 func (x *ResidentLora) Reset() {
 	*x = ResidentLora{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1734,7 @@ func (x *ResidentLora) String() string {
 func (*ResidentLora) ProtoMessage() {}
 
 func (x *ResidentLora) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1747,7 @@ func (x *ResidentLora) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentLora.ProtoReflect.Descriptor instead.
 func (*ResidentLora) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{20}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResidentLora) GetSha256() string {
@@ -1681,7 +1816,7 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\ffitting_only\x18\x05 \x01(\bR\vfittingOnly\"f\n" +
 	"\x11ListLorasResponse\x12)\n" +
 	"\x05loras\x18\x01 \x03(\v2\x13.sdgrpc.v1.LoraFileR\x05loras\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe2\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfd\x02\n" +
 	"\bLoraFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x1d\n" +
@@ -1697,14 +1832,15 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\rtrigger_words\x18\t \x03(\tR\ftriggerWords\x12\x12\n" +
 	"\x04fits\x18\n" +
 	" \x01(\bR\x04fits\x12\x18\n" +
-	"\arefusal\x18\v \x01(\tR\arefusal\x12\x16\n" +
+	"\arefusal\x18\v \x01(\tR\arefusal\x12\x19\n" +
+	"\bmade_for\x18\f \x01(\tR\amadeFor\x12\x16\n" +
 	"\x06autov3\x18\r \x01(\tR\x06autov3\"\x89\x01\n" +
 	"\x0eGetLoraRequest\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x18\n" +
 	"\x06sha256\x18\x02 \x01(\tH\x00R\x06sha256\x12\x14\n" +
 	"\x05model\x18\x03 \x01(\tR\x05model\x12'\n" +
 	"\x0finclude_modules\x18\x04 \x01(\bR\x0eincludeModulesB\b\n" +
-	"\x06source\"\x90\x03\n" +
+	"\x06source\"\xe3\x03\n" +
 	"\x0fGetLoraResponse\x12'\n" +
 	"\x04lora\x18\x01 \x01(\v2\x13.sdgrpc.v1.LoraFileR\x04lora\x12!\n" +
 	"\ftensor_count\x18\x02 \x01(\x05R\vtensorCount\x12!\n" +
@@ -1712,10 +1848,23 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\x11unmatched_tensors\x18\x04 \x01(\x05R\x10unmatchedTensors\x12-\n" +
 	"\x12unmatched_examples\x18\x05 \x03(\tR\x11unmatchedExamples\x12D\n" +
 	"\bmetadata\x18\x06 \x03(\v2(.sdgrpc.v1.GetLoraResponse.MetadataEntryR\bmetadata\x12/\n" +
-	"\amodules\x18\a \x03(\v2\x15.sdgrpc.v1.LoraModuleR\amodules\x1a;\n" +
+	"\amodules\x18\a \x03(\v2\x15.sdgrpc.v1.LoraModuleR\amodules\x12Q\n" +
+	"\x14recommended_sampling\x18\b \x01(\v2\x1e.sdgrpc.v1.RecommendedSamplingR\x13recommendedSampling\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc8\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\x03\n" +
+	"\x13RecommendedSampling\x12\x14\n" +
+	"\x05steps\x18\x01 \x01(\x05R\x05steps\x12*\n" +
+	"\x0eguidance_scale\x18\x02 \x01(\x02H\x00R\rguidanceScale\x88\x01\x01\x122\n" +
+	"\tscheduler\x18\x03 \x01(\x0e2\x14.sdgrpc.v1.SchedulerR\tscheduler\x12E\n" +
+	"\x10timestep_spacing\x18\x04 \x01(\x0e2\x1a.sdgrpc.v1.TimestepSpacingR\x0ftimestepSpacing\x12\x1b\n" +
+	"\tsteps_min\x18\x05 \x01(\x05R\bstepsMin\x12\x1b\n" +
+	"\tsteps_max\x18\x06 \x01(\x05R\bstepsMax\x121\n" +
+	"\x12guidance_scale_max\x18\a \x01(\x02H\x01R\x10guidanceScaleMax\x88\x01\x01\x12?\n" +
+	"\x10other_schedulers\x18\b \x03(\x0e2\x14.sdgrpc.v1.SchedulerR\x0fotherSchedulers\x12'\n" +
+	"\x0fprediction_type\x18\t \x01(\tR\x0epredictionTypeB\x11\n" +
+	"\x0f_guidance_scaleB\x15\n" +
+	"\x13_guidance_scale_max\"\xc8\x01\n" +
 	"\n" +
 	"LoraModule\x12\x1c\n" +
 	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x12\n" +
@@ -1798,7 +1947,7 @@ func file_sdgrpc_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_catalog_proto_rawDescData
 }
 
-var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_sdgrpc_v1_catalog_proto_goTypes = []any{
 	(*ListModelsRequest)(nil),     // 0: sdgrpc.v1.ListModelsRequest
 	(*ListModelsResponse)(nil),    // 1: sdgrpc.v1.ListModelsResponse
@@ -1810,60 +1959,67 @@ var file_sdgrpc_v1_catalog_proto_goTypes = []any{
 	(*LoraFile)(nil),              // 7: sdgrpc.v1.LoraFile
 	(*GetLoraRequest)(nil),        // 8: sdgrpc.v1.GetLoraRequest
 	(*GetLoraResponse)(nil),       // 9: sdgrpc.v1.GetLoraResponse
-	(*LoraModule)(nil),            // 10: sdgrpc.v1.LoraModule
-	(*UploadLoraRequest)(nil),     // 11: sdgrpc.v1.UploadLoraRequest
-	(*UploadLoraHeader)(nil),      // 12: sdgrpc.v1.UploadLoraHeader
-	(*UploadLoraResponse)(nil),    // 13: sdgrpc.v1.UploadLoraResponse
-	(*PrepareLorasRequest)(nil),   // 14: sdgrpc.v1.PrepareLorasRequest
-	(*PrepareLorasResponse)(nil),  // 15: sdgrpc.v1.PrepareLorasResponse
-	(*WatchStatusRequest)(nil),    // 16: sdgrpc.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),   // 17: sdgrpc.v1.WatchStatusResponse
-	(*ResidentModel)(nil),         // 18: sdgrpc.v1.ResidentModel
-	(*ResidentLoraSet)(nil),       // 19: sdgrpc.v1.ResidentLoraSet
-	(*ResidentLora)(nil),          // 20: sdgrpc.v1.ResidentLora
-	nil,                           // 21: sdgrpc.v1.GetLoraResponse.MetadataEntry
-	(*Sampling)(nil),              // 22: sdgrpc.v1.Sampling
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(*Lora)(nil),                  // 24: sdgrpc.v1.Lora
-	(*Prepared)(nil),              // 25: sdgrpc.v1.Prepared
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*RecommendedSampling)(nil),   // 10: sdgrpc.v1.RecommendedSampling
+	(*LoraModule)(nil),            // 11: sdgrpc.v1.LoraModule
+	(*UploadLoraRequest)(nil),     // 12: sdgrpc.v1.UploadLoraRequest
+	(*UploadLoraHeader)(nil),      // 13: sdgrpc.v1.UploadLoraHeader
+	(*UploadLoraResponse)(nil),    // 14: sdgrpc.v1.UploadLoraResponse
+	(*PrepareLorasRequest)(nil),   // 15: sdgrpc.v1.PrepareLorasRequest
+	(*PrepareLorasResponse)(nil),  // 16: sdgrpc.v1.PrepareLorasResponse
+	(*WatchStatusRequest)(nil),    // 17: sdgrpc.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),   // 18: sdgrpc.v1.WatchStatusResponse
+	(*ResidentModel)(nil),         // 19: sdgrpc.v1.ResidentModel
+	(*ResidentLoraSet)(nil),       // 20: sdgrpc.v1.ResidentLoraSet
+	(*ResidentLora)(nil),          // 21: sdgrpc.v1.ResidentLora
+	nil,                           // 22: sdgrpc.v1.GetLoraResponse.MetadataEntry
+	(*Sampling)(nil),              // 23: sdgrpc.v1.Sampling
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(Scheduler)(0),                // 25: sdgrpc.v1.Scheduler
+	(TimestepSpacing)(0),          // 26: sdgrpc.v1.TimestepSpacing
+	(*Lora)(nil),                  // 27: sdgrpc.v1.Lora
+	(*Prepared)(nil),              // 28: sdgrpc.v1.Prepared
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
 }
 var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
 	3,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
 	2,  // 1: sdgrpc.v1.ListModelsResponse.lora_strength_range:type_name -> sdgrpc.v1.LoraStrengthRange
-	22, // 2: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
+	23, // 2: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
 	4,  // 3: sdgrpc.v1.Model.latent_format:type_name -> sdgrpc.v1.LatentFormat
 	7,  // 4: sdgrpc.v1.ListLorasResponse.loras:type_name -> sdgrpc.v1.LoraFile
-	23, // 5: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
+	24, // 5: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
 	7,  // 6: sdgrpc.v1.GetLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	21, // 7: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
-	10, // 8: sdgrpc.v1.GetLoraResponse.modules:type_name -> sdgrpc.v1.LoraModule
-	12, // 9: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
-	7,  // 10: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	24, // 11: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
-	25, // 12: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
-	26, // 13: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
-	26, // 14: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
-	18, // 15: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
-	19, // 16: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
-	20, // 17: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
-	0,  // 18: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
-	5,  // 19: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
-	8,  // 20: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
-	11, // 21: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
-	14, // 22: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
-	16, // 23: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
-	1,  // 24: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
-	6,  // 25: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
-	9,  // 26: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
-	13, // 27: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
-	15, // 28: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
-	17, // 29: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
-	24, // [24:30] is the sub-list for method output_type
-	18, // [18:24] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	22, // 7: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
+	11, // 8: sdgrpc.v1.GetLoraResponse.modules:type_name -> sdgrpc.v1.LoraModule
+	10, // 9: sdgrpc.v1.GetLoraResponse.recommended_sampling:type_name -> sdgrpc.v1.RecommendedSampling
+	25, // 10: sdgrpc.v1.RecommendedSampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	26, // 11: sdgrpc.v1.RecommendedSampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	25, // 12: sdgrpc.v1.RecommendedSampling.other_schedulers:type_name -> sdgrpc.v1.Scheduler
+	13, // 13: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
+	7,  // 14: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
+	27, // 15: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
+	28, // 16: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
+	29, // 17: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
+	29, // 18: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
+	19, // 19: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
+	20, // 20: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
+	21, // 21: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
+	0,  // 22: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
+	5,  // 23: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
+	8,  // 24: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
+	12, // 25: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
+	15, // 26: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
+	17, // 27: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
+	1,  // 28: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
+	6,  // 29: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
+	9,  // 30: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
+	14, // 31: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
+	16, // 32: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
+	18, // 33: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
+	28, // [28:34] is the sub-list for method output_type
+	22, // [22:28] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_catalog_proto_init() }
@@ -1877,7 +2033,8 @@ func file_sdgrpc_v1_catalog_proto_init() {
 		(*GetLoraRequest_Sha256)(nil),
 	}
 	file_sdgrpc_v1_catalog_proto_msgTypes[10].OneofWrappers = []any{}
-	file_sdgrpc_v1_catalog_proto_msgTypes[11].OneofWrappers = []any{
+	file_sdgrpc_v1_catalog_proto_msgTypes[11].OneofWrappers = []any{}
+	file_sdgrpc_v1_catalog_proto_msgTypes[12].OneofWrappers = []any{
 		(*UploadLoraRequest_Header)(nil),
 		(*UploadLoraRequest_Chunk)(nil),
 	}
@@ -1887,7 +2044,7 @@ func file_sdgrpc_v1_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_catalog_proto_rawDesc), len(file_sdgrpc_v1_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -234,6 +234,69 @@ func (ResizeMode) EnumDescriptor() ([]byte, []int) {
 	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{2}
 }
 
+// At which of the model's training timesteps, 0 to 999, the steps of a schedule are (table 2 of
+// https://arxiv.org/abs/2305.08891); in brackets, four steps of SCHEDULER_EULER.
+type TimestepSpacing int32
+
+const (
+	TimestepSpacing_TIMESTEP_SPACING_UNSPECIFIED TimestepSpacing = 0
+	// Counted from the end without noise (751, 501, 251, 1): `ddim_uniform` of the web UIs.
+	TimestepSpacing_TIMESTEP_SPACING_LEADING TimestepSpacing = 1
+	// From one end to the other (999, 666, 333, 0): `normal`.
+	TimestepSpacing_TIMESTEP_SPACING_LINSPACE TimestepSpacing = 2
+	// Counted from the noisiest (999, 749, 499, 249): `simple` and `sgm_uniform`. Distilled models (Lightning,
+	// Hyper-SD, Turbo) and zero terminal SNR need it.
+	TimestepSpacing_TIMESTEP_SPACING_TRAILING TimestepSpacing = 3
+	// The tables of https://arxiv.org/abs/2404.14507 for SDXL, and for SD1, which is used for all other models,
+	// the logarithms of their noise levels interpolated for other numbers of steps than ten.
+	TimestepSpacing_TIMESTEP_SPACING_ALIGN_YOUR_STEPS TimestepSpacing = 4
+)
+
+// Enum value maps for TimestepSpacing.
+var (
+	TimestepSpacing_name = map[int32]string{
+		0: "TIMESTEP_SPACING_UNSPECIFIED",
+		1: "TIMESTEP_SPACING_LEADING",
+		2: "TIMESTEP_SPACING_LINSPACE",
+		3: "TIMESTEP_SPACING_TRAILING",
+		4: "TIMESTEP_SPACING_ALIGN_YOUR_STEPS",
+	}
+	TimestepSpacing_value = map[string]int32{
+		"TIMESTEP_SPACING_UNSPECIFIED":      0,
+		"TIMESTEP_SPACING_LEADING":          1,
+		"TIMESTEP_SPACING_LINSPACE":         2,
+		"TIMESTEP_SPACING_TRAILING":         3,
+		"TIMESTEP_SPACING_ALIGN_YOUR_STEPS": 4,
+	}
+)
+
+func (x TimestepSpacing) Enum() *TimestepSpacing {
+	p := new(TimestepSpacing)
+	*p = x
+	return p
+}
+
+func (x TimestepSpacing) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TimestepSpacing) Descriptor() protoreflect.EnumDescriptor {
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[3].Descriptor()
+}
+
+func (TimestepSpacing) Type() protoreflect.EnumType {
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[3]
+}
+
+func (x TimestepSpacing) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TimestepSpacing.Descriptor instead.
+func (TimestepSpacing) EnumDescriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{3}
+}
+
 // What a preview holds.
 type PreviewKind int32
 
@@ -275,11 +338,11 @@ func (x PreviewKind) String() string {
 }
 
 func (PreviewKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[3].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[4].Descriptor()
 }
 
 func (PreviewKind) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[3]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[4]
 }
 
 func (x PreviewKind) Number() protoreflect.EnumNumber {
@@ -288,7 +351,7 @@ func (x PreviewKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PreviewKind.Descriptor instead.
 func (PreviewKind) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{3}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{4}
 }
 
 // Fields 1 to 7 mean the same in all three requests.
@@ -430,8 +493,8 @@ type TransformRequest struct {
 	Height int32 `protobuf:"varint,9,opt,name=height,proto3" json:"height,omitempty"`
 	// Required. The start.
 	Image *Image `protobuf:"bytes,10,opt,name=image,proto3" json:"image,omitempty"`
-	// How far from the start, in [0, 1]: the share of the steps that run, rounded down to whole steps.
-	// Unset is 0.8.
+	// How far from the start, in [0, 1]: the share of the steps that run, rounded down to whole steps, but one
+	// at least: 50 steps at 0.58 are 29. At 0 none runs and the input comes back. Unset is 0.8.
 	Strength *float32 `protobuf:"fixed32,11,opt,name=strength,proto3,oneof" json:"strength,omitempty"`
 	// How an input of another size is brought to the result's.
 	ResizeMode    ResizeMode `protobuf:"varint,14,opt,name=resize_mode,json=resizeMode,proto3,enum=sdgrpc.v1.ResizeMode" json:"resize_mode,omitempty"`
@@ -852,11 +915,33 @@ type Sampling struct {
 	// Unspecified is the scheduler's own. One that the scheduler cannot take is refused.
 	SigmaSpacing SigmaSpacing `protobuf:"varint,4,opt,name=sigma_spacing,json=sigmaSpacing,proto3,enum=sdgrpc.v1.SigmaSpacing" json:"sigma_spacing,omitempty"`
 	// Image i is drawn from seed + i; none may be negative. Unset is random, and reported.
+	//
+	// An image's random numbers come from one 32-bit Mersenne Twister (MT19937) of its own. A seed below 2^32
+	// starts it by `init_genrand(seed)`, any other by `init_by_array` of two words, seed mod 2^32 first, seed div
+	// 2^32 second. Each word it draws is a uniform float32, its lower 24 bits over 2^24. A tensor of n values,
+	// 16 and more, takes n of them, in order, channel, row and column of one image; then, in blocks of 16, values
+	// j and j + 8 (0 <= j < 8) become r cos(w) and r sin(w) with r = sqrt(-2 ln(1 - value j)) and
+	// w = 2 pi (value j + 8). If n is no multiple of 16, 16 more are drawn for the last 16 values. Drawn are, in
+	// this order: for an input image the noise of its latents' distribution, the noise to start from, and then
+	// what each step of a stochastic scheduler takes.
 	Seed *int64 `protobuf:"varint,5,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	// Images to draw, 1 to 8; 0 is 1.
 	ImageCount int32 `protobuf:"varint,6,opt,name=image_count,json=imageCount,proto3" json:"image_count,omitempty"`
 	// Text encoder layers to leave out at the end (A1111's clip skip minus one); one layer must remain.
-	ClipSkip      int32 `protobuf:"varint,7,opt,name=clip_skip,json=clipSkip,proto3" json:"clip_skip,omitempty"`
+	ClipSkip int32 `protobuf:"varint,7,opt,name=clip_skip,json=clipSkip,proto3" json:"clip_skip,omitempty"`
+	// Unspecified is the model's own, of its card or its scheduler's configuration, else the scheduler's. One that
+	// the scheduler cannot take is refused, and so is any beside a `sigma_spacing` of noise levels (KARRAS,
+	// EXPONENTIAL, BETA), which needs none. A single step is always at the noisiest level.
+	TimestepSpacing TimestepSpacing `protobuf:"varint,8,opt,name=timestep_spacing,json=timestepSpacing,proto3,enum=sdgrpc.v1.TimestepSpacing" json:"timestep_spacing,omitempty"`
+	// How far the guided prediction is brought back to the deviation of the unguided one, in [0, 1]; against
+	// overexposure where guidance meets zero terminal SNR (section 3.4 of https://arxiv.org/abs/2305.08891).
+	// Unset is the model's default, 0 unless its card says otherwise.
+	GuidanceRescale *float32 `protobuf:"fixed32,9,opt,name=guidance_rescale,json=guidanceRescale,proto3,oneof" json:"guidance_rescale,omitempty"`
+	// Noise that each step draws anew, in [0, 1], of SCHEDULER_DDIM (unset is 0) and of SCHEDULER_EULER_ANCESTRAL
+	// and SCHEDULER_KDPM2_ANCESTRAL (unset is 1); refused with others.
+	Eta *float32 `protobuf:"fixed32,10,opt,name=eta,proto3,oneof" json:"eta,omitempty"`
+	// The same of SCHEDULER_TCD, in [0, 1], by its paper's name; unset is 0, refused with others.
+	Gamma         *float32 `protobuf:"fixed32,11,opt,name=gamma,proto3,oneof" json:"gamma,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -936,6 +1021,34 @@ func (x *Sampling) GetImageCount() int32 {
 func (x *Sampling) GetClipSkip() int32 {
 	if x != nil {
 		return x.ClipSkip
+	}
+	return 0
+}
+
+func (x *Sampling) GetTimestepSpacing() TimestepSpacing {
+	if x != nil {
+		return x.TimestepSpacing
+	}
+	return TimestepSpacing_TIMESTEP_SPACING_UNSPECIFIED
+}
+
+func (x *Sampling) GetGuidanceRescale() float32 {
+	if x != nil && x.GuidanceRescale != nil {
+		return *x.GuidanceRescale
+	}
+	return 0
+}
+
+func (x *Sampling) GetEta() float32 {
+	if x != nil && x.Eta != nil {
+		return *x.Eta
+	}
+	return 0
+}
+
+func (x *Sampling) GetGamma() float32 {
+	if x != nil && x.Gamma != nil {
+		return *x.Gamma
 	}
 	return 0
 }
@@ -2102,7 +2215,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x06strict\x18\x06 \x01(\bR\x06strictB\b\n" +
 	"\x06sourceB\v\n" +
 	"\t_strengthB\x18\n" +
-	"\x16_text_encoder_strength\"\xb1\x02\n" +
+	"\x16_text_encoder_strength\"\x81\x04\n" +
 	"\bSampling\x12\x14\n" +
 	"\x05steps\x18\x01 \x01(\x05R\x05steps\x12*\n" +
 	"\x0eguidance_scale\x18\x02 \x01(\x02H\x00R\rguidanceScale\x88\x01\x01\x122\n" +
@@ -2111,9 +2224,17 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x04seed\x18\x05 \x01(\x03H\x01R\x04seed\x88\x01\x01\x12\x1f\n" +
 	"\vimage_count\x18\x06 \x01(\x05R\n" +
 	"imageCount\x12\x1b\n" +
-	"\tclip_skip\x18\a \x01(\x05R\bclipSkipB\x11\n" +
+	"\tclip_skip\x18\a \x01(\x05R\bclipSkip\x12E\n" +
+	"\x10timestep_spacing\x18\b \x01(\x0e2\x1a.sdgrpc.v1.TimestepSpacingR\x0ftimestepSpacing\x12.\n" +
+	"\x10guidance_rescale\x18\t \x01(\x02H\x02R\x0fguidanceRescale\x88\x01\x01\x12\x15\n" +
+	"\x03eta\x18\n" +
+	" \x01(\x02H\x03R\x03eta\x88\x01\x01\x12\x19\n" +
+	"\x05gamma\x18\v \x01(\x02H\x04R\x05gamma\x88\x01\x01B\x11\n" +
 	"\x0f_guidance_scaleB\a\n" +
-	"\x05_seed\"\x9b\x01\n" +
+	"\x05_seedB\x13\n" +
+	"\x11_guidance_rescaleB\x06\n" +
+	"\x04_etaB\b\n" +
+	"\x06_gamma\"\x9b\x01\n" +
 	"\x06Output\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x01 \x01(\tR\tmediaType\x12\x18\n" +
@@ -2236,7 +2357,13 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x17RESIZE_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13RESIZE_MODE_STRETCH\x10\x01\x12\x14\n" +
 	"\x10RESIZE_MODE_CROP\x10\x02\x12\x13\n" +
-	"\x0fRESIZE_MODE_PAD\x10\x03*x\n" +
+	"\x0fRESIZE_MODE_PAD\x10\x03*\xb6\x01\n" +
+	"\x0fTimestepSpacing\x12 \n" +
+	"\x1cTIMESTEP_SPACING_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18TIMESTEP_SPACING_LEADING\x10\x01\x12\x1d\n" +
+	"\x19TIMESTEP_SPACING_LINSPACE\x10\x02\x12\x1d\n" +
+	"\x19TIMESTEP_SPACING_TRAILING\x10\x03\x12%\n" +
+	"!TIMESTEP_SPACING_ALIGN_YOUR_STEPS\x10\x04*x\n" +
 	"\vPreviewKind\x12\x1c\n" +
 	"\x18PREVIEW_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PREVIEW_KIND_PICTURE\x10\x01\x12\x17\n" +
@@ -2259,84 +2386,86 @@ func file_sdgrpc_v1_diffusion_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_diffusion_proto_rawDescData
 }
 
-var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(Scheduler)(0),              // 0: sdgrpc.v1.Scheduler
 	(SigmaSpacing)(0),           // 1: sdgrpc.v1.SigmaSpacing
 	(ResizeMode)(0),             // 2: sdgrpc.v1.ResizeMode
-	(PreviewKind)(0),            // 3: sdgrpc.v1.PreviewKind
-	(*GenerateRequest)(nil),     // 4: sdgrpc.v1.GenerateRequest
-	(*TransformRequest)(nil),    // 5: sdgrpc.v1.TransformRequest
-	(*InpaintRequest)(nil),      // 6: sdgrpc.v1.InpaintRequest
-	(*Lora)(nil),                // 7: sdgrpc.v1.Lora
-	(*Sampling)(nil),            // 8: sdgrpc.v1.Sampling
-	(*Output)(nil),              // 9: sdgrpc.v1.Output
-	(*PreviewOptions)(nil),      // 10: sdgrpc.v1.PreviewOptions
-	(*MaskOptions)(nil),         // 11: sdgrpc.v1.MaskOptions
-	(*Image)(nil),               // 12: sdgrpc.v1.Image
-	(*JobEvent)(nil),            // 13: sdgrpc.v1.JobEvent
-	(*Accepted)(nil),            // 14: sdgrpc.v1.Accepted
-	(*Prepared)(nil),            // 15: sdgrpc.v1.Prepared
-	(*LoraReport)(nil),          // 16: sdgrpc.v1.LoraReport
-	(*Progress)(nil),            // 17: sdgrpc.v1.Progress
-	(*Preview)(nil),             // 18: sdgrpc.v1.Preview
-	(*Latent)(nil),              // 19: sdgrpc.v1.Latent
-	(*GeneratedImage)(nil),      // 20: sdgrpc.v1.GeneratedImage
-	(*Finished)(nil),            // 21: sdgrpc.v1.Finished
-	nil,                         // 22: sdgrpc.v1.LoraReport.ModulesEntry
-	(*durationpb.Duration)(nil), // 23: google.protobuf.Duration
+	(TimestepSpacing)(0),        // 3: sdgrpc.v1.TimestepSpacing
+	(PreviewKind)(0),            // 4: sdgrpc.v1.PreviewKind
+	(*GenerateRequest)(nil),     // 5: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),    // 6: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),      // 7: sdgrpc.v1.InpaintRequest
+	(*Lora)(nil),                // 8: sdgrpc.v1.Lora
+	(*Sampling)(nil),            // 9: sdgrpc.v1.Sampling
+	(*Output)(nil),              // 10: sdgrpc.v1.Output
+	(*PreviewOptions)(nil),      // 11: sdgrpc.v1.PreviewOptions
+	(*MaskOptions)(nil),         // 12: sdgrpc.v1.MaskOptions
+	(*Image)(nil),               // 13: sdgrpc.v1.Image
+	(*JobEvent)(nil),            // 14: sdgrpc.v1.JobEvent
+	(*Accepted)(nil),            // 15: sdgrpc.v1.Accepted
+	(*Prepared)(nil),            // 16: sdgrpc.v1.Prepared
+	(*LoraReport)(nil),          // 17: sdgrpc.v1.LoraReport
+	(*Progress)(nil),            // 18: sdgrpc.v1.Progress
+	(*Preview)(nil),             // 19: sdgrpc.v1.Preview
+	(*Latent)(nil),              // 20: sdgrpc.v1.Latent
+	(*GeneratedImage)(nil),      // 21: sdgrpc.v1.GeneratedImage
+	(*Finished)(nil),            // 22: sdgrpc.v1.Finished
+	nil,                         // 23: sdgrpc.v1.LoraReport.ModulesEntry
+	(*durationpb.Duration)(nil), // 24: google.protobuf.Duration
 }
 var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
-	7,  // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
-	8,  // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	9,  // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
-	7,  // 3: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
-	8,  // 4: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	9,  // 5: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
-	12, // 6: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
+	8,  // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
+	9,  // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	10, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
+	8,  // 3: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
+	9,  // 4: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	10, // 5: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
+	13, // 6: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
 	2,  // 7: sdgrpc.v1.TransformRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
-	7,  // 8: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
-	8,  // 9: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	9,  // 10: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
-	12, // 11: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
-	12, // 12: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
-	11, // 13: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
+	8,  // 8: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
+	9,  // 9: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	10, // 10: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
+	13, // 11: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
+	13, // 12: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
+	12, // 13: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
 	2,  // 14: sdgrpc.v1.InpaintRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
 	0,  // 15: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
 	1,  // 16: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
-	10, // 17: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
-	3,  // 18: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
-	14, // 19: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
-	15, // 20: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
-	17, // 21: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
-	20, // 22: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
-	21, // 23: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
-	8,  // 24: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
-	16, // 25: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
-	23, // 26: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
-	22, // 27: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
-	23, // 28: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	23, // 29: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
-	18, // 30: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
-	12, // 31: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
-	19, // 32: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
-	12, // 33: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
-	23, // 34: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
-	23, // 35: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
-	23, // 36: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
-	23, // 37: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
-	4,  // 38: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
-	5,  // 39: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
-	6,  // 40: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
-	13, // 41: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
-	13, // 42: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
-	13, // 43: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
-	41, // [41:44] is the sub-list for method output_type
-	38, // [38:41] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	3,  // 17: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	11, // 18: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
+	4,  // 19: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
+	15, // 20: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
+	16, // 21: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
+	18, // 22: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
+	21, // 23: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
+	22, // 24: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
+	9,  // 25: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
+	17, // 26: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
+	24, // 27: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
+	23, // 28: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
+	24, // 29: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	24, // 30: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
+	19, // 31: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
+	13, // 32: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
+	20, // 33: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
+	13, // 34: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
+	24, // 35: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
+	24, // 36: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
+	24, // 37: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
+	24, // 38: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
+	5,  // 39: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
+	6,  // 40: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
+	7,  // 41: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
+	14, // 42: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
+	14, // 43: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
+	14, // 44: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
+	42, // [42:45] is the sub-list for method output_type
+	39, // [39:42] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_diffusion_proto_init() }
@@ -2369,7 +2498,7 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_diffusion_proto_rawDesc), len(file_sdgrpc_v1_diffusion_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,

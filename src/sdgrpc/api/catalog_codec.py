@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sdgrpc.api.codec import duration
-from sdgrpc.domain import EngineStatus, LoraDetails, LoraInfo, LoraModuleInfo, ModelState
+from sdgrpc.api.sampling.messages import scheduler_value, timestep_spacing_value
+from sdgrpc.domain import (
+    DEFAULT_ETA,
+    DEFAULT_GAMMA,
+    EngineStatus,
+    LoraDetails,
+    LoraInfo,
+    LoraModuleInfo,
+    ModelState,
+)
 from sdgrpc.errors import FieldViolation, InvalidRequest
 from sdgrpc.v1 import catalog_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2
@@ -38,9 +47,13 @@ def model(state: ModelState) -> pb.Model:
         sampling=diffusion_pb2.Sampling(
             steps=info.steps,
             guidance_scale=info.guidance_scale,
-            scheduler=diffusion_pb2.Scheduler.Value(f"SCHEDULER_{info.scheduler.name}"),
+            scheduler=scheduler_value(info.scheduler),
             sigma_spacing=diffusion_pb2.SIGMA_SPACING_DEFAULT,
             image_count=1,
+            timestep_spacing=timestep_spacing_value(info.timestep_spacing),
+            guidance_rescale=info.guidance_rescale,
+            eta=DEFAULT_ETA.get(info.scheduler),
+            gamma=DEFAULT_GAMMA.get(info.scheduler),
         ),
         latent_format=pb.LatentFormat(
             channels=info.latent_channels,

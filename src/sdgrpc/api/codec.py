@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from sdgrpc import domain
+from sdgrpc.api.rules import given
+from sdgrpc.api.sampling.messages import sampling, sampling_message
 from sdgrpc.domain import ModelInfo, Picture, Task, TaskKind
 from sdgrpc.domain.decimals import shortest
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -23,7 +24,6 @@ KINDS: Mapping[type[Request], TaskKind] = {
 }
 DEFAULT_STRENGTH = {TaskKind.GENERATE: 1.0, TaskKind.TRANSFORM: 0.8, TaskKind.INPAINT: 1.0}
 UNIT = 8  # pixels; a size is a multiple
-RANDOM_SEEDS = 2**32  # every tool can read these, also those whose numbers are JavaScript's
 
 
 def task(
@@ -49,7 +49,7 @@ def task(
         height=height,
         image=image,
         mask=mask,
-        strength=_set(request, "strength", DEFAULT_STRENGTH[kind]),
+        strength=given(request, "strength", DEFAULT_STRENGTH[kind]),
         mask_options=_mask_options(request),
         keeps_size=kind is TaskKind.INPAINT and not (request.width or request.height),
         resize_mode=resize_mode(request),
@@ -81,40 +81,12 @@ def resize_mode(request: Request) -> domain.ResizeMode:
     return domain.ResizeMode[pb.ResizeMode.Name(request.resize_mode).removeprefix("RESIZE_MODE_")]
 
 
-def scheduler(message: pb.Sampling, model: ModelInfo) -> domain.Scheduler:
-    """The scheduler asked for; unspecified is the model's."""
-    if message.scheduler == pb.SCHEDULER_UNSPECIFIED:
-        return model.scheduler
-    return domain.Scheduler[pb.Scheduler.Name(message.scheduler).removeprefix("SCHEDULER_")]
-
-
-def spacing(message: pb.Sampling) -> domain.SigmaSpacing:
-    """The spacing asked for; unspecified is the scheduler's own."""
-    if message.sigma_spacing == pb.SIGMA_SPACING_UNSPECIFIED:
-        return domain.SigmaSpacing.DEFAULT
-    return domain.SigmaSpacing[pb.SigmaSpacing.Name(message.sigma_spacing).removeprefix("SIGMA_SPACING_")]
-
-
-def sampling(message: pb.Sampling, model: ModelInfo) -> domain.Sampling:
-    """How to denoise, every default filled in."""
-    seed = message.seed if message.HasField("seed") else secrets.randbelow(RANDOM_SEEDS)
-    return domain.Sampling(
-        steps=message.steps or model.steps,
-        guidance_scale=_set(message, "guidance_scale", model.guidance_scale),
-        scheduler=scheduler(message, model),
-        sigma_spacing=spacing(message),
-        seed=seed,
-        image_count=message.image_count or 1,
-        clip_skip=message.clip_skip,
-    )
-
-
 def lora_ref(message: pb.Lora) -> domain.LoraRef:
     """One LoRA; the strength on the text encoders is the other one's unless it is given."""
-    strength = _set(message, "strength", 1.0)
+    strength = given(message, "strength", 1.0)
     return domain.LoraRef(
         strength=strength,
-        text_encoder_strength=_set(message, "text_encoder_strength", strength),
+        text_encoder_strength=given(message, "text_encoder_strength", strength),
         name=message.name,
         sha256=message.sha256.lower(),
         content=message.safetensors,
@@ -149,12 +121,6 @@ def duration(seconds: float) -> Duration:
     return Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
 
 
-def _set(message: Any, field: str, default: float) -> float:  # noqa: ANN401 - any message with that field
-    """A float that has presence, as the client wrote it."""
-    known = field in message.DESCRIPTOR.fields_by_name
-    return shortest(getattr(message, field)) if known and message.HasField(field) else default
-
-
 def _mask_options(request: Request) -> domain.MaskOptions:
     if not isinstance(request, pb.InpaintRequest):
         return domain.MaskOptions()
@@ -164,18 +130,10 @@ def _mask_options(request: Request) -> domain.MaskOptions:
 
 
 def _accepted(event: domain.Accepted) -> pb.Accepted:
-    task, values = event.task, event.task.sampling
+    task = event.task
     return pb.Accepted(
         queue_position=event.queue_position,
-        sampling=pb.Sampling(
-            steps=values.steps,
-            guidance_scale=values.guidance_scale,
-            scheduler=pb.Scheduler.Value(f"SCHEDULER_{values.scheduler.name}"),
-            sigma_spacing=pb.SigmaSpacing.Value(f"SIGMA_SPACING_{values.sigma_spacing.name}"),
-            seed=values.seed,
-            image_count=values.image_count,
-            clip_skip=values.clip_skip,
-        ),
+        sampling=sampling_message(task.sampling),
         width=task.width,
         height=task.height,
         model=task.model,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
@@ -181,3 +181,12 @@ def exactly_one(oneof: str) -> Rule:
             yield "", f"set one of {', '.join(choices)}"
 
     return rule
+
+
+_Default = TypeVar("_Default", float, float | None)
+
+
+def given(message: Message, field: str, default: _Default) -> float | _Default:
+    """A float that has presence, as the client wrote it; the default where it is not set or no field."""
+    known = field in message.DESCRIPTOR.fields_by_name
+    return shortest(getattr(message, field)) if known and message.HasField(field) else default

@@ -118,6 +118,10 @@ def sampling_table(settings: Settings) -> Table:
         "seed": number(0, 2**63 - 1, hint="; leave it unset for a random seed"),
         "image_count": zero_or(number(1, settings.max_image_count)),
         "clip_skip": number(0, 64),
+        "timestep_spacing": member(pb.TimestepSpacing.DESCRIPTOR),
+        "guidance_rescale": number(0.0, 1.0),
+        "eta": number(0.0, 1.0),
+        "gamma": number(0.0, 1.0),
     }
 
 

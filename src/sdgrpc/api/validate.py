@@ -12,8 +12,9 @@ from sdgrpc.api import codec
 from sdgrpc.api.codec import UNIT, Request
 from sdgrpc.api.prompts.wording import NO_WORDING, Wording, read_wording
 from sdgrpc.api.rules import Complaint, fields, number
+from sdgrpc.api.sampling.together import misfits
 from sdgrpc.api.tables import MIN_SIDE, lora_strength, request_table
-from sdgrpc.domain import SUPPORTED_SPACINGS, ModelInfo, Picture, ResizeMode, Task
+from sdgrpc.domain import ModelInfo, Picture, ResizeMode, Task
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
 from sdgrpc.images import ImageError, ImageLimits, ReadAs
 from sdgrpc.images.readers import LocalReader, PictureReader
@@ -196,19 +197,14 @@ def mask_size(found: Findings) -> Iterator[Complaint]:
         )
 
 
-def spacing(found: Findings) -> Iterator[Complaint]:
-    """Not every scheduler can space its noise levels otherwise."""
-    sampling = found.request.sampling
-    if found.model is None or found.wrong("sampling.scheduler", "sampling.sigma_spacing"):
+def sampling(found: Findings) -> Iterator[Complaint]:
+    """Scheduler, spacings and noise go together, and with the model."""
+    if found.model is None:
         return
-    scheduler, wanted = codec.scheduler(sampling, found.model), codec.spacing(sampling)
-    supported = SUPPORTED_SPACINGS[scheduler]
-    if wanted not in supported:
-        choices = ", ".join(sorted(each.name for each in supported))
-        yield (
-            ".sampling.sigma_spacing",
-            f"{wanted.name} is not supported by the scheduler {scheduler.name}, which takes: {choices}",
-        )
+    names = [field.name for field in pb.Sampling.DESCRIPTOR.fields]
+    wrong = {name for name in names if found.wrong(f"sampling.{name}")}
+    for path, sentence in misfits(found.request.sampling, found.model, wrong):
+        yield f".sampling{path}", sentence
 
 
 def last_seed(found: Findings) -> Iterator[Complaint]:
@@ -235,7 +231,7 @@ ACROSS: Sequence[Callable[[Findings], Iterator[Complaint]]] = (
     result_size,
     resize_mode,
     mask_size,
-    spacing,
+    sampling,
     last_seed,
     clip_skip,
 )

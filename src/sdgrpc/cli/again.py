@@ -49,9 +49,15 @@ def completed(client: Client, given: Options, prompt: str | None, picture: Param
         "guidance_scale": picture.guidance_scale,
         "scheduler": picture.scheduler,
         "sigma_spacing": picture.sigma_spacing,
+        "timestep_spacing": picture.timestep_spacing,
+        "guidance_rescale": picture.guidance_rescale,
         "seed": picture.seed,
         "clip_skip": picture.clip_skip or 0,
     }
+    if "scheduler" not in given:
+        options |= {"eta": picture.eta, "gamma": picture.gamma}
+    if given.get("sigma_spacing") or given.get("timestep_spacing"):
+        options |= {"sigma_spacing": None, "timestep_spacing": None}
     if not (given.get("width") or given.get("height")):
         options |= {"width": picture.width or 0, "height": picture.height or 0}
     if "model" not in given:

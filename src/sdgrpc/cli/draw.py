@@ -19,7 +19,7 @@ from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
 from sdgrpc.cli.output import OutputPattern, save
 from sdgrpc.client import Client, Job, Lora, Options, PreviewKind, PreviewOptions, Result
-from sdgrpc.domain import ResizeMode, Scheduler, SigmaSpacing
+from sdgrpc.domain import ResizeMode, Scheduler, SigmaSpacing, TimestepSpacing
 from sdgrpc.parameters import Parameters
 from sdgrpc.terminal.console import progress_console, shows_pictures
 from sdgrpc.terminal.views import open_view, watch
@@ -79,6 +79,18 @@ class DrawOptions(ConnectionOptions):
     ] = None
     scheduler: Annotated[Scheduler | None, typer.Option(show_default="the model's")] = None
     spacing: Annotated[SigmaSpacing | None, typer.Option(help="Of the noise levels.")] = None
+    timestep_spacing: Annotated[
+        TimestepSpacing | None,
+        typer.Option(help="Of the steps; trailing for distilled models.", show_default="the model's"),
+    ] = None
+    guidance_rescale: Annotated[
+        float | None, typer.Option(help="Against overexposure, 0 to 1.", show_default="the model's")
+    ] = None
+    eta: Annotated[
+        float | None,
+        typer.Option(help="Noise that each step of ddim and the ancestral schedulers draws anew, 0 to 1."),
+    ] = None
+    gamma: Annotated[float | None, typer.Option(help="The same of tcd, 0 to 1.")] = None
     clip_skip: Annotated[
         int | None, typer.Option(help="Text encoder layers to leave out at the end.", show_default="0")
     ] = None
@@ -128,6 +140,10 @@ class DrawOptions(ConnectionOptions):
             "guidance_scale": self.guidance_scale,
             "scheduler": self.scheduler,
             "sigma_spacing": self.spacing,
+            "timestep_spacing": self.timestep_spacing,
+            "guidance_rescale": self.guidance_rescale,
+            "eta": self.eta,
+            "gamma": self.gamma,
             "seed": self.seed,
             "clip_skip": self.clip_skip,
         }

@@ -44,6 +44,7 @@ from sdgrpc.client.records import (
     LoraModule,
     LoraStrengthRange,
     Model,
+    RecommendedSampling,
     ResidentLoraSet,
     ServerStatus,
     UploadedLora,
@@ -66,6 +67,7 @@ from sdgrpc.domain import (
     Sampling,
     Scheduler,
     SigmaSpacing,
+    TimestepSpacing,
 )
 from sdgrpc.errors import FieldViolation
 
@@ -109,6 +111,7 @@ __all__ = [
     "PreviewOptions",
     "Progress",
     "QueueFullError",
+    "RecommendedSampling",
     "ResidentLora",
     "ResidentLoraSet",
     "ResizeMode",
@@ -120,6 +123,7 @@ __all__ = [
     "SdgrpcServerError",
     "ServerStatus",
     "SigmaSpacing",
+    "TimestepSpacing",
     "Tls",
     "TokenQueueFullError",
     "UnauthenticatedError",

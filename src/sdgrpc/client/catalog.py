@@ -17,13 +17,15 @@ from sdgrpc.client.records import (
     LoraModule,
     LoraStrengthRange,
     Model,
+    RecommendedSampling,
     ResidentLoraSet,
     ServerStatus,
     UploadedLora,
 )
-from sdgrpc.domain import ResidentLora
+from sdgrpc.domain import ResidentLora, Scheduler, TimestepSpacing
 from sdgrpc.domain.decimals import shortest
 from sdgrpc.v1 import catalog_pb2 as pb
+from sdgrpc.v1 import diffusion_pb2
 
 CHUNK_BYTES = 1 << 20
 
@@ -40,7 +42,7 @@ def model(message: pb.Model) -> Model:
         width=message.width,
         height=message.height,
         steps=message.sampling.steps,
-        guidance_scale=message.sampling.guidance_scale,
+        guidance_scale=shortest(message.sampling.guidance_scale),
         latent_format=LatentFormat(
             latent.channels, latent.scale_factor, tuple(latent.rgb_factors), tuple(latent.rgb_bias)
         ),
@@ -48,6 +50,9 @@ def model(message: pb.Model) -> Model:
         size_bytes=message.size_bytes,
         sha256=message.sha256,
         autov2=message.autov2,
+        scheduler=_scheduler(message.sampling.scheduler),
+        timestep_spacing=_timestep_spacing(message.sampling.timestep_spacing),
+        guidance_rescale=shortest(message.sampling.guidance_rescale),
     )
 
 
@@ -55,6 +60,16 @@ def lora_strength_range(message: pb.ListModelsResponse) -> LoraStrengthRange:
     """Decode the range of an answer."""
     found = message.lora_strength_range
     return LoraStrengthRange(shortest(found.minimum), shortest(found.maximum))
+
+
+def _scheduler(value: diffusion_pb2.Scheduler.ValueType) -> Scheduler | None:
+    name = diffusion_pb2.Scheduler.Name(value).removeprefix("SCHEDULER_")
+    return None if name == "UNSPECIFIED" else Scheduler[name]
+
+
+def _timestep_spacing(value: diffusion_pb2.TimestepSpacing.ValueType) -> TimestepSpacing | None:
+    name = diffusion_pb2.TimestepSpacing.Name(value).removeprefix("TIMESTEP_SPACING_")
+    return None if name == "UNSPECIFIED" else TimestepSpacing[name]
 
 
 def lora_file(message: pb.LoraFile) -> LoraFile:
@@ -72,6 +87,7 @@ def lora_file(message: pb.LoraFile) -> LoraFile:
         fits=message.fits,
         refusal=message.refusal,
         autov3=message.autov3,
+        made_for=message.made_for,
     )
 
 
@@ -85,6 +101,25 @@ def lora_details(message: pb.GetLoraResponse) -> LoraDetails:
         unmatched_examples=tuple(message.unmatched_examples),
         metadata=dict(message.metadata),
         modules=tuple(map(_module, message.modules)),
+        recommended_sampling=_recommended(message.recommended_sampling)
+        if message.HasField("recommended_sampling")
+        else None,
+    )
+
+
+def _recommended(message: pb.RecommendedSampling) -> RecommendedSampling:
+    others = map(_scheduler, message.other_schedulers)
+    most = message.guidance_scale_max
+    return RecommendedSampling(
+        steps=message.steps,
+        guidance_scale=shortest(message.guidance_scale) if message.HasField("guidance_scale") else None,
+        scheduler=_scheduler(message.scheduler),
+        timestep_spacing=_timestep_spacing(message.timestep_spacing),
+        steps_min=message.steps_min,
+        steps_max=message.steps_max,
+        guidance_scale_max=shortest(most) if message.HasField("guidance_scale_max") else None,
+        other_schedulers=tuple(one for one in others if one is not None),
+        prediction_type=message.prediction_type,
     )
 
 
@@ -123,7 +158,9 @@ def server_status(message: pb.WatchStatusResponse) -> ServerStatus:
 
 
 def _lora_set(message: pb.ResidentLoraSet) -> ResidentLoraSet:
-    members = (ResidentLora(m.sha256, m.strength, m.text_encoder_strength) for m in message.loras)
+    members = (
+        ResidentLora(m.sha256, shortest(m.strength), shortest(m.text_encoder_strength)) for m in message.loras
+    )
     return ResidentLoraSet(
         message.lora_set_id, message.model, message.size_bytes, message.in_use, tuple(members)
     )

@@ -21,7 +21,9 @@ from sdgrpc.domain import (
     Sampling,
     Scheduler,
     SigmaSpacing,
+    TimestepSpacing,
 )
+from sdgrpc.domain.decimals import shortest
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 
@@ -98,26 +100,36 @@ class Collector:
 
 
 def _accepted(message: pb.JobEvent) -> Accepted:
-    accepted, sampling = message.accepted, message.accepted.sampling
+    accepted = message.accepted
     return Accepted(
         request_id=message.request_id,
         queue_position=accepted.queue_position,
-        sampling=Sampling(
-            steps=sampling.steps,
-            guidance_scale=sampling.guidance_scale,
-            scheduler=Scheduler[pb.Scheduler.Name(sampling.scheduler).removeprefix("SCHEDULER_")],
-            sigma_spacing=SigmaSpacing[
-                pb.SigmaSpacing.Name(sampling.sigma_spacing).removeprefix("SIGMA_SPACING_")
-            ],
-            seed=sampling.seed,
-            image_count=sampling.image_count,
-            clip_skip=sampling.clip_skip,
-        ),
+        sampling=sampling(accepted.sampling),
         width=accepted.width,
         height=accepted.height,
         model=accepted.model,
         step_count=accepted.step_count,
         warnings=tuple(accepted.warnings),
+    )
+
+
+def sampling(message: pb.Sampling) -> Sampling:
+    """Decode how a job is denoised; floats are the decimals that were meant."""
+    timesteps = pb.TimestepSpacing.Name(message.timestep_spacing).removeprefix("TIMESTEP_SPACING_")
+    return Sampling(
+        steps=message.steps,
+        guidance_scale=shortest(message.guidance_scale),
+        scheduler=Scheduler[pb.Scheduler.Name(message.scheduler).removeprefix("SCHEDULER_")],
+        sigma_spacing=SigmaSpacing[
+            pb.SigmaSpacing.Name(message.sigma_spacing).removeprefix("SIGMA_SPACING_")
+        ],
+        seed=message.seed,
+        image_count=message.image_count,
+        clip_skip=message.clip_skip,
+        timestep_spacing=None if timesteps == "UNSPECIFIED" else TimestepSpacing[timesteps],
+        guidance_rescale=shortest(message.guidance_rescale),
+        eta=shortest(message.eta) if message.HasField("eta") else None,
+        gamma=shortest(message.gamma) if message.HasField("gamma") else None,
     )
 
 
@@ -138,8 +150,8 @@ def _report(message: pb.LoraReport) -> LoraReport:
         algorithms=tuple(message.algorithms),
         modules=dict(message.modules),
         relative_norm=message.relative_norm,
-        strength=message.strength,
-        text_encoder_strength=message.text_encoder_strength,
+        strength=shortest(message.strength),
+        text_encoder_strength=shortest(message.text_encoder_strength),
         unmatched_tensors=message.unmatched_tensors,
         unmatched_examples=tuple(message.unmatched_examples),
         warnings=tuple(message.warnings),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sdgrpc.domain import LatentArray, ResidentLora
+from sdgrpc.domain import LatentArray, ResidentLora, Scheduler, TimestepSpacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,6 +69,9 @@ class Model:
     size_bytes: int
     sha256: str = ""
     autov2: str = ""
+    scheduler: Scheduler | None = None
+    timestep_spacing: TimestepSpacing | None = None
+    guidance_rescale: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,10 @@ class LoraStrengthRange:
 
 @dataclass(frozen=True, slots=True)
 class LoraFile:
-    """A LoRA file of the server; `refusal` says why it does not fit the model that was asked about."""
+    """A LoRA file of the server; `refusal` says why it does not fit the model that was asked about.
+
+    `made_for` tells, for people, what sampling it was distilled or trained for; empty if the file does not.
+    """
 
     name: str
     sha256: str
@@ -95,6 +101,7 @@ class LoraFile:
     fits: bool
     refusal: str
     autov3: str = ""
+    made_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,25 @@ class LoraModule:
 
 
 @dataclass(frozen=True, slots=True)
+class RecommendedSampling:
+    """Sampling that a file was made for; 0, None or an empty text where any will do.
+
+    `steps`, `guidance_scale` and `scheduler` are to begin with; up to `steps_max` and `guidance_scale_max`,
+    and `other_schedulers`, fit too. `prediction_type` is empty where the file does not say.
+    """
+
+    steps: int
+    guidance_scale: float | None
+    scheduler: Scheduler | None
+    timestep_spacing: TimestepSpacing | None
+    steps_min: int
+    steps_max: int
+    guidance_scale_max: float | None
+    other_schedulers: tuple[Scheduler, ...]
+    prediction_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoraDetails:
     """Everything about a file; `modules` are empty unless they were asked for."""
 
@@ -120,6 +146,7 @@ class LoraDetails:
     unmatched_examples: tuple[str, ...]
     metadata: Mapping[str, str]
     modules: tuple[LoraModule, ...]
+    recommended_sampling: RecommendedSampling | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from sdgrpc.client.loras import LoraLike, lora_messages
 from sdgrpc.client.pictures import image_bytes
-from sdgrpc.domain import PreviewKind, PreviewOptions, ResizeMode, Scheduler, SigmaSpacing
+from sdgrpc.domain import (
+    PreviewKind,
+    PreviewOptions,
+    ResizeMode,
+    Scheduler,
+    SigmaSpacing,
+    TimestepSpacing,
+)
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 if TYPE_CHECKING:
@@ -21,9 +28,9 @@ _R = TypeVar("_R", pb.GenerateRequest, pb.TransformRequest, pb.InpaintRequest)
 class Options(TypedDict, total=False):
     """What all three calls take; what is left out is the server's or the model's default.
 
-    `scheduler`, `sigma_spacing` and `preview` take the enums of sdgrpc.domain or their values ("euler",
-    "karras", "picture"). `width` and `height` are pixels, multiples of 8. Image i of `image_count` is drawn
-    from `seed` + i. `timeout` is the call's deadline in seconds.
+    `scheduler`, `sigma_spacing`, `timestep_spacing` and `preview` take the enums of sdgrpc.domain or their
+    values ("euler", "karras", "trailing", "picture"). `width` and `height` are pixels, multiples of 8. Image
+    i of `image_count` is drawn from `seed` + i. `timeout` is the call's deadline in seconds.
     """
 
     negative_prompt: str
@@ -33,6 +40,10 @@ class Options(TypedDict, total=False):
     guidance_scale: float | None
     scheduler: Scheduler | str | None
     sigma_spacing: SigmaSpacing | str | None
+    timestep_spacing: TimestepSpacing | str | None
+    guidance_rescale: float | None
+    eta: float | None
+    gamma: float | None
     seed: int | None
     image_count: int
     clip_skip: int
@@ -122,6 +133,7 @@ def _request(kind: type[_R], prompt: str, options: Options) -> _R:
 def _sampling(options: Options) -> pb.Sampling:
     scheduler = _member(Scheduler, "scheduler", options.get("scheduler"))
     spacing = _member(SigmaSpacing, "sigma_spacing", options.get("sigma_spacing"))
+    timesteps = _member(TimestepSpacing, "timestep_spacing", options.get("timestep_spacing"))
     return pb.Sampling(
         steps=options.get("steps", 0),
         guidance_scale=options.get("guidance_scale"),
@@ -130,6 +142,12 @@ def _sampling(options: Options) -> pb.Sampling:
         seed=options.get("seed"),
         image_count=options.get("image_count", 0),
         clip_skip=options.get("clip_skip", 0),
+        timestep_spacing=pb.TimestepSpacing.Value(
+            f"TIMESTEP_SPACING_{timesteps.name if timesteps else 'UNSPECIFIED'}"
+        ),
+        guidance_rescale=options.get("guidance_rescale"),
+        eta=options.get("eta"),
+        gamma=options.get("gamma"),
     )
 
 

@@ -24,12 +24,26 @@ from sdgrpc.domain.events import (
 from sdgrpc.domain.models import ModelInfo, ModelState
 from sdgrpc.domain.output import Output, PreviewKind, PreviewOptions
 from sdgrpc.domain.pictures import EncodedImage, LatentArray, Picture, ResizeMode
-from sdgrpc.domain.sampling import SUPPORTED_SPACINGS, Sampling, Scheduler, SigmaSpacing
+from sdgrpc.domain.sampling import (
+    DEFAULT_ETA,
+    DEFAULT_GAMMA,
+    REFUSES_SAMPLE_PREDICTION,
+    SUPPORTED_SPACINGS,
+    SUPPORTED_TIMESTEP_SPACINGS,
+    Sampling,
+    Scheduler,
+    SigmaSpacing,
+    TimestepSpacing,
+)
 from sdgrpc.domain.status import EngineStatus, ResidentLora, ResidentSet
 from sdgrpc.domain.tasks import LoraRef, MaskOptions, Task, TaskKind
 
 __all__ = [
+    "DEFAULT_ETA",
+    "DEFAULT_GAMMA",
+    "REFUSES_SAMPLE_PREDICTION",
     "SUPPORTED_SPACINGS",
+    "SUPPORTED_TIMESTEP_SPACINGS",
     "Accepted",
     "EncodedImage",
     "EngineStatus",
@@ -62,5 +76,6 @@ __all__ = [
     "SigmaSpacing",
     "Task",
     "TaskKind",
+    "TimestepSpacing",
     "UploadHeader",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sdgrpc.domain.sampling import Scheduler
+from sdgrpc.domain.sampling import Scheduler, TimestepSpacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,8 @@ class ModelInfo:
     """A model that tasks can name, and its defaults.
 
     `base` is `sd15`, `sd2`, `sdxl` or `embedded`. `latent_rgb_factors` is `[latent_channels][3]` and maps a
-    latent to RGB in [-1, 1] together with `latent_rgb_bias`.
+    latent to RGB in [-1, 1] together with `latent_rgb_bias`. `timestep_spacing` None is the scheduler's own.
+    With `zero_terminal_snr` the noise schedule ends without signal.
     """
 
     name: str
@@ -31,6 +32,9 @@ class ModelInfo:
     text_encoder_layers: int
     latent_rgb_factors: tuple[tuple[float, float, float], ...]
     latent_rgb_bias: tuple[float, float, float]
+    timestep_spacing: TimestepSpacing | None = None
+    guidance_rescale: float = 0.0
+    zero_terminal_snr: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,15 @@ class SigmaSpacing(Enum):
     BETA = "beta"
 
 
+class TimestepSpacing(Enum):
+    """At which training timesteps the steps of a schedule are; see `TimestepSpacing` of the contract."""
+
+    LEADING = "leading"
+    LINSPACE = "linspace"
+    TRAILING = "trailing"
+    ALIGN_YOUR_STEPS = "align_your_steps"
+
+
 _ALL_SPACINGS = frozenset(SigmaSpacing)
 _DEFAULT_SPACING = frozenset({SigmaSpacing.DEFAULT})
 
@@ -60,10 +69,35 @@ SUPPORTED_SPACINGS: Mapping[Scheduler, frozenset[SigmaSpacing]] = {
     Scheduler.TCD: _DEFAULT_SPACING,
 }
 
+# PNDM's multistep formula holds between timesteps that are evenly spaced, which the published tables are not.
+SUPPORTED_TIMESTEP_SPACINGS: Mapping[Scheduler, frozenset[TimestepSpacing]] = {
+    scheduler: frozenset(TimestepSpacing)
+    - (frozenset({TimestepSpacing.ALIGN_YOUR_STEPS}) if scheduler is Scheduler.PNDM else frozenset())
+    for scheduler in Scheduler
+}
+
+# Eta of the schedulers that have it: the share of the noise that a step takes away and draws anew.
+DEFAULT_ETA: Mapping[Scheduler, float] = {
+    Scheduler.DDIM: 0.0,
+    Scheduler.EULER_ANCESTRAL: 1.0,
+    Scheduler.KDPM2_ANCESTRAL: 1.0,
+}
+# TCD's own measure of the same, which its paper calls gamma.
+DEFAULT_GAMMA: Mapping[Scheduler, float] = {Scheduler.TCD: 0.0}
+
+# Schedulers without a formula for models that predict the clean sample.
+REFUSES_SAMPLE_PREDICTION = frozenset(
+    {Scheduler.EULER_ANCESTRAL, Scheduler.PNDM, Scheduler.KDPM2, Scheduler.KDPM2_ANCESTRAL}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to denoise; every default is filled in."""
+    """How to denoise; every default is filled in.
+
+    `timestep_spacing` None is the scheduler's own for the model. `eta` and `gamma` are None where the
+    scheduler has no such thing.
+    """
 
     steps: int
     guidance_scale: float
@@ -72,3 +106,7 @@ class Sampling:
     seed: int
     image_count: int = 1
     clip_skip: int = 0
+    timestep_spacing: TimestepSpacing | None = None
+    guidance_rescale: float = 0.0
+    eta: float | None = None
+    gamma: float | None = None

@@ -268,6 +268,7 @@ def warm_up_task(info: ModelInfo) -> Task:
             scheduler=info.scheduler,
             sigma_spacing=SigmaSpacing.DEFAULT,
             seed=0,
+            timestep_spacing=info.timestep_spacing,
         ),
         output=Output(omit_metadata=True),
         width=width,

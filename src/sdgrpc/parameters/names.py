@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sdgrpc.domain import Scheduler, SigmaSpacing
-from sdgrpc.parameters.writing import SAMPLER_NAMES, SCHEDULE_TYPES
+from sdgrpc.domain import Scheduler, SigmaSpacing, TimestepSpacing
+from sdgrpc.parameters.writing import SAMPLER_NAMES, SCHEDULE_TYPES, TIMESTEP_SCHEDULE_TYPES
 
 SAMPLERS: Mapping[str, Scheduler] = {name.lower(): scheduler for scheduler, name in SAMPLER_NAMES.items()} | {
     "k_euler": Scheduler.EULER,
@@ -18,6 +18,10 @@ SAMPLERS: Mapping[str, Scheduler] = {name.lower(): scheduler for scheduler, name
 SPACINGS: Mapping[str, SigmaSpacing] = {name.lower(): spacing for spacing, name in SCHEDULE_TYPES.items()} | {
     "uniform": SigmaSpacing.DEFAULT
 }
+
+TIMESTEP_SPACINGS: Mapping[str, TimestepSpacing] = {
+    name.lower(): spacing for spacing, name in TIMESTEP_SCHEDULE_TYPES.items()
+} | {"simple": TimestepSpacing.TRAILING}
 
 AUTOMATIC = SCHEDULE_TYPES[SigmaSpacing.DEFAULT].lower()
 

@@ -8,8 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdgrpc.domain import Scheduler, SigmaSpacing
-from sdgrpc.parameters.names import AUTOMATIC, AUTOMATIC_SPACINGS, SAMPLERS, SPACINGS, split_sampler
+from sdgrpc.domain import DEFAULT_ETA, DEFAULT_GAMMA, Scheduler, SigmaSpacing, TimestepSpacing
+from sdgrpc.parameters.names import (
+    AUTOMATIC,
+    AUTOMATIC_SPACINGS,
+    SAMPLERS,
+    SPACINGS,
+    TIMESTEP_SPACINGS,
+    split_sampler,
+)
 from sdgrpc.parameters.values import sections
 from sdgrpc.parameters.writing import OURS, without_marks
 from sdgrpc.prompting.tags import NUMBER, LoraTag, take_tags
@@ -43,7 +50,11 @@ class Parameters:
     steps: int | None = None
     scheduler: Scheduler | None = None
     sigma_spacing: SigmaSpacing | None = None
+    timestep_spacing: TimestepSpacing | None = None
     guidance_scale: float | None = None
+    guidance_rescale: float | None = None
+    eta: float | None = None
+    gamma: float | None = None
     seed: int | None = None
     width: int | None = None
     height: int | None = None
@@ -66,8 +77,15 @@ def read_parameters(text: str) -> Parameters:
     version = values.text("Version")
     is_ours = version.partition(" ")[0] == OURS
     scheduler, spacing = _sampler(values, is_ours=is_ours)
-    width, height = _size(values)
     settings: dict[str, Any] = {name: values.read(key, read) for name, (key, read) in _SETTINGS.items()}
+    timestep_spacing = TIMESTEP_SPACINGS.get(values.left.get("Schedule type", "").lower())
+    if timestep_spacing is not None:
+        values.left.pop("Schedule type")
+    if scheduler in DEFAULT_ETA:
+        settings["eta"] = values.read("Eta DDIM" if scheduler is Scheduler.DDIM else "Eta", _number)
+    if scheduler in DEFAULT_GAMMA:
+        settings["gamma"] = values.read("TCD gamma", _number)
+    width, height = _size(values)
     short, full = _hashes(values.text("Lora hashes")), _hashes(values.text("Lora SHA-256"))
     notes = [f"{fault.removeprefix('holds ')}: left out" for fault in prompt.faults]
     return Parameters(
@@ -76,6 +94,7 @@ def read_parameters(text: str) -> Parameters:
         loras=tuple(_lora(tag, short, full) for tag in prompt.loras),
         scheduler=scheduler,
         sigma_spacing=spacing,
+        timestep_spacing=timestep_spacing,
         width=width,
         height=height,
         model=values.text("Model"),
@@ -129,6 +148,7 @@ def _layers(text: str) -> int:
 _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "steps": ("Steps", _whole),
     "guidance_scale": ("CFG scale", _number),
+    "guidance_rescale": ("CFG rescale", _number),
     "seed": ("Seed", _whole),
     "clip_skip": ("Clip skip", _layers),
     "strength": ("Denoising strength", _number),

@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sdgrpc import __version__
-from sdgrpc.domain import LoraReport, ModelInfo, Scheduler, SigmaSpacing, Task, TaskKind
+from sdgrpc.domain import (
+    DEFAULT_ETA,
+    DEFAULT_GAMMA,
+    LoraReport,
+    ModelInfo,
+    Sampling,
+    Scheduler,
+    SigmaSpacing,
+    Task,
+    TaskKind,
+    TimestepSpacing,
+)
 from sdgrpc.parameters.values import NEGATIVE, joined, sections
 from sdgrpc.prompting.tags import BLANKS, LoraTag, decimal
 
@@ -41,6 +52,14 @@ SCHEDULE_TYPES: Mapping[SigmaSpacing, str] = {
     SigmaSpacing.KARRAS: "Karras",
     SigmaSpacing.EXPONENTIAL: "Exponential",
     SigmaSpacing.BETA: "Beta",
+}
+
+# A1111 has one list for both spacings; its `Uniform` is its `Normal`, its `Simple` close to `SGM Uniform`.
+TIMESTEP_SCHEDULE_TYPES: Mapping[TimestepSpacing, str] = {
+    TimestepSpacing.LEADING: "DDIM",
+    TimestepSpacing.LINSPACE: "Normal",
+    TimestepSpacing.TRAILING: "SGM Uniform",
+    TimestepSpacing.ALIGN_YOUR_STEPS: "Align Your Steps",
 }
 
 
@@ -79,7 +98,7 @@ def _values(
     values: dict[str, str | int] = {
         "Steps": sampling.steps,
         "Sampler": SAMPLER_NAMES[sampling.scheduler],
-        "Schedule type": SCHEDULE_TYPES[sampling.sigma_spacing],
+        "Schedule type": _schedule_type(sampling),
         "CFG scale": decimal(sampling.guidance_scale),
         "Seed": seed,
         "Size": f"{task.width}x{task.height}",
@@ -93,6 +112,7 @@ def _values(
         values["Mask blur"] = decimal(task.mask_options.blur)
     if task.mask_options.crop_padding is not None:
         values["Masked area padding"] = task.mask_options.crop_padding
+    values |= _noise(sampling)
     if sampling.clip_skip:
         values["Clip skip"] = sampling.clip_skip + 1
     if reports:
@@ -103,6 +123,24 @@ def _values(
     if model_sha256:
         values["Model SHA-256"] = model_sha256
     return values
+
+
+def _schedule_type(sampling: Sampling) -> str:
+    if sampling.timestep_spacing is None:
+        return SCHEDULE_TYPES[sampling.sigma_spacing]
+    return TIMESTEP_SCHEDULE_TYPES[sampling.timestep_spacing]
+
+
+def _noise(sampling: Sampling) -> dict[str, str]:
+    """What differs from the schedulers' defaults, and where the noise is made: on the CPU, always."""
+    values = {}
+    if sampling.guidance_rescale:
+        values["CFG rescale"] = decimal(sampling.guidance_rescale)
+    if sampling.eta is not None and sampling.eta != DEFAULT_ETA.get(sampling.scheduler):
+        values["Eta DDIM" if sampling.scheduler is Scheduler.DDIM else "Eta"] = decimal(sampling.eta)
+    if sampling.gamma is not None and sampling.gamma != DEFAULT_GAMMA.get(sampling.scheduler):
+        values["TCD gamma"] = decimal(sampling.gamma)
+    return values | {"RNG": "CPU"}
 
 
 def without_marks(name: str) -> str:

@@ -280,6 +280,7 @@ class LoraFile(_message.Message):
     TRIGGER_WORDS_FIELD_NUMBER: _builtins.int
     FITS_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    MADE_FOR_FIELD_NUMBER: _builtins.int
     AUTOV3_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """As `Lora.name` takes it."""
@@ -295,6 +296,10 @@ class LoraFile(_message.Message):
     """It can be applied to the model that was asked about."""
     refusal: _builtins.str
     """Why it cannot; empty if it can."""
+    made_for: _builtins.str
+    """What sampling it was distilled or trained for, for people ("LCM: 2 to 8 steps, guidance 1 to 2, scheduler
+    lcm"); empty where the file does not tell. GetLoraResponse.recommended_sampling says it in numbers.
+    """
     autov3: _builtins.str
     """12 hex digits by which the web UI of AUTOMATIC1111 and model sites know it ("AutoV3"): of `sshs_model_hash` in
     its metadata, else of the SHA-256 of what follows the header.
@@ -323,11 +328,12 @@ class LoraFile(_message.Message):
         trigger_words: _abc.Iterable[_builtins.str] | None = ...,
         fits: _builtins.bool = ...,
         refusal: _builtins.str = ...,
+        made_for: _builtins.str = ...,
         autov3: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["modified", b"modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "autov3", b"autov3", "base", b"base", "fits", b"fits", "modified", b"modified", "name", b"name", "rank_max", b"rank_max", "rank_min", b"rank_min", "refusal", b"refusal", "sha256", b"sha256", "size_bytes", b"size_bytes", "trigger_words", b"trigger_words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "autov3", b"autov3", "base", b"base", "fits", b"fits", "made_for", b"made_for", "modified", b"modified", "name", b"name", "rank_max", b"rank_max", "rank_min", b"rank_min", "refusal", b"refusal", "sha256", b"sha256", "size_bytes", b"size_bytes", "trigger_words", b"trigger_words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,6 +403,7 @@ class GetLoraResponse(_message.Message):
     UNMATCHED_EXAMPLES_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     MODULES_FIELD_NUMBER: _builtins.int
+    RECOMMENDED_SAMPLING_FIELD_NUMBER: _builtins.int
     tensor_count: _builtins.int
     module_count: _builtins.int
     unmatched_tensors: _builtins.int
@@ -413,6 +420,10 @@ class GetLoraResponse(_message.Message):
     def modules(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraModule]:
         """Empty unless asked for."""
 
+    @_builtins.property
+    def recommended_sampling(self) -> Global___RecommendedSampling:
+        """Unset where the file does not tell what it was made for."""
+
     def __init__(
         self,
         *,
@@ -423,14 +434,76 @@ class GetLoraResponse(_message.Message):
         unmatched_examples: _abc.Iterable[_builtins.str] | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         modules: _abc.Iterable[Global___LoraModule] | None = ...,
+        recommended_sampling: Global___RecommendedSampling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lora", b"lora"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lora", b"lora", "recommended_sampling", b"recommended_sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lora", b"lora", "metadata", b"metadata", "module_count", b"module_count", "modules", b"modules", "tensor_count", b"tensor_count", "unmatched_examples", b"unmatched_examples", "unmatched_tensors", b"unmatched_tensors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lora", b"lora", "metadata", b"metadata", "module_count", b"module_count", "modules", b"modules", "recommended_sampling", b"recommended_sampling", "tensor_count", b"tensor_count", "unmatched_examples", b"unmatched_examples", "unmatched_tensors", b"unmatched_tensors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLoraResponse: _TypeAlias = GetLoraResponse  # noqa: Y015
+
+@_typing.final
+class RecommendedSampling(_message.Message):
+    """Sampling that a LoRA file was made for, as its metadata, name and tensors tell. Requests with another are
+    drawn, with a warning in the report.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
+    SCHEDULER_FIELD_NUMBER: _builtins.int
+    TIMESTEP_SPACING_FIELD_NUMBER: _builtins.int
+    STEPS_MIN_FIELD_NUMBER: _builtins.int
+    STEPS_MAX_FIELD_NUMBER: _builtins.int
+    GUIDANCE_SCALE_MAX_FIELD_NUMBER: _builtins.int
+    OTHER_SCHEDULERS_FIELD_NUMBER: _builtins.int
+    PREDICTION_TYPE_FIELD_NUMBER: _builtins.int
+    steps: _builtins.int
+    """To begin with; 0 where any number will do."""
+    guidance_scale: _builtins.float
+    """Unset where any will do."""
+    scheduler: _diffusion_pb2.Scheduler.ValueType
+    """Unspecified where any will do."""
+    timestep_spacing: _diffusion_pb2.TimestepSpacing.ValueType
+    """Unspecified where it does not matter, and for SCHEDULER_LCM and SCHEDULER_TCD, which have their own."""
+    steps_min: _builtins.int
+    """What fits too: steps from this to that, guidance up to this, other schedulers."""
+    steps_max: _builtins.int
+    guidance_scale_max: _builtins.float
+    prediction_type: _builtins.str
+    """`epsilon` or `v_prediction`: of the model that it was trained on; empty if the file does not say."""
+    @_builtins.property
+    def other_schedulers(self) -> _containers.RepeatedScalarFieldContainer[_diffusion_pb2.Scheduler.ValueType]: ...
+    def __init__(
+        self,
+        *,
+        steps: _builtins.int = ...,
+        guidance_scale: _builtins.float | None = ...,
+        scheduler: _diffusion_pb2.Scheduler.ValueType = ...,
+        timestep_spacing: _diffusion_pb2.TimestepSpacing.ValueType = ...,
+        steps_min: _builtins.int = ...,
+        steps_max: _builtins.int = ...,
+        guidance_scale_max: _builtins.float | None = ...,
+        other_schedulers: _abc.Iterable[_diffusion_pb2.Scheduler.ValueType] | None = ...,
+        prediction_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_guidance_scale_max", b"_guidance_scale_max", "guidance_scale", b"guidance_scale", "guidance_scale_max", b"guidance_scale_max"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_guidance_scale_max", b"_guidance_scale_max", "guidance_scale", b"guidance_scale", "guidance_scale_max", b"guidance_scale_max", "other_schedulers", b"other_schedulers", "prediction_type", b"prediction_type", "scheduler", b"scheduler", "steps", b"steps", "steps_max", b"steps_max", "steps_min", b"steps_min", "timestep_spacing", b"timestep_spacing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
+    _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
+    _WhichOneofReturnType__guidance_scale_max: _TypeAlias = _typing.Literal["guidance_scale_max"]  # noqa: Y015
+    _WhichOneofArgType__guidance_scale_max: _TypeAlias = _typing.Literal["_guidance_scale_max", b"_guidance_scale_max"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale_max) -> _WhichOneofReturnType__guidance_scale_max | None: ...
+
+Global___RecommendedSampling: _TypeAlias = RecommendedSampling  # noqa: Y015
 
 @_typing.final
 class LoraModule(_message.Message):

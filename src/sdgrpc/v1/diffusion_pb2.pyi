@@ -123,6 +123,46 @@ RESIZE_MODE_PAD: ResizeMode.ValueType  # 3
 """Scaled until it lies inside the size, in its middle; what is left is filled with the colours of its edges."""
 Global___ResizeMode: _TypeAlias = ResizeMode  # noqa: Y015
 
+class _TimestepSpacing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TimestepSpacingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimestepSpacing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIMESTEP_SPACING_UNSPECIFIED: _TimestepSpacing.ValueType  # 0
+    TIMESTEP_SPACING_LEADING: _TimestepSpacing.ValueType  # 1
+    """Counted from the end without noise (751, 501, 251, 1): `ddim_uniform` of the web UIs."""
+    TIMESTEP_SPACING_LINSPACE: _TimestepSpacing.ValueType  # 2
+    """From one end to the other (999, 666, 333, 0): `normal`."""
+    TIMESTEP_SPACING_TRAILING: _TimestepSpacing.ValueType  # 3
+    """Counted from the noisiest (999, 749, 499, 249): `simple` and `sgm_uniform`. Distilled models (Lightning,
+    Hyper-SD, Turbo) and zero terminal SNR need it.
+    """
+    TIMESTEP_SPACING_ALIGN_YOUR_STEPS: _TimestepSpacing.ValueType  # 4
+    """The tables of https://arxiv.org/abs/2404.14507 for SDXL, and for SD1, which is used for all other models,
+    the logarithms of their noise levels interpolated for other numbers of steps than ten.
+    """
+
+class TimestepSpacing(_TimestepSpacing, metaclass=_TimestepSpacingEnumTypeWrapper):
+    """At which of the model's training timesteps, 0 to 999, the steps of a schedule are (table 2 of
+    https://arxiv.org/abs/2305.08891); in brackets, four steps of SCHEDULER_EULER.
+    """
+
+TIMESTEP_SPACING_UNSPECIFIED: TimestepSpacing.ValueType  # 0
+TIMESTEP_SPACING_LEADING: TimestepSpacing.ValueType  # 1
+"""Counted from the end without noise (751, 501, 251, 1): `ddim_uniform` of the web UIs."""
+TIMESTEP_SPACING_LINSPACE: TimestepSpacing.ValueType  # 2
+"""From one end to the other (999, 666, 333, 0): `normal`."""
+TIMESTEP_SPACING_TRAILING: TimestepSpacing.ValueType  # 3
+"""Counted from the noisiest (999, 749, 499, 249): `simple` and `sgm_uniform`. Distilled models (Lightning,
+Hyper-SD, Turbo) and zero terminal SNR need it.
+"""
+TIMESTEP_SPACING_ALIGN_YOUR_STEPS: TimestepSpacing.ValueType  # 4
+"""The tables of https://arxiv.org/abs/2404.14507 for SDXL, and for SD1, which is used for all other models,
+the logarithms of their noise levels interpolated for other numbers of steps than ten.
+"""
+Global___TimestepSpacing: _TypeAlias = TimestepSpacing  # noqa: Y015
+
 class _PreviewKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -246,8 +286,8 @@ class TransformRequest(_message.Message):
     """
     height: _builtins.int
     strength: _builtins.float
-    """How far from the start, in [0, 1]: the share of the steps that run, rounded down to whole steps.
-    Unset is 0.8.
+    """How far from the start, in [0, 1]: the share of the steps that run, rounded down to whole steps, but one
+    at least: 50 steps at 0.58 are 29. At 0 none runs and the input comes back. Unset is 0.8.
     """
     resize_mode: Global___ResizeMode.ValueType
     """How an input of another size is brought to the result's."""
@@ -435,6 +475,10 @@ class Sampling(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     IMAGE_COUNT_FIELD_NUMBER: _builtins.int
     CLIP_SKIP_FIELD_NUMBER: _builtins.int
+    TIMESTEP_SPACING_FIELD_NUMBER: _builtins.int
+    GUIDANCE_RESCALE_FIELD_NUMBER: _builtins.int
+    ETA_FIELD_NUMBER: _builtins.int
+    GAMMA_FIELD_NUMBER: _builtins.int
     steps: _builtins.int
     """Denoising steps of the whole schedule, 1 to 150; 0 is the model's default."""
     guidance_scale: _builtins.float
@@ -444,11 +488,37 @@ class Sampling(_message.Message):
     sigma_spacing: Global___SigmaSpacing.ValueType
     """Unspecified is the scheduler's own. One that the scheduler cannot take is refused."""
     seed: _builtins.int
-    """Image i is drawn from seed + i; none may be negative. Unset is random, and reported."""
+    """Image i is drawn from seed + i; none may be negative. Unset is random, and reported.
+
+    An image's random numbers come from one 32-bit Mersenne Twister (MT19937) of its own. A seed below 2^32
+    starts it by `init_genrand(seed)`, any other by `init_by_array` of two words, seed mod 2^32 first, seed div
+    2^32 second. Each word it draws is a uniform float32, its lower 24 bits over 2^24. A tensor of n values,
+    16 and more, takes n of them, in order, channel, row and column of one image; then, in blocks of 16, values
+    j and j + 8 (0 <= j < 8) become r cos(w) and r sin(w) with r = sqrt(-2 ln(1 - value j)) and
+    w = 2 pi (value j + 8). If n is no multiple of 16, 16 more are drawn for the last 16 values. Drawn are, in
+    this order: for an input image the noise of its latents' distribution, the noise to start from, and then
+    what each step of a stochastic scheduler takes.
+    """
     image_count: _builtins.int
     """Images to draw, 1 to 8; 0 is 1."""
     clip_skip: _builtins.int
     """Text encoder layers to leave out at the end (A1111's clip skip minus one); one layer must remain."""
+    timestep_spacing: Global___TimestepSpacing.ValueType
+    """Unspecified is the model's own, of its card or its scheduler's configuration, else the scheduler's. One that
+    the scheduler cannot take is refused, and so is any beside a `sigma_spacing` of noise levels (KARRAS,
+    EXPONENTIAL, BETA), which needs none. A single step is always at the noisiest level.
+    """
+    guidance_rescale: _builtins.float
+    """How far the guided prediction is brought back to the deviation of the unguided one, in [0, 1]; against
+    overexposure where guidance meets zero terminal SNR (section 3.4 of https://arxiv.org/abs/2305.08891).
+    Unset is the model's default, 0 unless its card says otherwise.
+    """
+    eta: _builtins.float
+    """Noise that each step draws anew, in [0, 1], of SCHEDULER_DDIM (unset is 0) and of SCHEDULER_EULER_ANCESTRAL
+    and SCHEDULER_KDPM2_ANCESTRAL (unset is 1); refused with others.
+    """
+    gamma: _builtins.float
+    """The same of SCHEDULER_TCD, in [0, 1], by its paper's name; unset is 0, refused with others."""
     def __init__(
         self,
         *,
@@ -459,15 +529,31 @@ class Sampling(_message.Message):
         seed: _builtins.int | None = ...,
         image_count: _builtins.int = ...,
         clip_skip: _builtins.int = ...,
+        timestep_spacing: Global___TimestepSpacing.ValueType = ...,
+        guidance_rescale: _builtins.float | None = ...,
+        eta: _builtins.float | None = ...,
+        gamma: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "guidance_scale", b"guidance_scale", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "eta", b"eta", "gamma", b"gamma", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "clip_skip", b"clip_skip", "guidance_scale", b"guidance_scale", "image_count", b"image_count", "scheduler", b"scheduler", "seed", b"seed", "sigma_spacing", b"sigma_spacing", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "clip_skip", b"clip_skip", "eta", b"eta", "gamma", b"gamma", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "image_count", b"image_count", "scheduler", b"scheduler", "seed", b"seed", "sigma_spacing", b"sigma_spacing", "steps", b"steps", "timestep_spacing", b"timestep_spacing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__eta: _TypeAlias = _typing.Literal["eta"]  # noqa: Y015
+    _WhichOneofArgType__eta: _TypeAlias = _typing.Literal["_eta", b"_eta"]  # noqa: Y015
+    _WhichOneofReturnType__gamma: _TypeAlias = _typing.Literal["gamma"]  # noqa: Y015
+    _WhichOneofArgType__gamma: _TypeAlias = _typing.Literal["_gamma", b"_gamma"]  # noqa: Y015
+    _WhichOneofReturnType__guidance_rescale: _TypeAlias = _typing.Literal["guidance_rescale"]  # noqa: Y015
+    _WhichOneofArgType__guidance_rescale: _TypeAlias = _typing.Literal["_guidance_rescale", b"_guidance_rescale"]  # noqa: Y015
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__eta) -> _WhichOneofReturnType__eta | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gamma) -> _WhichOneofReturnType__gamma | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_rescale) -> _WhichOneofReturnType__guidance_rescale | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
     @_typing.overload

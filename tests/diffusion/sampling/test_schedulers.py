@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from sdgrpc.diffusion.sampling import schedulers
+from sdgrpc.diffusion.sampling.noise_levels import alphas_cumprod
+from sdgrpc.diffusion.sampling.placing import SPACING_FLAGS, Schedule
 from sdgrpc.domain import SUPPORTED_SPACINGS, Scheduler, SigmaSpacing
 from sdgrpc.errors import InvalidRequest, ModelError
 from tests.support.models import SD15_SCHEDULER
@@ -23,7 +25,7 @@ EVERY_SPACING = [
 
 def run(scheduler: Scheduler, spacing: SigmaSpacing, steps: int, step_count: int) -> torch.Tensor:
     """Denoise with a made-up prediction, as a job does."""
-    built = schedulers.build(SD15_SCHEDULER, scheduler, spacing, steps)
+    built = schedulers.build(SD15_SCHEDULER, scheduler, Schedule(steps, spacing))
     timesteps = schedulers.denoising_timesteps(built, steps, step_count)
     generators = [torch.Generator().manual_seed(1)]
     arguments = schedulers.step_arguments(built, generators)
@@ -38,7 +40,7 @@ def run(scheduler: Scheduler, spacing: SigmaSpacing, steps: int, step_count: int
 def test_table_of_spacings_is_what_diffusers_takes(scheduler: Scheduler) -> None:
     """A spacing is in the table exactly if the class has its option."""
     options = inspect.signature(schedulers.scheduler_class(scheduler).__init__).parameters
-    taken = {spacing for spacing, flag in schedulers.SPACING_FLAGS.items() if flag in options}
+    taken = {spacing for spacing, flag in SPACING_FLAGS.items() if flag in options}
     assert SUPPORTED_SPACINGS[scheduler] == taken | {SigmaSpacing.DEFAULT}
 
 
@@ -65,7 +67,9 @@ def test_first_timesteps_that_round_to_one_number(scheduler: Scheduler) -> None:
 @pytest.mark.parametrize("scheduler", [Scheduler.LCM, Scheduler.TCD])
 def test_long_distillation_schedules_begin_at_noise(scheduler: Scheduler) -> None:
     """More steps than the distillation schedule has still begin at the last training step."""
-    timesteps = schedulers.build(SD15_SCHEDULER, scheduler, SigmaSpacing.DEFAULT, 120).timesteps.tolist()
+    timesteps = schedulers.build(
+        SD15_SCHEDULER, scheduler, Schedule(120, SigmaSpacing.DEFAULT)
+    ).timesteps.tolist()
     assert len(timesteps) == 120
     assert timesteps[0] == 999
     assert timesteps == sorted(set(timesteps), reverse=True)
@@ -76,14 +80,14 @@ def test_a_spacing_that_is_not_supported_is_refused_by_name() -> None:
     with pytest.raises(
         InvalidRequest, match=r"sampling.sigma_spacing: ddim does not support karras"
     ) as caught:
-        schedulers.build(SD15_SCHEDULER, Scheduler.DDIM, SigmaSpacing.KARRAS, 5)
+        schedulers.build(SD15_SCHEDULER, Scheduler.DDIM, Schedule(5, SigmaSpacing.KARRAS))
     assert caught.value.violations[0].field == "sampling.sigma_spacing"
 
 
 def test_spacings_differ() -> None:
     """Each spacing visits other noise levels."""
     visited = {
-        tuple(schedulers.build(SD15_SCHEDULER, Scheduler.EULER, spacing, 7).sigmas.tolist())
+        tuple(schedulers.build(SD15_SCHEDULER, Scheduler.EULER, Schedule(7, spacing)).sigmas.tolist())
         for spacing in SigmaSpacing
     }
     assert len(visited) == len(SigmaSpacing)
@@ -92,16 +96,18 @@ def test_spacings_differ() -> None:
 def test_a_spacing_replaces_the_models_own() -> None:
     """A model saved with Karras spacing can be asked for another one; default keeps its own."""
     config = SD15_SCHEDULER | {"use_karras_sigmas": True}
-    beta = schedulers.build(config, Scheduler.EULER, SigmaSpacing.BETA, 5).config
+    beta = schedulers.build(config, Scheduler.EULER, Schedule(5, SigmaSpacing.BETA)).config
     assert (beta.use_karras_sigmas, beta.use_beta_sigmas) == (False, True)
-    assert schedulers.build(config, Scheduler.EULER, SigmaSpacing.DEFAULT, 5).config.use_karras_sigmas
+    assert schedulers.build(
+        config, Scheduler.EULER, Schedule(5, SigmaSpacing.DEFAULT)
+    ).config.use_karras_sigmas
 
 
 def test_jobs_share_no_scheduler() -> None:
     """Two jobs get two instances, and the model's configuration stays as it was."""
     before = dict(SD15_SCHEDULER)
     first, second = (
-        schedulers.build(SD15_SCHEDULER, Scheduler.PNDM, SigmaSpacing.DEFAULT, 5) for _ in range(2)
+        schedulers.build(SD15_SCHEDULER, Scheduler.PNDM, Schedule(5, SigmaSpacing.DEFAULT)) for _ in range(2)
     )
     assert first is not second
     assert before == SD15_SCHEDULER
@@ -111,17 +117,17 @@ def test_jobs_share_no_scheduler() -> None:
 def test_latents_are_not_clipped_unless_the_model_says_so(scheduler: Scheduler) -> None:
     """A configuration saved from a class that cannot clip does not make another class clip."""
     silent = {key: value for key, value in SD15_SCHEDULER.items() if key != "clip_sample"}
-    assert not schedulers.build(silent, scheduler, SigmaSpacing.DEFAULT, 5).config.clip_sample
+    assert not schedulers.build(silent, scheduler, Schedule(5, SigmaSpacing.DEFAULT)).config.clip_sample
     clipping = silent | {"clip_sample": True}
-    assert schedulers.build(clipping, scheduler, SigmaSpacing.DEFAULT, 5).config.clip_sample
+    assert schedulers.build(clipping, scheduler, Schedule(5, SigmaSpacing.DEFAULT)).config.clip_sample
 
 
 def test_the_models_noise_schedule_is_kept() -> None:
     """Every scheduler has the model's betas and prediction type."""
     config: dict[str, Any] = SD15_SCHEDULER | {"beta_end": 0.02, "prediction_type": "v_prediction"}
-    expected = schedulers.alphas_cumprod(config)
+    expected = alphas_cumprod(config)
     for scheduler in Scheduler:
-        built = schedulers.build(config, scheduler, SigmaSpacing.DEFAULT, 5)
+        built = schedulers.build(config, scheduler, Schedule(5, SigmaSpacing.DEFAULT))
         assert torch.equal(built.alphas_cumprod, expected)
         assert built.config.prediction_type == "v_prediction"
 
@@ -130,7 +136,7 @@ def test_pndm_cannot_predict_the_sample() -> None:
     """A prediction type that a scheduler does not know is told with another scheduler's name."""
     with pytest.raises(ModelError, match="use ddim"):
         schedulers.build(
-            SD15_SCHEDULER | {"prediction_type": "sample"}, Scheduler.PNDM, SigmaSpacing.DEFAULT, 5
+            SD15_SCHEDULER | {"prediction_type": "sample"}, Scheduler.PNDM, Schedule(5, SigmaSpacing.DEFAULT)
         )
 
 
@@ -145,7 +151,7 @@ def test_step_arguments_are_those_that_the_class_takes() -> None:
     """DDIM takes eta and a generator, Heun neither."""
     generators = [torch.Generator()]
     built = {
-        scheduler: schedulers.build(SD15_SCHEDULER, scheduler, SigmaSpacing.DEFAULT, 5)
+        scheduler: schedulers.build(SD15_SCHEDULER, scheduler, Schedule(5, SigmaSpacing.DEFAULT))
         for scheduler in (Scheduler.DDIM, Scheduler.HEUN)
     }
     assert schedulers.step_arguments(built[Scheduler.DDIM], generators) == {

@@ -61,8 +61,8 @@ pub struct TransformRequest {
     /// Required. The start.
     #[prost(message, optional, tag = "10")]
     pub image: ::core::option::Option<Image>,
-    /// How far from the start, in \[0, 1\]: the share of the steps that run, rounded down to whole steps.
-    /// Unset is 0.8.
+    /// How far from the start, in \[0, 1\]: the share of the steps that run, rounded down to whole steps, but one
+    /// at least: 50 steps at 0.58 are 29. At 0 none runs and the input comes back. Unset is 0.8.
     #[prost(float, optional, tag = "11")]
     pub strength: ::core::option::Option<f32>,
     /// How an input of another size is brought to the result's.
@@ -156,6 +156,15 @@ pub struct Sampling {
     #[prost(enumeration = "SigmaSpacing", tag = "4")]
     pub sigma_spacing: i32,
     /// Image i is drawn from seed + i; none may be negative. Unset is random, and reported.
+    ///
+    /// An image's random numbers come from one 32-bit Mersenne Twister (MT19937) of its own. A seed below 2^32
+    /// starts it by `init_genrand(seed)`, any other by `init_by_array` of two words, seed mod 2^32 first, seed div
+    /// 2^32 second. Each word it draws is a uniform float32, its lower 24 bits over 2^24. A tensor of n values,
+    /// 16 and more, takes n of them, in order, channel, row and column of one image; then, in blocks of 16, values
+    /// j and j + 8 (0 \<= j \< 8) become r cos(w) and r sin(w) with r = sqrt(-2 ln(1 - value j)) and
+    /// w = 2 pi (value j + 8). If n is no multiple of 16, 16 more are drawn for the last 16 values. Drawn are, in
+    /// this order: for an input image the noise of its latents' distribution, the noise to start from, and then
+    /// what each step of a stochastic scheduler takes.
     #[prost(int64, optional, tag = "5")]
     pub seed: ::core::option::Option<i64>,
     /// Images to draw, 1 to 8; 0 is 1.
@@ -164,6 +173,23 @@ pub struct Sampling {
     /// Text encoder layers to leave out at the end (A1111's clip skip minus one); one layer must remain.
     #[prost(int32, tag = "7")]
     pub clip_skip: i32,
+    /// Unspecified is the model's own, of its card or its scheduler's configuration, else the scheduler's. One that
+    /// the scheduler cannot take is refused, and so is any beside a `sigma_spacing` of noise levels (KARRAS,
+    /// EXPONENTIAL, BETA), which needs none. A single step is always at the noisiest level.
+    #[prost(enumeration = "TimestepSpacing", tag = "8")]
+    pub timestep_spacing: i32,
+    /// How far the guided prediction is brought back to the deviation of the unguided one, in \[0, 1\]; against
+    /// overexposure where guidance meets zero terminal SNR (section 3.4 of <https://arxiv.org/abs/2305.08891>).
+    /// Unset is the model's default, 0 unless its card says otherwise.
+    #[prost(float, optional, tag = "9")]
+    pub guidance_rescale: ::core::option::Option<f32>,
+    /// Noise that each step draws anew, in \[0, 1\], of SCHEDULER_DDIM (unset is 0) and of SCHEDULER_EULER_ANCESTRAL
+    /// and SCHEDULER_KDPM2_ANCESTRAL (unset is 1); refused with others.
+    #[prost(float, optional, tag = "10")]
+    pub eta: ::core::option::Option<f32>,
+    /// The same of SCHEDULER_TCD, in \[0, 1\], by its paper's name; unset is 0, refused with others.
+    #[prost(float, optional, tag = "11")]
+    pub gamma: ::core::option::Option<f32>,
 }
 /// What to send, and in which format.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -542,6 +568,49 @@ impl ResizeMode {
             "RESIZE_MODE_STRETCH" => Some(Self::Stretch),
             "RESIZE_MODE_CROP" => Some(Self::Crop),
             "RESIZE_MODE_PAD" => Some(Self::Pad),
+            _ => None,
+        }
+    }
+}
+/// At which of the model's training timesteps, 0 to 999, the steps of a schedule are (table 2 of
+/// <https://arxiv.org/abs/2305.08891>); in brackets, four steps of SCHEDULER_EULER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TimestepSpacing {
+    Unspecified = 0,
+    /// Counted from the end without noise (751, 501, 251, 1): `ddim_uniform` of the web UIs.
+    Leading = 1,
+    /// From one end to the other (999, 666, 333, 0): `normal`.
+    Linspace = 2,
+    /// Counted from the noisiest (999, 749, 499, 249): `simple` and `sgm_uniform`. Distilled models (Lightning,
+    /// Hyper-SD, Turbo) and zero terminal SNR need it.
+    Trailing = 3,
+    /// The tables of <https://arxiv.org/abs/2404.14507> for SDXL, and for SD1, which is used for all other models,
+    /// the logarithms of their noise levels interpolated for other numbers of steps than ten.
+    AlignYourSteps = 4,
+}
+impl TimestepSpacing {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TIMESTEP_SPACING_UNSPECIFIED",
+            Self::Leading => "TIMESTEP_SPACING_LEADING",
+            Self::Linspace => "TIMESTEP_SPACING_LINSPACE",
+            Self::Trailing => "TIMESTEP_SPACING_TRAILING",
+            Self::AlignYourSteps => "TIMESTEP_SPACING_ALIGN_YOUR_STEPS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TIMESTEP_SPACING_UNSPECIFIED" => Some(Self::Unspecified),
+            "TIMESTEP_SPACING_LEADING" => Some(Self::Leading),
+            "TIMESTEP_SPACING_LINSPACE" => Some(Self::Linspace),
+            "TIMESTEP_SPACING_TRAILING" => Some(Self::Trailing),
+            "TIMESTEP_SPACING_ALIGN_YOUR_STEPS" => Some(Self::AlignYourSteps),
             _ => None,
         }
     }
@@ -1202,6 +1271,10 @@ pub struct LoraFile {
     /// Why it cannot; empty if it can.
     #[prost(string, tag = "11")]
     pub refusal: ::prost::alloc::string::String,
+    /// What sampling it was distilled or trained for, for people ("LCM: 2 to 8 steps, guidance 1 to 2, scheduler
+    /// lcm"); empty where the file does not tell. GetLoraResponse.recommended_sampling says it in numbers.
+    #[prost(string, tag = "12")]
+    pub made_for: ::prost::alloc::string::String,
     /// 12 hex digits by which the web UI of AUTOMATIC1111 and model sites know it ("AutoV3"): of `sshs_model_hash` in
     /// its metadata, else of the SHA-256 of what follows the header.
     #[prost(string, tag = "13")]
@@ -1251,6 +1324,38 @@ pub struct GetLoraResponse {
     /// Empty unless asked for.
     #[prost(message, repeated, tag = "7")]
     pub modules: ::prost::alloc::vec::Vec<LoraModule>,
+    /// Unset where the file does not tell what it was made for.
+    #[prost(message, optional, tag = "8")]
+    pub recommended_sampling: ::core::option::Option<RecommendedSampling>,
+}
+/// Sampling that a LoRA file was made for, as its metadata, name and tensors tell. Requests with another are
+/// drawn, with a warning in the report.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RecommendedSampling {
+    /// To begin with; 0 where any number will do.
+    #[prost(int32, tag = "1")]
+    pub steps: i32,
+    /// Unset where any will do.
+    #[prost(float, optional, tag = "2")]
+    pub guidance_scale: ::core::option::Option<f32>,
+    /// Unspecified where any will do.
+    #[prost(enumeration = "Scheduler", tag = "3")]
+    pub scheduler: i32,
+    /// Unspecified where it does not matter, and for SCHEDULER_LCM and SCHEDULER_TCD, which have their own.
+    #[prost(enumeration = "TimestepSpacing", tag = "4")]
+    pub timestep_spacing: i32,
+    /// What fits too: steps from this to that, guidance up to this, other schedulers.
+    #[prost(int32, tag = "5")]
+    pub steps_min: i32,
+    #[prost(int32, tag = "6")]
+    pub steps_max: i32,
+    #[prost(float, optional, tag = "7")]
+    pub guidance_scale_max: ::core::option::Option<f32>,
+    #[prost(enumeration = "Scheduler", repeated, tag = "8")]
+    pub other_schedulers: ::prost::alloc::vec::Vec<i32>,
+    /// `epsilon` or `v_prediction`: of the model that it was trained on; empty if the file does not say.
+    #[prost(string, tag = "9")]
+    pub prediction_type: ::prost::alloc::string::String,
 }
 /// One module that a LoRA file changes.
 #[derive(Clone, PartialEq, ::prost::Message)]

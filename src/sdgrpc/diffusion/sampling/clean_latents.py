@@ -8,10 +8,7 @@ from typing import Any
 
 import torch
 
-from sdgrpc.diffusion.sampling.schedulers import alphas_cumprod
-
-# The signal's share that zero-terminal-SNR schedules keep at the last timestep, as in diffusers.
-SMALLEST_ALPHA = 2.0**-24
+from sdgrpc.diffusion.sampling.noise_levels import SMALLEST_ALPHA, alphas_cumprod
 
 
 class CleanLatents:

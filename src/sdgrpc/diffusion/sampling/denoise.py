@@ -26,6 +26,7 @@ class ModelInput:
     timestep: torch.Tensor
     conditioning: Conditioning
     guidance_scale: float
+    guidance_rescale: float = 0.0
 
     @property
     def guided(self) -> bool:
@@ -77,7 +78,8 @@ class Start:
     """Everything the loop runs on: a scheduler of its own, the timesteps to visit, the first latents.
 
     `extra_channels` `[n, 5, h, w]` are the mask and the masked image's latents of an inpainting UNet.
-    `generators` hold each image's own noise.
+    `generators` hold each image's own noise; `eta` is the part of it that each step draws anew (TCD's gamma),
+    None the scheduler's own.
     """
 
     scheduler: SchedulerMixin
@@ -88,6 +90,8 @@ class Start:
     conditioning: Conditioning
     guidance_scale: float
     clean_latents: CleanLatents
+    guidance_rescale: float = 0.0
+    eta: float | None = None
     extra_channels: torch.Tensor | None = None
     known: KnownLatents | None = field(default=None)
 
@@ -105,7 +109,7 @@ def denoise(start: Start, on_step: OnStep) -> Denoising:
     timesteps the first latents are the last.
     """
     latents, scheduler = start.latents, start.scheduler
-    arguments = step_arguments(scheduler, start.generators)
+    arguments = step_arguments(scheduler, start.generators, start.eta)
     step = 0
     for index, timestep in enumerate(start.timesteps):
         sample = scheduler.scale_model_input(latents, timestep)
@@ -116,9 +120,9 @@ def denoise(start: Start, on_step: OnStep) -> Denoising:
             latents = _blend(start, start.known, latents, index)
         if _completes_step(start, index):
             step += 1
-            clean = partial(_clean, start, sample, timestep, prediction)
+            clean = partial(_clean, start, sample.float(), timestep, prediction)
             on_step(StepResult(step, start.step_count, float(timestep), clean))
-    return latents
+    return latents.float()
 
 
 @torch.inference_mode()
@@ -131,9 +135,10 @@ def _clean(
 
 
 def _model_input(start: Start, sample: torch.Tensor, timestep: torch.Tensor) -> ModelInput:
+    sample = sample.float()
     if start.extra_channels is not None:
         sample = torch.cat([sample, start.extra_channels], dim=1)
-    return ModelInput(sample, timestep, start.conditioning, start.guidance_scale)
+    return ModelInput(sample, timestep, start.conditioning, start.guidance_scale, start.guidance_rescale)
 
 
 def _blend(start: Start, known: KnownLatents, latents: torch.Tensor, index: int) -> torch.Tensor:

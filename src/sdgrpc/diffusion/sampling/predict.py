@@ -44,10 +44,25 @@ def predict(model: Model, inputs: Sequence[ModelInput], max_rows: int) -> list[t
 
 
 def _guide(images: Sequence[tuple[torch.Tensor, ModelInput]], answers: torch.Tensor) -> torch.Tensor:
-    """Classifier-free guidance of `[negatives; positives]`, each image by its own scale."""
+    """Classifier-free guidance of `[negatives; positives]`, each image by its own scale and rescaling."""
     negative, positive = answers.chunk(2)
     scales = torch.tensor([one.guidance_scale for _, one in images], device=answers.device)
-    return negative + scales.view(-1, 1, 1, 1) * (positive - negative)
+    guided = negative + scales.view(-1, 1, 1, 1) * (positive - negative)
+    if any(one.guidance_rescale for _, one in images):
+        shares = torch.tensor([one.guidance_rescale for _, one in images], device=answers.device)
+        return _rescaled(guided, positive, shares.view(-1, 1, 1, 1))
+    return guided
+
+
+def _rescaled(guided: torch.Tensor, positive: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Bring a share of each guided prediction back to the standard deviation of the one for the prompt alone.
+
+    Formulas (15) and (16) of https://arxiv.org/abs/2305.08891, for all values of an image together; a share
+    of 0 changes nothing.
+    """
+    dimensions = (1, 2, 3)
+    ratio = positive.std(dimensions, keepdim=True) / guided.std(dimensions, keepdim=True)
+    return torch.where(shares > 0, shares * (guided * ratio) + (1 - shares) * guided, guided)
 
 
 def _call(model: Model, rows: Sequence[_Row]) -> torch.Tensor:

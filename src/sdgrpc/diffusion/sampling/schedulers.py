@@ -11,7 +11,16 @@ import diffusers
 import torch
 from diffusers import SchedulerMixin
 
-from sdgrpc.domain import SUPPORTED_SPACINGS, Scheduler, SigmaSpacing
+from sdgrpc.diffusion.sampling.noise_levels import UNCLIPPED, NoiseLevels, ends_without_signal, rescale
+from sdgrpc.diffusion.sampling.placing import Schedule, set_schedule, spacing_settings
+from sdgrpc.diffusion.sampling.solvers import Ddim, EulerAncestral, Kdpm2Ancestral, Lms, Plms
+from sdgrpc.domain import (
+    REFUSES_SAMPLE_PREDICTION,
+    SUPPORTED_SPACINGS,
+    SUPPORTED_TIMESTEP_SPACINGS,
+    Scheduler,
+    SigmaSpacing,
+)
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelError
 
 
@@ -26,10 +35,6 @@ class Recipe:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
-
-# Latents are not bounded as pixels are, so clipping the predicted clean sample to [-1, 1] ruins them.
-# Some classes clip unless told otherwise, and configurations saved from other classes do not say.
-UNCLIPPED = {"clip_sample": False}
 
 # diffusers' own table of names in A1111 and k-diffusion:
 # https://huggingface.co/docs/diffusers/api/schedulers/overview
@@ -58,16 +63,29 @@ RECIPES: Mapping[Scheduler, Recipe] = {
     Scheduler.TCD: Recipe("TCDScheduler", UNCLIPPED),
 }
 
-SPACING_FLAGS: Mapping[SigmaSpacing, str] = {
-    SigmaSpacing.KARRAS: "use_karras_sigmas",
-    SigmaSpacing.EXPONENTIAL: "use_exponential_sigmas",
-    SigmaSpacing.BETA: "use_beta_sigmas",
+# Where diffusers' own class does not do for every spacing.
+MENDED: Mapping[Scheduler, type[Any]] = {
+    Scheduler.DDIM: Ddim,
+    Scheduler.PNDM: Plms,
+    Scheduler.LMS: Lms,
+    Scheduler.EULER_ANCESTRAL: EulerAncestral,
+    Scheduler.KDPM2_ANCESTRAL: Kdpm2Ancestral,
 }
+TAKE_DIFFERENCES = frozenset(
+    {
+        Scheduler.HEUN,
+        Scheduler.PNDM,
+        Scheduler.LMS,
+        Scheduler.KDPM2,
+        Scheduler.KDPM2_ANCESTRAL,
+        Scheduler.DEIS,
+    }
+)
 
 
 def scheduler_class(scheduler: Scheduler) -> type[Any]:
-    """The diffusers class that implements `scheduler`."""
-    found: type[Any] = getattr(diffusers, RECIPES[scheduler].class_name)
+    """The class that implements `scheduler`: of diffusers, or one made of it."""
+    found: type[Any] = MENDED.get(scheduler) or getattr(diffusers, RECIPES[scheduler].class_name)
     return found
 
 
@@ -77,62 +95,86 @@ def scheduler_of(class_name: str) -> Scheduler | None:
     return names.get(class_name)
 
 
-def build(
-    config: Mapping[str, Any], scheduler: Scheduler, spacing: SigmaSpacing, steps: int
-) -> SchedulerMixin:
-    """A scheduler of one job, its timesteps set for `steps` steps; never shared.
+def build(config: Mapping[str, Any], scheduler: Scheduler, schedule: Schedule) -> SchedulerMixin:
+    """A scheduler of one job, its timesteps set; never shared.
 
     `config` is the model's scheduler configuration, from which come the noise schedule and the prediction
-    type. `SigmaSpacing.DEFAULT` leaves the spacing as that configuration has it. Timesteps stay on the
-    CPU: schedulers read them as numbers, which would wait for the device at every step.
+    type. Spacings of noise levels (Karras and others) reach from the model's largest level to its smallest,
+    as k-diffusion's; a single step is at the largest, whatever the spacing. Timesteps stay on the CPU:
+    schedulers read them as numbers, which would wait for the device at every step.
 
     Raises:
-        InvalidRequest: the scheduler has no such spacing.
-        ModelError: the scheduler cannot use the model's prediction type.
+        InvalidRequest: the scheduler has no such spacing, or the two exclude each other.
+        ModelError: the scheduler cannot use what the model predicts, or nobody can at these timesteps.
 
     """
-    if spacing not in SUPPORTED_SPACINGS[scheduler]:
-        named = ", ".join(sorted(s.value for s in SUPPORTED_SPACINGS[scheduler]))
-        message = f"{scheduler.value} does not support {spacing.value}; it supports {named}"
-        raise InvalidRequest([FieldViolation("sampling.sigma_spacing", message)])
-    if scheduler is Scheduler.PNDM and config.get("prediction_type") == "sample":
-        raise ModelError("the scheduler pndm cannot be used with a model that predicts the sample; use ddim")
+    _check(config, scheduler, schedule)
     recipe = RECIPES[scheduler]
-    settings = {**recipe.defaults, **config, **recipe.overrides, **_spacing_flags(spacing)}
+    settings = {**recipe.defaults, **config, **recipe.overrides}
+    settings |= spacing_settings(settings, scheduler, schedule)
     built = scheduler_class(scheduler).from_config(settings)
-    _set_timesteps(built, steps)
+    rescale(built, config)
+    if isinstance(built, Kdpm2Ancestral):
+        built.eta, built.dtype = schedule.eta, latents_dtype(config, scheduler)
+    set_schedule(built, settings, scheduler, schedule, NoiseLevels(config))
+    if hasattr(built, "sigmas"):
+        built.sigmas = built.sigmas.to(latents_dtype(config, scheduler))
+    if config.get("prediction_type", "epsilon") == "epsilon" and _begins_without_signal(built, config):
+        raise ModelError(
+            "the model predicts the noise, but its first step here is at a timestep that is nothing else "
+            "(zero terminal SNR), from which no picture follows; write "
+            '{"prediction_type": "v_prediction"} or {"zero_terminal_snr": false} into its card'
+        )
     return built
 
 
-def _spacing_flags(spacing: SigmaSpacing) -> dict[str, bool]:
-    """The flags that select `spacing`; the flags exclude each other, so all three are set."""
-    if spacing is SigmaSpacing.DEFAULT:
-        return {}
-    return {flag: named is spacing for named, flag in SPACING_FLAGS.items()}
+def _check(config: Mapping[str, Any], scheduler: Scheduler, schedule: Schedule) -> None:
+    field, message = "", ""
+    if schedule.sigmas not in (taken := SUPPORTED_SPACINGS[scheduler]):
+        field = "sigma_spacing"
+        named = ", ".join(sorted(one.value for one in taken))
+        message = f"{scheduler.value} does not support {schedule.sigmas.value}; it supports {named}"
+    elif schedule.timesteps is not None and schedule.sigmas is not SigmaSpacing.DEFAULT:
+        field = "timestep_spacing"
+        message = f"timesteps follow from {schedule.sigmas.value}; set one of the two spacings"
+    elif schedule.timesteps and schedule.timesteps not in (takes := SUPPORTED_TIMESTEP_SPACINGS[scheduler]):
+        field = "timestep_spacing"
+        named = ", ".join(sorted(one.value for one in takes))
+        message = f"{scheduler.value} does not support {schedule.timesteps.value}; it supports {named}"
+    if message:
+        raise InvalidRequest([FieldViolation(f"sampling.{field}", message)])
+    if scheduler in REFUSES_SAMPLE_PREDICTION and config.get("prediction_type") == "sample":
+        raise ModelError(
+            f"the scheduler {scheduler.value} cannot be used with a model that predicts the sample; use ddim"
+        )
 
 
-def _set_timesteps(scheduler: SchedulerMixin, steps: int) -> None:
-    """Set the timesteps, and for LCM and TCD a distillation schedule that has so many.
+def latents_dtype(config: Mapping[str, Any], scheduler: Scheduler) -> torch.dtype:
+    """In what to keep the latents between steps: float32, but float64 where they lose too much of it.
 
-    Those two pick their steps out of `original_inference_steps` (50) and refuse more. More are drawn from
-    the next longer schedule that divides the training steps evenly, so that it still ends at pure noise.
+    With zero terminal SNR the noise is 4096 times the signal, and these take differences of numbers of that
+    size. (Others would draw their noise in float64 too, which is other noise.)
     """
-    original = scheduler.config.get("original_inference_steps")
-    if original is None or steps <= original:
-        scheduler.set_timesteps(steps)
-        return
-    train_steps = scheduler.config.num_train_timesteps
-    longer = next(n for n in range(steps, train_steps + 1) if train_steps % n == 0)
-    scheduler.set_timesteps(steps, original_inference_steps=longer)
+    exact = scheduler in TAKE_DIFFERENCES and ends_without_signal(config)
+    return torch.float64 if exact else torch.float32
 
 
-def step_arguments(scheduler: SchedulerMixin, generators: list[torch.Generator]) -> dict[str, Any]:
-    """What `scheduler.step` takes beyond prediction, timestep and sample, as diffusers' pipelines pass it.
+def _begins_without_signal(scheduler: SchedulerMixin, config: Mapping[str, Any]) -> bool:
+    last = int(scheduler.config.num_train_timesteps) - 1
+    return round(float(scheduler.timesteps[0])) >= last and ends_without_signal(config)
 
-    Eta is 0, as their default has it: DDIM and TCD add no noise of their own.
+
+def step_arguments(
+    scheduler: SchedulerMixin, generators: list[torch.Generator], eta: float | None = None
+) -> dict[str, Any]:
+    """What `scheduler.step` takes beyond prediction, timestep and sample.
+
+    `eta` None is the scheduler's own: 0 for DDIM and TCD (whose gamma it is), as diffusers' pipelines pass
+    it, 1 for the ancestral ones.
     """
     accepted = inspect.signature(scheduler.step).parameters
-    arguments = {"eta": 0.0, "generator": generators}
+    own = 1.0 if isinstance(scheduler, EulerAncestral) else 0.0
+    arguments = {"eta": own if eta is None else eta, "generator": generators}
     return {name: value for name, value in arguments.items() if name in accepted}
 
 
@@ -143,14 +185,9 @@ def denoising_timesteps(scheduler: SchedulerMixin, steps: int, step_count: int) 
     pipeline.
     """
     begin = (steps - step_count) * scheduler.order
+    if isinstance(scheduler, Plms) and scheduler.follows_a_schedule:
+        return scheduler.timesteps_from(begin)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(begin)
     timesteps: torch.Tensor = scheduler.timesteps[begin:]
     return timesteps
-
-
-def alphas_cumprod(config: Mapping[str, Any]) -> torch.Tensor:
-    """The model's cumulative products of alpha, `[training steps]`, float32."""
-    settings = {**UNCLIPPED, **config}
-    products: torch.Tensor = diffusers.DDIMScheduler.from_config(settings).alphas_cumprod
-    return products

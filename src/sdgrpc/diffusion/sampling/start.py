@@ -17,7 +17,9 @@ from sdgrpc.diffusion.prompts.conditioning import Conditioning
 from sdgrpc.diffusion.sampling import schedulers
 from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
 from sdgrpc.diffusion.sampling.denoise import Denoising, KnownLatents, OnStep, Start, denoise
-from sdgrpc.domain import Task, TaskKind
+from sdgrpc.diffusion.sampling.noise import generator
+from sdgrpc.diffusion.sampling.placing import Schedule
+from sdgrpc.domain import Scheduler, Task, TaskKind
 from sdgrpc.errors import ModelError
 from sdgrpc.images import to_image
 
@@ -50,16 +52,22 @@ def start(model: Model, task: Task, conditioning: Conditioning, region: Region |
     """What `prepare` hands to `denoise`."""
     _check_kind(model, task)
     sampling = task.sampling
-    scheduler = schedulers.build(
-        model.scheduler_config, sampling.scheduler, sampling.sigma_spacing, sampling.steps
+    eta = sampling.gamma if sampling.scheduler is Scheduler.TCD else sampling.eta
+    schedule = Schedule(
+        sampling.steps, sampling.sigma_spacing, sampling.timestep_spacing, is_sdxl=model.is_sdxl, eta=eta
     )
+    scheduler = schedulers.build(model.scheduler_config, sampling.scheduler, schedule)
     timesteps = schedulers.denoising_timesteps(scheduler, sampling.steps, task.step_count)
-    generators = [torch.Generator().manual_seed(sampling.seed + i) for i in range(sampling.image_count)]
+    generators = [generator(sampling.seed + i) for i in range(sampling.image_count)]
     begin: Mapping[TaskKind, Callable[..., dict[str, Any]]] = {
         TaskKind.GENERATE: _generate,
         TaskKind.TRANSFORM: _transform,
         TaskKind.INPAINT: partial(_inpaint, region=region),
     }
+    begun = begin[task.kind](model, task, scheduler, timesteps, generators)
+    begun["latents"] = begun["latents"].to(
+        schedulers.latents_dtype(model.scheduler_config, sampling.scheduler)
+    )
     return Start(
         scheduler=scheduler,
         timesteps=timesteps,
@@ -67,8 +75,10 @@ def start(model: Model, task: Task, conditioning: Conditioning, region: Region |
         generators=generators,
         conditioning=conditioning,
         guidance_scale=sampling.guidance_scale,
+        guidance_rescale=sampling.guidance_rescale,
+        eta=eta,
         clean_latents=CleanLatents(model.scheduler_config),
-        **begin[task.kind](model, task, scheduler, timesteps, generators),
+        **begun,
     )
 
 

@@ -1,0 +1,1 @@
+"""The contract's Sampling: its defaults, its records, and what does not go together."""

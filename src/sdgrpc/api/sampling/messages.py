@@ -1,0 +1,82 @@
+"""The contract's Sampling <-> domain, every default filled in."""
+
+from __future__ import annotations
+
+import secrets
+
+from sdgrpc import domain
+from sdgrpc.api.rules import given
+from sdgrpc.domain import ModelInfo
+from sdgrpc.v1 import diffusion_pb2 as pb
+
+RANDOM_SEEDS = 2**32  # every tool can read these, also those whose numbers are JavaScript's
+
+
+def scheduler(message: pb.Sampling, model: ModelInfo) -> domain.Scheduler:
+    """The scheduler asked for; unspecified is the model's."""
+    if message.scheduler == pb.SCHEDULER_UNSPECIFIED:
+        return model.scheduler
+    return domain.Scheduler[pb.Scheduler.Name(message.scheduler).removeprefix("SCHEDULER_")]
+
+
+def spacing(message: pb.Sampling) -> domain.SigmaSpacing:
+    """The spacing of noise levels asked for; unspecified is the scheduler's own."""
+    if message.sigma_spacing == pb.SIGMA_SPACING_UNSPECIFIED:
+        return domain.SigmaSpacing.DEFAULT
+    return domain.SigmaSpacing[pb.SigmaSpacing.Name(message.sigma_spacing).removeprefix("SIGMA_SPACING_")]
+
+
+def timestep_spacing(message: pb.Sampling, model: ModelInfo) -> domain.TimestepSpacing | None:
+    """The spacing of timesteps asked for; unspecified is the model's, where the scheduler takes it."""
+    if message.timestep_spacing != pb.TIMESTEP_SPACING_UNSPECIFIED:
+        name = pb.TimestepSpacing.Name(message.timestep_spacing)
+        return domain.TimestepSpacing[name.removeprefix("TIMESTEP_SPACING_")]
+    if model.timestep_spacing is None or spacing(message) is not domain.SigmaSpacing.DEFAULT:
+        return None
+    taken = domain.SUPPORTED_TIMESTEP_SPACINGS[scheduler(message, model)]
+    return model.timestep_spacing if model.timestep_spacing in taken else None
+
+
+def sampling(message: pb.Sampling, model: ModelInfo) -> domain.Sampling:
+    """How to denoise, every default filled in."""
+    chosen = scheduler(message, model)
+    return domain.Sampling(
+        steps=message.steps or model.steps,
+        guidance_scale=given(message, "guidance_scale", model.guidance_scale),
+        scheduler=chosen,
+        sigma_spacing=spacing(message),
+        seed=message.seed if message.HasField("seed") else secrets.randbelow(RANDOM_SEEDS),
+        image_count=message.image_count or 1,
+        clip_skip=message.clip_skip,
+        timestep_spacing=timestep_spacing(message, model),
+        guidance_rescale=given(message, "guidance_rescale", model.guidance_rescale),
+        eta=given(message, "eta", domain.DEFAULT_ETA.get(chosen)),
+        gamma=given(message, "gamma", domain.DEFAULT_GAMMA.get(chosen)),
+    )
+
+
+def sampling_message(values: domain.Sampling) -> pb.Sampling:
+    """How to denoise, as it is reported."""
+    return pb.Sampling(
+        steps=values.steps,
+        guidance_scale=values.guidance_scale,
+        scheduler=scheduler_value(values.scheduler),
+        sigma_spacing=pb.SigmaSpacing.Value(f"SIGMA_SPACING_{values.sigma_spacing.name}"),
+        seed=values.seed,
+        image_count=values.image_count,
+        clip_skip=values.clip_skip,
+        timestep_spacing=timestep_spacing_value(values.timestep_spacing),
+        guidance_rescale=values.guidance_rescale,
+        eta=values.eta,
+        gamma=values.gamma,
+    )
+
+
+def scheduler_value(scheduler: domain.Scheduler) -> pb.Scheduler.ValueType:
+    """A scheduler as the contract's number."""
+    return pb.Scheduler.Value(f"SCHEDULER_{scheduler.name}")
+
+
+def timestep_spacing_value(spacing: domain.TimestepSpacing | None) -> pb.TimestepSpacing.ValueType:
+    """A spacing as the contract's number; none is unspecified."""
+    return pb.TimestepSpacing.Value(f"TIMESTEP_SPACING_{spacing.name if spacing else 'UNSPECIFIED'}")
