@@ -46,7 +46,7 @@ def test_the_model_is_hashed_as_the_web_ui_does() -> None:
     """Ten digits before its name, and all of them further on; nothing where they are not known."""
     sha256 = "0123456789abcdef" * 4
     text = parameters_text(make_task(), make_model(name="v15"), (), seed=0, model_sha256=sha256)
-    assert f"Model hash: 0123456789, Model: v15, Model SHA-256: {sha256}, " in text
+    assert f"Model hash: 0123456789, Model: v15, RNG: CPU, Model SHA-256: {sha256}, " in text
     assert "hash" not in parameters_text(make_task(), make_model(name="v15"), (), seed=0)
 
 

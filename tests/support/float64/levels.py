@@ -57,11 +57,11 @@ def timesteps_of(
     if steps == 1:
         return [TRAIN_STEPS - 1]
     if spacing is None and scheduler in (Scheduler.LCM, Scheduler.TCD):
-        return [20 * (50 - 50 * index // steps) - 1 for index in range(steps)]  # of the 50 distilled ones
+        return [20.0 * (50 - 50 * i // steps) - 1 for i in range(steps)]  # of the 50 distilled ones
     spacing = spacing or OWN_SPACING.get(scheduler, TimestepSpacing.LINSPACE)
     count = steps + 1 if scheduler in DPM else steps
     if spacing is TimestepSpacing.LEADING:
-        return [index * (TRAIN_STEPS // count) + 1 for index in range(count)][::-1][:steps]
+        return [float(i * (TRAIN_STEPS // count) + 1) for i in range(count)][::-1][:steps]
     if spacing is TimestepSpacing.LINSPACE:
         exact = [Fraction(index * (TRAIN_STEPS - 1), count - 1) for index in range(count)][::-1][:steps]
         return [float(round(one)) if scheduler in DPM | WHOLE else float(one) for one in exact]
