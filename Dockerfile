@@ -4,6 +4,9 @@
 #   docker run -p 50051:50051 -v ./models:/models:ro -v ./loras:/loras:ro -v sdgrpc-cache:/cache sdgrpc
 #
 # The README says more, and how to build with PyTorch's smaller builds for the CPU.
+#
+# For a build that is the same tomorrow name the base by its digest: --build-arg BASE_IMAGE=debian@sha256:…
+# What Python packages it has, to the hash, is what locks/server.txt says.
 ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM ${BASE_IMAGE} AS build
@@ -20,16 +23,20 @@ ARG PIP_CERT
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/sdgrpc
 WORKDIR /source
-# torch by itself first: its layer outlives every change of the source.
+COPY locks locks
+# The libraries first: their layer outlives every change of the source. Another index has other builds of torch, whose
+# hashes no lock here knows: of those the version alone is held, and what only CUDA's build needs is left out.
 RUN case "$VARIANT" in cpu|cuda) ;; *) echo "VARIANT is cpu or cuda, not $VARIANT" >&2; exit 1 ;; esac \
  && if [ "$VARIANT" = cpu ] && [ -n "$TORCH_INDEX_URL" ]; then \
-      /opt/sdgrpc/bin/pip install --index-url "$TORCH_INDEX_URL" torch; \
-    else /opt/sdgrpc/bin/pip install torch; fi
+      /opt/sdgrpc/bin/pip install --no-deps --index-url "$TORCH_INDEX_URL" "$(sed -nE 's/^(torch==[^ ]+).*/\1/p' locks/server.txt)" \
+      && awk '/^[a-z]/ {skip = /^(torch|triton|nvidia-|cuda-)/} !skip' locks/server.txt > locks/chosen.txt; \
+    else cp locks/server.txt locks/chosen.txt; fi \
+ && /opt/sdgrpc/bin/pip install --no-deps --require-hashes -r locks/chosen.txt -r locks/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN /opt/sdgrpc/bin/pip install '.[server]' \
+RUN /opt/sdgrpc/bin/pip install --no-deps --no-build-isolation . \
  && if [ "$VARIANT" = cpu ]; then /opt/sdgrpc/bin/pip uninstall --yes --quiet triton; fi \
- && /opt/sdgrpc/bin/pip uninstall --yes --quiet pip setuptools \
+ && /opt/sdgrpc/bin/pip uninstall --yes --quiet $(sed -nE 's/^([a-z-]+)==.*/\1/p' locks/build.txt | grep -vx packaging) pip \
  && find /opt/sdgrpc -type d \( -name tests -o -name test \) -path '*/site-packages/*/*' -not -path '*/torch/*' -prune -exec rm -rf {} + \
  && rm -rf /opt/sdgrpc/lib/python3*/site-packages/torch/include /opt/sdgrpc/lib/python3*/site-packages/torch/share \
  && cp -r /opt/sdgrpc/lib/python3*/site-packages/sdgrpc/assets/tiny/loras /opt/sdgrpc/loras

@@ -5,18 +5,23 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-oldest test-python mutants lint format gen descriptors contract ghz grpcurl clean
+.PHONY: help setup demo test coverage test-oldest test-python mutants lock audit sbom lint format gen descriptors contract ghz grpcurl clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(STAMP) ## make .venv and install everything
+setup: $(STAMP) ## make .venv and install everything; LOCKED=1 takes just what locks/dev.txt names, by its hashes
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit("sdgrpc needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
 	$(BIN)/python -m pip install --quiet --upgrade pip
+ifdef LOCKED
+	$(BIN)/python -m pip install --quiet --require-hashes -r locks/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+else
 	$(BIN)/python -m pip install --quiet -e '.[server]' --group dev
+endif
 	@touch $@
 
 demo: setup ## start a server, draw over gRPC, write demo/
@@ -38,6 +43,21 @@ test-python: ## the suite on another Python: make test-python PYTHON=python3.13
 	build/python/bin/python -m pip install --quiet --upgrade pip
 	build/python/bin/python -m pip install --quiet -e '.[server]' --group dev
 	build/python/bin/python -m pytest
+
+# uv keeps the versions that a lock has, as long as they fit; UPGRADE=--upgrade takes the newest.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(UPGRADE)
+
+lock: setup ## write locks/: every dependency of the image and of CI with its version and hashes
+	$(LOCK) pyproject.toml --extra server -o locks/server.txt
+	$(LOCK) locks/build.in -o locks/build.txt
+	$(LOCK) pyproject.toml locks/build.in --extra server --group dev -c locks/server.txt -o locks/dev.txt
+
+audit: setup ## look for known vulnerabilities of what the image has; fails too where the database cannot be asked
+	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --progress-spinner off -r locks/server.txt
+
+sbom: setup ## write build/sbom.cdx.json, a CycloneDX bill of what the image has
+	@mkdir -p build
+	$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py requirements locks/server.txt --pyproject pyproject.toml --output-reproducible --output-file build/sbom.cdx.json
 
 mutants: setup ## change the schedulers', rules' and formulas' code line by line and list what no test misses
 	$(BIN)/python -m tools.mutants
