@@ -28,10 +28,11 @@ def sdgrpc(server, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def draw(server, *arguments: object) -> tuple[bytes, str]:
-    """The file that a command drew, and what it said on standard error."""
+    """The file that a command drew, and its notes and warnings on standard error, beside the progress."""
     done = sdgrpc(server, *arguments)
     assert done.returncode == 0, done.stderr
-    return Path(str(arguments[arguments.index("-o") + 1])).read_bytes(), done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith(("note: ", "warning: ", "error: "))]
+    return Path(str(arguments[arguments.index("-o") + 1])).read_bytes(), "\n".join(said)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
@@ -138,3 +139,27 @@ def test_neither_a_prompt_nor_a_picture(server) -> None:
     """One of both is needed."""
     done = sdgrpc(server, "generate")
     assert (done.returncode, "--from" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("flags", [[], ["--mask-blur", "2.5"], ["--crop-padding", "8", "--size", "64x64"]])
+def test_an_inpainted_picture(server, tmp_path: Path, flags: list[str]) -> None:
+    """`inpaint --from` takes strength, blur and crop; a picture that kept its own size keeps it again."""
+    source, mask = tmp_path / "source.png", tmp_path / "mask.png"
+    Image.new("RGB", (100, 75), "orange").save(source)
+    white = Image.new("L", (100, 75))
+    white.paste(255, (30, 20, 60, 50))
+    white.save(mask)
+    of = ["-i", source, "--mask", mask]
+    first, again = tmp_path / "first.png", tmp_path / "again.png"
+    wanted = ["--steps", "3", "--seed", "3", "--strength", "0.9", *flags]
+    expected, _ = draw(server, "inpaint", "a star", *of, *wanted, "-o", first)
+    assert draw(server, "inpaint", "--from", first, *of, "-o", again) == (expected, "")
+
+
+def test_a_resized_picture(server, tmp_path: Path) -> None:
+    """`transform --from` takes the resize mode."""
+    source, first, again = tmp_path / "source.png", tmp_path / "first.png", tmp_path / "again.png"
+    Image.linear_gradient("L").resize((128, 64)).convert("RGB").save(source)
+    flags = ["--size", "64x64", "--resize-mode", "crop", "--steps", "4", "--seed", "3"]
+    expected, _ = draw(server, "transform", "a star", "-i", source, *flags, "-o", first)
+    assert draw(server, "transform", "--from", first, "-i", source, "-o", again) == (expected, "")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdgrpc.domain import LoraReport, MaskOptions, Sampling, Scheduler, SigmaSpacing, TaskKind
+from sdgrpc.domain import LoraReport, MaskOptions, ResizeMode, Sampling, Scheduler, SigmaSpacing, TaskKind
 from sdgrpc.parameters.reading import PictureLora, read_parameters
 from sdgrpc.parameters.values import joined, sections
 from sdgrpc.parameters.writing import parameters_text
@@ -47,6 +47,7 @@ def tasks(draw: st.DrawFn):
         width=8 * draw(st.integers(8, 512)),
         height=8 * draw(st.integers(8, 512)),
         strength=draw(st.floats(0, 1, width=32)) if kind is not TaskKind.GENERATE else 1.0,
+        resize_mode=draw(st.sampled_from(ResizeMode)),
         mask_options=MaskOptions(draw(st.floats(0, 1024, width=32)), draw(padding))
         if kind is TaskKind.INPAINT
         else MaskOptions(),
@@ -79,6 +80,7 @@ def test_everything_comes_back(task, model: str, loras: list[LoraReport], seed: 
     assert (found.width, found.height, found.clip_skip or 0) == (task.width, task.height, sampling.clip_skip)
     assert (found.model, found.model_hash, found.model_sha256) == (model, sha256[:10], sha256)
     assert found.strength == (None if task.kind is TaskKind.GENERATE else task.strength)
+    assert (found.resize_mode or ResizeMode.STRETCH) == task.resize_mode
     assert found.mask_blur == (task.mask_options.blur or None)
     assert found.crop_padding == task.mask_options.crop_padding
     assert found.is_ours

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import typer
+from PIL import Image
 
 from sdgrpc.client import Client, Lora, LoraFile, LoraNotFoundError, Options
 from sdgrpc.parameters import NoParameters, Parameters, PictureLora, read_parameters, text_of_picture
@@ -28,9 +30,22 @@ def read_picture(path: Path) -> Parameters:
         parameters = read_parameters(text_of_picture(path.read_bytes()))
     except NoParameters as error:
         raise ValueError(f"--from {path}: {error}") from None
+    with Image.open(path) as image:
+        size = image.size
+    if _keeps_size(parameters, size):
+        parameters = replace(parameters, width=None, height=None)
     for note in parameters.notes:
         say(note)
     return parameters
+
+
+def _keeps_size(parameters: Parameters, size: tuple[int, int]) -> bool:
+    """Whether a picture has the size of the one that it was made of, and not that in which it was drawn.
+
+    With a crop it has that too, but the size in which it was drawn can have been asked for.
+    """
+    drawn = parameters.width, parameters.height
+    return parameters.is_ours and parameters.crop_padding is None and size != drawn
 
 
 def say(note: str) -> None:

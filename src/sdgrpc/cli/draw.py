@@ -224,7 +224,11 @@ def transform(
     def start(client: Client, drawing: Drawing) -> Job:
         wanted = drawing.picture.strength if strength is None else strength
         return client.transform(
-            drawing.prompt, image, strength=wanted, resize_mode=resize_mode, **drawing.request
+            drawing.prompt,
+            image,
+            strength=wanted,
+            resize_mode=resize_mode or drawing.picture.resize_mode,
+            **drawing.request,
         )
 
     _draw(prompt, options, start)
@@ -261,7 +265,7 @@ def inpaint(
             strength=picture.strength if strength is None else strength,
             mask_blur=blur or 0.0,
             crop_padding=picture.crop_padding if crop_padding is None else crop_padding,
-            resize_mode=resize_mode,
+            resize_mode=resize_mode or drawing.picture.resize_mode,
             **drawing.request,
         )
 

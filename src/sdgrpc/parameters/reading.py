@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdgrpc.domain import DEFAULT_ETA, DEFAULT_GAMMA, Scheduler, SigmaSpacing, TimestepSpacing
+from sdgrpc.domain import DEFAULT_ETA, DEFAULT_GAMMA, ResizeMode, Scheduler, SigmaSpacing, TimestepSpacing
 from sdgrpc.parameters.names import (
     AUTOMATIC,
     AUTOMATIC_SPACINGS,
+    RESIZES,
     SAMPLERS,
     SPACINGS,
     TIMESTEP_SPACINGS,
@@ -40,7 +41,7 @@ class Parameters:
     """What a picture's text says; None or empty is what it does not say.
 
     `prompt` is without the tags of `loras`. `clip_skip` counts layers left out, one less than the web UI's.
-    `strength`, `mask_blur` and `crop_padding` are of pictures made of others. `notes` say what could not be
+    `strength` to `crop_padding` are of pictures made of others. `notes` say what could not be
     used, for the user to read. `is_ours` tells whether sdgrpc drew the picture.
     """
 
@@ -63,6 +64,7 @@ class Parameters:
     model_hash: str = ""
     model_sha256: str = ""
     strength: float | None = None
+    resize_mode: ResizeMode | None = None
     mask_blur: float | None = None
     crop_padding: int | None = None
     is_ours: bool = False
@@ -141,6 +143,12 @@ def _number(text: str) -> float:
     return value
 
 
+def _resize_mode(text: str) -> ResizeMode:
+    if text.lower() not in RESIZES:
+        raise ValueError(text)
+    return RESIZES[text.lower()]
+
+
 def _layers(text: str) -> int:
     return max(_whole(text) - 1, 0)
 
@@ -152,6 +160,7 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "seed": ("Seed", _whole),
     "clip_skip": ("Clip skip", _layers),
     "strength": ("Denoising strength", _number),
+    "resize_mode": ("Resize mode", _resize_mode),
     "mask_blur": ("Mask blur", _number),
     "crop_padding": ("Masked area padding", _whole),
 }

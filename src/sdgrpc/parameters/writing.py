@@ -15,6 +15,7 @@ from sdgrpc.domain import (
     DEFAULT_GAMMA,
     LoraReport,
     ModelInfo,
+    ResizeMode,
     Sampling,
     Scheduler,
     SigmaSpacing,
@@ -63,6 +64,13 @@ TIMESTEP_SCHEDULE_TYPES: Mapping[TimestepSpacing, str] = {
 }
 
 
+RESIZE_MODES: Mapping[ResizeMode, str] = {
+    ResizeMode.STRETCH: "Just resize",
+    ResizeMode.CROP: "Crop and resize",
+    ResizeMode.PAD: "Resize and fill",
+}
+
+
 def parameters_text(
     task: Task, model: ModelInfo, reports: Sequence[LoraReport], seed: int, *, model_sha256: str = ""
 ) -> str:
@@ -108,6 +116,8 @@ def _values(
     values["Model"] = model.name
     if task.kind is not TaskKind.GENERATE:
         values["Denoising strength"] = decimal(task.strength)
+    if task.resize_mode is not ResizeMode.STRETCH:
+        values["Resize mode"] = RESIZE_MODES[task.resize_mode]
     if task.mask_options.blur:
         values["Mask blur"] = decimal(task.mask_options.blur)
     if task.mask_options.crop_padding is not None:
