@@ -17,7 +17,7 @@ from sdgrpc.lora.dialects.keys import parse
 from sdgrpc.lora.dialects.peft import PeftConfig
 from sdgrpc.lora.files.reading import TensorFile
 from sdgrpc.lora.fusing.cache import FusedSets
-from sdgrpc.lora.fusing.changes import change_norm, weight_change
+from sdgrpc.lora.fusing.changes import bias_change, change_norm, weight_change
 from tests.support.loras import LINEAR, adapter_of, lora_file, ref, shape_of, small_components, weight_of
 
 OUT, IN = 24, 16
@@ -42,6 +42,11 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "miss": ("MissConfig", {"r": 4, "init_weights": False}),
     "miss with a remainder": ("MissConfig", {"r": 5, "init_weights": False}),
     "miss, bat": ("MissConfig", {"r": 4, "init_weights": "bat"}),
+    "road of one": ("RoadConfig", {"variant": "road_1", "group_size": 4, "init_weights": False}),
+    "road of two": ("RoadConfig", {"variant": "road_2", "group_size": 8, "init_weights": False}),
+    "road of four": ("RoadConfig", {"variant": "road_4", "group_size": 4, "init_weights": False}),
+    "ia3": ("IA3Config", {"feedforward_modules": [], "init_ia3_weights": False}),
+    "ia3 of the inputs": ("IA3Config", {"feedforward_modules": ["a"], "init_ia3_weights": False}),
     "hra": ("HRAConfig", {"r": 4, "init_weights": False}),
     "hra, orthogonal": ("HRAConfig", {"r": 4, "apply_GS": True, "init_weights": False}),
     "boft": ("BOFTConfig", {"boft_block_size": 4, "init_weights": False}),
@@ -51,8 +56,8 @@ FLOAT32 = {"fourierft", "c3a", "delora"}
 CONVOLUTIONS = ["hra", "hra, orthogonal", "boft"]
 
 
-def trained(name: str, layer: nn.Module) -> tuple[Tensor, dict[str, Tensor], str, Tensor]:
-    """The weight before, the tensors and configuration that PEFT saves, and the weight that it merges."""
+def trained(name: str, layer: nn.Module) -> tuple[Tensor, dict[str, Tensor], str, Tensor, Tensor]:
+    """The weight before; the tensors and configuration that PEFT saves; weight and bias that it merges."""
     kind, settings = METHODS[name]
     before = layer.weight.detach().double().clone()
     config = getattr(peft, kind)(target_modules=["a"], **settings)
@@ -63,8 +68,9 @@ def trained(name: str, layer: nn.Module) -> tuple[Tensor, dict[str, Tensor], str
             noise = torch.randn(parameter.shape, generator=generator) * 0.4
             parameter.data = noise + (5.0 if key.endswith("delora_lambda.default") else 0.0)
     state = {key: tensor.clone() for key, tensor in peft.get_peft_model_state_dict(model).items()}
-    merged = model.double().merge_and_unload()[0]["a"].weight.detach()
-    return before, state, json.dumps(config.to_dict(), default=list), merged
+    merged = model.double().merge_and_unload()[0]["a"]
+    text = json.dumps(config.to_dict(), default=list)
+    return before, state, text, merged.weight.detach(), merged.bias.detach()
 
 
 def changed(state: dict[str, Tensor], text: str, before: Tensor) -> tuple[AdapterModule, Tensor]:
@@ -79,7 +85,7 @@ def changed(state: dict[str, Tensor], text: str, before: Tensor) -> tuple[Adapte
 def test_a_linear_layer_is_pefts(name: str, ending: str) -> None:
     """The change is what PEFT merges, with the settings of its configuration, and so is its norm."""
     torch.manual_seed(0)
-    before, state, text, merged = trained(name, nn.Linear(IN, OUT))
+    before, state, text, merged, _ = trained(name, nn.Linear(IN, OUT))
     if ending:
         weights = (".weight",)
         state = {
@@ -101,7 +107,7 @@ def test_a_linear_layer_is_pefts(name: str, ending: str) -> None:
 def test_a_convolution_is_pefts(name: str, kernel: int) -> None:
     """Those that PEFT trains on convolutions."""
     torch.manual_seed(0)
-    before, state, text, merged = trained(name, nn.Conv2d(IN, OUT, kernel))
+    before, state, text, merged, _ = trained(name, nn.Conv2d(IN, OUT, kernel))
     _, change = changed(state, text, before)
     torch.testing.assert_close(before + change, merged, rtol=1e-5, atol=1e-6)
     assert change.norm() > 0.01 * before.norm()
@@ -148,6 +154,84 @@ def test_vera_shares_its_projections() -> None:
         torch.testing.assert_close(
             weight + change, merged[module.spelling[-1]].weight.detach(), rtol=1e-6, atol=1e-7
         )
+
+
+BIASED = ["road of one", "road of two", "road of four", "ia3", "ia3 of the inputs"]
+
+
+@pytest.mark.parametrize("name", BIASED)
+def test_biases_are_pefts(name: str) -> None:
+    """What scales or turns the outputs does so with the bias."""
+    torch.manual_seed(0)
+    layer = nn.Linear(IN, OUT)
+    assert layer.bias is not None
+    bias = layer.bias.detach().double().clone()
+    _, state, text, _, merged = trained(name, layer)
+    (source,) = parse(TensorFile("x", "", state, {}), PeftConfig.from_json(text)).modules
+    change = bias_change(source, bias, torch.float64)
+    torch.testing.assert_close(bias + change, merged, rtol=1e-6, atol=1e-7)
+    assert bool(change.any()) == ("inputs" not in name)
+
+
+def test_a_tuned_norm_is_pefts() -> None:
+    """Weight and bias are those of the file, at half the strength half of the way there."""
+    norm = nn.LayerNorm(IN)
+    config = peft.LNTuningConfig(target_modules=["a"])
+    model = peft.get_peft_model(nn.Sequential(nn.ModuleDict({"a": norm})), config)
+    for key, parameter in model.named_parameters():
+        if "ln_tuning" in key:
+            parameter.data = torch.randn_like(parameter)
+    state = {key: tensor.clone() for key, tensor in peft.get_peft_model_state_dict(model).items()}
+    weight, bias = torch.ones(IN, 1, dtype=torch.float64), torch.zeros(IN, dtype=torch.float64)
+    (source,) = parse(TensorFile("x", "", state, {})).modules
+    merged = model.double().merge_and_unload()[0]["a"]
+    assert source.fits((IN,))
+    change = weight_change(source, weight, (IN,), torch.float64)
+    torch.testing.assert_close((weight + change)[:, 0], merged.weight.detach())
+    torch.testing.assert_close(bias + bias_change(source, bias, torch.float64), merged.bias.detach())
+
+
+def test_a_job_changes_biases_too() -> None:
+    """In a set: b + (b' - b) / 2, and the report counts the module once."""
+    components = small_components()
+    module = "down_blocks.0.resnets.0.time_emb_proj"
+    parameters = dict(components["unet"].named_parameters())
+    weight, bias = (parameters[f"{module}.{leaf}"].detach() for leaf in ("weight", "bias"))
+    vector = torch.randn(len(bias), 1)
+    sets = FusedSets(components, base="embedded", capacity_bytes=1 << 24)
+    file = lora_file({f"base_model.model.{module}.ia3_l": vector})
+    with sets.acquire([(file, ref(0.5))]) as lease:
+        fused = lease.overlay.tensors["unet"]
+        torch.testing.assert_close(fused[f"{module}.weight"], weight * (1 + vector) / 2)
+        torch.testing.assert_close(fused[f"{module}.bias"], bias * (1 + vector[:, 0]) / 2)
+        assert lease.reports[0].modules == {"unet": 1}
+
+
+def test_road_without_its_configuration() -> None:
+    """The size of its groups is said there."""
+    with pytest.raises(LoraUnsupported, match=r"uses RoAd, whose settings .* put it beside the file"):
+        adapter_of({"a.road_theta": torch.ones(4), "a.road_alpha": torch.ones(4)})
+
+
+@pytest.mark.parametrize("group", [0, 1, 3, 16])
+def test_groups_that_do_not_fit(group: int) -> None:
+    """A configuration that says so makes the file refused, or for no weight of that size."""
+    state = {"a.road_theta": torch.ones(24), "a.road_alpha": torch.ones(24)}
+    config = PeftConfig.from_json(json.dumps({"peft_type": "ROAD", "group_size": group}))
+    if group == 16:
+        assert not parse(TensorFile("x", "", state, {}), config).modules[0].fits((24, 8))
+        return
+    with pytest.raises(LoraMalformed, match=f"in groups of {group}"):
+        parse(TensorFile("x", "", state, {}), config)
+
+
+def test_numbers_beyond_all_numbers() -> None:
+    """A seed that no generator takes is none."""
+    config = PeftConfig.from_json(
+        json.dumps({"peft_type": "FOURIERFT", "scaling": 1, "random_loc_seed": 10**30})
+    )
+    with pytest.raises(LoraUnsupported, match="put it beside the file"):
+        parse(TensorFile("x", "", {"a.fourierft_spectrum": torch.ones(4)}, {}), config)
 
 
 def test_vera_without_projections() -> None:

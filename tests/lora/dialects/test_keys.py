@@ -166,10 +166,8 @@ def test_an_infinite_alpha_of_two_whole_factors_is_ignored() -> None:
     [
         ("lambda_layer", "T-LoRA"),
         ("lora_E", "AdaLoRA"),
-        ("ia3_l.default", r"\(IA\)\^3 as PEFT"),
         ("oft_r", "OFT as PEFT"),
         ("randlora_lambda.default", "RandLoRA"),
-        ("road_theta.default", "RoAd"),
         ("waveft_spectrum", "WaveFT"),
         ("bone_block", "Bone"),
     ],

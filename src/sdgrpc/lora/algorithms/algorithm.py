@@ -21,8 +21,9 @@ class Algorithm:
 
     `needed` are the roles that must be there, `allowed` those that may be besides. One of `factors` (a
     low-rank product), `change` (from the tensors alone) and `weighted` (from the pristine weight too) is its
-    formula; `on_kernels` that for convolutions, where it is another. `has_alpha` is whether alpha / rank
-    scales the change, as it does where there is a rank; in OFT alpha is a bound.
+    formula; `on_kernels` that for convolutions, where it is another; `weighted_bias` what is added to the
+    bias, where that depends on it. `has_alpha` is whether alpha / rank scales the change, as it does where
+    there is a rank; in OFT alpha is a bound.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Algorithm:
     change: Callable[[Tensors], Tensor] | None = None
     weighted: Callable[[Tensor, Tensors], Tensor] | None = None
     on_kernels: Callable[[Tensor, Tensors], Tensor] | None = None
+    weighted_bias: Callable[[Tensor, Tensors], Tensor] | None = None
     has_alpha: bool = False
 
 

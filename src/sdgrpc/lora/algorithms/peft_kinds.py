@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sdgrpc.lora.algorithms import methods, reflections
+from sdgrpc.lora.algorithms import methods, outputs, reflections
 from sdgrpc.lora.algorithms.algorithm import Algorithm, roles
 
 NOTHING = roles("")
@@ -79,5 +79,35 @@ PEFT_BOFT = Algorithm(
     reflections.peft_boft_rank,
     weighted=reflections.peft_boft,
 )
+LN_TUNING = Algorithm(
+    "ln_tuning",
+    "LN tuning",
+    roles("ln_weight"),
+    roles("ln_bias"),
+    outputs.tuned_norm_size,
+    weighted=outputs.tuned_norm,
+    weighted_bias=outputs.tuned_norm_bias,
+)
+ROAD = Algorithm(
+    "road",
+    "RoAd",
+    roles("road_theta road_alpha"),
+    NOTHING,
+    outputs.road_size,
+    weighted=outputs.road,
+    weighted_bias=outputs.road_bias,
+)
+PEFT_IA3 = Algorithm(
+    "ia3",
+    "(IA)^3",
+    roles("ia3_l"),
+    NOTHING,
+    outputs.peft_ia3_size,
+    weighted=outputs.peft_ia3,
+    weighted_bias=outputs.peft_ia3_bias,
+)
 
-PEFT_KINDS: Sequence[Algorithm] = (DELORA, GRALORA, HIRA, C3A, VERA, SHIRA, FOURIERFT, MISS, HRA, PEFT_BOFT)
+PEFT_KINDS: Sequence[Algorithm] = (
+    *(DELORA, GRALORA, HIRA, C3A, VERA, SHIRA, FOURIERFT, MISS, HRA, PEFT_BOFT),
+    *(LN_TUNING, ROAD, PEFT_IA3),
+)

@@ -25,7 +25,7 @@ class Size:
 
     `inputs` is the weight's second dimension, `kernel` what follows, `columns` their product, which is a
     multiple of `step`. Some formats tell only bounds: `least_rows`, `least_columns`, `most_columns`, and
-    `least_numbers` of the whole weight.
+    `least_numbers` of the whole weight; `row_counts` are the only numbers of rows, where there are any.
     """
 
     rows: int | None = None
@@ -37,11 +37,14 @@ class Size:
     least_columns: int = 0
     least_numbers: int = 0
     most_columns: int | None = None
+    row_counts: tuple[int, ...] = ()
 
     def fits(self, weight: tuple[int, ...]) -> bool:
         """Whether a weight of this shape can be meant. Linear and 1x1 convolution are the same."""
         columns = math.prod(weight[1:])
         if self.rows not in (None, weight[0]) or self.columns not in (None, columns) or columns % self.step:
+            return False
+        if self.row_counts and weight[0] not in self.row_counts:
             return False
         if weight[0] < self.least_rows or columns < self.least_columns:
             return False

@@ -35,6 +35,8 @@ class Placed:
     @property
     def changes_bias(self) -> bool:
         """Whether the file changes the bias and the model has one of that size."""
+        if self.source.algorithm.weighted_bias is not None and self.target.bias is not None:
+            return True
         role = self.source.bias_role
         return role is not None and self.target.bias == (self.source.tensors[role].numel(),)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sdgrpc.errors import LoraIncompatible, LoraUnsupported
 from sdgrpc.lora.algorithms.algorithm import Algorithm
-from sdgrpc.lora.algorithms.peft_kinds import FOURIERFT
+from sdgrpc.lora.algorithms.peft_kinds import FOURIERFT, ROAD
 from sdgrpc.lora.algorithms.registry import LOHA, LOKR
 from sdgrpc.lora.dialects.peft import METHODS, MissingConfiguration, PeftConfig
 from sdgrpc.lora.dialects.relatives import bases_said, other_architecture, smaller_model
@@ -76,9 +76,9 @@ class Configurations:
             return rotation(self.metadata, spelling, tensors) | said
         kind = algorithm.name.upper()
         settings = self.header.method(kind, spelling) or self.beside.method(kind, spelling)
-        if algorithm is FOURIERFT and len(settings) < len(METHODS[kind]):
+        if algorithm in (FOURIERFT, ROAD) and len(settings) < len(METHODS[kind]):
             raise MissingConfiguration(
-                "uses FourierFT, whose seed and scale stand in adapter_config.json; put it beside the file"
+                f"uses {algorithm.title}, whose settings stand in adapter_config.json; put it beside the file"
             )
         if settings and "alpha" not in tensors:
             return settings

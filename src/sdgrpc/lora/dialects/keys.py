@@ -7,7 +7,8 @@ listed in `roles`, the spellings in `bases.names`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from torch import Tensor
@@ -126,10 +127,10 @@ def _refuse_unknown_roles(name: str, grouped: Mapping[str, Mapping[str, str]], k
         LoraUnsupported: names the key.
 
     """
-    known = {flatten(spelling): roles for spelling, roles in grouped.items() if not roles.keys() <= LEFT_OVER}
+    known = {flatten(one): one for one, roles in grouped.items() if not roles.keys() <= LEFT_OVER}
     for key in keys:
         if (module := next((one for one in owners(key) if one in known), None)) is not None:
-            raise LoraUnsupported(name, unknown_role(key, next(iter(known[module].values()))), key=key)
+            raise LoraUnsupported(name, unknown_role(key, known[module]), key=key)
 
 
 def _module(
@@ -137,7 +138,7 @@ def _module(
 ) -> AdapterModule:
     tensors = {role: file.tensors[key] for role, key in keys.items()}
     spelling = without_wrappers(spelling)
-    try:
+    with _bad_tensors_named(file.name, keys):
         algorithm = algorithm_of(tensors)
         for role in ("alpha", "scale"):
             if role in tensors and tensors[role].numel() != 1:
@@ -149,16 +150,26 @@ def _module(
         _check_alpha(algorithm, tensors)
         if any(role.startswith("bias_") for role in tensors):
             check_sparse(tensors, size)
-    except BadTensors as error:
-        key = keys[error.role]
-        raise LoraMalformed(file.name, f"tensor {key!r} {error}", key=key) from error
     try:
         tensors |= config.of_module(algorithm, spelling, keys, tensors, is_wide=math.prod(size.kernel) > 1)
     except MissingConfiguration as error:
         raise LoraUnsupported(file.name, str(error), key=next(iter(keys.values()))) from error
     except UnknownPattern as error:
         raise LoraUnsupported(file.name, f"its configuration's {error}; it is not run") from error
+    if "road_group" in tensors:  # the configuration decides about the size
+        with _bad_tensors_named(file.name, keys):
+            size = algorithm.size(tensors)
     return AdapterModule(spelling, algorithm, tensors, keys, size)
+
+
+@contextmanager
+def _bad_tensors_named(name: str, keys: Mapping[str, str]) -> Iterator[None]:
+    """Say which key is to blame."""
+    try:
+        yield
+    except BadTensors as error:
+        key = keys[error.role]
+        raise LoraMalformed(name, f"tensor {key!r} {error}", key=key) from error
 
 
 def _check_alpha(algorithm: Algorithm, tensors: dict[str, Tensor]) -> None:

@@ -25,9 +25,13 @@ DEFAULT_COFT_EPS = 6e-5
 METHODS: Mapping[str, Mapping[str, str]] = {
     "GRALORA": {"alpha": "alpha"},
     "FOURIERFT": {"scaling": "fourier_scaling", "random_loc_seed": "fourier_seed"},
+    "ROAD": {"group_size": "road_group"},
     "HRA": {},
 }
 """Newer methods with settings that count -> the name of each -> its role."""
+
+LARGEST = 2**62
+"""Settings beyond are none: no generator takes such a seed."""
 
 MAX_CAYLEY_TERMS = 100
 """More terms change no bit; a file may not keep the server busy by asking for a million."""
@@ -122,7 +126,7 @@ class PeftConfig:
         found = {
             role: torch.tensor(values[name])
             for name, role in METHODS.get(kind, {}).items()
-            if _is_number(values.get(name))
+            if _is_number(values.get(name)) and abs(values[name]) < LARGEST
         }
         return found | ({"gram_schmidt": torch.tensor(True)} if values.get("apply_GS") is True else {})
 

@@ -49,6 +49,11 @@ ROLES: Mapping[str, str] = {
     ".hra_u": "hra_u",
     ".boft_R": "boft_R",
     ".boft_s": "boft_s",
+    ".ia3_l": "ia3_l",
+    ".road_theta": "road_theta",
+    ".road_alpha": "road_alpha",
+    ".ln_tuning_layers.weight": "ln_weight",
+    ".ln_tuning_layers.bias": "ln_bias",
     # LyCORIS
     **{f".hada_{part}": f"hada_{part}" for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
     **{f".lokr_w{n}{part}": f"lokr_w{n}{part}" for n in (1, 2) for part in ("", "_a", "_b")},
@@ -92,7 +97,6 @@ FOREIGN: Mapping[str, str] = {
     ".dora_multiplier": "DoRA of rotations as OneTrainer writes it",
     ".lora_E": "AdaLoRA",
     ".lora_diag": "KaSA",
-    ".ia3_l": "(IA)^3 as PEFT writes it",
     ".oft_r": "OFT as PEFT wrote it before 2025",
     ".oft_s": "OFT as PEFT wrote it before 2025",
     ".bone_block": "Bone",
@@ -107,14 +111,12 @@ _PREFIXES: Mapping[str, str] = {
     "glora": "GLoRA as PEFT writes it",
     "hira": "HiRA",
     "lily": "Lily",
-    "ln_tuning": "LN tuning",
     "osf": "OSF",
     "peanut": "PEANuT",
     "poly_lora": "Poly",
     "psoft": "PSOFT",
     "pvera": "PVeRA",
     "randlora": "RandLoRA",
-    "road": "RoAd",
     "shadow": "Shadow",
     "supertuning": "SuperTuning",
     "tinylora": "TinyLoRA",
@@ -133,7 +135,7 @@ def _ending(endings: Mapping[str, str]) -> re.Pattern[str]:
 
 _ADAPTER_NAME = re.compile(
     r"(\.(?:lora_(?:[ABE]|magnitude_vector)|oft_[Rr]|(?:hada|lokr)_\w+|ia3_l|boft_[Rs]|hra_u|bone_block"
-    r"|(?:delora|gralora|hira|c3a|vera|shira|fourierft|miss)_\w+))"
+    r"|(?:delora|gralora|hira|c3a|vera|shira|fourierft|miss|road|ln_tuning)_\w+))"
     r"\.(?!(?:weight|bias|scaled_oft|cans_oft|cans_exp)$)[^.]+(\.weight|\.bias|)$"
 )
 """The name that PEFT gives an adapter, mostly `default`, in the middle of an ending or behind it."""

@@ -15,9 +15,8 @@ from sdgrpc.lora.dialects.adapter import AdapterModule
 NORMS = {"loha": loha_norm, "lokr": lokr_norm}
 """Algorithms whose norm needs no change."""
 
-HOST_ROLES = frozenset(
-    ["alpha", "scale", "on_input", "bias_size", "cayley_terms", "coft_eps", "fourier_seed", "fourier_scaling"]
-)
+SETTINGS = frozenset({"cayley_terms", "coft_eps", "fourier_seed", "fourier_scaling", "road_group"})
+HOST_ROLES = SETTINGS | {"alpha", "scale", "on_input", "bias_size"}
 """Single numbers, read with `item()`: they stay on the CPU."""
 
 PLACES = frozenset({"bias_indices", "shira_indices"})
@@ -79,13 +78,15 @@ def weight_change(
     return change
 
 
-def bias_change(source: AdapterModule, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return what a module adds to its bias at strength 1, `(out,)`.
+def bias_change(source: AdapterModule, bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what a module adds to its pristine bias at strength 1, `(out,)`.
 
     diff_b and b_norm as they are; a bias of LoRA's up layer (PEFT's `lora_bias`) times a.
     """
+    if source.algorithm.weighted_bias is not None:
+        return source.algorithm.weighted_bias(bias.to(dtype), on_device(source, bias.device, dtype))
     assert source.bias_role is not None  # noqa: S101 - the caller asked
-    change = source.tensors[source.bias_role].to(device=device, dtype=dtype).flatten()
+    change = source.tensors[source.bias_role].to(device=bias.device, dtype=dtype).flatten()
     return (
         change * scale(source.tensors, lora_rank(source.tensors)) if source.bias_role == "up_bias" else change
     )

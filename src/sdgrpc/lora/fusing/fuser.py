@@ -133,7 +133,7 @@ class Fuser:
         component, name = parameter
         weight = self._pristine[component][name]
         if name.endswith(".bias"):
-            added, product = _biases(parameter, contributions, weight.device), None
+            added, product = _biases(parameter, contributions, weight), None
         else:
             added = _full(parameter, contributions, weight)
             product = _low_rank(parameter, contributions, weight)
@@ -162,13 +162,11 @@ class Fuser:
         return math.sqrt(change / weight) if weight else 0.0
 
 
-def _biases(
-    parameter: Parameter, contributions: Sequence[Contribution], device: torch.device
-) -> Tensor | None:
+def _biases(parameter: Parameter, contributions: Sequence[Contribution], bias: Tensor) -> Tensor | None:
     """Sum what is added to a bias, `(out, 1)`."""
     total: Tensor | None = None
     for each in contributions:
-        change = bias_change(each.placed.source, device, torch.float32)[:, None]
+        change = bias_change(each.placed.source, bias, torch.float32)[:, None]
         each.placed_file.norms.setdefault(parameter, float(change.norm()))
         total = change * each.strength if total is None else total.add_(change, alpha=each.strength)
     return total
