@@ -83,3 +83,23 @@ def test_internal_names_the_log_entry() -> None:
     status = internal("abc123")
     assert (status.code, unpacked(status)["ErrorInfo"].metadata["error_id"]) == (13, "abc123")
     assert "abc123" in status.message
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("/srv/models/photo.safetensors was changed", "photo.safetensors was changed"),
+        (
+            "the model x cannot be loaded: OSError('/srv/a b.bin')",
+            "the model x cannot be loaded: OSError('a b.bin')",
+        ),
+        (
+            "unet/config.json (/srv/m/unet/config.json) is missing",
+            "unet/config.json (config.json) is missing",
+        ),
+        ("see https://example.org/a/b", "see https://example.org/a/b"),
+    ],
+)
+def test_a_models_failure_does_not_tell_where_it_is(message: str, shown: str) -> None:
+    """The file's name is enough for a client; the log has the folder."""
+    assert status_of(errors.ModelError(message)).message == shown

@@ -6,6 +6,7 @@ the first ones are sent with the number of the others.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -16,12 +17,14 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from sdgrpc.api.codec import duration
-from sdgrpc.errors import FieldViolation, InvalidRequest, LoraError, ResourceMissing, SdgrpcError
+from sdgrpc.errors import FieldViolation, InvalidRequest, LoraError, ModelError, ResourceMissing, SdgrpcError
 
 DOMAIN = "sdgrpc"
 MAX_MESSAGE_BYTES = 1024  # sent twice, once percent-encoded
 MAX_VIOLATION_BYTES = 2048
 DEFAULT_RETRY_SECONDS = 1.0
+FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/]+/)+(?=[^\s/])")
+"""An absolute path without its last part: where a server keeps its models is no matter of its clients."""
 
 
 def status_of(error: SdgrpcError) -> status_pb2.Status:
@@ -51,6 +54,8 @@ def _packed(message: Message) -> Packed:
 
 
 def _message(error: SdgrpcError) -> str:
+    if isinstance(error, ModelError):  # which the operator reads in the log as well
+        return FOLDERS.sub("", error.message)
     if not isinstance(error, InvalidRequest):
         return error.message
     shown, more = _first(error.violations)
