@@ -7,9 +7,9 @@ image bytes or file contents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class SdgrpcError(Exception):
@@ -59,6 +59,11 @@ class ModelNotFound(ResourceMissing):
 
     reason = "MODEL_NOT_FOUND"
     resource_type = "sdgrpc.v1.Model"
+
+    @classmethod
+    def among(cls, name: str, served: Iterable[str]) -> Self:
+        """Say which models there are instead."""
+        return cls(name, f"no model {name!r} here; there are: {', '.join(served)}")
 
 
 class LoraNotFound(ResourceMissing):

@@ -69,7 +69,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         del context
         judge(request, self._tables)
         engine = self._gate.engine()
-        ref = LoraRef(1.0, 1.0, name=request.name, sha256=request.sha256.lower())
+        ref = LoraRef(name=request.name, sha256=request.sha256.lower())
         model = model_of(request.model, engine.models).name
         with self._gate.visit():
             details = await engine.get_lora(ref, model, include_modules=request.include_modules)

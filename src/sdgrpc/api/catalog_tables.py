@@ -21,9 +21,9 @@ from sdgrpc.api.rules import (
     one_of,
     zero_or,
 )
-from sdgrpc.api.tables import MAX_NAME, SHA256, Table, lora_strength, lora_table
+from sdgrpc.api.tables import MAX_NAME, SHA256, Table, lora_table, unset_lora_strength
 from sdgrpc.domain import ModelInfo
-from sdgrpc.embedded import EMBEDDED
+from sdgrpc.domain.bases import BASES, UNKNOWN
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import catalog_pb2 as pb
@@ -31,7 +31,6 @@ from sdgrpc.v1 import catalog_pb2 as pb
 MAX_PAGE = 1000
 MAX_UPLOAD_NAME = 200
 MAX_INTERVAL = 3600.0
-BASES = ("sd15", "sd2", "sdxl", EMBEDDED, "unknown")
 
 
 def upload_name(value: str) -> Iterator[Complaint]:
@@ -56,14 +55,7 @@ def not_empty(values: Sequence[object]) -> Iterator[Complaint]:
 
 def loras(settings: Settings) -> Rule:
     """LoRAs as in a job, whose unset strength is 1: that must be in the operator's range too."""
-    range_ = lora_strength(settings)
-
-    def unset(lora: Message) -> Iterator[Complaint]:
-        if not lora.HasField("strength"):
-            for _, sentence in range_(1.0):
-                yield ".strength", f"is unset, which means 1.0: {sentence}"
-
-    each = every(exactly_one("source"), fields(lora_table(settings)), unset)
+    each = every(exactly_one("source"), fields(lora_table(settings)), unset_lora_strength(settings))
     return every(not_empty, items(each, at_most=settings.max_loras))
 
 
@@ -75,7 +67,7 @@ def catalog_tables(settings: Settings) -> Mapping[type[Message], Table]:
         pb.ListLorasRequest: {
             "page_size": zero_or(number(1, MAX_PAGE)),
             "page_token": name(4096),
-            "base": one_of(BASES),
+            "base": one_of((*BASES, UNKNOWN)),
             "model": model,
             "fitting_only": anything,
         },
@@ -110,5 +102,4 @@ def model_of(wanted: str, models: Sequence[ModelInfo]) -> ModelInfo:
     for model in models:
         if model.name == (wanted or models[0].name):
             return model
-    known = ", ".join(model.name for model in models)
-    raise ModelNotFound(wanted, f"no model {wanted!r} here; there are: {known}")
+    raise ModelNotFound.among(wanted, [model.name for model in models])

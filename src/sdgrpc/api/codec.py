@@ -13,6 +13,7 @@ from sdgrpc.api.rules import given
 from sdgrpc.api.sampling.messages import sampling, sampling_message
 from sdgrpc.domain import ModelInfo, Picture, Task, TaskKind
 from sdgrpc.domain.decimals import shortest
+from sdgrpc.domain.tasks import DEFAULT_LORA_STRENGTH
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 Request = pb.GenerateRequest | pb.TransformRequest | pb.InpaintRequest
@@ -83,7 +84,7 @@ def resize_mode(request: Request) -> domain.ResizeMode:
 
 def lora_ref(message: pb.Lora) -> domain.LoraRef:
     """One LoRA; the strength on the text encoders is the other one's unless it is given."""
-    strength = given(message, "strength", 1.0)
+    strength = given(message, "strength", DEFAULT_LORA_STRENGTH)
     return domain.LoraRef(
         strength=strength,
         text_encoder_strength=given(message, "text_encoder_strength", strength),

@@ -6,7 +6,7 @@ A test compares these tables with the contract's descriptors, so that no field c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from sdgrpc import images
 from sdgrpc.api.codec import Request
@@ -29,6 +29,7 @@ from sdgrpc.api.rules import (
     text,
     zero_or,
 )
+from sdgrpc.domain.tasks import DEFAULT_LORA_STRENGTH
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
 
@@ -92,6 +93,18 @@ def lora_strength(settings: Settings) -> Rule:
             bound = "lora_strength_min" if value < low else "lora_strength_max"
             hint = f"; the server's operator can change that with {bound}" if math.isfinite(value) else ""
             yield path, f"{sentence}{hint}"
+
+    return rule
+
+
+def unset_lora_strength(settings: Settings) -> Callable[[pb.Lora], Iterator[Complaint]]:
+    """A LoRA without a strength has the default one, which the operator's range may not hold."""
+    allowed = lora_strength(settings)
+
+    def rule(lora: pb.Lora) -> Iterator[Complaint]:
+        if not lora.HasField("strength"):
+            for _, sentence in allowed(DEFAULT_LORA_STRENGTH):
+                yield ".strength", f"is unset, which means {DEFAULT_LORA_STRENGTH}: {sentence}"
 
     return rule
 

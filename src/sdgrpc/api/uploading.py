@@ -74,7 +74,7 @@ async def receive(
         await opened.commit()
     finally:
         opened.abort()
-    ref = LoraRef(1.0, 1.0, name=header.name)
+    ref = LoraRef(name=header.name)
     details = await engine.get_lora(ref, engine.models[0].name, include_modules=False)
     return pb.UploadLoraResponse(lora=lora_file(details.info))
 

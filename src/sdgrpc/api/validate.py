@@ -13,7 +13,7 @@ from sdgrpc.api.codec import UNIT, Request
 from sdgrpc.api.prompts.wording import NO_WORDING, Wording, read_wording
 from sdgrpc.api.rules import Complaint, fields, number
 from sdgrpc.api.sampling.together import misfits
-from sdgrpc.api.tables import MIN_SIDE, lora_strength, request_table
+from sdgrpc.api.tables import MIN_SIDE, request_table, unset_lora_strength
 from sdgrpc.domain import ModelInfo, Picture, ResizeMode, Task
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
 from sdgrpc.images import ImageError, ImageLimits, ReadAs
@@ -95,8 +95,7 @@ class Findings:
 
     def unknown_model(self) -> ModelNotFound:
         """The failure for a model that is not served."""
-        known = ", ".join(model.name for model in self.models)
-        return ModelNotFound(self.request.model, f"no model {self.request.model!r} here; there are: {known}")
+        return ModelNotFound.among(self.request.model, [model.name for model in self.models])
 
     def wrong(self, *paths: str) -> bool:
         """Tell whether one of the fields, or something below it, has a violation already."""
@@ -135,13 +134,12 @@ class Findings:
 
 def default_strength(found: Findings) -> Iterator[Complaint]:
     """An unset LoRA strength is 1, which the operator's range may not hold."""
-    rule = lora_strength(found.settings)
+    rule = unset_lora_strength(found.settings)
     if found.wrong("loras") and len(found.request.loras) > found.settings.max_loras:
         return
     for index, lora in enumerate(found.request.loras):
-        if not lora.HasField("strength"):
-            for _, sentence in rule(1.0):
-                yield f".loras[{index}].strength", f"is unset, which means 1.0: {sentence}"
+        for path, sentence in rule(lora):
+            yield f".loras[{index}]{path}", sentence
 
 
 def default_steps(found: Findings) -> Iterator[Complaint]:

@@ -19,12 +19,16 @@ class TaskKind(Enum):
     INPAINT = "inpaint"
 
 
+DEFAULT_LORA_STRENGTH = 1.0
+"""What it means that a LoRA is asked for without a strength."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoraRef:
     """One LoRA of a task, by exactly one of `name`, `sha256` (lower-case hex) or `content`."""
 
-    strength: float
-    text_encoder_strength: float
+    strength: float = DEFAULT_LORA_STRENGTH
+    text_encoder_strength: float = DEFAULT_LORA_STRENGTH
     name: str = ""
     sha256: str = ""
     content: bytes = field(default=b"", repr=False)

@@ -156,7 +156,7 @@ class EngineCatalog:
         if isinstance(begun, Upload):
             return begun
         name = self._models.default
-        ref = LoraRef(1.0, 1.0, name=header.name)
+        ref = LoraRef(name=header.name)
         return self._catalog.details(ref, name, self._models.target(name), include_modules=False).info
 
 

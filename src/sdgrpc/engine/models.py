@@ -95,8 +95,7 @@ class ServedModels:
     def check(self, name: str) -> None:
         """Raise ModelNotFound unless the model is served."""
         if name not in self._judges:
-            names = ", ".join(info.name for info in self.infos)
-            raise ModelNotFound(name, f"no model {name!r} here; there are {names}")
+            raise ModelNotFound.among(name, [info.name for info in self.infos])
 
     def target(self, name: str) -> Target:
         """What LoRA files are judged against, loaded or not; raises ModelNotFound."""

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from sdgrpc.domain.bases import BASES
 from sdgrpc.errors import LoraIncompatible, LoraMalformed
 from sdgrpc.lora.bases import architectures
 from sdgrpc.lora.bases.detect import base_in_metadata, base_of, no_base, place_or_refuse
@@ -184,5 +185,5 @@ def test_real_files_are_for_their_base_alone(name: str, expected: str, count: in
     assert not found[1].unmatched(file)
     assert len(found[1].placed) == count
     for other in {"sd15", "sd2", "sdxl"} - {expected}:
-        with pytest.raises(LoraIncompatible, match=f"is for {architectures.TITLES[expected]} "):
+        with pytest.raises(LoraIncompatible, match=f"is for {BASES[expected].short} "):
             place_or_refuse(file, architectures.index(other), other)

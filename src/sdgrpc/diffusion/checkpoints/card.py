@@ -10,22 +10,13 @@ from typing import Any, TypeVar
 from sdgrpc.diffusion.pictures.previews import PUBLISHED_FACTORS
 from sdgrpc.diffusion.sampling.schedulers import scheduler_of
 from sdgrpc.domain import ModelInfo, Scheduler
-from sdgrpc.embedded import EMBEDDED
+from sdgrpc.domain.bases import BASES, OWN, SD15, SDXL, base_of_width
 from sdgrpc.errors import ModelError
 from sdgrpc.regular_files import read_regular
 
 CARD = "sdgrpc.json"
 MAX_CARD_BYTES = 1 << 20
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
-
-# Width of the text embeddings that the UNet attends to, by base; another width is a model of our own kind.
-BASES: Mapping[int, str] = {768: "sd15", 1024: "sd2", 2048: "sdxl"}
-TITLES: Mapping[str, str] = {
-    "sd15": "Stable Diffusion 1",
-    "sd2": "Stable Diffusion 2",
-    "sdxl": "Stable Diffusion XL",
-    EMBEDDED: "Small latent diffusion model",
-}
 
 
 def prediction_type(path: Path) -> str | None:
@@ -65,11 +56,11 @@ def model_info(
     height, width = _pair(unet.sample_size or 64)
     card = _Card(card_path)
     card.choice("prediction_type", PREDICTION_TYPES)  # in the scheduler's configuration already
-    factors, bias = PUBLISHED_FACTORS.get(base, PUBLISHED_FACTORS["sd15"])
+    factors, bias = PUBLISHED_FACTORS.get(base, PUBLISHED_FACTORS[SD15])
     info = ModelInfo(
         name=name,
         base=base,
-        title=card.text("title", TITLES[base]),
+        title=card.text("title", BASES[base].title),
         description=card.text("description", ""),
         width=card.integer("default_width", width * factor),
         height=card.integer("default_height", height * factor),
@@ -91,8 +82,8 @@ def model_info(
 def _base(width: int, encoder_count: int, *, embedded: bool) -> str:
     """The family: SDXL alone has two text encoders, the others differ in the embeddings' width."""
     if embedded:
-        return EMBEDDED
-    return "sdxl" if encoder_count == 2 else BASES.get(width, EMBEDDED)
+        return OWN
+    return SDXL if encoder_count == 2 else base_of_width(width)
 
 
 def _pair(size: int | list[int]) -> tuple[int, int]:

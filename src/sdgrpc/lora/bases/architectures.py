@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from sdgrpc.embedded import EMBEDDED, embedded_folder
+from sdgrpc.domain.bases import OWN, SD2, SD15, SDXL
+from sdgrpc.embedded import embedded_folder
 from sdgrpc.errors import LoraError
 from sdgrpc.lora.bases.names import TEXT_ENCODER, TEXT_ENCODER_2, UNET, NameIndex, Shape
 from sdgrpc.lora.files.reading import read_shapes
@@ -155,15 +156,15 @@ def _norm(path: str, width: int) -> Named:
 SD1_CHANNELS = (320, 640, 1280, 1280)
 CLIP_L, CLIP_H, CLIP_G = TextPlan(768, 12), TextPlan(1024, 23), TextPlan(1280, 32, projection=True)
 PLANS: dict[str, dict[str, UNetPlan | TextPlan]] = {
-    "sd15": {
+    SD15: {
         UNET: UNetPlan(SD1_CHANNELS, (1, 1, 1, 0), 768, linear_projection=False),
         TEXT_ENCODER: CLIP_L,
     },
-    "sd2": {
+    SD2: {
         UNET: UNetPlan(SD1_CHANNELS, (1, 1, 1, 0), 1024, linear_projection=True),
         TEXT_ENCODER: CLIP_H,
     },
-    "sdxl": {
+    SDXL: {
         UNET: UNetPlan((320, 640, 1280), (0, 2, 10), 2048, linear_projection=True, added_width=2816),
         TEXT_ENCODER: CLIP_L,
         TEXT_ENCODER_2: CLIP_G,
@@ -171,8 +172,6 @@ PLANS: dict[str, dict[str, UNetPlan | TextPlan]] = {
 }
 VARIANT_INPUTS = (5, 8, 9)
 """Inputs of `conv_in` where the base was trained further for depth, for editing and for inpainting."""
-
-TITLES = {"sd15": "SD1.5", "sd2": "SD2", "sdxl": "SDXL", EMBEDDED: "the embedded model"}
 
 
 def shapes(base: str) -> dict[str, Shapes]:
@@ -192,14 +191,14 @@ def model_folder_shapes(folder: Path) -> dict[str, Shapes]:
 @lru_cache(maxsize=8)
 def index(base: str) -> NameIndex:
     """Return the names of a base: a published one with variants, or `embedded` for this package's model."""
-    if base == EMBEDDED:
+    if base == OWN:
         return NameIndex(model_folder_shapes(embedded_folder()))
     return NameIndex(shapes(base), VARIANT_INPUTS)
 
 
 def known_bases() -> list[str]:
     """Return the bases that files can be told apart by; `embedded` only where the package has its model."""
-    return [*PLANS, EMBEDDED] if _holds_model(embedded_folder()) else list(PLANS)
+    return [*PLANS, OWN] if _holds_model(embedded_folder()) else list(PLANS)
 
 
 @lru_cache(maxsize=8)

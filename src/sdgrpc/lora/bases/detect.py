@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sdgrpc.embedded import EMBEDDED
+from sdgrpc.domain.bases import BASES, OWN
 from sdgrpc.errors import LoraIncompatible, LoraMalformed, LoraUnsupported
-from sdgrpc.lora.bases.architectures import PLANS, TITLES, index, known_bases
+from sdgrpc.lora.bases.architectures import PLANS, index, known_bases
 from sdgrpc.lora.bases.names import UNET, NameIndex
 from sdgrpc.lora.bases.placement import Placement, place
 from sdgrpc.lora.bases.smaller import smaller_by_blocks
@@ -155,7 +155,7 @@ def say_parts(adapter: Adapter, parts: Sequence[tuple[str, Sequence[AdapterModul
     """Say which part of a file is for which base."""
     total = len(adapter.modules)
     said = [
-        f"{len(part)} of {total} modules are for {TITLES[base]} ({part[0].spelling!r})"
+        f"{len(part)} of {total} modules are for {BASES[base].short} ({part[0].spelling!r})"
         for base, part in parts
     ]
     rest = total - sum(len(part) for _, part in parts)
@@ -164,13 +164,13 @@ def say_parts(adapter: Adapter, parts: Sequence[tuple[str, Sequence[AdapterModul
 
 def title(base: str, names: NameIndex) -> str:
     """Return what a model is called: a smaller relative of SDXL by its own name."""
-    return smaller_by_blocks(names.paths(UNET)) or TITLES.get(base, base)
+    return smaller_by_blocks(names.paths(UNET)) or (BASES[base].short if base in BASES else base)
 
 
 def _refuse_other_base_of_equal_fit(adapter: Adapter, loaded: NameIndex, base: str) -> None:
     """SD1 and SD2 share the shapes of self-attention: there the metadata has the last word."""
     said = base_in_metadata(adapter.metadata)
-    if said and said != base and base in TITLES and base != EMBEDDED and place(adapter, index(said)).complete:
+    if said and said != base and base in BASES and base != OWN and place(adapter, index(said)).complete:
         raise LoraIncompatible(
             adapter.name, other_base(said, index(said), base, loaded) + " (both fit; the metadata says which)"
         )
@@ -179,6 +179,6 @@ def _refuse_other_base_of_equal_fit(adapter: Adapter, loaded: NameIndex, base: s
 def other_base(theirs: str, their_names: NameIndex, ours: str, our_names: NameIndex) -> str:
     """Say which base a file is for and which is loaded, with the widths that tell them apart."""
     return (
-        f"is for {TITLES[theirs]} (cross-attention width {their_names.cross_attention_width}); "
+        f"is for {BASES[theirs].short} (cross-attention width {their_names.cross_attention_width}); "
         f"the loaded model is {title(ours, our_names)} ({our_names.cross_attention_width})"
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdgrpc.embedded import EMBEDDED
+from sdgrpc.domain.bases import base_of_width
 from sdgrpc.errors import ModelError
-from sdgrpc.lora.bases.architectures import PLANS, index, model_folder_shapes
+from sdgrpc.lora.bases.architectures import model_folder_shapes
 from sdgrpc.lora.bases.names import UNET, NameIndex
 
 
@@ -31,5 +31,4 @@ class Target:
         if UNET not in shapes:
             raise ModelError(f"{folder} holds no model in diffusers' layout (unet/*.safetensors is missing)")
         names = NameIndex(shapes)
-        widths = {index(base).cross_attention_width: base for base in PLANS}
-        return cls(names, widths.get(names.cross_attention_width, EMBEDDED))
+        return cls(names, base_of_width(names.cross_attention_width))

@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdgrpc.domain import LoraDetails, LoraInfo, LoraModuleInfo, LoraPage, LoraQuery, LoraRef
+from sdgrpc.domain.bases import UNKNOWN
 from sdgrpc.errors import LoraChanged, LoraError, LoraNotFound
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.inspect import describe_modules
-from sdgrpc.lora.describing.summary import UNKNOWN, LoraSummary, summary_of
+from sdgrpc.lora.describing.summary import LoraSummary, summary_of
 from sdgrpc.lora.dialects.adapt import sketch_adapter
 from sdgrpc.lora.files.hashing import Hashes
 from sdgrpc.lora.store.library import LoraEntry, LoraFile, LoraLibrary

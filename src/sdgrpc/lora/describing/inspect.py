@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 
 from sdgrpc.domain import LoraModuleInfo
+from sdgrpc.domain.bases import UNKNOWN
 from sdgrpc.errors import LoraError, LoraMalformed
 from sdgrpc.lora.bases.architectures import index
 from sdgrpc.lora.bases.detect import check
 from sdgrpc.lora.bases.placement import Placed, place
-from sdgrpc.lora.describing.summary import UNKNOWN, summary_of
+from sdgrpc.lora.describing.summary import summary_of
 from sdgrpc.lora.dialects.adapt import read_adapter, read_config, sketch_adapter
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.tokens import Vocabulary

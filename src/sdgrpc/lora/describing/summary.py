@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sdgrpc.domain.bases import UNKNOWN
 from sdgrpc.errors import LoraError, LoraIncompatible
 from sdgrpc.lora.bases.architectures import index
 from sdgrpc.lora.bases.detect import base_of, check, no_base, place_or_refuse
@@ -15,8 +16,6 @@ from sdgrpc.lora.describing.metadata import trigger_words, without_pictures
 from sdgrpc.lora.dialects.adapt import Sketch, sketch_adapter
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
-
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdgrpc.domain.bases import UNKNOWN
 from sdgrpc.errors import LoraError, LoraIncompatible
 from sdgrpc.lora.bases.architectures import index
 from sdgrpc.lora.bases.detect import base_of, no_base, place_or_refuse
 from sdgrpc.lora.bases.names import TEXT_ENCODER, TEXT_ENCODER_2, UNET
 from sdgrpc.lora.bases.placement import Placed, Placement
 from sdgrpc.lora.bases.target import Target
-from sdgrpc.lora.describing.summary import UNKNOWN
 from sdgrpc.lora.dialects.adapt import read_adapter, sketch_adapter
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.tokens import Vocabulary
