@@ -13,6 +13,7 @@ import typer
 
 from sdgrpc.cli import build_app
 from sdgrpc.settings import Settings
+from sdgrpc.settings.environment import OTHER_VARIABLES
 from sdgrpc.v1 import catalog_pb2, diffusion_pb2
 from tests.docs.documents import DOCUMENTS, ROOT, code, commands, links, name_of, paths
 
@@ -29,16 +30,7 @@ ELSEWHERE = {
     "styles/ink",
 }
 """What is made by a command or belongs to a user's files."""
-VARIABLES = {
-    "SDGRPC_REAL_LORAS",
-    "SDGRPC_REQUIRE_ALL",
-    "SDGRPC_SERVER",
-    "SDGRPC_TOKEN",
-    "SDGRPC_CONFIG",
-    "SDGRPC_PYTHON",
-    "SDGRPC_CONTRACT_HASHES",
-    "SDGRPC_CONTRACT_SERVER",
-}
+VARIABLES = OTHER_VARIABLES
 """Variables that are no settings of a server."""
 
 each_document = pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)
