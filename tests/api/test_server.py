@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -13,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from sdgrpc.api.server import Server
-from sdgrpc.errors import ModelError, SettingsError
+from sdgrpc.errors import EngineFailed, ModelError, SettingsError
+from sdgrpc.v1 import catalog_pb2
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 from tests.support.api import (
@@ -120,6 +122,52 @@ async def test_a_hurried_stop_does_not_wait() -> None:
             await stopping
         await failure_of(call)
         assert engine.closed == 1
+
+
+async def test_a_failed_engine_turns_health_and_ends_calls():
+    """Also those that wait for what never comes; later ones are told the same, and the server says so."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with running_api(engine) as api:
+        call = api.stub.Generate(generate())
+        await until_running(call)
+        watch = health_pb2_grpc.HealthStub(api.channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+        assert (await watch.read()).status == SERVING
+        engine.failure.set()
+        assert (await watch.read()).status == NOT_SERVING
+        error = await failure_of(call)
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert details_of(error)["ErrorInfo"].reason == "ENGINE_FAILED"
+        await api.server.failed()
+        assert details_of(await refusal_of(api.channel))["ErrorInfo"].reason == "ENGINE_FAILED"
+        with pytest.raises(EngineFailed):
+            api.server.check()
+
+
+async def test_calls_are_taken_during_the_delay() -> None:
+    """Health and the status say that the server leaves, and jobs are still drawn; then they are refused."""
+    engine, hurry = FakeEngine(), asyncio.Event()
+    async with running_api(engine, drain_delay=600) as api:
+        stopping = asyncio.ensure_future(api.server.stop(hurry))
+        while await health_of(api.channel) != {NOT_SERVING}:
+            pass
+        status: Any = await api.catalog.WatchStatus(catalog_pb2.WatchStatusRequest()).read()
+        assert not status.ready
+        assert (await events_of(api.stub.Generate(generate())))[-1].HasField("finished")
+        assert not stopping.done()
+        hurry.set()
+        await stopping
+        assert engine.closed == 1
+
+
+async def test_the_deadline_reaches_the_engine() -> None:
+    """As the seconds that are left; a call without one has none."""
+    engine = FakeEngine()
+    async with running_api(engine) as api:
+        await events_of(api.stub.Generate(generate()))
+        await events_of(api.stub.Generate(generate(), timeout=300))
+    assert engine.time_limits[0] is None
+    assert 250 < engine.time_limits[1] < 310
 
 
 async def test_stopping_while_the_model_loads() -> None:

@@ -22,8 +22,8 @@ def test_a_short_run_finds_nothing(
 
 
 def report(**changes) -> Report:
-    samples = [Sample(50, 1000.0, 20, 30), Sample(100, 1001.0, 20, 30)]
-    return Report(**{"calls": 100, "ends": Counter(), "samples": samples, "exit_status": 0, **changes})
+    samples = [Sample(500, 1000.0, 20, 30), Sample(1000, 1001.0, 20, 30)]
+    return Report(**{"calls": 1000, "ends": Counter(), "samples": samples, "exit_status": 0, **changes})
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def report(**changes) -> Report:
         ({"fatal_lines": 1}, "crashes"),
         ({"left_jobs": 1}, "jobs left"),
         ({"left_leases": 1}, "LoRA sets left in use"),
-        ({"samples": [Sample(50, 1000.0, 20, 30), Sample(100, 1100.0, 20, 30)]}, "MiB more"),
-        ({"samples": [Sample(50, 1000.0, 20, 30), Sample(100, 1000.0, 200, 30)]}, "files and connections"),
-        ({"samples": [Sample(50, 1000.0, 20, 30), Sample(100, 1000.0, 20, 300)]}, "threads"),
+        ({"samples": [Sample(500, 1000.0, 20, 30), Sample(1000, 1100.0, 20, 30)]}, "MiB more"),
+        ({"samples": [Sample(500, 1000.0, 20, 30), Sample(1000, 1000.0, 200, 30)]}, "files and connections"),
+        ({"samples": [Sample(500, 1000.0, 20, 30), Sample(1000, 1000.0, 20, 300)]}, "threads"),
     ],
 )
 def test_what_is_not_nothing_is_found(changes, name) -> None:

@@ -20,7 +20,7 @@ from grpc import aio
 from grpc_status import rpc_status
 
 from sdgrpc.api.status import internal, status_of
-from sdgrpc.errors import SdgrpcError
+from sdgrpc.errors import OutOfMemory, SdgrpcError
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ async def _fail(error: Exception, request: object, context: Context, method: str
     """End the call by the failure's status."""
     if isinstance(error, aio.AbortError):  # the handler has said so itself
         raise error
+    if isinstance(error, MemoryError):
+        error = OutOfMemory("the server ran out of memory for this call; ask for less, or try another server")
     if isinstance(error, SdgrpcError):
         await _abort(context, status_of(error))
     error_id = uuid.uuid4().hex[:12]

@@ -106,7 +106,7 @@ class Server:
         hurry = hurry or asyncio.Event()
         self._gate.leave()
         await self._listener.leaving()
-        if self._settings.drain_delay > 0:
+        if self._settings.drain_delay > 0 and not self._gate.closing.is_set():
             await first_of(asyncio.sleep(self._settings.drain_delay), self._cut_short(hurry))
         self._gate.close()
         timeout = self._settings.drain_timeout
