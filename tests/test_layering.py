@@ -40,9 +40,17 @@ ROOMS: Mapping[str, set[str]] = {
     "lora.dialects": {*GROUND, "lora.headers", "lora.algorithms", "lora.files"},
     "lora.bases": {*GROUND, "lora.dialects", "lora.headers", "lora.algorithms", "lora.files"},
     "lora.store": {*GROUND, "lora.bases", "lora.dialects", "lora.files"},
-    "lora.fusing": {*GROUND, "lora.store", "lora.bases", "lora.dialects", "lora.algorithms"},
+    "lora.fusing": {
+        *GROUND,
+        "lora.headers",
+        "lora.store",
+        "lora.bases",
+        "lora.dialects",
+        "lora.algorithms",
+    },
     "lora.describing": {
         *GROUND,
+        "lora.headers",
         "lora.fusing",
         "lora.store",
         "lora.bases",

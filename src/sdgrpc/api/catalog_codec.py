@@ -19,6 +19,7 @@ from sdgrpc.domain import (
     LoraInfo,
     LoraModuleInfo,
     ModelState,
+    RecommendedSampling,
 )
 from sdgrpc.errors import FieldViolation, InvalidRequest
 from sdgrpc.v1 import catalog_pb2 as pb
@@ -85,6 +86,7 @@ def lora_file(info: LoraInfo) -> pb.LoraFile:
         fits=info.fits,
         refusal=clean(info.refusal),
         autov3=info.autov3,
+        made_for=info.recommended.text if info.recommended else "",
     )
 
 
@@ -98,6 +100,21 @@ def lora_details(details: LoraDetails) -> pb.GetLoraResponse:
         unmatched_examples=map(clean, details.unmatched[:EXAMPLES]),
         metadata={clean(key): clean(value) for key, value in details.metadata.items()},
         modules=map(_module, details.modules),
+        recommended_sampling=_recommended(details.info.recommended) if details.info.recommended else None,
+    )
+
+
+def _recommended(told: RecommendedSampling) -> pb.RecommendedSampling:
+    return pb.RecommendedSampling(
+        steps=told.steps,
+        guidance_scale=told.guidance_scale,
+        scheduler=scheduler_value(told.scheduler) if told.scheduler else diffusion_pb2.SCHEDULER_UNSPECIFIED,
+        timestep_spacing=timestep_spacing_value(told.timestep_spacing),
+        steps_min=told.steps_min,
+        steps_max=told.steps_max,
+        guidance_scale_max=told.guidance_scale_max,
+        other_schedulers=map(scheduler_value, told.other_schedulers),
+        prediction_type=told.prediction_type,
     )
 
 

@@ -24,6 +24,7 @@ from sdgrpc.domain.events import (
 from sdgrpc.domain.models import ModelInfo, ModelState
 from sdgrpc.domain.output import Output, PreviewKind, PreviewOptions
 from sdgrpc.domain.pictures import EncodedImage, LatentArray, Picture, ResizeMode
+from sdgrpc.domain.recommended import RecommendedSampling
 from sdgrpc.domain.sampling import (
     DEFAULT_ETA,
     DEFAULT_GAMMA,
@@ -68,6 +69,7 @@ __all__ = [
     "PreviewKind",
     "PreviewOptions",
     "Progress",
+    "RecommendedSampling",
     "ResidentLora",
     "ResidentSet",
     "ResizeMode",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sdgrpc.domain.recommended import RecommendedSampling
+
 
 @dataclass(frozen=True, slots=True)
 class LoraInfo:
@@ -25,6 +27,7 @@ class LoraInfo:
     trigger_words: tuple[str, ...] = ()
     refusal: str = ""
     autov3: str = ""
+    recommended: RecommendedSampling | None = None
 
     @property
     def fits(self) -> bool:

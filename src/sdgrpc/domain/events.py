@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sdgrpc.domain.pictures import EncodedImage, LatentArray
+from sdgrpc.domain.recommended import RecommendedSampling
 from sdgrpc.domain.tasks import Task
 
 
@@ -23,6 +24,7 @@ class LoraReport:
     unmatched_tensors: int = 0
     unmatched_examples: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    recommended: RecommendedSampling | None = None
     autov3: str = ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -19,7 +19,16 @@ from sdgrpc.diffusion.prompts.reading import PromptContext
 from sdgrpc.diffusion.sampling.denoise import Denoising, ModelInput, OnStep, StepResult
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.start import prepare
-from sdgrpc.domain import ImageReady, Prepared, Preview, PreviewKind, PreviewOptions, TaskKind
+from sdgrpc.domain import (
+    ImageReady,
+    LoraReport,
+    Prepared,
+    Preview,
+    PreviewKind,
+    PreviewOptions,
+    Task,
+    TaskKind,
+)
 from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job, Size
 from sdgrpc.errors import ModelError, OutOfMemory
@@ -147,7 +156,8 @@ class LocalRunner:
         work, task = work_of(job), job.task
         served = work.served
         lease = work.lease = served.sets.acquire(list(zip(work.files, task.loras, strict=True)))
-        job.report = Prepared(lease.reports, lease.set_id, lease.cached, lease.fuse_seconds)
+        reports = tuple(_judged(report, task, served.model) for report in lease.reports)
+        job.report = Prepared(reports, lease.set_id, lease.cached, lease.fuse_seconds)
         job.check_wanted()
         conditioning = self._encode(served, lease, job)
         job.check_wanted()
@@ -227,6 +237,15 @@ class LocalRunner:
             job.progress(result.step, result.step_count, result.timestep, render)
 
         return report
+
+
+def _judged(report: LoraReport, task: Task, model: Model) -> LoraReport:
+    """A file's report with what of the task does not fit what the file was made for."""
+    if report.recommended is None:
+        return report
+    trails = model.scheduler_config.get("timestep_spacing") == "trailing"
+    unfit = report.recommended.warnings(task.sampling, model.info.prediction_type, trails=trails)
+    return replace(report, warnings=report.warnings + unfit)
 
 
 @torch.inference_mode()

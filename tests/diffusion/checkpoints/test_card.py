@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sdgrpc.diffusion.checkpoints.card import model_info
+from sdgrpc.diffusion.checkpoints.card import model_info, with_card
 from sdgrpc.diffusion.pictures.previews import PUBLISHED_FACTORS
-from sdgrpc.domain import ModelInfo, Scheduler
+from sdgrpc.domain import ModelInfo, Scheduler, TimestepSpacing
 from sdgrpc.errors import ModelError
 
 
@@ -94,3 +94,36 @@ def test_mistakes_are_named(tmp_path: Path, card: Any, message: str) -> None:
     """A wrong key or value names itself, the file, and what is wanted."""
     with pytest.raises(ModelError, match=message):
         described(tmp_path, card)
+
+
+def test_a_card_says_how_to_sample(tmp_path: Path) -> None:
+    """Spacing and rescaling are the model's defaults."""
+    info = described(tmp_path, {"default_timestep_spacing": "trailing", "default_guidance_rescale": 0.7})
+    assert (info.timestep_spacing, info.guidance_rescale) == (TimestepSpacing.TRAILING, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ({"default_timestep_spacing": "even"}, "leading, linspace, trailing, align_your_steps"),
+        ({"default_guidance_rescale": 2}, "a number from 0 to 1"),
+        ({"zero_terminal_snr": "yes"}, "true or false"),
+    ],
+)
+def test_sampling_that_a_card_cannot_ask_for(tmp_path: Path, card: dict[str, Any], message: str) -> None:
+    """The refusal says what may stand there."""
+    with pytest.raises(ModelError, match=message):
+        described(tmp_path, card)
+
+
+def test_a_card_sets_the_noise(tmp_path: Path) -> None:
+    """Zero terminal SNR counts from the end; what the card does not say stays as the model has it."""
+    path = tmp_path / "sdgrpc.json"
+    path.write_text('{"prediction_type": "v_prediction", "zero_terminal_snr": true}')
+    assert with_card(path, {"beta_end": 0.012, "timestep_spacing": "leading"}) == {
+        "beta_end": 0.012,
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+    }
+    assert with_card(tmp_path / "none.json", {"beta_end": 0.012}) == {"beta_end": 0.012}

@@ -11,9 +11,15 @@ import torch
 from sdgrpc.diffusion.sampling import schedulers
 from sdgrpc.diffusion.sampling.noise_levels import alphas_cumprod
 from sdgrpc.diffusion.sampling.placing import SPACING_FLAGS, Schedule
-from sdgrpc.domain import SUPPORTED_SPACINGS, Scheduler, SigmaSpacing
+from sdgrpc.domain import (
+    SUPPORTED_SPACINGS,
+    SUPPORTED_TIMESTEP_SPACINGS,
+    Scheduler,
+    SigmaSpacing,
+    TimestepSpacing,
+)
 from sdgrpc.errors import InvalidRequest, ModelError
-from tests.support.models import SD15_SCHEDULER
+from tests.support.models import SD15_SCHEDULER, SDXL_SCHEDULER
 
 EVERY_SPACING = [
     (scheduler, spacing)
@@ -159,3 +165,86 @@ def test_step_arguments_are_those_that_the_class_takes() -> None:
         "generator": generators,
     }
     assert schedulers.step_arguments(built[Scheduler.HEUN], generators) == {}
+
+
+@pytest.mark.parametrize("config", [SD15_SCHEDULER, SDXL_SCHEDULER], ids=["SD1", "SDXL"])
+@pytest.mark.parametrize(("scheduler", "spacing"), EVERY_SPACING)
+def test_one_step_is_at_the_noisiest_level(
+    scheduler: Scheduler, spacing: SigmaSpacing, config: dict[str, Any]
+) -> None:
+    """Whatever spacing the model or the request asks for."""
+    schedules = [Schedule(1, spacing)]
+    if spacing is SigmaSpacing.DEFAULT:
+        schedules += [Schedule(1, timesteps=each) for each in SUPPORTED_TIMESTEP_SPACINGS[scheduler]]
+    for schedule in schedules:
+        assert schedulers.build(config, scheduler, schedule).timesteps.tolist() == [999]
+
+
+@pytest.mark.parametrize("config", [SD15_SCHEDULER, SDXL_SCHEDULER], ids=["SD1", "SDXL"])
+@pytest.mark.parametrize(("scheduler", "spacing"), EVERY_SPACING)
+def test_spaced_levels_begin_at_the_largest(
+    scheduler: Scheduler, spacing: SigmaSpacing, config: dict[str, Any]
+) -> None:
+    """Karras' and the other levels span the model's, also where its timesteps do not reach its end."""
+    if spacing is SigmaSpacing.DEFAULT:
+        return
+    built = schedulers.build(config, scheduler, Schedule(4, spacing))
+    assert float(built.timesteps[0]) == pytest.approx(999, abs=1e-3)
+    assert float(built.sigmas.max()) == pytest.approx(14.6146, abs=1e-3)
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_trailing_timesteps_of_sdxl(scheduler: Scheduler) -> None:
+    """What distilled models were trained for, with every scheduler: each step's first timestep."""
+    built = schedulers.build(SDXL_SCHEDULER, scheduler, Schedule(4, timesteps=TimestepSpacing.TRAILING))
+    steps = dict.fromkeys(one for one in built.timesteps.tolist() if one == int(one))
+    assert list(steps) == [999, 749, 499, 249]
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+@pytest.mark.parametrize("steps", [61, 103, 121, 122])
+def test_trailing_step_counts_that_floats_miscount(scheduler: Scheduler, steps: int) -> None:
+    """`arange` gives one timestep too many for these."""
+    config = SDXL_SCHEDULER | {"timestep_spacing": "trailing"}
+    asked = Schedule(steps, timesteps=TimestepSpacing.TRAILING)
+    for schedule in (asked, Schedule(steps)):
+        built = schedulers.build(config, scheduler, schedule)
+        timesteps = schedulers.denoising_timesteps(built, steps, steps)
+        evaluations = steps * built.order - (built.order - 1) + (scheduler is Scheduler.PNDM)
+        assert len(timesteps) == evaluations
+        assert min(timesteps.tolist()) >= 0
+
+
+def test_align_your_steps_of_ten() -> None:
+    """The published tables, for SD1 and SDXL; other numbers begin and fall as they do."""
+    for is_sdxl, table in (
+        (False, [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]),
+        (True, [999, 845, 730, 587, 443, 310, 193, 116, 53, 13]),
+    ):
+        for scheduler in (Scheduler.EULER, Scheduler.DDIM, Scheduler.DPMPP_2M):
+            schedule = Schedule(10, timesteps=TimestepSpacing.ALIGN_YOUR_STEPS, is_sdxl=is_sdxl)
+            built = schedulers.build(SD15_SCHEDULER, scheduler, schedule)
+            assert built.timesteps.tolist() == pytest.approx(table, abs=1e-4)
+    for steps in (2, 7, 150):
+        schedule = Schedule(steps, timesteps=TimestepSpacing.ALIGN_YOUR_STEPS)
+        timesteps = schedulers.build(SD15_SCHEDULER, Scheduler.DDIM, schedule).timesteps.tolist()
+        assert timesteps[0] == 999
+        assert timesteps == sorted(set(timesteps), reverse=True)
+
+
+def test_spacings_that_exclude_each_other_are_refused() -> None:
+    """The field is named, also where the scheduler has no even timesteps to take."""
+    both = Schedule(5, SigmaSpacing.KARRAS, TimestepSpacing.TRAILING)
+    aligned = Schedule(5, timesteps=TimestepSpacing.ALIGN_YOUR_STEPS)
+    for scheduler, schedule in ((Scheduler.EULER, both), (Scheduler.PNDM, aligned)):
+        with pytest.raises(InvalidRequest) as caught:
+            schedulers.build(SD15_SCHEDULER, scheduler, schedule)
+        assert caught.value.violations[0].field == "sampling.timestep_spacing"
+
+
+def test_predicted_noise_at_pure_noise_is_refused() -> None:
+    """Nothing follows from it; a schedule that does not visit that timestep is drawn."""
+    config = SD15_SCHEDULER | {"rescale_betas_zero_snr": True, "prediction_type": "epsilon"}
+    with pytest.raises(ModelError, match="zero terminal SNR"):
+        schedulers.build(config, Scheduler.DDIM, Schedule(4, timesteps=TimestepSpacing.TRAILING))
+    assert schedulers.build(config, Scheduler.DDIM, Schedule(4)).timesteps[0] == 751

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sdgrpc.diffusion.pictures.previews import PUBLISHED_FACTORS
 from sdgrpc.diffusion.sampling.schedulers import scheduler_of
-from sdgrpc.domain import ModelInfo, Scheduler
+from sdgrpc.domain import ModelInfo, Scheduler, TimestepSpacing
 from sdgrpc.domain.bases import BASES, OWN, SD15, SDXL, base_of_width
 from sdgrpc.errors import ModelError
 from sdgrpc.regular_files import read_regular
@@ -29,6 +29,24 @@ def prediction_type(path: Path) -> str | None:
     return _Card(path).choice("prediction_type", PREDICTION_TYPES)
 
 
+def with_card(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scheduler's configuration with what the card at `path` says of the noise over it.
+
+    `prediction_type`, and `zero_terminal_snr`, with which steps count from the noisiest timestep too.
+
+    Raises:
+        ModelError: the card cannot be read or holds something else.
+
+    """
+    card = _Card(path)
+    told = card.choice("prediction_type", PREDICTION_TYPES)
+    ends = card.flag("zero_terminal_snr")
+    changed: dict[str, Any] = {} if told is None else {"prediction_type": told}
+    if ends is not None:
+        changed |= {"rescale_betas_zero_snr": ends} | ({"timestep_spacing": "trailing"} if ends else {})
+    return {**config, **changed}
+
+
 def model_info(
     name: str,
     card_path: Path,
@@ -41,9 +59,10 @@ def model_info(
 
     The card, `sdgrpc.json` beside `model_index.json` or `NAME.sdgrpc.json` beside `NAME.safetensors`, may
     set `title`, `description`, `default_width`, `default_height`, `default_steps`,
-    `default_guidance_scale`, `default_scheduler`, `latent_rgb_factors`, `latent_rgb_bias` and
-    `prediction_type`. What it leaves out follows from the architecture: the UNet's sample size, 25 steps,
-    guidance 7.5, the scheduler that the model was saved with.
+    `default_guidance_scale`, `default_guidance_rescale`, `default_scheduler`, `default_timestep_spacing`
+    (`leading`, `linspace`, `trailing` or `align_your_steps`), `latent_rgb_factors`, `latent_rgb_bias`,
+    `prediction_type` and `zero_terminal_snr` (true or false). What it leaves out follows from the
+    architecture: the UNet's sample size, 25 steps, guidance 7.5, the scheduler that the model was saved with.
 
     Raises:
         ModelError: the card holds an unknown key or a value of the wrong kind.
@@ -55,7 +74,9 @@ def model_info(
     factor = 2 ** (len(vae.block_out_channels) - 1)
     height, width = _pair(unet.sample_size or 64)
     card = _Card(card_path)
-    card.choice("prediction_type", PREDICTION_TYPES)  # in the scheduler's configuration already
+    card.choice("prediction_type", PREDICTION_TYPES)  # in the scheduler's configuration already, as is
+    card.flag("zero_terminal_snr")
+    spacing = card.choice("default_timestep_spacing", [one.value for one in TimestepSpacing])
     factors, bias = PUBLISHED_FACTORS.get(base, PUBLISHED_FACTORS[SD15])
     info = ModelInfo(
         name=name,
@@ -74,6 +95,9 @@ def model_info(
         text_encoder_layers=min(int(encoder.config.num_hidden_layers) for encoder in encoders),
         latent_rgb_factors=card.matrix("latent_rgb_factors", factors, rows=int(vae.latent_channels)),
         latent_rgb_bias=card.matrix("latent_rgb_bias", (bias,), rows=1)[0],
+        timestep_spacing=TimestepSpacing(spacing) if spacing else None,
+        guidance_rescale=card.share("default_guidance_rescale", 0.0),
+        zero_terminal_snr=bool(scheduler_config.get("rescale_betas_zero_snr")),
     )
     card.refuse_the_rest()
     return info
@@ -119,6 +143,16 @@ class _Card:
         value = self._values.get(key, default)
         fits = isinstance(value, int | float) and not isinstance(value, bool)
         return float(self._take(key, default, fits, "a number"))
+
+    def share(self, key: str, default: float) -> float:
+        value = self._values.get(key, default)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+        return float(self._take(key, default, fits, "a number from 0 to 1"))
+
+    def flag(self, key: str) -> bool | None:
+        """True or false, None if the key is not there."""
+        value = self._values.get(key)
+        return self._take(key, None, value is None or isinstance(value, bool), "true or false")
 
     def scheduler(self, key: str, config: Mapping[str, Any]) -> Scheduler:
         default = scheduler_of(str(config.get("_class_name"))) or Scheduler.EULER

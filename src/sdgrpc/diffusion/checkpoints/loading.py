@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sdgrpc.diffusion.checkpoints import folder, hub, precision, single_file
-from sdgrpc.diffusion.checkpoints.card import CARD, model_info, prediction_type
+from sdgrpc.diffusion.checkpoints.card import CARD, model_info, prediction_type, with_card
 from sdgrpc.diffusion.checkpoints.checks import check_networks, check_vocabulary, is_sdxl
 from sdgrpc.diffusion.checkpoints.original import VAE_SCALES
 from sdgrpc.diffusion.checkpoints.stored import Unfilled
@@ -149,6 +149,7 @@ def open_model(
     modules = {key: network.module for key, network in networks.items()}
     check_networks(place, modules)
     check_vocabulary(place, tokenizers, modules)
+    config = with_card(card, config)
     info = model_info(name, card, tokenizers | modules, config, embedded=embedded)
     return OpenModel(info, place, networks, tokenizers, config, force_zeros)
 
@@ -174,9 +175,6 @@ def _open_folder(
     if vae is not None:
         networks["vae"] = open_vae(vae, scaling_factor=_scaling_factor(place, index))
     config = folder.read_json(place / "scheduler" / "scheduler_config.json")
-    stated = prediction_type(place / CARD)
-    if stated is not None:
-        config["prediction_type"] = stated
     # SDXL's pipelines set it unless the index says otherwise.
     return networks, tokenizers, config, index.get("force_zeros_for_empty_prompt") is not False
 

@@ -123,6 +123,7 @@ def _info(entry: LoraEntry, summary: LoraSummary, hashes: Hashes) -> LoraInfo:
         trigger_words=summary.trigger_words,
         refusal=summary.refusal,
         autov3=hashes.autov3,
+        recommended=summary.recommended,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sdgrpc.domain import RecommendedSampling
 from sdgrpc.domain.bases import UNKNOWN
 from sdgrpc.errors import LoraError, LoraIncompatible
 from sdgrpc.lora.bases.architectures import index
@@ -16,6 +17,7 @@ from sdgrpc.lora.describing.metadata import trigger_words, without_pictures
 from sdgrpc.lora.dialects.adapt import Sketch, sketch_adapter
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
+from sdgrpc.lora.headers.made_for import made_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class LoraSummary:
     unmatched: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     refusal: str = ""
+    recommended: RecommendedSampling | None = None
 
     @property
     def fits(self) -> bool:
@@ -95,7 +98,17 @@ def summary_of(sketch: Sketch, size: int, *, sha256: str = "", model: Target | N
         unmatched=tuple(found[1].unmatched(adapter)) if found else (),
         metadata=known,
         refusal=_refusal(adapter, model, found),
+        recommended=_recommended(sketch, adapter, found),
     )
+
+
+def _recommended(
+    sketch: Sketch, adapter: Adapter, found: tuple[str, Placement] | None
+) -> RecommendedSampling | None:
+    placed = found[1].placed if found else ()
+    paths = [f"{one.target.component}.{one.target.path}" for one in placed]
+    ranks = [module.rank for module in adapter.modules]
+    return made_for(sketch.name, sketch.metadata, paths, ranks)
 
 
 def _refusal(adapter: Adapter, model: Target | None, found: tuple[str, Placement] | None) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sdgrpc.domain import RecommendedSampling
 from sdgrpc.lora.algorithms.norms import product_norm
 from sdgrpc.lora.bases.names import UNET
 from sdgrpc.lora.bases.placement import Placed, Placement
@@ -24,6 +25,7 @@ from sdgrpc.lora.dialects.tokens import NO_TOKENS, Vocabulary
 from sdgrpc.lora.fusing.changes import bias_change, change_norm, factors, weight_change
 from sdgrpc.lora.fusing.matrices import as_matrix, in_order_of
 from sdgrpc.lora.fusing.products import LowRank, Products
+from sdgrpc.lora.headers.made_for import made_for
 from sdgrpc.machine.workers import workers
 
 Weights = Mapping[str, Mapping[str, Tensor]]
@@ -42,6 +44,7 @@ class PlacedFile:
     unmatched: tuple[str, ...]
     vocabulary: Vocabulary = NO_TOKENS
     autov3: str = ""
+    recommended: RecommendedSampling | None = None
     norms: dict[Parameter, float] = field(default_factory=dict)
 
     @classmethod
@@ -49,7 +52,12 @@ class PlacedFile:
         """Keep of an adapter what reports and prompts need; `widths` are the model's token embeddings'."""
         vocabulary = Vocabulary.of(adapter.tokens, widths)
         unmatched = (*placement.unmatched(adapter), *vocabulary.unmatched)
-        return cls(placement, unmatched, vocabulary, adapter.autov3)
+        return cls(placement, unmatched, vocabulary, adapter.autov3, _recommended(adapter, placement))
+
+
+def _recommended(adapter: Adapter, placement: Placement) -> RecommendedSampling | None:
+    paths = [f"{one.target.component}.{one.target.path}" for one in placement.placed]
+    return made_for(adapter.name, adapter.metadata, paths, [one.source.rank for one in placement.placed])
 
 
 @dataclass(frozen=True, slots=True)

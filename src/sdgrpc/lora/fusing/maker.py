@@ -23,6 +23,7 @@ from sdgrpc.lora.fusing.lora_set import LoraSet, MemberKey
 from sdgrpc.lora.fusing.overlay import Overlay
 from sdgrpc.lora.fusing.prompt_part import PromptPart, prompt_part
 from sdgrpc.lora.fusing.reports import report, unmatched_refused
+from sdgrpc.lora.headers.made_for import made_for
 from sdgrpc.lora.store.contents import LoraFile
 
 
@@ -141,5 +142,7 @@ class SetMaker:
                 found = report(one, Member(self._place(one.file), 0.0, 0.0), self._fuser)
             if one.ref.strict and found.unmatched_tensors:
                 raise unmatched_refused(one.file.name, found)
-            made.append(replace(found, name=one.file.name))
+            # Another name of the same content may say what the first one did not.
+            recommended = found.recommended or made_for(one.file.name)
+            made.append(replace(found, name=one.file.name, recommended=recommended))
         return tuple(made)

@@ -11,6 +11,7 @@ from sdgrpc.lora.bases.placement import Placement
 from sdgrpc.lora.dialects.tokens import Vocabulary
 from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter
 from sdgrpc.lora.fusing.lora_set import SetMember
+from sdgrpc.lora.headers.made_for import made_for
 
 EXAMPLES = 5
 
@@ -30,6 +31,7 @@ def report(asked: SetMember, member: Member, fuser: Fuser) -> LoraReport:
         unmatched_examples=placed_file.unmatched[:EXAMPLES],
         warnings=tuple(warnings(placed_file.placement, placed_file.norms, placed_file.vocabulary)),
         autov3=placed_file.autov3,
+        recommended=placed_file.recommended or made_for(file.name),
     )
 
 
