@@ -154,6 +154,20 @@ class UploadInterrupted(SdgrpcError):
     reason = "UPLOAD_INTERRUPTED"
 
 
+class RequestInterrupted(SdgrpcError):
+    """The client opened a call and did not send its request."""
+
+    code = "ABORTED"
+    reason = "REQUEST_INTERRUPTED"
+
+
+class ReaderStalled(SdgrpcError):
+    """The client did not read its answer."""
+
+    code = "ABORTED"
+    reason = "READER_STALLED"
+
+
 class StorageFull(SdgrpcError):
     """The disk, or the bytes that the operator allows for uploads, are used up."""
 

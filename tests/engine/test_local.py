@@ -242,6 +242,27 @@ async def test_latents_that_overflowed_are_an_error_not_a_black_picture(open_tin
         assert await images_of(engine, task())
 
 
+@pytest.mark.parametrize("kind", [PreviewKind.NONE, PreviewKind.DECODED])
+async def test_a_vae_that_makes_nan_is_an_error_that_names_the_model(open_tiny, tiny_model, kind):
+    """One NaN in its last bias would leave out a colour, of a preview as of the picture; then all is well."""
+    bias = tiny_model.vae.decoder.conv_out.bias
+    kept = bias.detach().clone()
+    asked = task(output=Output(preview=PreviewOptions(kind)), steps=3)
+    async with open_tiny() as engine:
+        with torch.inference_mode():
+            bias[0] = torch.nan
+        try:
+            with pytest.raises(
+                ModelError, match="'tiny': its VAE makes numbers that are not finite"
+            ) as caught:
+                await run(engine, asked)
+        finally:
+            with torch.inference_mode():
+                bias.copy_(kept)
+        assert caught.value.reason == "MODEL_UNUSABLE"
+        assert await images_of(engine, asked)
+
+
 async def test_status_counts(open_tiny, tiny_model):
     """After a client's job the counters say so; the warm-up makes the engine ready and is none of them."""
     async with open_tiny() as engine:

@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from sdgrpc.domain import Prepared, Progress
-from sdgrpc.engine.stream import EventStream
+from sdgrpc.domain import EncodedImage, ImageReady, Prepared, Progress
+from sdgrpc.engine.stream import EventStream, Undelivered
+from sdgrpc.errors import QueueFull
 
 
 def progress(step: int) -> Progress:
@@ -75,3 +76,41 @@ def test_a_closed_loop_is_no_error():
     loop.close()
     stream.put(Prepared())
     stream.end()
+
+
+async def test_pictures_are_counted_until_they_are_taken() -> None:
+    """From when they are put until the reader comes for the next event."""
+    undelivered = Undelivered(100)
+    stream = EventStream(asyncio.get_running_loop(), undelivered)
+    for size in (60, 50):
+        stream.put(picture(size))
+    with pytest.raises(QueueFull, match="110 bytes of finished pictures wait") as refused:
+        undelivered.check()
+    assert refused.value.retry_after
+    reading = aiter(stream)
+    await anext(reading)
+    assert undelivered.held_bytes == 110
+    await anext(reading)
+    assert undelivered.held_bytes == 50
+    undelivered.check()
+    stream.end()
+    assert [item async for item in reading] == []
+    assert undelivered.held_bytes == 0
+
+
+async def test_a_reader_that_leaves_gives_everything_back() -> None:
+    """What it was given, what waited, and what still comes."""
+    undelivered = Undelivered(100)
+    stream = EventStream(asyncio.get_running_loop(), undelivered)
+    for size in (60, 50):
+        stream.put(picture(size))
+    reading = aiter(stream)
+    await anext(reading)
+    await reading.aclose()  # type: ignore[attr-defined]
+    stream.leave()
+    stream.put(picture(70))
+    assert undelivered.held_bytes == 0
+
+
+def picture(size: int) -> ImageReady:
+    return ImageReady(0, 0, EncodedImage(bytes(size), "image/png", 1, 1))

@@ -93,6 +93,13 @@ class FakeEngine:
         self.list_loras, self.get_lora = self.catalog.list_loras, self.catalog.get_lora
         self.prepare_loras, self.begin_upload = self.catalog.prepare_loras, self.catalog.begin_upload
 
+    def check_room(self, caller: str = "", *, ahead: int = 0, ahead_of_caller: int = 0) -> None:
+        del caller, ahead_of_caller
+        if self._draining:
+            raise Draining("the engine is closing", retry_after=1.0)
+        if len(self._running) + ahead >= self.queue_size:
+            raise QueueFull("the queue is full", retry_after=3.0)
+
     async def submit(self, task: Task, *, time_limit: float | None = None) -> AsyncGenerator[Event, None]:
         self.time_limits.append(time_limit)
         self._raise_at("submit")

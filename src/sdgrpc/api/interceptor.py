@@ -6,6 +6,7 @@ the client is told. Cancellation passes through untouched.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import traceback
@@ -24,6 +25,7 @@ from sdgrpc.errors import OutOfMemory, SdgrpcError
 
 logger = logging.getLogger(__name__)
 
+ABORT_SECONDS = 2.0
 SECRETS = ("prompt", "negative_prompt")
 Context = aio.ServicerContext[Any, Any]
 
@@ -56,7 +58,7 @@ def _guarded(behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
             try:
                 return await behaviour(request, context)
             except Exception as error:
-                await _fail(error, request, context, method)
+                await fail(error, request, context, method)
 
         return call
 
@@ -66,14 +68,14 @@ def _guarded(behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
             async for response in responses:
                 yield response
         except Exception as error:
-            await _fail(error, request, context, method)
+            await fail(error, request, context, method)
         finally:
             await responses.aclose()
 
     return stream
 
 
-async def _fail(error: Exception, request: object, context: Context, method: str) -> NoReturn:
+async def fail(error: Exception, request: object, context: Context, method: str) -> NoReturn:
     """End the call by the failure's status."""
     if isinstance(error, aio.AbortError):  # the handler has said so itself
         raise error
@@ -89,7 +91,15 @@ async def _fail(error: Exception, request: object, context: Context, method: str
 
 async def _abort(context: Context, status: status_pb2.Status) -> NoReturn:
     described = rpc_status.to_status(status)
-    await context.abort(described.code, described.details, described.trailing_metadata)
+    abort = context.abort(described.code, described.details, described.trailing_metadata)
+    sending = asyncio.ensure_future(abort)
+    sending.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, if by nobody else
+    done, _ = await asyncio.wait([sending], timeout=ABORT_SECONDS)
+    error = sending.exception() if done and not sending.cancelled() else None
+    if isinstance(error, aio.AbortError):
+        raise error
+    # The client has gone, or does not read what goes before: grpc sends the status should it ever do so.
+    raise asyncio.CancelledError
 
 
 def scrubbed(text: str, request: object) -> str:

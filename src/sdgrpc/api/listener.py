@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -40,11 +41,18 @@ SERVICES = (DIFFUSION, CATALOG, health.SERVICE_NAME, reflection.SERVICE_NAME)
 class Listener:
     """Owns the port. Health answers NOT_SERVING from the start until `serving`, and again after `leaving`."""
 
-    def __init__(self, settings: Settings, servicer: DiffusionServicer, catalog: CatalogServicer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        servicer: DiffusionServicer,
+        catalog: CatalogServicer,
+        inner: Sequence[aio.ServerInterceptor] = (),
+    ) -> None:
         self._settings = settings
         self._health = Health(settings.max_connections)
         self._place: SocketPlace | None = None
-        self._server = aio.server(interceptors=interceptors(settings), options=server_options(settings))
+        passed = [*interceptors(settings), *inner]
+        self._server = aio.server(interceptors=passed, options=server_options(settings))
         pb_grpc.add_DiffusionServiceServicer_to_server(servicer, self._server)
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -18,8 +18,10 @@ from types import FrameType
 
 from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.gate import Gate
-from sdgrpc.api.listener import Listener
+from sdgrpc.api.listener import DIFFUSION, Listener
 from sdgrpc.api.servicer import DiffusionServicer
+from sdgrpc.api.traffic.holding import Holding
+from sdgrpc.api.traffic.receiving import ReceivingInterceptor
 from sdgrpc.api.waiting import first_of
 from sdgrpc.engine.base import Engine
 from sdgrpc.errors import EngineFailed
@@ -51,8 +53,14 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._gate = Gate()
-        self._servicer = DiffusionServicer(settings, self._gate)
-        self._listener = Listener(settings, self._servicer, CatalogServicer(settings, self._gate))
+        holding = Holding(settings.body_budget_bytes)
+        self._servicer = DiffusionServicer(settings, self._gate, holding)
+        self._listener = Listener(
+            settings,
+            self._servicer,
+            CatalogServicer(settings, self._gate),
+            [ReceivingInterceptor(DIFFUSION, settings, self._gate, holding)],
+        )
         self._loading: asyncio.Future[Engine] | None = None
         self._watching: asyncio.Future[None] | None = None
         self._failed = asyncio.Event()

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,8 @@ from sdgrpc.api import codec
 from sdgrpc.api.access.callers import caller, described
 from sdgrpc.api.codec import Request
 from sdgrpc.api.gate import Gate
+from sdgrpc.api.traffic.holding import Holding
+from sdgrpc.api.traffic.writing import Writer
 from sdgrpc.api.validate import image_limits, read
 from sdgrpc.domain import Task
 from sdgrpc.engine.base import Engine
@@ -39,8 +41,9 @@ Context = aio.ServicerContext[Any, pb.JobEvent]
 class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
     """Serves an engine once there is one. It owns the threads and processes that read requests."""
 
-    def __init__(self, settings: Settings, gate: Gate) -> None:
-        self._settings, self._gate = settings, gate
+    def __init__(self, settings: Settings, gate: Gate, holding: Holding) -> None:
+        self._settings, self._gate, self._holding = settings, gate, holding
+        self._writer = Writer(settings.write_timeout, gate.closing)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="sdgrpc-request")
         limits, seconds = image_limits(settings), settings.image_read_timeout
         self._readers = PictureReaders(limits, seconds=seconds, idle=READERS)
@@ -80,12 +83,17 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
         await self._run(request, context)
 
     async def _run(self, request: Request, context: Context) -> None:
-        with logged(request, described(context)) as entry, self._gate.enter() as engine:
-            entry.task = replace(await self._read(request, engine), caller=caller())
-            async with aclosing(engine.submit(entry.task, time_limit=context.time_remaining())) as events:
+        with logged(request, described(context)) as entry, self._gate.enter() as engine, ExitStack() as held:
+            place = held.enter_context(ExitStack())
+            place.enter_context(self._holding.place(engine, caller()))
+            with self._holding.holding(request.ByteSize()):
+                entry.task = task = replace(await self._read(request, engine), caller=caller())
+            held.enter_context(self._holding.holding(size_of(task)))
+            async with aclosing(engine.submit(task, time_limit=context.time_remaining())) as events:
                 sequence = 0
                 async for event in events:
-                    await context.write(codec.job_event(event, entry.task.request_id, sequence))
+                    place.close()  # the job has one of its own now
+                    await self._writer.write(context, codec.job_event(event, task.request_id, sequence))
                     sequence += 1
 
     async def _read(self, request: Request, engine: Engine) -> Task:
@@ -94,6 +102,12 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
         if isinstance(request, pb.GenerateRequest):
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def size_of(task: Task) -> int:
+    """The bytes of a task's pictures and files."""
+    pictures = sum(len(picture.data) for picture in (task.image, task.mask) if picture is not None)
+    return pictures + sum(len(lora.content) for lora in task.loras)
 
 
 @dataclass

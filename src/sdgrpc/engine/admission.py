@@ -76,9 +76,11 @@ class Turns:
         return next(place for place, each in enumerate(order) if each.waiting_id == job.job_id)
 
 
-def check_share(queued: Iterable[Job], caller: str, most: int | None, retry_after: float) -> None:
-    """Raise TokenQueueFull if as many jobs of a named caller wait as may."""
-    waiting = sum(job.task.caller == caller for job in queued)
+def check_share(
+    queued: Iterable[Job], caller: str, most: int | None, retry_after: float, ahead: int = 0
+) -> None:
+    """Raise TokenQueueFull if as many jobs of a named caller wait as may; `ahead` are not queued yet."""
+    waiting = sum(job.task.caller == caller for job in queued) + ahead
     if caller and most is not None and waiting >= most:
         raise TokenQueueFull(
             f"{waiting} jobs of {caller!r} wait already (max_queued_jobs_per_token); try again later",

@@ -56,6 +56,18 @@ class Engine(Protocol):
         """Tell for each of `models`, in their order, whether its weights are in memory, and their size."""
         ...
 
+    def check_room(self, caller: str = "", *, ahead: int = 0, ahead_of_caller: int = 0) -> None:
+        """Refuse at the door what `submit` would, before anything of a request is read.
+
+        `ahead` requests, `ahead_of_caller` of them the caller's, count as queued though they are not yet.
+
+        Raises:
+            QueueFull, TokenQueueFull: the queue is full, or pictures that nobody takes fill the memory.
+            Draining: the engine is closing.
+
+        """
+        ...
+
     def submit(self, task: Task, *, time_limit: float | None = None) -> AsyncGenerator[Event, None]:
         """Queue `task` and yield its events: `Accepted Prepared (Progress | ImageReady)* Finished`.
 

@@ -45,7 +45,7 @@ from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models import Loadable, ServedModels
 from sdgrpc.engine.options import DEFAULT_OPTIONS, EngineOptions, LoopOptions
 from sdgrpc.engine.runner import LocalRunner, LocalWork
-from sdgrpc.engine.stream import EventStream, Item
+from sdgrpc.engine.stream import EventStream, Item, Undelivered
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.runner import SupervisedRunner
 from sdgrpc.engine.supervision.supervisor import Supervisor
@@ -79,6 +79,7 @@ class LocalEngine:
             supervisor=self._supervisor,
         )
         self._library, self._options = library, options
+        self._undelivered = Undelivered(options.undelivered_budget_bytes)
         self._prompts = PromptCache(options.prompt_cache_bytes)
         self._job_ids = itertools.count()
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-read")
@@ -135,6 +136,11 @@ class LocalEngine:
         self._ready = True
         self._hashes.start()
 
+    def check_room(self, caller: str = "", *, ahead: int = 0, ahead_of_caller: int = 0) -> None:
+        """See `Engine.check_room`."""
+        self._undelivered.check()
+        self._loop.check_room(caller, ahead=ahead, ahead_of_caller=ahead_of_caller)
+
     def submit(self, task: Task, *, time_limit: float | None = None) -> AsyncGenerator[Event, None]:
         """See `Engine.submit`."""
         return self._events(task, counted=True, time_limit=time_limit)
@@ -152,7 +158,7 @@ class LocalEngine:
             )
         with self._library.in_use(files):
             job_id = next(self._job_ids)
-            stream = EventStream(asyncio.get_running_loop())
+            stream = EventStream(asyncio.get_running_loop(), self._undelivered)
             job = Job(job_id, task, stream, counted=counted, deadline=deadline)
             # Held by the job alone, which lets the model go at its end, however late its events are read.
             job.work = LocalWork(partial(self._models.pool.of, job_id), files)
@@ -163,6 +169,7 @@ class LocalEngine:
                     yield await self._rendered(item)
             finally:
                 self._loop.cancel(job)
+                job.stream.leave()
 
     async def _rendered(self, item: Item) -> Event:
         """Make the previews now that somebody reads them, away from the threads that draw."""

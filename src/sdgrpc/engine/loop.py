@@ -67,11 +67,17 @@ class EngineLoop:
 
     # What the event loop calls.
 
-    def check_room(self, caller: str = "") -> None:
+    def check_room(self, caller: str = "", *, ahead: int = 0, ahead_of_caller: int = 0) -> None:
         """Raise EngineFailed, Draining, QueueFull or TokenQueueFull if no job of `caller` is taken now."""
         self._supervisor.check()
         with self._changed:
-            self._door.check_room(self._jobs, caller, draining=self._draining)
+            self._door.check_room(
+                self._jobs,
+                caller,
+                draining=self._draining,
+                ahead=ahead,
+                ahead_of_caller=ahead_of_caller,
+            )
 
     def submit(self, job: Job) -> int:
         """Queue `job` and return how many wait before it; raises as `check_room`, and DeadlineTooSoon."""

@@ -51,6 +51,7 @@ class EngineOptions:
     lora_cache_bytes: int = default("lora_cache_bytes")
     prompt_cache_bytes: int = default("prompt_cache_bytes")
     max_upload_bytes: int = default("max_upload_bytes")
+    undelivered_budget_bytes: int = default("undelivered_budget_bytes")
     resident_models: int = default("resident_models")
     cache_dir: Path | None = None
     hang_timeout: float = default("hang_timeout")

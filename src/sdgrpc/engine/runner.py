@@ -215,8 +215,8 @@ class LocalRunner:
         assert latents is not None, "finish comes after the last step"  # noqa: S101
         if not torch.isfinite(latents).all():
             raise ModelError(
-                "the latents are not finite: the model overflowed; serve it with --dtype float32, "
-                "or lower the LoRA strengths"
+                f"the model {model.info.name!r}: the latents are not finite, it overflowed; serve it with "
+                "--dtype float32, or lower the LoRA strengths"
             )
         for index in range(sampling.image_count):
             job.check_wanted()
@@ -252,7 +252,14 @@ def _judged(report: LoraReport, task: Task, model: Model) -> LoraReport:
 def render_previews(
     model: Model, options: PreviewOptions, predict_clean: Callable[[], torch.Tensor]
 ) -> tuple[Preview, ...]:
-    """One preview per image of the predicted clean latents `[n, 4, h, w]`; none where memory is short."""
+    """One preview per image of the predicted clean latents `[n, 4, h, w]`.
+
+    None where memory is short, or the latents are not finite: what is wrong with those, the end tells.
+
+    Raises:
+        ModelError: as `decode`.
+
+    """
     try:
         return as_out_of_memory(lambda: _previews(model, options, predict_clean()), model.device)
     except OutOfMemory:
@@ -260,6 +267,8 @@ def render_previews(
 
 
 def _previews(model: Model, options: PreviewOptions, denoised: torch.Tensor) -> tuple[Preview, ...]:
+    if not torch.isfinite(denoised).all():
+        return ()
     if options.kind is PreviewKind.LATENT:
         return tuple(Preview(index, latent_array(row)) for index, row in enumerate(denoised))
     if options.kind is PreviewKind.DECODED:

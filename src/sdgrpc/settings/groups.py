@@ -217,6 +217,14 @@ class RequestLimits(BaseModel):
     image_read_timeout: Seconds = Field(
         20.0, description="How long a picture that is sent may take to be decoded."
     )
+    body_budget_bytes: Bytes = Field(
+        GIB, description="Memory for requests and the pictures in them, of all calls."
+    )
+    receive_timeout: Seconds = Field(60.0, description="How long a request may take to come whole.")
+    write_timeout: Seconds = Field(30.0, description="How long an event may wait for its reader.")
+    undelivered_budget_bytes: Bytes = Field(
+        GIB, description="Finished pictures that may wait for their readers before jobs are refused."
+    )
 
 
 GROUPS: tuple[type[BaseModel], ...] = (

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import Picture
-from sdgrpc.errors import OutOfMemory
+from sdgrpc.errors import ModelError, OutOfMemory
 from sdgrpc.machine.out_of_memory import as_out_of_memory
 
 
@@ -44,6 +44,7 @@ def decode(model: Model, latents: torch.Tensor) -> list[Picture]:
 
     Raises:
         OutOfMemory: not even that fits.
+        ModelError: the VAE makes numbers that are not finite of latents that are.
 
     """
     return [_decode_one(model, latent) for latent in torch.split(latents, 1)]
@@ -57,6 +58,11 @@ def _decode_one(model: Model, latent: torch.Tensor) -> Picture:
         if max(scaled.shape[-2:]) <= model.vae.tile_latent_min_size:
             raise
         pixels = as_out_of_memory(lambda: model.vae.tiled_decode(scaled).sample[0], model.device)
+    if not torch.isfinite(pixels).all():  # a NaN would become some colour
+        raise ModelError(
+            f"the model {model.info.name!r}: its VAE makes numbers that are not finite; its file may be "
+            "broken, or needs --dtype float32"
+        )
     return pixels_to_picture(pixels)
 
 

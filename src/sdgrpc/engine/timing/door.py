@@ -18,19 +18,23 @@ class Door:
         self._options, self._estimates = options, estimates
         self.turnover = Turnover()
 
-    def check_room(self, jobs: Jobs, caller: str, *, draining: bool) -> None:
-        """Raise Draining, QueueFull or TokenQueueFull if a job of `caller` would not be taken now."""
+    def check_room(
+        self, jobs: Jobs, caller: str, *, draining: bool, ahead: int = 0, ahead_of_caller: int = 0
+    ) -> None:
+        """Raise Draining, QueueFull or TokenQueueFull if a job of `caller` would not be taken now.
+
+        `ahead` jobs, `ahead_of_caller` of them the caller's, come before it that are not queued yet.
+        """
         if draining:
             raise Draining("the server is stopping; send the job to another", retry_after=1.0)
-        queued, seconds = len(jobs.queued), self.turnover.mean_seconds
+        queued, seconds = len(jobs.queued) + ahead, self.turnover.mean_seconds
         if queued >= self._options.queue_size:
             raise QueueFull(
                 f"{queued} jobs wait already (queue_size); try again later or on another server",
                 retry_after=max(1.0, seconds * queued / 2),
             )
-        check_share(
-            jobs.queued, caller, self._options.max_queued_jobs_per_token, retry_after=max(1.0, seconds)
-        )
+        most = self._options.max_queued_jobs_per_token
+        check_share(jobs.queued, caller, most, retry_after=max(1.0, seconds), ahead=ahead_of_caller)
 
     def check_deadline(self, job: Job, jobs: Jobs, place: int) -> None:
         """Raise DeadlineTooSoon if a job that has that place in the queue cannot be drawn in time.
