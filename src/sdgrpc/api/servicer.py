@@ -111,7 +111,7 @@ def size_of(task: Task) -> int:
 
 
 @dataclass
-class Entry:
+class CallRecord:
     """What the log says about a call; `task` is None if the request was refused, `who` is the client."""
 
     rpc: str
@@ -130,9 +130,9 @@ class Entry:
 
 
 @contextmanager
-def logged(request: Request, who: str) -> Iterator[Entry]:
+def logged(request: Request, who: str) -> Iterator[CallRecord]:
     """Write one line per call at its end: what, for whom, how it ended, how long it took. Never a prompt."""
-    entry = Entry(codec.KINDS[type(request)].value, who)
+    entry = CallRecord(codec.KINDS[type(request)].value, who)
     started, outcome = time.monotonic(), "CANCELLED"
     try:
         yield entry

@@ -10,7 +10,7 @@ from sdgrpc.engine.job import UNSIZED, Size
 
 
 @dataclass(slots=True)
-class Entry:
+class ReadyJob:
     """A job that waits for its next step.
 
     `group` is equal for jobs that can share a call, `rows` how many latents the job brings. `arrival` orders
@@ -44,7 +44,7 @@ class StepScheduler:
         self._max_rows = max_rows
         self._patience = patience
         self._batching = batching
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, ReadyJob] = {}
         self._arrivals = 0
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class StepScheduler:
     def add(self, job_id: int, group: Hashable, rows: int, size: Size = UNSIZED) -> None:
         """Add a job that is ready to step; it is younger than all that were added before."""
         key = group if self._batching else (group, job_id)
-        self._entries[job_id] = Entry(job_id, key, rows, size, self._arrivals)
+        self._entries[job_id] = ReadyJob(job_id, key, rows, size, self._arrivals)
         self._arrivals += 1
 
     def remove(self, job_id: int) -> None:
@@ -75,23 +75,23 @@ class StepScheduler:
             entry.waited = 0
         return [entry.job_id for entry in sorted(batch, key=lambda entry: entry.arrival)]
 
-    def _choose(self, calls: list[list[Entry]]) -> list[Entry]:
+    def _choose(self, calls: list[list[ReadyJob]]) -> list[ReadyJob]:
         if any(call[0].waited + place >= self._patience for place, call in enumerate(calls)):
             return calls[0]
         oldest = min(self._entries.values(), key=lambda entry: entry.arrival)
         return next(call for call in calls if call[0].group == oldest.group)
 
-    def _calls(self) -> list[list[Entry]]:
+    def _calls(self) -> list[list[ReadyJob]]:
         """The calls that would serve every job once, the longest-waiting first."""
-        groups: defaultdict[Hashable, list[Entry]] = defaultdict(list)
+        groups: defaultdict[Hashable, list[ReadyJob]] = defaultdict(list)
         for entry in sorted(self._entries.values(), key=_longest_waiting):
             groups[entry.group].append(entry)
         calls = [call for group in groups.values() for call in self._split(group)]
         return sorted(calls, key=lambda call: _longest_waiting(call[0]))
 
-    def _split(self, group: Iterable[Entry]) -> Iterable[list[Entry]]:
+    def _split(self, group: Iterable[ReadyJob]) -> Iterable[list[ReadyJob]]:
         """Fill one call after the other with the jobs of a group, in their order."""
-        call: list[Entry] = []
+        call: list[ReadyJob] = []
         for entry in group:
             rows = sum(other.rows for other in call) + entry.rows
             if call and rows > self._max_rows(entry.size):
@@ -101,5 +101,5 @@ class StepScheduler:
         yield call
 
 
-def _longest_waiting(entry: Entry) -> tuple[int, int]:
+def _longest_waiting(entry: ReadyJob) -> tuple[int, int]:
     return -entry.waited, entry.arrival
