@@ -60,6 +60,8 @@ async def test_both_styles_of_handlers(method: str) -> None:
     _, known, _ = await failed(method, QueueFull("full", retry_after=1))
     assert (known.code(), known.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
     assert details_of(known)["ErrorInfo"].reason == "QUEUE_FULL"
+    _, memory, _ = await failed(method, MemoryError())
+    assert details_of(memory)["ErrorInfo"].reason == "OUT_OF_MEMORY"
     _, unknown, handlers = await failed(method, KeyError("secret"))
     assert unknown.code() is grpc.StatusCode.INTERNAL
     assert "secret" not in str(unknown)
