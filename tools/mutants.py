@@ -37,8 +37,8 @@ SKIPPED_OPERATORS = (
     "core/RemoveDecorator",
     "core/ReplaceBinaryOperator_BitOr_.*",
 )
-"""Numbers stand in messages and sizes of caches, decorators make dataclasses, `|` joins types: few such mutants
-matter."""
+"""Numbers stand in messages and sizes of caches, decorators make dataclasses, `|` joins types: such mutants
+matter little."""
 
 SECONDS = 120.0
 

@@ -31,7 +31,7 @@ def draw(stub: pb_grpc.DiffusionServiceStub, **changes: object) -> tuple[pb.Prep
         ("<lora:postcard:0.8> a star", pb.Lora(name="postcard", strength=0.8)),
         ("a star<lora:postcard>", pb.Lora(name="postcard")),
         (
-            "a star <lora:postcard:0.3:0.6>",
+            "a star <lora:postcard:0.6:0.3>",
             pb.Lora(name="postcard", strength=0.6, text_encoder_strength=0.3),
         ),
         (

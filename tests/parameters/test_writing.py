@@ -37,7 +37,7 @@ def test_loras_are_tagged_and_hashed() -> None:
     """As A1111 writes them: a tag with the strengths (text encoder first), and hashes in quotes."""
     loras = (report("inks", 0.8), report("dots/fine", 0.5, 0.25))
     text = parameters_text(make_task(prompt="a"), make_model(), loras, seed=0)
-    assert text.startswith("a <lora:inks:0.8> <lora:dots/fine:0.25:0.5>\n")
+    assert text.startswith("a <lora:inks:0.8> <lora:dots/fine:te=0.25:unet=0.5>\n")
     assert 'Lora hashes: "inks: ssssssssssss, dots/fine: eeeeeeeeeeee", ' in text
     assert f'Lora SHA-256: "inks: {"i" * 64}, dots/fine: {"d" * 64}", ' in text
 

@@ -16,7 +16,7 @@ from sdgrpc.prompting.tags import LoraTag, decimal, take_tags
     [
         ("<lora:postcard>", LoraTag("postcard", 1.0, 1.0)),
         ("<lora:postcard:0.8>", LoraTag("postcard", 0.8, 0.8)),
-        ("<lora:postcard:0.4:0.8>", LoraTag("postcard", 0.8, 0.4)),
+        ("<lora:postcard:0.8:0.4>", LoraTag("postcard", 0.8, 0.4)),
         ("<lora:postcard:te=0.4:unet=0.8>", LoraTag("postcard", 0.8, 0.4)),
         ("<lora:postcard:unet=0.8:te=0.4>", LoraTag("postcard", 0.8, 0.4)),
         ("<lora:postcard:unet=0.8>", LoraTag("postcard", 0.8, 1.0)),
@@ -85,12 +85,12 @@ def test_several_tags_keep_their_order() -> None:
         ("<embed:x> a", ["<embed:…>", r"\<"]),
         ("<LORA:x:1> a", ["<LORA:…>", "only <lora:name:strength> is"]),
         ("<lora:x:much> a", ["<lora:x>", "te is no number", r"\:"]),
-        ("<lora:x:0.5:much> a", ["<lora:x>", "unet is no number"]),
+        ("<lora:x:0.5:much> a", ["<lora:x>", "te is no number"]),
         ("<lora:x:te=> a", ["te is no number"]),
         ("<lora:x:nan> a", ["te is no number"]),
         ("<lora:x:1_0> a", ["te is no number"]),
         ("<lora:x:\u0660.\u0665> a", ["te is no number"]),
-        ("<lora:a:b:0.8> a", ["<lora:a>", "te is no number"]),
+        ("<lora:a:b:0.8> a", ["<lora:a>", "unet is no number"]),
         ("<lora:x:1:1:8> a", ["<lora:x>", "dyn"]),
         ("<lora:x:1:dyn=8> a", ["'dyn' is not applied"]),
         ("<lora:x:1:lbw=MIDD> a", ["'lbw' is not applied"]),
@@ -108,6 +108,14 @@ def test_what_is_refused(prompt: str, words: list[str]) -> None:
     said = "; ".join(found.faults)
     assert all(word in said for word in words), said
     assert found.loras == ()
+
+
+def test_the_web_ui_has_two_numbers_the_other_way_round() -> None:
+    """Its pictures are read as it meant them; one number and named ones mean the same in both."""
+    assert take_tags("<lora:x:0.4:0.8>", web_ui=True).loras == (LoraTag("x", 0.8, 0.4),)
+    assert take_tags("<lora:x:0.4:0.8>").loras == (LoraTag("x", 0.4, 0.8),)
+    for tag in ("<lora:x:0.4>", "<lora:x:te=0.4:unet=0.8>", "<lora:x:0.4:unet=0.8>"):
+        assert take_tags(tag, web_ui=True) == take_tags(tag)
 
 
 def test_sentences_are_short() -> None:

@@ -75,9 +75,9 @@ def read_parameters(text: str) -> Parameters:
     """Read the text of a picture of ours, or of A1111's web UI as far as it is understood. Never raises."""
     found = sections(text)
     values = _Values(dict(found.values))
-    prompt = take_tags(values.text("Raw prompt", found.prompt))
     version = values.text("Version")
     is_ours = version.partition(" ")[0] == OURS
+    prompt = take_tags(values.text("Raw prompt", found.prompt), web_ui=not is_ours)
     scheduler, spacing = _sampler(values, is_ours=is_ours)
     settings: dict[str, Any] = {name: values.read(key, read) for name, (key, read) in _SETTINGS.items()}
     timestep_spacing = TIMESTEP_SPACINGS.get(values.left.get("Schedule type", "").lower())

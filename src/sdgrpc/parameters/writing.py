@@ -95,7 +95,7 @@ def parameters_text(
 
 
 def lora_tag(report: LoraReport) -> str:
-    """`<lora:name:0.8>`, or with the text encoder's strength first where the two differ."""
+    """`<lora:name:0.8>`, or with `te=` and `unet=` where the two differ."""
     return str(LoraTag(report.name, report.strength, report.text_encoder_strength))
 
 

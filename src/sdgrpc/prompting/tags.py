@@ -1,8 +1,9 @@
-r"""`<lora:name:0.8>` in a prompt, as A1111's web UI reads it: taken out, and applied to the model.
+r"""`<lora:name:0.8>` in a prompt: taken out, and applied to the model.
 
-`<lora:name>` is 1, `<lora:name:0.8>` both strengths, `<lora:name:0.4:0.8>` the text encoders' and then the
-UNet's; `te=` and `unet=` say which. The UNet's is the text encoders' where it is left out, theirs is 1.
-Source: `extensions-builtin/Lora/extra_networks_lora.py` and `modules/extra_networks.py` of
+`<lora:name>` is 1, `<lora:name:0.8>` both strengths, `<lora:name:0.8:0.4>` the UNet's and then the text
+encoders', as everywhere in this project; `te=` and `unet=` say which. A1111's web UI has two plain numbers
+the other way round, so its pictures are read by `web_ui`, and ours have `te=` and `unet=`, which both read
+alike. Source: `extensions-builtin/Lora/extra_networks_lora.py` and `modules/extra_networks.py` of
 https://github.com/AUTOMATIC1111/stable-diffusion-webui.
 
 What the web UI cannot write is escaped by a backslash: `\:` and `\>` in a name, `\<` before what is no tag.
@@ -44,13 +45,14 @@ class LoraTag:
     text_encoder_strength: float = 1.0
 
     def __str__(self) -> str:
-        r"""The tag, as short as it can be: `<lora:name:0.8>`, or with the text encoders' strength first.
+        r"""The tag, as short as it can be: `<lora:name:0.8>`, or `<lora:name:te=0.4:unet=0.8>`.
 
         `:` and `>` in the name have a backslash before them, which the web UI cannot read.
         """
         name = re.sub(r"([\\:>])", r"\\\1", self.name)
-        strengths = dict.fromkeys((self.text_encoder_strength, self.strength))
-        return f"<lora:{':'.join([name, *map(decimal, strengths)])}>"
+        if self.strength == self.text_encoder_strength:
+            return f"<lora:{name}:{decimal(self.strength)}>"
+        return f"<lora:{name}:te={decimal(self.text_encoder_strength)}:unet={decimal(self.strength)}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,11 @@ class _Found:
     count: int = 0
 
 
-def take_tags(prompt: str) -> TaggedPrompt:
+def take_tags(prompt: str, *, web_ui: bool = False) -> TaggedPrompt:
     """Take every tag out of a prompt; the web UI leaves the same, but for white space at its ends.
 
-    Never raises: tags that are not read are in `faults`.
+    Never raises: tags that are not read are in `faults`. With `web_ui` the first of two plain numbers is the
+    text encoders', as A1111 has it.
     """
     found = _Found()
 
@@ -86,7 +89,7 @@ def take_tags(prompt: str) -> TaggedPrompt:
         if match["open"] is not None:
             found.faults[f"holds <{match['open']}: without a name or without the > at its end"] = None
         elif match["kind"] == "lora":
-            _read_lora(match["body"], found)
+            _read_lora(match["body"], found, ("te", "unet") if web_ui else ("unet", "te"))
         else:
             found.faults[f"holds <{match['kind'][:SHOWN]}:…>, which {_why(match['kind'])}"] = None
         return ""
@@ -113,7 +116,7 @@ def _why(kind: str) -> str:
     return known or r"is not read; only <lora:name:strength> is. Write \< for a bracket that is text"
 
 
-def _read_lora(body: str, found: _Found) -> None:
+def _read_lora(body: str, found: _Found, order: tuple[str, str]) -> None:
     name, *arguments = _items(body)
     if not name:
         found.faults["holds <lora: without a name"] = None
@@ -121,9 +124,10 @@ def _read_lora(body: str, found: _Found) -> None:
     positional = [argument for argument in arguments if argument.count("=") != 1]
     named = dict(argument.split("=") for argument in arguments if argument.count("=") == 1)
     faults = list(_unread(positional, named))
-    numbers = {
-        key: text.strip() for key, text in [*zip(("te", "unet"), positional, strict=False), *named.items()]
-    }
+    # One number is both strengths: the UNet's follows the text encoders' where it is not given.
+    names = ("te",) if len(positional) == 1 else order
+    plain = dict(zip(names, positional, strict=False))
+    numbers = {key: text.strip() for key, text in (plain | named).items()}
     faults += [
         rf"{key} is no number; write <lora:name:0.8>, and \: for a colon in the name"
         for key, text in numbers.items()

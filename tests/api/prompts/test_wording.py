@@ -27,7 +27,7 @@ def faults_of(request, **settings) -> dict[str, str]:
 @pytest.mark.parametrize("request_of", REQUESTS)
 def test_a_tag_is_an_entry_of_loras(request_of) -> None:
     """In every request: the task is that of the same request by `loras`, to the last digit."""
-    tagged = task_of(request_of(prompt="<lora:postcard:0.8> a star <lora:inks:0.1:0.7>", request_id="x"))
+    tagged = task_of(request_of(prompt="<lora:postcard:0.8> a star <lora:inks:0.7:0.1>", request_id="x"))
     loras = [
         pb.Lora(name="postcard", strength=0.8),
         pb.Lora(name="inks", strength=0.7, text_encoder_strength=0.1),
@@ -49,7 +49,7 @@ def test_a_prompt_without_tags_stays_as_it_is() -> None:
         ({"prompt": "<lora:x:1.5> a"}, "<lora:x>, whose strength 1.5 is above 1.0"),
         ({"prompt": "<lora:x:1.5> a"}, "lora_strength_max"),
         ({"prompt": "<lora:x:-0.5> a"}, "lora_strength_min"),
-        ({"prompt": "<lora:x:0.5:1.5> a"}, "<lora:x>, whose strength 1.5 is above 1.0"),
+        ({"prompt": "<lora:x:1.5:0.5> a"}, "<lora:x>, whose strength 1.5 is above 1.0"),
         ({"prompt": "<lora:x:1e99> a"}, "is not a finite number"),
         ({"prompt": "<lora:x:0.5> a", "loras": [pb.Lora(name="y")]}, "use one of both"),
         ({"prompt": "<lora:x:0.1>" * 17}, "names 17 LoRAs; the most is 16"),
