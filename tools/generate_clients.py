@@ -1,6 +1,6 @@
 """Generate the stubs of `clients/python` and `clients/go` from `protos/`, or with `--check` prove them fresh.
 
-Go's plugins are those that clients/go/go.mod pins; they are built by the Go toolchain.
+Go's plugins are those that clients/go/tools/go.mod pins; they are built by the Go toolchain.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def generate_go(target: Path) -> None:
     """Write the package `target`/v1; needs `go` in the PATH."""
     with tempfile.TemporaryDirectory() as folder:
         build = ["go", "build", "-o", f"{folder}/", *GO_PLUGINS]
-        subprocess.run(build, check=True, cwd=CLIENTS / "go")  # noqa: S603 - the pinned plugins
+        subprocess.run(build, check=True, cwd=CLIENTS / "go/tools")  # noqa: S603 - the pinned plugins
         options = [f"module={GO_MODULE}", *(f"M{source}={GO_MODULE}/v1;sdgrpcv1" for source in SOURCES)]
         arguments = [
             f"--plugin=protoc-gen-go={folder}/protoc-gen-go",

@@ -46,7 +46,7 @@ func WithDialOptions(dial ...grpc.DialOption) Option {
 }
 
 // New makes a client for a target such as `localhost:50051` or `unix:/path`, in plain text unless an option
-// (WithTLS, WithTLSFiles) says otherwise. It connects at the first call; see WaitUntilReady.
+// (WithTLS, with TLSFiles for files) says otherwise. It connects at the first call; see WaitUntilReady.
 func New(target string, changes ...Option) (*Client, error) {
 	chosen := &options{credentials: insecure.NewCredentials()}
 	for _, change := range changes {

@@ -21,7 +21,7 @@ import (
 
 func generate(t *testing.T, fake *fakeServer) sdgrpc.Events {
 	t.Helper()
-	return connect(t, fake.serve(t, nil)).Generate(t.Context(), &pb.GenerateRequest{Prompt: "a star"})
+	return connect(t, fake.serve(t, nil)).Generate(testContext(t), &pb.GenerateRequest{Prompt: "a star"})
 }
 
 // Every detail of a status arrives, and the status itself is kept.
@@ -120,7 +120,7 @@ func TestListLorasTurnsPages(t *testing.T) {
 	client := connect(t, fake.serve(t, nil))
 	request := &pb.ListLorasRequest{Base: "sd15"}
 	count := func(most int) (found int) {
-		for _, err := range client.ListLoras(t.Context(), request) {
+		for _, err := range client.ListLoras(testContext(t), request) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -156,7 +156,7 @@ func TestUploadSendsTheWholeFile(t *testing.T) {
 		}
 		return stream.SendAndClose(&pb.UploadLoraResponse{Lora: &pb.LoraFile{Name: header.GetName()}})
 	}}
-	answer, err := connect(t, fake.serve(t, nil)).UploadLora(t.Context(), "ink", bytes.NewReader(content))
+	answer, err := connect(t, fake.serve(t, nil)).UploadLora(testContext(t), "ink", bytes.NewReader(content))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func TestUploadTakesAnEarlyAnswer(t *testing.T) {
 			}
 			return stream.SendAndClose(&pb.UploadLoraResponse{Existed: true})
 		}}
-		answer, err := connect(t, fake.serve(t, nil)).UploadLora(t.Context(), "ink", bytes.NewReader(content))
+		answer, err := connect(t, fake.serve(t, nil)).UploadLora(testContext(t), "ink", bytes.NewReader(content))
 		if answer.GetExisted() != (failure == nil) || status.Code(err) != status.Code(failure) {
 			t.Errorf("%v, %v", answer, err)
 		}
@@ -192,14 +192,14 @@ func TestWaitUntilReady(t *testing.T) {
 	client := connect(t, fake.serve(t, nil))
 	const service = "sdgrpc.v1.DiffusionService"
 	fake.health.SetServingStatus(service, healthpb.HealthCheckResponse_NOT_SERVING)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(testContext(t))
 	ready := make(chan error)
 	go func() { ready <- client.WaitUntilReady(ctx) }()
 	cancel()
 	if err := <-ready; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	go func() { ready <- client.WaitUntilReady(t.Context()) }()
+	go func() { ready <- client.WaitUntilReady(testContext(t)) }()
 	fake.health.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
 	if err := <-ready; err != nil {
 		t.Error(err)

@@ -87,7 +87,7 @@ func read(job sdgrpc.Events) (events []sdgrpc.Event, err error) {
 }
 
 func (r *runner) call(t *testing.T, c testCase) {
-	events, err := read(start(t.Context(), r.client, c.request(t)))
+	events, err := read(start(testContext(t), r.client, c.request(t)))
 	if c.Expect.Outcome != "OK" {
 		checkFailure(t, err, c.Expect)
 		return
@@ -108,13 +108,13 @@ func hashesOf(images []*pb.GeneratedImage) []string {
 }
 
 func (r *runner) unreachable(t *testing.T, c testCase) {
-	_, err := read(start(t.Context(), connect(t, "127.0.0.1:1"), c.request(t)))
+	_, err := read(start(testContext(t), connect(t, "127.0.0.1:1"), c.request(t)))
 	checkFailure(t, err, c.Expect)
 }
 
 func (r *runner) cancel(t *testing.T, c testCase) {
 	before := r.untilIdle(t)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(testContext(t))
 	defer cancel()
 	_, err := readUntilProgress(start(ctx, r.client, c.request(t)), cancel)
 	checkFailure(t, err, c.Expect)
@@ -142,7 +142,7 @@ func readUntilProgress(job sdgrpc.Events, then func()) (count int, err error) {
 func (r *runner) deadline(t *testing.T, c testCase) {
 	before := r.untilIdle(t)
 	limit := time.Duration(c.TimeoutSeconds * float64(time.Second))
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(testContext(t), limit)
 	defer cancel()
 	_, err := read(start(ctx, r.client, c.request(t)))
 	checkFailure(t, err, c.Expect)
@@ -155,7 +155,7 @@ func (r *runner) deadline(t *testing.T, c testCase) {
 // untilIdle waits until no job is there, and returns how many were finished so far.
 func (r *runner) untilIdle(t *testing.T) int64 {
 	t.Helper()
-	for state, err := range r.client.WatchStatus(t.Context(), 100*time.Millisecond) {
+	for state, err := range r.client.WatchStatus(testContext(t), 100*time.Millisecond) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func (r *runner) fill(t *testing.T, c testCase) {
 			t.Fatal(refusal)
 		}
 		time.Sleep(failure.RetryAfter)
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, cancel := context.WithCancel(testContext(t))
 		refusal = firstOf(start(ctx, r.client, request))
 		cancel()
 		if refusal == nil {
@@ -198,7 +198,7 @@ func (r *runner) fill(t *testing.T, c testCase) {
 // fillQueue opens calls until one fails, cancels the others, and returns the failure.
 func (r *runner) fillQueue(t *testing.T, request proto.Message) error {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(testContext(t))
 	defer cancel()
 	opened := make(chan error)
 	for range mostCalls {
@@ -234,7 +234,7 @@ func (r *runner) drain(t *testing.T, c testCase) {
 	if r.server.stop == nil {
 		t.Skip("the server belongs to somebody else: SDGRPC_CONTRACT_SERVER is set")
 	}
-	_, err := readUntilProgress(start(t.Context(), r.client, c.request(t)), r.server.stop)
+	_, err := readUntilProgress(start(testContext(t), r.client, c.request(t)), r.server.stop)
 	checkFailure(t, err, c.Expect)
 }
 

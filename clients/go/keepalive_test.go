@@ -70,7 +70,7 @@ func TestKeepAliveFindsAServerThatVanished(t *testing.T) {
 	var gone atomic.Bool
 	client := connect(t, vanishing(t, server.serve(t, nil), &gone))
 	t.Cleanup(func() { close(ended) })
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(testContext(t), 2*time.Minute)
 	defer cancel()
 	var failure *sdgrpc.Error
 	for _, err := range client.Generate(ctx, &pb.GenerateRequest{Prompt: "a star"}) {

@@ -26,7 +26,7 @@ func TestAgainstARealServer(t *testing.T) {
 	table := readTable(t)
 	server := startServer(t, append(table.Server.Arguments, "--upload-dir", filepath.Join(t.TempDir(), "uploads")))
 	client := connect(t, server.target)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(testContext(t), time.Minute)
 	defer cancel()
 	if err := client.WaitUntilReady(ctx); err != nil {
 		t.Fatal(err)
@@ -42,14 +42,14 @@ func TestAgainstARealServer(t *testing.T) {
 }
 
 func checkModels(t *testing.T, client *sdgrpc.Client) {
-	models, err := client.ListModels(t.Context())
+	models, err := client.ListModels(testContext(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(models) != 1 || models[0].GetName() != "embedded" || len(models[0].GetLatentFormat().GetRgbFactors()) != 12 {
 		t.Errorf("%v", models)
 	}
-	strengths, err := client.LoraStrengthRange(t.Context())
+	strengths, err := client.LoraStrengthRange(testContext(t))
 	if err != nil || strengths.GetMinimum() != 0 || strengths.GetMaximum() != 1 {
 		t.Errorf("%v, %v", strengths, err)
 	}
@@ -58,7 +58,7 @@ func checkModels(t *testing.T, client *sdgrpc.Client) {
 // checkLoraFiles lists them in pages of one, with their fit, and looks at one closely.
 func checkLoraFiles(t *testing.T, client *sdgrpc.Client) {
 	files := map[string]*pb.LoraFile{}
-	for file, err := range client.ListLoras(t.Context(), &pb.ListLorasRequest{PageSize: 1}) {
+	for file, err := range client.ListLoras(testContext(t), &pb.ListLorasRequest{PageSize: 1}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func checkLoraFiles(t *testing.T, client *sdgrpc.Client) {
 	request := &pb.GetLoraRequest{
 		Source: &pb.GetLoraRequest_Sha256{Sha256: files["sepia"].GetSha256()}, IncludeModules: true,
 	}
-	lora, err := client.GetLora(t.Context(), request)
+	lora, err := client.GetLora(testContext(t), request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,12 +84,12 @@ func checkLoraFiles(t *testing.T, client *sdgrpc.Client) {
 // checkPreparing fuses a set; a job with it finds it then.
 func checkPreparing(t *testing.T, client *sdgrpc.Client) {
 	loras := []*pb.Lora{{Source: &pb.Lora_Name{Name: "flower"}, Strength: proto.Float32(0.375)}}
-	answer, err := client.PrepareLoras(t.Context(), &pb.PrepareLorasRequest{Loras: loras})
+	answer, err := client.PrepareLoras(testContext(t), &pb.PrepareLorasRequest{Loras: loras})
 	if err != nil {
 		t.Fatal(err)
 	}
 	request := &pb.GenerateRequest{Prompt: "a star", Loras: loras, Width: 64, Height: 64, Sampling: &pb.Sampling{Steps: 1}}
-	result, err := sdgrpc.Collect(client.Generate(t.Context(), request))
+	result, err := sdgrpc.Collect(client.Generate(testContext(t), request))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func checkUpload(t *testing.T, client *sdgrpc.Client) {
 	content := binary.LittleEndian.AppendUint64(nil, header+8)
 	content = slices.Concat(content, known[8:8+header], bytes.Repeat([]byte(" "), 8), known[8+header:])
 	for _, existed := range []bool{false, true} {
-		answer, err := client.UploadLora(t.Context(), "brought", bytes.NewReader(content))
+		answer, err := client.UploadLora(testContext(t), "brought", bytes.NewReader(content))
 		var failure *sdgrpc.Error
 		if errors.As(err, &failure) && failure.Reason == sdgrpc.UploadsOff && os.Getenv("SDGRPC_CONTRACT_SERVER") != "" {
 			t.Skip("the server of SDGRPC_CONTRACT_SERVER takes no uploads")
@@ -125,7 +125,7 @@ func checkUpload(t *testing.T, client *sdgrpc.Client) {
 	request := &pb.GenerateRequest{
 		Prompt: "a star", Loras: []*pb.Lora{{Source: &pb.Lora_Name{Name: "brought"}}}, Sampling: &pb.Sampling{Steps: 1},
 	}
-	if _, err := sdgrpc.Collect(client.Generate(t.Context(), request)); err != nil {
+	if _, err := sdgrpc.Collect(client.Generate(testContext(t), request)); err != nil {
 		t.Error(err)
 	}
 }
@@ -133,7 +133,7 @@ func checkUpload(t *testing.T, client *sdgrpc.Client) {
 // checkLatents compares a LATENT preview, decoded here, with the PICTURE preview of the same step: but for
 // float16's rounding they are one.
 func checkLatents(t *testing.T, client *sdgrpc.Client) {
-	models, err := client.ListModels(t.Context())
+	models, err := client.ListModels(testContext(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func lastPreview(t *testing.T, client *sdgrpc.Client, kind pb.PreviewKind) (last
 		Sampling: &pb.Sampling{Steps: 4, Seed: proto.Int64(1)},
 		Output:   &pb.Output{Preview: &pb.PreviewOptions{Kind: kind}},
 	}
-	for event, err := range client.Generate(t.Context(), request) {
+	for event, err := range client.Generate(testContext(t), request) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -77,7 +77,7 @@ func TestTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = sdgrpc.Collect(client.Generate(t.Context(), &pb.GenerateRequest{Prompt: "a star"}))
+		_, err = sdgrpc.Collect(client.Generate(testContext(t), &pb.GenerateRequest{Prompt: "a star"}))
 		if (err == nil) != each.works {
 			t.Errorf("%v", err)
 		}

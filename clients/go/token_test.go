@@ -28,7 +28,7 @@ func TestTokenIsSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := sdgrpc.Collect(client.Generate(t.Context(), &pb.GenerateRequest{Prompt: "a star"})); err != nil {
+		if _, err := sdgrpc.Collect(client.Generate(testContext(t), &pb.GenerateRequest{Prompt: "a star"})); err != nil {
 			t.Fatal(err)
 		}
 		client.Close()
@@ -67,12 +67,12 @@ func TestTokenAgainstARealServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { client.Close() })
-		if err := client.WaitUntilReady(t.Context()); err != nil {
+		if err := client.WaitUntilReady(testContext(t)); err != nil {
 			t.Fatal(err)
 		}
 		request := &pb.GenerateRequest{Prompt: "a star", Sampling: &pb.Sampling{Steps: 1}}
-		result, drawing := sdgrpc.Collect(client.Generate(t.Context(), request))
-		_, listing := client.ListModels(t.Context())
+		result, drawing := sdgrpc.Collect(client.Generate(testContext(t), request))
+		_, listing := client.ListModels(testContext(t))
 		if token == "s3cret-of-go" {
 			if drawing != nil || listing != nil || len(result.Images) != 1 {
 				t.Errorf("%v, %v", drawing, listing)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.clients.conftest import RunClient, require_client, run_in
@@ -29,3 +32,10 @@ def test_its_stubs_are_fresh() -> None:
     """They are what the protos give, by the plugins that go.mod pins."""
     require_client("go")
     assert stale_files("go") == []
+
+
+def test_it_asks_for_no_newer_go_than_it_needs() -> None:
+    """Iterators are of Go 1.23; the compilers of the stubs, which need more, are a module of their own."""
+    folder = Path(__file__).resolve().parents[2] / "clients/go"
+    assert re.search(r"^go 1\.23(\.0)?$", (folder / "go.mod").read_text(), re.MULTILINE)
+    assert "tool (" in (folder / "tools/go.mod").read_text()

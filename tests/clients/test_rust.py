@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,22 @@ def test_its_generated_code_is_fresh() -> None:
     """It is what the protos give."""
     done = cargo(["run", "--locked", "--quiet", "-p", "codegen", "--", "--check"])
     assert done.returncode == 0, done.output
+
+
+def test_its_documentation_has_no_warnings() -> None:
+    """No link leads nowhere, with TLS and without."""
+    for features in ([], ["--all-features"]):
+        command = ["cargo", "doc", "--locked", "--no-deps", "-p", "sdgrpc", *features]
+        done = run_in("rust", command, RUSTDOCFLAGS="-Dwarnings")
+        assert done.returncode == 0, done.output
+
+
+def test_its_package_is_whole() -> None:
+    """It holds the licence, and nothing but the missing repository is warned of."""
+    done = cargo(["package", "--locked", "--list", "--allow-dirty", "-p", "sdgrpc"])
+    assert done.returncode == 0, done.output
+    assert {"LICENSE", "README.md", "src/lib.rs"} <= set(done.output.splitlines())
+    warned = [line for line in done.output.splitlines() if line.startswith("warning")]
+    assert warned == ["warning: manifest has no documentation, homepage or repository"]
+    root = Path(__file__).resolve().parents[2]
+    assert (root / "clients/rust/LICENSE").read_bytes() == (root / "LICENSE").read_bytes()
