@@ -142,7 +142,8 @@ class SetMaker:
                 found = report(one, Member(self._place(one.file), 0.0, 0.0), self._fuser)
             if one.ref.strict and found.unmatched_tensors:
                 raise unmatched_refused(one.file.name, found)
-            # Another name of the same content may say what the first one did not.
-            recommended = found.recommended or made_for(one.file.name)
-            made.append(replace(found, name=one.file.name, recommended=recommended))
+            if found.name != one.file.name:  # which may say what the first name of the content did not
+                recommended = found.recommended or made_for(one.file.name)
+                found = replace(found, name=one.file.name, recommended=recommended)
+            made.append(found)
         return tuple(made)
