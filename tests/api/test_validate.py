@@ -9,7 +9,13 @@ import pytest
 from PIL import Image
 
 from sdgrpc.api.validate import read
-from sdgrpc.domain import SUPPORTED_SPACINGS, Scheduler, SigmaSpacing
+from sdgrpc.domain import (
+    REFUSES_SAMPLE_PREDICTION,
+    SUPPORTED_SPACINGS,
+    Scheduler,
+    SigmaSpacing,
+    TimestepSpacing,
+)
 from sdgrpc.errors import InvalidRequest, ModelNotFound
 from sdgrpc.v1 import diffusion_pb2 as pb
 from tests.support.api import generate, inpaint, make_settings, png, transform
@@ -311,3 +317,38 @@ def test_no_words_are_a_prompt() -> None:
     """So is white space."""
     for prompt in ("", " "):
         assert violations(generate(prompt=prompt)) == {}
+
+
+def test_sampling_that_does_not_go_together() -> None:
+    """Timesteps beside noise levels, noise that the scheduler does not draw, what the model predicts."""
+    euler = {"scheduler": "SCHEDULER_EULER"}
+    both = pb.Sampling(
+        **euler, sigma_spacing="SIGMA_SPACING_KARRAS", timestep_spacing="TIMESTEP_SPACING_TRAILING"
+    )
+    assert set(violations(generate(sampling=both))) == {"sampling.timestep_spacing"}
+    noise = violations(generate(sampling=pb.Sampling(**euler, eta=0.5, gamma=0.5)))
+    assert noise == {
+        "sampling.eta": "the scheduler EULER has no eta; it belongs to DDIM, EULER_ANCESTRAL, KDPM2_ANCESTRAL",
+        "sampling.gamma": "the scheduler EULER has no gamma; it belongs to TCD",
+    }
+    aligned = pb.Sampling(scheduler="SCHEDULER_PNDM", timestep_spacing="TIMESTEP_SPACING_ALIGN_YOUR_STEPS")
+    assert set(violations(generate(sampling=aligned))) == {"sampling.timestep_spacing"}
+    models = [make_model(prediction_type="sample")]
+    for scheduler in Scheduler:
+        asked = generate(sampling=pb.Sampling(scheduler=f"SCHEDULER_{scheduler.name}"))
+        refused = {"sampling.scheduler"} if scheduler in REFUSES_SAMPLE_PREDICTION else set()
+        assert set(violations(asked, models=models)) == refused
+
+
+def test_a_models_spacing_gives_way() -> None:
+    """The card's spacing holds where nothing else is asked for and the scheduler takes it."""
+    models = [make_model(timestep_spacing=TimestepSpacing.ALIGN_YOUR_STEPS)]
+
+    def spaced(**sampling: str) -> TimestepSpacing | None:
+        request = generate(sampling=pb.Sampling(**sampling))
+        return read(request, make_settings(), models).sampling.timestep_spacing
+
+    assert spaced() is TimestepSpacing.ALIGN_YOUR_STEPS
+    assert spaced(timestep_spacing="TIMESTEP_SPACING_LEADING") is TimestepSpacing.LEADING
+    assert spaced(scheduler="SCHEDULER_EULER", sigma_spacing="SIGMA_SPACING_KARRAS") is None
+    assert spaced(scheduler="SCHEDULER_PNDM") is None

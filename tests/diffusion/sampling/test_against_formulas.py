@@ -16,10 +16,11 @@ from sdgrpc.domain import (
     SigmaSpacing,
     TimestepSpacing,
 )
-from tests.support.float64.compared import Case, Reference, ours
+from tests.support.float64.compared import Case, Reference, inputs, network, ours
 from tests.support.models import SD15_SCHEDULER
 
 STEPS = [1, 2, 4, 20]
+TWICE = {Scheduler.HEUN, Scheduler.KDPM2, Scheduler.KDPM2_ANCESTRAL, Scheduler.PNDM}
 MODELS: dict[str, dict[str, Any]] = {
     "epsilon": {"prediction_type": "epsilon"},
     "v": {"prediction_type": "v_prediction"},
@@ -86,3 +87,31 @@ def test_formulas(
         assert max(reference.differences) <= (1.0 if whole else 0.5), run.visited
         difference = np.abs(run.latents - expected).max() / expected.std()
         assert difference <= (ZERO_SNR_TOLERANCE if "zero" in model else TOLERANCE), run.visited
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("model", ["epsilon", "v", "v, zero SNR"])
+@pytest.mark.parametrize(
+    "scheduler", [Scheduler.DDIM, Scheduler.EULER_ANCESTRAL, Scheduler.KDPM2_ANCESTRAL, Scheduler.TCD]
+)
+def test_noise_that_steps_draw(scheduler: Scheduler, model: str, eta: float) -> None:
+    """Eta, and TCD's gamma, from none to all, along trailing timesteps."""
+    config = SD15_SCHEDULER | MODELS[model]
+    case = Case(config, scheduler, Schedule(6, timesteps=TimestepSpacing.TRAILING, eta=eta), 6)
+    run = ours(case)
+    expected = Reference(case, run.visited).run()
+    difference = np.abs(run.latents - expected).max() / expected.std()
+    assert difference <= (ZERO_SNR_TOLERANCE if "zero" in model else TOLERANCE)
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_previews_of_zero_terminal_snr(scheduler: Scheduler) -> None:
+    """The first preview is the clean sample that v stands for at pure noise: minus v."""
+    config = SD15_SCHEDULER | MODELS["v, zero SNR"]
+    case = Case(config, scheduler, Schedule(4, timesteps=TimestepSpacing.TRAILING), 4)
+    run = ours(case)
+    noise = inputs()[1].double().numpy()
+    first = run.previews[0] if scheduler not in TWICE else None
+    if first is not None:
+        assert np.abs(first + network(noise, 999.0)).max() <= 2e-3
+    assert all(np.isfinite(one).all() for one in run.previews)

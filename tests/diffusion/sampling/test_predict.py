@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,3 +98,19 @@ def test_whole_and_fractional_timesteps_mix(model: Model, both: Conditioning) ->
     first, second, third = predict(model, inputs, 100)
     torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(first, third, rtol=1e-5, atol=1e-6)
+
+
+def test_guidance_is_rescaled_by_each_images_share(model: Model, both: Conditioning) -> None:
+    """Formula (16) of 2305.08891; a neighbour without it gets the bits that it gets alone."""
+    plain, rescaled = (
+        wish(both, seed=1, images=2),
+        replace(wish(both, seed=1, images=2), guidance_rescale=0.7),
+    )
+    guided = predict(model, [plain], 8)[0].double()
+    positive = predict(model, [wish(Conditioning(both.positive), seed=1, images=2)], 8)[0].double()
+    ratios = positive.std((1, 2, 3), keepdim=True) / guided.std((1, 2, 3), keepdim=True)
+    expected = 0.7 * guided * ratios + 0.3 * guided
+    beside, ours = predict(model, [plain, rescaled], 8)
+    torch.testing.assert_close(ours.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(beside.double(), guided, rtol=1e-4, atol=1e-5)
+    assert (ours - beside).abs().max() > 0.01
