@@ -1,4 +1,8 @@
-"""Pictures in a terminal: two pixels to a character, as upper half blocks."""
+"""Pictures in a terminal: two pixels to a character, as upper half blocks.
+
+That is what textual-image falls back to where a terminal has no graphics protocol; to find out about those it
+asks the terminal and reads the answer from the keyboard's stream, which is not a progress bar's to read.
+"""
 
 from __future__ import annotations
 
