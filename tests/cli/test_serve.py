@@ -18,11 +18,7 @@ from sdgrpc.settings import Settings, described_settings
 @pytest.fixture(scope="module")
 def page() -> str:
     """`serve --help`, as wide as it likes."""
-    return (
-        CliRunner(env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"})
-        .invoke(build_app(), ["serve", "--help"])
-        .output
-    )
+    return CliRunner(env={"COLUMNS": "300"}).invoke(build_app(), ["serve", "--help"]).output
 
 
 @pytest.mark.parametrize("setting", described_settings(), ids=lambda one: one.name)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import typer
-from PIL import Image
 
 from sdgrpc.client import Client, Lora, LoraFile, LoraNotFoundError, Options
 from sdgrpc.parameters import NoParameters, Parameters, PictureLora, read_parameters, text_of_picture
@@ -26,6 +25,8 @@ def read_picture(path: Path) -> Parameters:
         ValueError: it has no parameters.
 
     """
+    from PIL import Image  # here, so that `--help` answers without it
+
     try:
         parameters = read_parameters(text_of_picture(path.read_bytes()))
     except NoParameters as error:
