@@ -51,7 +51,11 @@ def test_records_become_objects(capsys: pytest.CaptureFixture[str]) -> None:
         (LoraFile, pb.LoraFile, set()),
         (LoraModule, pb.LoraModule, set()),
         (LoraDetails, pb.GetLoraResponse, {"file"}),
-        (Model, pb.Model, {"steps", "guidance_scale"}),
+        (
+            Model,
+            pb.Model,
+            {"steps", "guidance_scale", "scheduler", "guidance_rescale", "timestep_spacing"},
+        ),
         (ServerStatus, pb.WatchStatusResponse, {"estimated_wait_seconds", "resident_models"}),
     ],
 )
