@@ -32,7 +32,7 @@ def test_every_violation_arrives_at_once(stub) -> None:
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert violations_of(error) == {
         "prompt": "has 4001 characters; the most is 4000",
-        "loras[1].strength": "1.5 is above 1.0",
+        "loras[1].strength": "1.5 is above 1.0; the server's operator can change that with lora_strength_max",
         "sampling.steps": "151 is above 150",
         "sampling.guidance_scale": "nan is not a finite number",
         "sampling.scheduler": "99 is not a Scheduler; they go from 0 to 16",

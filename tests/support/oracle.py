@@ -51,6 +51,17 @@ PIPELINES: Mapping[TaskKind, str] = {
 }
 
 
+def diffusers_errs(model: Model, task: Task) -> bool:
+    """Whether diffusers itself is wrong; sampling/test_against_formulas.py has these cases.
+
+    Its PNDM and LMS take a later beginning for the schedule's own, and its PNDM mixes predictions of v as if
+    they were the noise.
+    """
+    scheduler, begins_later = task.sampling.scheduler, task.step_count < task.sampling.steps
+    mixes_v = scheduler is Scheduler.PNDM and model.info.prediction_type == "v_prediction"
+    return mixes_v or (begins_later and scheduler in (Scheduler.PNDM, Scheduler.LMS))
+
+
 def diffusers_latents(model: Model, task: Task) -> torch.Tensor:
     """The final latents of diffusers' pipeline with the model's own weights, one image after the other."""
     return latents_of(pipeline_of(model, task), task)

@@ -46,23 +46,6 @@ def is_supported(scheduler: Scheduler, sigmas: SigmaSpacing, timesteps: Timestep
     return sigmas in SUPPORTED_SPACINGS[scheduler] and timesteps in taken
 
 
-def is_kept(
-    scheduler: Scheduler,
-    config: dict[str, Any],
-    sigmas: SigmaSpacing,
-    timesteps: TimestepSpacing | None,
-    transforms: bool,
-) -> bool:
-    """What stays as diffusers has it (test_against_diffusers) as long as no spacing is asked for.
-
-    Its PNDM and LMS begin wrongly in the middle of a schedule, and its PNDM mixes predictions of v.
-    """
-    if timesteps is not None or sigmas is not SigmaSpacing.DEFAULT:
-        return False
-    mixes_v = scheduler is Scheduler.PNDM and config["prediction_type"] != "epsilon"
-    return mixes_v or (transforms and scheduler in (Scheduler.PNDM, Scheduler.LMS))
-
-
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
@@ -76,8 +59,6 @@ def test_formulas(
         return
     config = SD15_SCHEDULER | MODELS[model]
     for step_count in {steps, (steps + 1) // 2}:
-        if steps > 1 and is_kept(scheduler, config, sigmas, timesteps, step_count < steps):
-            continue
         case = Case(config, scheduler, Schedule(steps, sigmas, timesteps), step_count)
         run = ours(case)
         reference = Reference(case, run.visited)

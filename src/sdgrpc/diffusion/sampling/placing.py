@@ -11,7 +11,7 @@ import torch
 from diffusers import DEISMultistepScheduler, SchedulerMixin
 
 from sdgrpc.diffusion.sampling.noise_levels import NoiseLevels
-from sdgrpc.diffusion.sampling.solvers import EulerAncestral, Lms, Plms
+from sdgrpc.diffusion.sampling.solvers import EulerAncestral, Plms
 from sdgrpc.diffusion.sampling.timesteps import aligned, leading, linspace, trailing, whole
 from sdgrpc.domain import SUPPORTED_SPACINGS, Scheduler, SigmaSpacing, TimestepSpacing
 
@@ -39,11 +39,6 @@ class Schedule:
     timesteps: TimestepSpacing | None = None
     is_sdxl: bool = False
     eta: float | None = None
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether a spacing is asked for; without one, pictures stay those of diffusers."""
-        return self.timesteps is not None or self.sigmas is not SigmaSpacing.DEFAULT
 
 
 def spacing_settings(settings: Mapping[str, Any], scheduler: Scheduler, schedule: Schedule) -> dict[str, Any]:
@@ -79,8 +74,6 @@ def set_schedule(
     levels: NoiseLevels,
 ) -> None:
     """Set the timesteps of a new scheduler, made from `settings`, and its noise levels."""
-    if isinstance(built, Lms):
-        built.begins_anywhere = schedule.is_asked
     spacing = _explicit(settings, scheduler, schedule)
     offset = int(built.config.get("steps_offset") or 0)
     if spacing is None:
@@ -105,6 +98,8 @@ def _explicit(
     """The spacing to lay out here; None where the class does by itself what its settings say."""
     if schedule.steps == 1:
         return TimestepSpacing.TRAILING
+    if schedule.timesteps is None and scheduler is Scheduler.PNDM:
+        return TimestepSpacing(settings.get("timestep_spacing", TimestepSpacing.LEADING.value))
     if schedule.timesteps is None:
         own = scheduler in OWN_TIMESTEPS or _spaces_levels(settings, scheduler)
         trails = settings.get("timestep_spacing") == TimestepSpacing.TRAILING.value

@@ -185,7 +185,7 @@ def denoising_timesteps(scheduler: SchedulerMixin, steps: int, step_count: int) 
     pipeline.
     """
     begin = (steps - step_count) * scheduler.order
-    if isinstance(scheduler, Plms) and scheduler.follows_a_schedule:
+    if isinstance(scheduler, Plms):
         return scheduler.timesteps_from(begin)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(begin)

@@ -66,10 +66,8 @@ class Plms(diffusers.PNDMScheduler):  # type: ignore[misc]
 
     Its first step is Heun's: the second timestep is visited twice, the second time to take the first step
     again. diffusers' own class does so for the whole schedule only: an image-to-image call, which begins
-    later, takes this second visit for one at the timestep after it. Before `visit` this class is that one.
+    later, takes this second visit for one at the timestep after it. `visit` comes before everything else.
     """
-
-    _falling: torch.Tensor | None = None
 
     def visit(self, timesteps: np.ndarray) -> None:
         """Take `timesteps`, the noisiest first, as the schedule."""
@@ -77,14 +75,8 @@ class Plms(diffusers.PNDMScheduler):  # type: ignore[misc]
         self.prk_timesteps = np.array([])
         self.timesteps = self.timesteps_from(0)
 
-    @property
-    def follows_a_schedule(self) -> bool:
-        """Whether `visit` was called."""
-        return self._falling is not None
-
     def timesteps_from(self, begin: int) -> torch.Tensor:
         """Begin at step `begin`; return the timesteps to visit."""
-        assert self._falling is not None, "timesteps_from comes after visit"  # noqa: S101
         falling = self._falling[begin:]
         self._moves = [*falling.tolist(), -1]
         return torch.cat([falling[:2], falling[1:]]) if len(falling) > 1 else falling
@@ -97,7 +89,7 @@ class Plms(diffusers.PNDMScheduler):  # type: ignore[misc]
         return_dict: bool = False,  # noqa: ARG002 - diffusers' own argument
     ) -> tuple[torch.Tensor, ...]:
         """Mix predictions of the noise: diffusers' own class mixes whatever the model predicts."""
-        if self._falling is not None and self.config.prediction_type == "v_prediction":
+        if self.config.prediction_type == "v_prediction":
             alpha = self.alphas_cumprod[timestep]
             model_output = alpha**0.5 * model_output + (1 - alpha) ** 0.5 * sample
         stepped: tuple[torch.Tensor, ...] = super().step(model_output, timestep, sample, return_dict=False)
@@ -107,9 +99,7 @@ class Plms(diffusers.PNDMScheduler):  # type: ignore[misc]
         self, sample: torch.Tensor, timestep: int, prev_timestep: int, model_output: torch.Tensor
     ) -> torch.Tensor:
         """Lead along the schedule instead of by a fixed number of timesteps: formula (9), a step of DDIM."""
-        if self._falling is None:
-            moved: torch.Tensor = super()._get_prev_sample(sample, timestep, prev_timestep, model_output)
-            return moved
+        del timestep, prev_timestep  # those of a fixed number of timesteps
         at = max(self.counter - 1, 0)
         here, there = self._moves[at], self._moves[at + 1]
         alpha = self.alphas_cumprod[here]
@@ -120,13 +110,11 @@ class Plms(diffusers.PNDMScheduler):  # type: ignore[misc]
 
 
 class Lms(diffusers.LMSDiscreteScheduler):  # type: ignore[misc]
-    """LMS whose order grows with the slopes that are known, once `begins_anywhere` is set.
+    """LMS whose order grows with the slopes that are known.
 
     diffusers' own class goes by the place in the schedule: an image-to-image call, which begins later, gets
     the weights of slopes that there are none of, which are then left out.
     """
-
-    begins_anywhere = False
 
     def step(
         self,
@@ -137,8 +125,7 @@ class Lms(diffusers.LMSDiscreteScheduler):  # type: ignore[misc]
         return_dict: bool = False,  # noqa: ARG002 - diffusers' own argument
     ) -> tuple[torch.Tensor, ...]:
         """As diffusers; `sample_lms` of k-diffusion."""
-        if self.begins_anywhere:
-            order = min(len(self.derivatives) + 1, order)
+        order = min(len(self.derivatives) + 1, order)
         stepped: tuple[torch.Tensor, ...] = super().step(
             model_output, timestep, sample, order, return_dict=False
         )
