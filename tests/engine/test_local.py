@@ -228,7 +228,7 @@ async def test_unknown_names_are_refused_before_the_job_is_accepted(open_tiny):
     async with open_tiny() as engine:
         with pytest.raises(LoraNotFound, match="'onee'"):
             await run(engine, task(loras=(replace(ONE, name="onee"),)))
-        with pytest.raises(ModelNotFound, match="there are tiny"):
+        with pytest.raises(ModelNotFound, match="there are: tiny"):
             await run(engine, replace(task(), model="other"))
 
 

@@ -211,7 +211,7 @@ async def test_the_catalog_knows_models_that_are_not_loaded(folders, lora_dir):
         query = LoraQuery(model="b", limit=10)
         assert [info.fits for info in (await engine.list_loras(query)).loras] == [True, True]
         assert (await engine.get_lora(ONE, "b", include_modules=True)).info.fits
-        with pytest.raises(ModelNotFound, match="there are a, b"):
+        with pytest.raises(ModelNotFound, match="there are: a, b"):
             await engine.prepare_loras("c", (ONE,))
         assert residents(engine) == []
 

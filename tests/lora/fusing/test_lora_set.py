@@ -77,9 +77,9 @@ def trail(work: Callable[[], Lease]) -> list[str]:
 
 
 def test_a_set_that_is_there_is_a_short_trip() -> None:
-    """Through the cache, the set, its files' names, their reports and the lease; each is gone to once."""
+    """Through the cache, the set, its files' names, their reports, what they were made for, and the lease."""
     sets = FusedSets(small_components(), base="small", capacity_bytes=1 << 30)
     sets.acquire(ASKED)
     files = trail(lambda: sets.acquire(ASKED))
-    assert set(files) == {"cache.py", "lora_set.py", "contents.py", "maker.py", "lease.py"}
+    assert set(files) == {"cache.py", "lora_set.py", "contents.py", "maker.py", "made_for.py", "lease.py"}
     assert files.count("maker.py") == files.count("lease.py") == 1
