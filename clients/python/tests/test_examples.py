@@ -54,7 +54,7 @@ def test_draw_explains_a_failure(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (pb.GenerateRequest(width=9), ["INVALID_ARGUMENT", "INVALID_REQUEST", "width", "multiple of 8"]),
+        (pb.GenerateRequest(width=100), ["INVALID_ARGUMENT", "INVALID_REQUEST", "width", "multiple of 8"]),
         (
             pb.GenerateRequest(prompt="a star", loras=[pb.Lora(name="nope")]),
             ["NOT_FOUND", "LORA_NOT_FOUND", "sdgrpc.v1.Lora", "nope"],
