@@ -27,6 +27,7 @@ from sdgrpc.domain import (
     PreviewKind,
     PreviewOptions,
     Progress,
+    Scheduler,
     Task,
     TaskKind,
 )
@@ -64,6 +65,18 @@ async def test_every_kind_of_task_is_drawn(open_tiny, kind):
     assert kinds[-1] is Finished
     assert [e.step for e in events if isinstance(e, Progress)] == list(range(1, asked.step_count + 1))
     assert [(e.index, e.seed) for e in events if isinstance(e, ImageReady)] == [(0, 7), (1, 8)]
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+@pytest.mark.parametrize("kind", [TaskKind.TRANSFORM, TaskKind.INPAINT])
+async def test_strength_zero_asks_nothing_of_the_unet(open_tiny, tiny_model, monkeypatch, kind, scheduler):
+    """No step is announced, and none is run."""
+    monkeypatch.setattr(tiny_model.unet, "forward", lambda *_, **__: pytest.fail("asked"))
+    async with open_tiny() as engine:
+        asked = task(kind, scheduler=scheduler, strength=0.0)
+        assert asked.step_count == 0
+        kinds = [type(event) for event in await run(engine, asked)]
+    assert kinds == [Accepted, Prepared, ImageReady, Finished]
 
 
 async def test_the_same_request_gives_the_same_bytes(open_tiny):

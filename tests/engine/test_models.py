@@ -252,3 +252,97 @@ def test_a_first_model_that_cannot_be_loaded_stops_the_start(folders, monkeypatc
         open_engine(Settings(model=[f"a={folders['a']}"], device="cpu"))
     started = set(threading.enumerate()) - before
     assert not [one.name for one in started if one.name.startswith("sdgrpc-")]
+
+
+def broken(name: str, folder: Path, fault: str) -> Loadable:
+    """A model whose UNet raises, or has a weight that is NaN."""
+    source = opened(name, folder)
+
+    def load():
+        model = source.load()
+        if fault == "nan":
+            with torch.inference_mode():
+                model.unet.conv_out.bias[0] = torch.nan
+        else:
+            model.unet.forward = lambda *_, **__: model.unet.no_such_part
+        return model
+
+    return replace(source, load=load)
+
+
+REASONS = {"nan": "'b': the latents are not finite", "raises": "'b' failed its first step"}
+
+
+@pytest.mark.parametrize("fault", REASONS)
+async def test_a_model_that_fails_its_first_step_is_refused_and_the_others_are_served(
+    folders, lora_dir, caplog, fault
+):
+    """The log and every request to it name it; nothing is drawn with it, and the catalog still knows it."""
+    models = opened("a", folders["a"]), broken("b", folders["b"], fault)
+    async with engine_of(*models, loras=lora_dir, resident_models=2) as engine:
+        await engine.warm_up()
+        assert engine.status().ready
+        assert REASONS[fault] in caplog.text
+        for _ in range(2):
+            with pytest.raises(ModelError, match=REASONS[fault]) as caught:
+                await run(engine, asked("b"))
+            assert caught.value.reason == "MODEL_UNUSABLE"
+        with pytest.raises(ModelError, match=REASONS[fault]):
+            await engine.prepare_loras("b", (ONE,))
+        assert await images_of(engine, asked("a"))
+        assert [info.name for info in engine.models] == ["a", "b"]
+        assert (await engine.get_lora(ONE, "b", include_modules=False)).info.fits
+        status = engine.status()
+        assert (status.running, status.queued, status.jobs_finished) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("fault", REASONS)
+async def test_where_the_first_model_fails_another_is_tried(folders, fault):
+    """The default stays the default, and is refused; the next, for which there is now room, is served."""
+    async with engine_of(broken("b", folders["b"], fault), opened("a", folders["a"])) as engine:
+        await engine.warm_up()
+        assert engine.status().ready
+        assert residents(engine) == ["a"]
+        with pytest.raises(ModelError, match=REASONS[fault]):
+            await run(engine, asked("b"))
+        assert await images_of(engine, asked("a"))
+
+
+@pytest.mark.parametrize("fault", REASONS)
+async def test_where_no_model_works_the_start_fails(folders, fault):
+    """With the failure of the first."""
+    models = broken("b", folders["b"], fault), broken("a", folders["a"], "raises")
+    async with engine_of(*models) as engine:
+        with pytest.raises(ModelError, match=REASONS[fault]):
+            await engine.warm_up()
+        assert not engine.status().ready
+
+
+@pytest.mark.parametrize("fault", REASONS)
+async def test_a_model_that_comes_later_and_fails_its_first_step_is_named(folders, caplog, fault):
+    """Every request to it is told, and the other model is drawn in between."""
+    async with engine_of(opened("a", folders["a"]), broken("b", folders["b"], fault)) as engine:
+        await engine.warm_up()
+        for _ in range(2):
+            with pytest.raises(ModelError, match=REASONS[fault]):
+                await run(engine, asked("b"))
+            assert await images_of(engine, asked("a"))
+        if fault == "raises":
+            assert "no_such_part" in caplog.text
+
+
+async def test_a_model_for_which_memory_is_short_at_the_start_may_be_asked_later(folders):
+    """Unlike one that does not work: the neighbour that had the memory may be gone."""
+    source = opened("b", folders["b"])
+    short = [MemoryError()]
+
+    def load():
+        if short:
+            raise short.pop()
+        return source.load()
+
+    models = opened("a", folders["a"]), replace(source, load=load)
+    async with engine_of(*models, resident_models=2) as engine:
+        await engine.warm_up()
+        assert residents(engine) == ["a"]
+        assert await images_of(engine, asked("b"))

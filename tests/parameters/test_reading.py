@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdgrpc.domain import LoraReport, MaskOptions, ResizeMode, Sampling, Scheduler, SigmaSpacing, TaskKind
+from sdgrpc.domain import (
+    DEFAULT_ETA,
+    DEFAULT_GAMMA,
+    LoraReport,
+    MaskOptions,
+    ResizeMode,
+    Sampling,
+    Scheduler,
+    SigmaSpacing,
+    TaskKind,
+    TimestepSpacing,
+)
 from sdgrpc.parameters.reading import PictureLora, read_parameters
 from sdgrpc.parameters.values import joined, sections
 from sdgrpc.parameters.writing import parameters_text
@@ -25,15 +36,27 @@ prompts = st.one_of(
 ).filter(lambda prompt: take_tags(prompt).text == prompt)
 names = st.text(min_size=1, max_size=20).filter(lambda name: name.isprintable() and name == name.strip())
 hashes = st.text("0123456789abcdef", min_size=64, max_size=64)
-samplings = st.builds(
-    Sampling,
-    steps=st.integers(1, 1000),
-    guidance_scale=st.floats(1, 100, width=32),
-    scheduler=st.sampled_from(Scheduler),
-    sigma_spacing=st.sampled_from(SigmaSpacing),
-    seed=st.integers(0, 2**63 - 1),
-    clip_skip=st.integers(0, 11),
-)
+shares = st.floats(0, 1, width=32)
+
+
+@st.composite
+def samplings(draw: st.DrawFn) -> Sampling:
+    """What the contract lets through: one of the two spacings, eta and gamma where the scheduler has them."""
+    scheduler = draw(st.sampled_from(Scheduler))
+    sigmas = draw(st.sampled_from(SigmaSpacing))
+    timesteps = draw(st.none() | st.sampled_from(TimestepSpacing)) if sigmas is SigmaSpacing.DEFAULT else None
+    return Sampling(
+        steps=draw(st.integers(1, 1000)),
+        guidance_scale=draw(st.floats(1, 100, width=32)),
+        scheduler=scheduler,
+        sigma_spacing=sigmas,
+        seed=draw(st.integers(0, 2**63 - 1)),
+        clip_skip=draw(st.integers(0, 11)),
+        timestep_spacing=timesteps,
+        guidance_rescale=draw(shares),
+        eta=draw(st.none() | shares) if scheduler in DEFAULT_ETA else None,
+        gamma=draw(st.none() | shares) if scheduler in DEFAULT_GAMMA else None,
+    )
 
 
 @st.composite
@@ -43,7 +66,7 @@ def tasks(draw: st.DrawFn):
     padding = st.none() | st.integers(0, 4096)
     return replace(
         task,
-        sampling=draw(samplings),
+        sampling=draw(samplings()),
         width=8 * draw(st.integers(8, 512)),
         height=8 * draw(st.integers(8, 512)),
         strength=draw(st.floats(0, 1, width=32)) if kind is not TaskKind.GENERATE else 1.0,
@@ -76,7 +99,15 @@ def test_everything_comes_back(task, model: str, loras: list[LoraReport], seed: 
     )
     sampling = task.sampling
     assert (found.steps, found.guidance_scale, found.seed) == (sampling.steps, sampling.guidance_scale, seed)
-    assert (found.scheduler, found.sigma_spacing) == (sampling.scheduler, sampling.sigma_spacing)
+    assert found.scheduler == sampling.scheduler
+    assert (found.sigma_spacing or SigmaSpacing.DEFAULT) == sampling.sigma_spacing
+    assert found.timestep_spacing == sampling.timestep_spacing
+    assert (found.guidance_rescale or 0.0) == sampling.guidance_rescale
+    for said, meant, default in (
+        (found.eta, sampling.eta, DEFAULT_ETA.get(sampling.scheduler)),
+        (found.gamma, sampling.gamma, DEFAULT_GAMMA.get(sampling.scheduler)),
+    ):
+        assert (default if said is None else said) == (default if meant is None else meant)
     assert (found.width, found.height, found.clip_skip or 0) == (task.width, task.height, sampling.clip_skip)
     assert (found.model, found.model_hash, found.model_sha256) == (model, sha256[:10], sha256)
     assert found.strength == (None if task.kind is TaskKind.GENERATE else task.strength)

@@ -80,7 +80,7 @@ class Engine(Protocol):
             Draining: the engine is closing.
             EngineFailed: it cannot go on, at once or later.
             DeadlineTooSoon: `time_limit` is less than it would take, at once; or it has passed.
-            ModelNotFound, LoraNotFound: before `Accepted`.
+            ModelNotFound, LoraNotFound: before `Accepted`; ModelError too if the model failed at the start.
             LoraError, OutOfMemory, NotAnInpaintingModel: later, as the job meets them.
 
         """

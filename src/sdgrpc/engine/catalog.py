@@ -89,7 +89,7 @@ class EngineCatalog:
 
     async def prepare_loras(self, model: str, loras: Sequence[LoraRef], *, caller: str = "") -> Prepared:
         """See `Engine.prepare_loras`."""
-        self._models.check(model)
+        self._models.check_usable(model)
         self._loop.check_room(caller)
         self._check_preparing(caller)
         lease = self._models.lease(next(self._ids), model, caller)

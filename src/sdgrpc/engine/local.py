@@ -47,9 +47,10 @@ from sdgrpc.engine.options import DEFAULT_OPTIONS, EngineOptions, LoopOptions
 from sdgrpc.engine.runner import LocalRunner, LocalWork
 from sdgrpc.engine.stream import EventStream, Item, Undelivered
 from sdgrpc.engine.supervision.call_times import CallShape
-from sdgrpc.engine.supervision.runner import SupervisedRunner
+from sdgrpc.engine.supervision.runner import SupervisedRunner, first_step_failed
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
+from sdgrpc.errors import EngineFailed, OutOfMemory, SdgrpcError
 from sdgrpc.lora.store.library import LoraFile, LoraLibrary
 
 logger = logging.getLogger(__name__)
@@ -124,17 +125,46 @@ class LocalEngine:
     async def warm_up(self) -> None:
         """Load the models that are there from the start, and draw one small picture of one step with each.
 
+        One that is loaded and fails is named in the log and refused from then on; the others are served.
+        Where each of these fails, the models after them are tried, up to the first that works.
+
         Raises:
-            ModelError: one cannot be loaded, or does not work.
+            ModelError, OutOfMemory: no model works; the failure is the first one's.
+            EngineFailed: the engine cannot go on.
 
         """
-        for info in self._models.first:
-            started = time.monotonic()
-            async for _ in self._events(warm_up_task(info), counted=False):
-                continue
-            logger.info("model %s drew its first step in %.2f s", info.name, time.monotonic() - started)
+        first = self._models.first
+        failures: list[SdgrpcError] = []
+        others = [info for info in self._models.infos if info not in first]
+        for info in (*first, *others):
+            if info not in first and len(failures) < len(first):
+                break
+            if (failure := await self._first_failure(info)) is not None:
+                failures.append(failure)
+            elif info not in first:
+                break
+        if len(failures) == len(self._models.infos):
+            raise failures[0]
         self._ready = True
         self._hashes.start()
+
+    async def _first_failure(self, info: ModelInfo) -> SdgrpcError | None:
+        """Draw a model's first picture; return what went wrong, which the log has then."""
+        started = time.monotonic()
+        try:
+            async for _ in self._events(warm_up_task(info), counted=False):
+                continue
+        except EngineFailed:
+            raise
+        except Exception as error:  # whatever it is, other models may work
+            known = isinstance(error, SdgrpcError)
+            failure = error if isinstance(error, SdgrpcError) else first_step_failed(info.name)
+            logger.error("model %s is not usable: %s", info.name, failure.message, exc_info=not known)
+            if not isinstance(failure, OutOfMemory):  # of which there may be more later
+                self._models.refuse(info.name, failure.message)
+            return failure
+        logger.info("model %s drew its first step in %.2f s", info.name, time.monotonic() - started)
+        return None
 
     def check_room(self, caller: str = "", *, ahead: int = 0, ahead_of_caller: int = 0) -> None:
         """See `Engine.check_room`."""
@@ -149,7 +179,7 @@ class LocalEngine:
         self, task: Task, *, counted: bool, time_limit: float | None = None
     ) -> AsyncGenerator[Event, None]:
         deadline = None if time_limit is None else time.monotonic() + time_limit
-        self._models.check(task.model)
+        self._models.check_usable(task.model)
         self._loop.check_room(task.caller)
         files: list[LoraFile] = []
         if task.loras:  # the index may have to look at the folder

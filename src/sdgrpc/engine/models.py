@@ -16,7 +16,7 @@ from sdgrpc.engine.residency import ModelLease, ModelPool
 from sdgrpc.engine.runner import ServedModel
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
-from sdgrpc.errors import ModelNotFound
+from sdgrpc.errors import ModelError, ModelNotFound
 from sdgrpc.lora.bases.names import NameIndex, Shape
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.fusing.cache import SetStats
@@ -79,6 +79,7 @@ class ServedModels:
             self._judges[name] = Target(NameIndex(model.shapes), model.info.base)
         self.infos: Sequence[ModelInfo] = tuple(model.info for model in models)
         self._first = [*held, *list(self._loadable)[:capacity]]
+        self._refused: dict[str, str] = {}  # models that failed at the start, and why
         self._fuses_before = 0  # of models that were put out
         self.pool = ModelPool(held, load=self._load, unload=self._unload, capacity=capacity, turns=turns)
 
@@ -97,14 +98,25 @@ class ServedModels:
         if name not in self._judges:
             raise ModelNotFound.among(name, [info.name for info in self.infos])
 
+    def refuse(self, name: str, why: str) -> None:
+        """Draw with a model no more, if it is in memory; one that could not be loaded may be another time."""
+        if name in self.pool.resident():
+            self._refused[name] = why
+
+    def check_usable(self, name: str) -> None:
+        """Raise ModelNotFound unless the model is served, ModelError if it failed at the start."""
+        self.check(name)
+        if name in self._refused:
+            raise ModelError(self._refused[name])
+
     def target(self, name: str) -> Target:
         """What LoRA files are judged against, loaded or not; raises ModelNotFound."""
         self.check(name)
         return self._judges[name]
 
     def lease(self, waiting_id: int, name: str, caller: str) -> ModelLease[ServedModel]:
-        """See `ModelPool.lease`; raises ModelNotFound."""
-        self.check(name)
+        """See `ModelPool.lease`; raises as `check_usable`."""
+        self.check_usable(name)
         return self.pool.lease(waiting_id, name, caller)
 
     def states(self) -> Sequence[ModelState]:

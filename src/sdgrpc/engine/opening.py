@@ -25,7 +25,7 @@ def open_engine(settings: Settings, *, on_failure: Callable[[], None] = lambda: 
     Blocks; call it in a thread. `on_failure` is called, from any thread, once the engine cannot go on.
 
     Raises:
-        ModelError: a model cannot be opened, or one of the first cannot be loaded; the message says why.
+        ModelError: a model cannot be opened, or none can be drawn with; the message says why.
 
     """
     device, dtype = choose_device(settings.device), choose_dtype(settings.dtype)

@@ -215,6 +215,15 @@ def test_trailing_step_counts_that_floats_miscount(scheduler: Scheduler, steps: 
         assert min(timesteps.tolist()) >= 0
 
 
+@pytest.mark.parametrize("steps", [1, 2, 20])
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_no_steps_are_no_timesteps(scheduler: Scheduler, steps: int) -> None:
+    """Not even for PNDM, which visits one timestep twice, or where spacings are laid out."""
+    for spacing in (None, *SUPPORTED_TIMESTEP_SPACINGS[scheduler]):
+        built = schedulers.build(SD15_SCHEDULER, scheduler, Schedule(steps, timesteps=spacing))
+        assert len(schedulers.denoising_timesteps(built, steps, 0)) == 0
+
+
 def test_align_your_steps_of_ten() -> None:
     """The published tables, for SD1 and SDXL; other numbers begin and fall as they do."""
     for is_sdxl, table in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 
@@ -10,13 +11,17 @@ from sdgrpc.engine.job import Job
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
+from sdgrpc.errors import ModelError, SdgrpcError
+
+logger = logging.getLogger(__name__)
 
 
 class SupervisedRunner:
-    """Does what `runner` does. Implements Runner."""
+    """Does what `runner` does; a model whose first step fails is named. Implements Runner."""
 
     def __init__(self, runner: Runner, supervisor: Supervisor, estimates: Estimates) -> None:
         self._runner, self._supervisor, self._estimates = runner, supervisor, estimates
+        self._stepped: set[str] = set()  # the models that did; the step thread's alone
 
     def prepare(self, job: Job) -> bool:
         """See `Runner.prepare`."""
@@ -28,8 +33,17 @@ class SupervisedRunner:
         size = jobs[0].size
         rows = sum(job.rows for job in jobs)
         began = time.monotonic()
-        with self._supervisor.call(CallShape("predict", size.model, (rows, *size.shape))):
-            answers = self._runner.predict(jobs, max_rows)
+        try:
+            with self._supervisor.call(CallShape("predict", size.model, (rows, *size.shape))):
+                answers = self._runner.predict(jobs, max_rows)
+        except SdgrpcError:
+            raise
+        except Exception as error:
+            if size.model in self._stepped:
+                raise
+            logger.exception("model %s failed its first step", size.model)
+            raise first_step_failed(size.model) from error
+        self._stepped.add(size.model)
         if rows <= max_rows:
             self._estimates.called(jobs[0].task, rows, time.monotonic() - began)
         return answers
@@ -46,6 +60,11 @@ class SupervisedRunner:
             self._runner.finish(job)
         if not job.unwanted:
             self._estimates.finished(job.task, time.monotonic() - began)
+
+
+def first_step_failed(model: str) -> ModelError:
+    """What jobs of a model end with that never worked, for a reason that no error of ours tells."""
+    return ModelError(f"the model {model!r} failed its first step; the server's log says why")
 
 
 def _shape(verb: str, job: Job, count: int) -> CallShape:
