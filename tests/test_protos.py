@@ -61,12 +61,12 @@ def test_an_added_field_is_fine(protos: Path) -> None:
 
 
 def test_the_descriptor_set_is_complete(tmp_path: Path) -> None:
-    """A tool that has only the descriptor set knows both services and all they refer to."""
+    """A tool that has only the descriptor set knows all services and all they refer to."""
     target = tmp_path / "sdgrpc.protoset"
     command = [BUF, "build", ROOT / "protos", "--as-file-descriptor-set", "-o", f"{target}#format=binpb"]
     subprocess.run(command, check=True)
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(target.read_bytes()).file:
         pool.Add(file)
-    for service, calls in (("DiffusionService", 3), ("CatalogService", 6)):
+    for service, calls in (("DiffusionService", 3), ("CatalogService", 6), ("JobService", 3)):
         assert len(pool.FindServiceByName(f"sdgrpc.v1.{service}").methods) == calls

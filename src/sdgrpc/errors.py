@@ -189,6 +189,49 @@ class Unauthenticated(SdgrpcError):
     reason = "UNAUTHENTICATED"
 
 
+class JobNotFound(ResourceMissing):
+    """No job of that id is kept for this caller."""
+
+    reason = "JOB_NOT_FOUND"
+    resource_type = "sdgrpc.v1.Job"
+
+
+class JobExists(SdgrpcError):
+    """A job of that id is kept, and it is another."""
+
+    code = "ALREADY_EXISTS"
+    reason = "JOB_EXISTS"
+
+
+class JobCancelled(SdgrpcError):
+    """The job was ended by CancelJob."""
+
+    code = "CANCELLED"
+    reason = "JOB_CANCELLED"
+
+
+class KeepingOff(SdgrpcError):
+    """The operator lets no job outlive its connection."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "KEEPING_OFF"
+
+
+class KeepingFull(SdgrpcError):
+    """What jobs that are kept may hold is used up."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "KEEPING_FULL"
+
+
+class Unexpected(SdgrpcError):
+    """A failure without a name; the log has its cause under `error_id`."""
+
+    def __init__(self, error_id: str) -> None:
+        super().__init__(f"an unexpected failure; the server's log has its cause under {error_id}")
+        self.error_id = error_id
+
+
 class Draining(SdgrpcError):
     """The server is stopping and takes no new jobs."""
 

@@ -223,6 +223,7 @@ async def test_reflection_describes_the_contract() -> None:
         assert services == {
             "sdgrpc.v1.DiffusionService",
             "sdgrpc.v1.CatalogService",
+            "sdgrpc.v1.JobService",
             "grpc.health.v1.Health",
             "grpc.reflection.v1alpha.ServerReflection",
         }

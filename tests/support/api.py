@@ -16,7 +16,7 @@ from PIL import Image
 
 from sdgrpc.api.server import Server
 from sdgrpc.settings import Settings
-from sdgrpc.v1 import catalog_pb2_grpc
+from sdgrpc.v1 import catalog_pb2_grpc, jobs_pb2_grpc
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 from tests.support.engine import FakeEngine
@@ -43,6 +43,7 @@ class Api:
     channel: aio.Channel
     stub: pb_grpc.DiffusionServiceAsyncStub
     catalog: catalog_pb2_grpc.CatalogServiceAsyncStub
+    jobs: jobs_pb2_grpc.JobServiceAsyncStub
 
 
 @asynccontextmanager
@@ -54,7 +55,8 @@ async def running_api(engine: FakeEngine, **settings) -> AsyncIterator[Api]:
     async with aio.insecure_channel(server.address) as channel:
         try:
             catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
-            yield Api(server, engine, channel, pb_grpc.DiffusionServiceStub(channel), catalog)
+            jobs = jobs_pb2_grpc.JobServiceStub(channel)
+            yield Api(server, engine, channel, pb_grpc.DiffusionServiceStub(channel), catalog, jobs)
         finally:
             engine.gate.set()
             await server.stop()

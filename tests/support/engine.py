@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import colorsys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -27,6 +27,7 @@ from sdgrpc.domain import (
     Scheduler,
     Task,
 )
+from sdgrpc.engine.base import always
 from sdgrpc.errors import Draining, LoraNotFound, QueueFull
 from tests.support.fake_catalog import FakeCatalog
 
@@ -100,7 +101,13 @@ class FakeEngine:
         if len(self._running) + ahead >= self.queue_size:
             raise QueueFull("the queue is full", retry_after=3.0)
 
-    async def submit(self, task: Task, *, time_limit: float | None = None) -> AsyncGenerator[Event, None]:
+    async def submit(
+        self,
+        task: Task,
+        *,
+        time_limit: float | None = None,
+        previews_wanted: Callable[[], bool] = always,
+    ) -> AsyncGenerator[Event, None]:
         self.time_limits.append(time_limit)
         self._raise_at("submit")
         if self._draining:
@@ -119,7 +126,7 @@ class FakeEngine:
                 await self._wait_for_gate()
                 self._raise_at("step")
                 self.steps += 1
-                yield _progress(task, step)
+                yield _progress(task, step, previews=previews_wanted())
             self._raise_at("decode")
             for index in range(task.sampling.image_count):
                 yield _image(task, index)
@@ -191,14 +198,14 @@ def _report(lora) -> LoraReport:
     )
 
 
-def _progress(task: Task, step: int) -> Progress:
+def _progress(task: Task, step: int, *, previews: bool = True) -> Progress:
     options = task.output.preview
-    previews: tuple[Preview, ...] = ()
-    due = step < task.step_count and step % options.every_n_steps == 0
+    made: tuple[Preview, ...] = ()
+    due = previews and step < task.step_count and step % options.every_n_steps == 0
     if due and options.kind is not PreviewKind.NONE:
-        previews = tuple(_preview(task, index) for index in range(task.sampling.image_count))
+        made = tuple(_preview(task, index) for index in range(task.sampling.image_count))
     left = task.step_count - step
-    return Progress(step, task.step_count, 999.0 - step, 0.5 * step, 0.5 * left, previews)
+    return Progress(step, task.step_count, 999.0 - step, 0.5 * step, 0.5 * left, made)
 
 
 def _preview(task: Task, index: int) -> Preview:

@@ -177,6 +177,62 @@ func (SigmaSpacing) EnumDescriptor() ([]byte, []int) {
 	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{1}
 }
 
+// What a closed stream means for its job. A deadline that passes ends the job in any case.
+type OnDisconnect int32
+
+const (
+	// CANCEL.
+	OnDisconnect_ON_DISCONNECT_UNSPECIFIED OnDisconnect = 0
+	// The job ends before its next step.
+	OnDisconnect_ON_DISCONNECT_CANCEL OnDisconnect = 1
+	// The job goes on. It, and its events once it ended, are found again by JobService under the `request_id`.
+	// While they are, a request of that id with the same content (whatever its `on_disconnect`; the seed may be
+	// the one that `accepted` told) gets its events from the first on instead of drawing anew, unless the job
+	// failed or was cancelled; one with other content is refused with ALREADY_EXISTS and the reason JOB_EXISTS.
+	OnDisconnect_ON_DISCONNECT_KEEP OnDisconnect = 2
+)
+
+// Enum value maps for OnDisconnect.
+var (
+	OnDisconnect_name = map[int32]string{
+		0: "ON_DISCONNECT_UNSPECIFIED",
+		1: "ON_DISCONNECT_CANCEL",
+		2: "ON_DISCONNECT_KEEP",
+	}
+	OnDisconnect_value = map[string]int32{
+		"ON_DISCONNECT_UNSPECIFIED": 0,
+		"ON_DISCONNECT_CANCEL":      1,
+		"ON_DISCONNECT_KEEP":        2,
+	}
+)
+
+func (x OnDisconnect) Enum() *OnDisconnect {
+	p := new(OnDisconnect)
+	*p = x
+	return p
+}
+
+func (x OnDisconnect) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnDisconnect) Descriptor() protoreflect.EnumDescriptor {
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[2].Descriptor()
+}
+
+func (OnDisconnect) Type() protoreflect.EnumType {
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[2]
+}
+
+func (x OnDisconnect) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnDisconnect.Descriptor instead.
+func (OnDisconnect) EnumDescriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{2}
+}
+
 // How a picture is brought to another size. Where the proportions are equal, all are the same.
 type ResizeMode int32
 
@@ -218,11 +274,11 @@ func (x ResizeMode) String() string {
 }
 
 func (ResizeMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[2].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[3].Descriptor()
 }
 
 func (ResizeMode) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[2]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[3]
 }
 
 func (x ResizeMode) Number() protoreflect.EnumNumber {
@@ -231,7 +287,7 @@ func (x ResizeMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ResizeMode.Descriptor instead.
 func (ResizeMode) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{2}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{3}
 }
 
 // At which of the model's training timesteps, 0 to 999, the steps of a schedule are (table 2 of
@@ -281,11 +337,11 @@ func (x TimestepSpacing) String() string {
 }
 
 func (TimestepSpacing) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[3].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[4].Descriptor()
 }
 
 func (TimestepSpacing) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[3]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[4]
 }
 
 func (x TimestepSpacing) Number() protoreflect.EnumNumber {
@@ -294,7 +350,7 @@ func (x TimestepSpacing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TimestepSpacing.Descriptor instead.
 func (TimestepSpacing) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{3}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{4}
 }
 
 // What a preview holds.
@@ -338,11 +394,11 @@ func (x PreviewKind) String() string {
 }
 
 func (PreviewKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[4].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[5].Descriptor()
 }
 
 func (PreviewKind) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[4]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[5]
 }
 
 func (x PreviewKind) Number() protoreflect.EnumNumber {
@@ -351,7 +407,7 @@ func (x PreviewKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PreviewKind.Descriptor instead.
 func (PreviewKind) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{4}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{5}
 }
 
 // Fields 1 to 7 mean the same in all three requests.
@@ -377,8 +433,10 @@ type GenerateRequest struct {
 	Output   *Output   `protobuf:"bytes,7,opt,name=output,proto3" json:"output,omitempty"`
 	// Pixels, a multiple of 8, from 64 to 4096 and 2048 * 2048 in all; 0 is the model's own. Either can
 	// be set alone.
-	Width         int32 `protobuf:"varint,8,opt,name=width,proto3" json:"width,omitempty"`
-	Height        int32 `protobuf:"varint,9,opt,name=height,proto3" json:"height,omitempty"`
+	Width  int32 `protobuf:"varint,8,opt,name=width,proto3" json:"width,omitempty"`
+	Height int32 `protobuf:"varint,9,opt,name=height,proto3" json:"height,omitempty"`
+	// What becomes of the job when its stream is closed, as by a connection that breaks.
+	OnDisconnect  OnDisconnect `protobuf:"varint,15,opt,name=on_disconnect,json=onDisconnect,proto3,enum=sdgrpc.v1.OnDisconnect" json:"on_disconnect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -476,6 +534,13 @@ func (x *GenerateRequest) GetHeight() int32 {
 	return 0
 }
 
+func (x *GenerateRequest) GetOnDisconnect() OnDisconnect {
+	if x != nil {
+		return x.OnDisconnect
+	}
+	return OnDisconnect_ON_DISCONNECT_UNSPECIFIED
+}
+
 // Fields 1 to 9 are those of GenerateRequest.
 type TransformRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -497,7 +562,9 @@ type TransformRequest struct {
 	// at least: 50 steps at 0.58 are 29. At 0 none runs and the input comes back. Unset is 0.8.
 	Strength *float32 `protobuf:"fixed32,11,opt,name=strength,proto3,oneof" json:"strength,omitempty"`
 	// How an input of another size is brought to the result's.
-	ResizeMode    ResizeMode `protobuf:"varint,14,opt,name=resize_mode,json=resizeMode,proto3,enum=sdgrpc.v1.ResizeMode" json:"resize_mode,omitempty"`
+	ResizeMode ResizeMode `protobuf:"varint,14,opt,name=resize_mode,json=resizeMode,proto3,enum=sdgrpc.v1.ResizeMode" json:"resize_mode,omitempty"`
+	// As in GenerateRequest.
+	OnDisconnect  OnDisconnect `protobuf:"varint,15,opt,name=on_disconnect,json=onDisconnect,proto3,enum=sdgrpc.v1.OnDisconnect" json:"on_disconnect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -616,6 +683,13 @@ func (x *TransformRequest) GetResizeMode() ResizeMode {
 	return ResizeMode_RESIZE_MODE_UNSPECIFIED
 }
 
+func (x *TransformRequest) GetOnDisconnect() OnDisconnect {
+	if x != nil {
+		return x.OnDisconnect
+	}
+	return OnDisconnect_ON_DISCONNECT_UNSPECIFIED
+}
+
 // Fields 1 to 11 are those of TransformRequest.
 type InpaintRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -641,7 +715,9 @@ type InpaintRequest struct {
 	MaskOptions *MaskOptions `protobuf:"bytes,13,opt,name=mask_options,json=maskOptions,proto3" json:"mask_options,omitempty"`
 	// As in TransformRequest; the mask goes along. CROP and PAD need `width` or `height`, and cannot be combined
 	// with `mask_options.crop_padding`: what is drawn would not fit back into its place.
-	ResizeMode    ResizeMode `protobuf:"varint,14,opt,name=resize_mode,json=resizeMode,proto3,enum=sdgrpc.v1.ResizeMode" json:"resize_mode,omitempty"`
+	ResizeMode ResizeMode `protobuf:"varint,14,opt,name=resize_mode,json=resizeMode,proto3,enum=sdgrpc.v1.ResizeMode" json:"resize_mode,omitempty"`
+	// As in GenerateRequest.
+	OnDisconnect  OnDisconnect `protobuf:"varint,15,opt,name=on_disconnect,json=onDisconnect,proto3,enum=sdgrpc.v1.OnDisconnect" json:"on_disconnect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -772,6 +848,13 @@ func (x *InpaintRequest) GetResizeMode() ResizeMode {
 		return x.ResizeMode
 	}
 	return ResizeMode_RESIZE_MODE_UNSPECIFIED
+}
+
+func (x *InpaintRequest) GetOnDisconnect() OnDisconnect {
+	if x != nil {
+		return x.OnDisconnect
+	}
+	return OnDisconnect_ON_DISCONNECT_UNSPECIFIED
 }
 
 // One LoRA and how strongly to apply it.
@@ -2158,7 +2241,7 @@ var File_sdgrpc_v1_diffusion_proto protoreflect.FileDescriptor
 
 const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\n" +
-	"\x19sdgrpc/v1/diffusion.proto\x12\tsdgrpc.v1\x1a\x1egoogle/protobuf/duration.proto\"\xb8\x02\n" +
+	"\x19sdgrpc/v1/diffusion.proto\x12\tsdgrpc.v1\x1a\x1egoogle/protobuf/duration.proto\"\xf6\x02\n" +
 	"\x0fGenerateRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
@@ -2169,7 +2252,8 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\bsampling\x18\x06 \x01(\v2\x13.sdgrpc.v1.SamplingR\bsampling\x12)\n" +
 	"\x06output\x18\a \x01(\v2\x11.sdgrpc.v1.OutputR\x06output\x12\x14\n" +
 	"\x05width\x18\b \x01(\x05R\x05width\x12\x16\n" +
-	"\x06height\x18\t \x01(\x05R\x06height\"\xc7\x03\n" +
+	"\x06height\x18\t \x01(\x05R\x06height\x12<\n" +
+	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnect\"\x85\x04\n" +
 	"\x10TransformRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
@@ -2185,8 +2269,9 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	" \x01(\v2\x10.sdgrpc.v1.ImageR\x05image\x12\x1f\n" +
 	"\bstrength\x18\v \x01(\x02H\x00R\bstrength\x88\x01\x01\x126\n" +
 	"\vresize_mode\x18\x0e \x01(\x0e2\x15.sdgrpc.v1.ResizeModeR\n" +
-	"resizeModeB\v\n" +
-	"\t_strength\"\xa6\x04\n" +
+	"resizeMode\x12<\n" +
+	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnectB\v\n" +
+	"\t_strength\"\xe4\x04\n" +
 	"\x0eInpaintRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
@@ -2204,7 +2289,8 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x04mask\x18\f \x01(\v2\x10.sdgrpc.v1.ImageR\x04mask\x129\n" +
 	"\fmask_options\x18\r \x01(\v2\x16.sdgrpc.v1.MaskOptionsR\vmaskOptions\x126\n" +
 	"\vresize_mode\x18\x0e \x01(\x0e2\x15.sdgrpc.v1.ResizeModeR\n" +
-	"resizeModeB\v\n" +
+	"resizeMode\x12<\n" +
+	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnectB\v\n" +
 	"\t_strength\"\xfd\x01\n" +
 	"\x04Lora\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x18\n" +
@@ -2351,7 +2437,11 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x15SIGMA_SPACING_DEFAULT\x10\x01\x12\x18\n" +
 	"\x14SIGMA_SPACING_KARRAS\x10\x02\x12\x1d\n" +
 	"\x19SIGMA_SPACING_EXPONENTIAL\x10\x03\x12\x16\n" +
-	"\x12SIGMA_SPACING_BETA\x10\x04*m\n" +
+	"\x12SIGMA_SPACING_BETA\x10\x04*_\n" +
+	"\fOnDisconnect\x12\x1d\n" +
+	"\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x16\n" +
+	"\x12ON_DISCONNECT_KEEP\x10\x02*m\n" +
 	"\n" +
 	"ResizeMode\x12\x1b\n" +
 	"\x17RESIZE_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -2386,86 +2476,90 @@ func file_sdgrpc_v1_diffusion_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_diffusion_proto_rawDescData
 }
 
-var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
 var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(Scheduler)(0),              // 0: sdgrpc.v1.Scheduler
 	(SigmaSpacing)(0),           // 1: sdgrpc.v1.SigmaSpacing
-	(ResizeMode)(0),             // 2: sdgrpc.v1.ResizeMode
-	(TimestepSpacing)(0),        // 3: sdgrpc.v1.TimestepSpacing
-	(PreviewKind)(0),            // 4: sdgrpc.v1.PreviewKind
-	(*GenerateRequest)(nil),     // 5: sdgrpc.v1.GenerateRequest
-	(*TransformRequest)(nil),    // 6: sdgrpc.v1.TransformRequest
-	(*InpaintRequest)(nil),      // 7: sdgrpc.v1.InpaintRequest
-	(*Lora)(nil),                // 8: sdgrpc.v1.Lora
-	(*Sampling)(nil),            // 9: sdgrpc.v1.Sampling
-	(*Output)(nil),              // 10: sdgrpc.v1.Output
-	(*PreviewOptions)(nil),      // 11: sdgrpc.v1.PreviewOptions
-	(*MaskOptions)(nil),         // 12: sdgrpc.v1.MaskOptions
-	(*Image)(nil),               // 13: sdgrpc.v1.Image
-	(*JobEvent)(nil),            // 14: sdgrpc.v1.JobEvent
-	(*Accepted)(nil),            // 15: sdgrpc.v1.Accepted
-	(*Prepared)(nil),            // 16: sdgrpc.v1.Prepared
-	(*LoraReport)(nil),          // 17: sdgrpc.v1.LoraReport
-	(*Progress)(nil),            // 18: sdgrpc.v1.Progress
-	(*Preview)(nil),             // 19: sdgrpc.v1.Preview
-	(*Latent)(nil),              // 20: sdgrpc.v1.Latent
-	(*GeneratedImage)(nil),      // 21: sdgrpc.v1.GeneratedImage
-	(*Finished)(nil),            // 22: sdgrpc.v1.Finished
-	nil,                         // 23: sdgrpc.v1.LoraReport.ModulesEntry
-	(*durationpb.Duration)(nil), // 24: google.protobuf.Duration
+	(OnDisconnect)(0),           // 2: sdgrpc.v1.OnDisconnect
+	(ResizeMode)(0),             // 3: sdgrpc.v1.ResizeMode
+	(TimestepSpacing)(0),        // 4: sdgrpc.v1.TimestepSpacing
+	(PreviewKind)(0),            // 5: sdgrpc.v1.PreviewKind
+	(*GenerateRequest)(nil),     // 6: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),    // 7: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),      // 8: sdgrpc.v1.InpaintRequest
+	(*Lora)(nil),                // 9: sdgrpc.v1.Lora
+	(*Sampling)(nil),            // 10: sdgrpc.v1.Sampling
+	(*Output)(nil),              // 11: sdgrpc.v1.Output
+	(*PreviewOptions)(nil),      // 12: sdgrpc.v1.PreviewOptions
+	(*MaskOptions)(nil),         // 13: sdgrpc.v1.MaskOptions
+	(*Image)(nil),               // 14: sdgrpc.v1.Image
+	(*JobEvent)(nil),            // 15: sdgrpc.v1.JobEvent
+	(*Accepted)(nil),            // 16: sdgrpc.v1.Accepted
+	(*Prepared)(nil),            // 17: sdgrpc.v1.Prepared
+	(*LoraReport)(nil),          // 18: sdgrpc.v1.LoraReport
+	(*Progress)(nil),            // 19: sdgrpc.v1.Progress
+	(*Preview)(nil),             // 20: sdgrpc.v1.Preview
+	(*Latent)(nil),              // 21: sdgrpc.v1.Latent
+	(*GeneratedImage)(nil),      // 22: sdgrpc.v1.GeneratedImage
+	(*Finished)(nil),            // 23: sdgrpc.v1.Finished
+	nil,                         // 24: sdgrpc.v1.LoraReport.ModulesEntry
+	(*durationpb.Duration)(nil), // 25: google.protobuf.Duration
 }
 var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
-	8,  // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
-	9,  // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	10, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
-	8,  // 3: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
-	9,  // 4: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	10, // 5: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
-	13, // 6: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
-	2,  // 7: sdgrpc.v1.TransformRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
-	8,  // 8: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
-	9,  // 9: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	10, // 10: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
-	13, // 11: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
-	13, // 12: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
-	12, // 13: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
-	2,  // 14: sdgrpc.v1.InpaintRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
-	0,  // 15: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
-	1,  // 16: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
-	3,  // 17: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
-	11, // 18: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
-	4,  // 19: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
-	15, // 20: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
-	16, // 21: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
-	18, // 22: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
-	21, // 23: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
-	22, // 24: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
-	9,  // 25: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
-	17, // 26: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
-	24, // 27: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
-	23, // 28: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
-	24, // 29: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	24, // 30: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
-	19, // 31: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
-	13, // 32: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
-	20, // 33: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
-	13, // 34: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
-	24, // 35: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
-	24, // 36: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
-	24, // 37: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
-	24, // 38: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
-	5,  // 39: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
-	6,  // 40: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
-	7,  // 41: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
-	14, // 42: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
-	14, // 43: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
-	14, // 44: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
-	42, // [42:45] is the sub-list for method output_type
-	39, // [39:42] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	9,  // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
+	10, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	11, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
+	2,  // 3: sdgrpc.v1.GenerateRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
+	9,  // 4: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
+	10, // 5: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	11, // 6: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
+	14, // 7: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
+	3,  // 8: sdgrpc.v1.TransformRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
+	2,  // 9: sdgrpc.v1.TransformRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
+	9,  // 10: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
+	10, // 11: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	11, // 12: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
+	14, // 13: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
+	14, // 14: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
+	13, // 15: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
+	3,  // 16: sdgrpc.v1.InpaintRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
+	2,  // 17: sdgrpc.v1.InpaintRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
+	0,  // 18: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	1,  // 19: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
+	4,  // 20: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	12, // 21: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
+	5,  // 22: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
+	16, // 23: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
+	17, // 24: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
+	19, // 25: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
+	22, // 26: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
+	23, // 27: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
+	10, // 28: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
+	18, // 29: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
+	25, // 30: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
+	24, // 31: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
+	25, // 32: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	25, // 33: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
+	20, // 34: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
+	14, // 35: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
+	21, // 36: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
+	14, // 37: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
+	25, // 38: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
+	25, // 39: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
+	25, // 40: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
+	25, // 41: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
+	6,  // 42: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
+	7,  // 43: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
+	8,  // 44: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
+	15, // 45: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
+	15, // 46: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
+	15, // 47: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
+	45, // [45:48] is the sub-list for method output_type
+	42, // [42:45] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_diffusion_proto_init() }
@@ -2498,7 +2592,7 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_diffusion_proto_rawDesc), len(file_sdgrpc_v1_diffusion_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      6,
 			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,

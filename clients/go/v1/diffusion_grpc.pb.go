@@ -40,7 +40,7 @@ const (
 // (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
 // google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
 // with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
-// deadline passing, cancels the job before its next step.
+// deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
 type DiffusionServiceClient interface {
 	// Draws images from a prompt.
 	Generate(ctx context.Context, in *GenerateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobEvent], error)
@@ -125,7 +125,7 @@ type DiffusionService_InpaintClient = grpc.ServerStreamingClient[JobEvent]
 // (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
 // google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
 // with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
-// deadline passing, cancels the job before its next step.
+// deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
 type DiffusionServiceServer interface {
 	// Draws images from a prompt.
 	Generate(*GenerateRequest, grpc.ServerStreamingServer[JobEvent]) error

@@ -73,25 +73,40 @@ class Gate:
     @contextmanager
     def enter(self) -> Iterator[Engine]:
         """Count a call from here to its end; raises as `engine` does, also later."""
-        with self.visit() as engine:
+        engine = self.engine()
+        with self.stay():
+            yield engine
+
+    @contextmanager
+    def visit(self) -> Iterator[Engine]:
+        """Let a call in that need not be waited for, but must not wait for an engine that failed."""
+        engine = self.engine()
+        with self._inside_task():
+            yield engine
+
+    @contextmanager
+    def stay(self) -> Iterator[None]:
+        """Count a call that needs no engine, even while the server drains; raises EngineFailed."""
+        if self._failed:
+            raise _failure()
+        with self._inside_task():
             self._calls += 1
             self._idle.clear()
             try:
-                yield engine
+                yield
             finally:
                 self._calls -= 1
                 if self._calls == 0:
                     self._idle.set()
 
     @contextmanager
-    def visit(self) -> Iterator[Engine]:
-        """Let a call in that need not be waited for, but must not wait for an engine that failed."""
-        engine, task = self.engine(), asyncio.current_task()
+    def _inside_task(self) -> Iterator[None]:
+        task = asyncio.current_task()
         if task is None:
             raise RuntimeError("calls are tasks")
         self._inside.add(task)
         try:
-            yield engine
+            yield
         except asyncio.CancelledError:
             if not self._failed:
                 raise

@@ -20,8 +20,8 @@ from google.rpc import status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
-from sdgrpc.api.status import internal, status_of
-from sdgrpc.errors import OutOfMemory, SdgrpcError
+from sdgrpc.api.status import status_of
+from sdgrpc.errors import OutOfMemory, SdgrpcError, Unexpected
 
 logger = logging.getLogger(__name__)
 
@@ -79,14 +79,19 @@ async def fail(error: Exception, request: object, context: Context, method: str)
     """End the call by the failure's status."""
     if isinstance(error, aio.AbortError):  # the handler has said so itself
         raise error
-    if isinstance(error, MemoryError):
-        error = OutOfMemory("the server ran out of memory for this call; ask for less, or try another server")
+    await _abort(context, status_of(named(error, request, method)))
+
+
+def named(error: Exception, request: object, method: str) -> SdgrpcError:
+    """Return the failure by its name; the cause of one that has none is written to the log."""
     if isinstance(error, SdgrpcError):
-        await _abort(context, status_of(error))
+        return error
+    if isinstance(error, MemoryError):
+        return OutOfMemory("the server ran out of memory for this call; ask for less, or try another server")
     error_id = uuid.uuid4().hex[:12]
     cause = "".join(traceback.format_exception(error))
     logger.error("error_id=%s method=%s\n%s", error_id, method, scrubbed(cause, request))
-    await _abort(context, internal(error_id))
+    return Unexpected(error_id)
 
 
 async def _abort(context: Context, status: status_pb2.Status) -> NoReturn:

@@ -20,12 +20,13 @@ from sdgrpc.api.access.sockets import SocketPlace
 from sdgrpc.api.access.tokens import parse_tokens
 from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.interceptor import FailureInterceptor
+from sdgrpc.api.jobs.servicer import JobServicer
 from sdgrpc.api.reflection.symbols import symbol_pool
 from sdgrpc.api.servicer import DiffusionServicer
 from sdgrpc.api.waiting import first_of
 from sdgrpc.errors import Draining, SettingsError, TooManyCalls
 from sdgrpc.settings import Settings
-from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc
+from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc, jobs_pb2, jobs_pb2_grpc
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 
@@ -35,7 +36,8 @@ REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 DIFFUSION = pb.DESCRIPTOR.services_by_name["DiffusionService"].full_name
 CATALOG = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name
-SERVICES = (DIFFUSION, CATALOG, health.SERVICE_NAME, reflection.SERVICE_NAME)
+JOBS = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
+SERVICES = (DIFFUSION, CATALOG, JOBS, health.SERVICE_NAME, reflection.SERVICE_NAME)
 
 
 class Listener:
@@ -46,6 +48,7 @@ class Listener:
         settings: Settings,
         servicer: DiffusionServicer,
         catalog: CatalogServicer,
+        jobs: JobServicer,
         inner: Sequence[aio.ServerInterceptor] = (),
     ) -> None:
         self._settings = settings
@@ -55,6 +58,7 @@ class Listener:
         self._server = aio.server(interceptors=passed, options=server_options(settings))
         pb_grpc.add_DiffusionServiceServicer_to_server(servicer, self._server)
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
+        jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
             reflection.enable_server_reflection(SERVICES, self._server, pool=symbol_pool())
@@ -105,7 +109,7 @@ class Listener:
             self._place.release()
 
     async def _set_health(self, status: int) -> None:
-        for service in ("", DIFFUSION, CATALOG):
+        for service in ("", DIFFUSION, CATALOG, JOBS):
             await self._health.set(service, status)
 
 

@@ -18,6 +18,8 @@ from types import FrameType
 
 from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.gate import Gate
+from sdgrpc.api.jobs.registry import KeptJobs
+from sdgrpc.api.jobs.servicer import JobServicer
 from sdgrpc.api.listener import DIFFUSION, Listener
 from sdgrpc.api.servicer import DiffusionServicer
 from sdgrpc.api.traffic.holding import Holding
@@ -54,11 +56,13 @@ class Server:
         self._settings = settings
         self._gate = Gate()
         holding = Holding(settings.body_budget_bytes)
-        self._servicer = DiffusionServicer(settings, self._gate, holding)
+        self._kept = KeptJobs(settings)
+        self._servicer = DiffusionServicer(settings, self._gate, holding, self._kept)
         self._listener = Listener(
             settings,
             self._servicer,
             CatalogServicer(settings, self._gate),
+            JobServicer(settings, self._gate, self._kept),
             [ReceivingInterceptor(DIFFUSION, settings, self._gate, holding)],
         )
         self._loading: asyncio.Future[Engine] | None = None
@@ -127,6 +131,7 @@ class Server:
         if (engine := self._engine()) is not None:
             await engine.close()
         await self._listener.stop(0 if self._failed.is_set() else FLUSH_SECONDS)
+        self._kept.close()
         self._servicer.close()
         if self._watching is not None:
             self._watching.cancel()

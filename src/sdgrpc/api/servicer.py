@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from grpc import aio
 
@@ -18,11 +19,15 @@ from sdgrpc.api import codec
 from sdgrpc.api.access.callers import caller, described
 from sdgrpc.api.codec import Request
 from sdgrpc.api.gate import Gate
+from sdgrpc.api.jobs.content import Content
+from sdgrpc.api.jobs.kept import KeptJob
+from sdgrpc.api.jobs.registry import KeptJobs
+from sdgrpc.api.jobs.servicer import follow
 from sdgrpc.api.traffic.holding import Holding
 from sdgrpc.api.traffic.writing import Writer
 from sdgrpc.api.validate import image_limits, read
 from sdgrpc.domain import Task
-from sdgrpc.engine.base import Engine
+from sdgrpc.engine.base import Engine, always
 from sdgrpc.errors import SdgrpcError
 from sdgrpc.images.readers import PictureReaders
 from sdgrpc.settings import Settings
@@ -36,13 +41,15 @@ READERS = (
 )
 
 Context = aio.ServicerContext[Any, pb.JobEvent]
+T = TypeVar("T")
+Events = AsyncGenerator[pb.JobEvent, None]
 
 
 class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
     """Serves an engine once there is one. It owns the threads and processes that read requests."""
 
-    def __init__(self, settings: Settings, gate: Gate, holding: Holding) -> None:
-        self._settings, self._gate, self._holding = settings, gate, holding
+    def __init__(self, settings: Settings, gate: Gate, holding: Holding, kept: KeptJobs) -> None:
+        self._settings, self._gate, self._holding, self._kept = settings, gate, holding, kept
         self._writer = Writer(settings.write_timeout, gate.closing)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="sdgrpc-request")
         limits, seconds = image_limits(settings), settings.image_read_timeout
@@ -83,25 +90,79 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
         await self._run(request, context)
 
     async def _run(self, request: Request, context: Context) -> None:
-        with logged(request, described(context)) as entry, self._gate.enter() as engine, ExitStack() as held:
+        with logged(request, described(context)) as entry, self._gate.enter() as engine:
+            draw = partial(self._draw, request, engine, deadline_of(context), entry)
+            job = await self._kept_job(request, engine, draw)
+            if job is not None:
+                await follow(job, -1, context, self._writer)
+                return
+            async with aclosing(draw()) as events:
+                async for event in events:
+                    await self._writer.write(context, event)
+
+    async def _kept_job(
+        self, request: Request, engine: Engine, draw: Callable[..., Events]
+    ) -> KeptJob | None:
+        """Return the job that is kept for the request, one that begins now included; None if none is."""
+        keeps = request.on_disconnect == pb.ON_DISCONNECT_KEEP
+        if keeps and not request.request_id:
+            request.request_id = uuid.uuid4().hex
+        if not keeps and not self._kept.has(caller(), request.request_id):
+            return None
+        with self._holding.place(engine, caller()), self._holding.holding(request.ByteSize()):
+            content = await self._in_thread(request, partial(Content.of, request))
+        job = self._kept.find(caller(), request.request_id, content)
+        if job is None and keeps:
+            job = self._kept.start(caller(), request, content, partial(self._draw_apart, draw))
+        return job
+
+    async def _draw_apart(self, draw: Callable[..., Events], previews_wanted: Callable[[], bool]) -> Events:
+        """Draw in a task that is no call's; it counts as one, so that draining waits for it."""
+        with self._gate.enter():
+            async with aclosing(draw(previews_wanted)) as events:
+                async for event in events:
+                    yield event
+
+    async def _draw(
+        self,
+        request: Request,
+        engine: Engine,
+        deadline: float | None,
+        entry: CallRecord,
+        previews_wanted: Callable[[], bool] = always,
+    ) -> Events:
+        with ExitStack() as held:
             place = held.enter_context(ExitStack())
             place.enter_context(self._holding.place(engine, caller()))
             with self._holding.holding(request.ByteSize()):
                 entry.task = task = replace(await self._read(request, engine), caller=caller())
             held.enter_context(self._holding.holding(size_of(task)))
-            async with aclosing(engine.submit(task, time_limit=context.time_remaining())) as events:
+            left = None if deadline is None else deadline - time.monotonic()
+            submitted = engine.submit(task, time_limit=left, previews_wanted=previews_wanted)
+            async with aclosing(submitted) as events:
                 sequence = 0
                 async for event in events:
                     place.close()  # the job has one of its own now
-                    await self._writer.write(context, codec.job_event(event, task.request_id, sequence))
+                    yield codec.job_event(event, task.request_id, sequence)
                     sequence += 1
 
     async def _read(self, request: Request, engine: Engine) -> Task:
-        """Make a task of the request; images are decoded in a thread, and only requests with them wait."""
-        work = partial(read, request, self._settings, engine.models, self._readers)
+        """Make a task of the request."""
+        return await self._in_thread(
+            request, partial(read, request, self._settings, engine.models, self._readers)
+        )
+
+    async def _in_thread(self, request: Request, work: Callable[[], T]) -> T:
+        """Run work on a request with images in a thread; only such requests wait."""
         if isinstance(request, pb.GenerateRequest):
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def deadline_of(context: Context) -> float | None:
+    """When a call ends in any case, as a time of the monotonic clock; None where it may take for ever."""
+    left = context.time_remaining()
+    return None if left is None else time.monotonic() + left
 
 
 def size_of(task: Task) -> int:

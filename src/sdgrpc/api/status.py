@@ -17,7 +17,15 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from sdgrpc.api.codec import duration
-from sdgrpc.errors import FieldViolation, InvalidRequest, LoraError, ModelError, ResourceMissing, SdgrpcError
+from sdgrpc.errors import (
+    FieldViolation,
+    InvalidRequest,
+    LoraError,
+    ModelError,
+    ResourceMissing,
+    SdgrpcError,
+    Unexpected,
+)
 
 DOMAIN = "sdgrpc"
 MAX_MESSAGE_BYTES = 1024  # sent twice, once percent-encoded
@@ -35,10 +43,7 @@ def status_of(error: SdgrpcError) -> status_pb2.Status:
 
 def internal(error_id: str) -> status_pb2.Status:
     """The status for an unexpected failure, whose cause only the log knows."""
-    message = f"an unexpected failure; the server's log has its cause under {error_id}"
-    info = error_details_pb2.ErrorInfo(domain=DOMAIN, reason="INTERNAL", metadata={"error_id": error_id})
-    code: int = grpc.StatusCode.INTERNAL.value[0]
-    return status_pb2.Status(code=code, message=message, details=[_packed(info)])
+    return status_of(Unexpected(error_id))
 
 
 def cut(text: str, limit: int = MAX_MESSAGE_BYTES) -> str:
@@ -89,6 +94,8 @@ def _metadata(error: SdgrpcError) -> dict[str, str]:
         return {key: cut(value, 256) for key, value in named.items() if value}
     if isinstance(error, InvalidRequest):
         return {"violations": str(len(error.violations))}
+    if isinstance(error, Unexpected):
+        return {"error_id": error.error_id}
     return {}
 
 

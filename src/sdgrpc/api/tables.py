@@ -55,6 +55,7 @@ def request_table(kind: type[Request], settings: Settings) -> Table:
         "output": fields(output_table(settings)),
         "width": side,
         "height": side,
+        "on_disconnect": member(pb.OnDisconnect.DESCRIPTOR),
     }
     if kind is not pb.GenerateRequest:
         table |= {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 from sdgrpc.domain import (
@@ -19,6 +19,11 @@ from sdgrpc.domain import (
     Task,
     UploadHeader,
 )
+
+
+def always() -> bool:
+    """Want every preview."""
+    return True
 
 
 class Upload(Protocol):
@@ -68,12 +73,18 @@ class Engine(Protocol):
         """
         ...
 
-    def submit(self, task: Task, *, time_limit: float | None = None) -> AsyncGenerator[Event, None]:
+    def submit(
+        self,
+        task: Task,
+        *,
+        time_limit: float | None = None,
+        previews_wanted: Callable[[], bool] = always,
+    ) -> AsyncGenerator[Event, None]:
         """Queue `task` and yield its events: `Accepted Prepared (Progress | ImageReady)* Finished`.
 
         The job is queued at the first `anext`; after `time_limit` seconds from now it is dropped. Closing
         the generator (`aclose`) drops the job before its next step and gives back all it held. Reading
-        slowly loses previews, nothing else.
+        slowly loses previews, nothing else; where `previews_wanted` says no at that moment, none is made.
 
         Raises:
             QueueFull: the queue is full, at once; TokenQueueFull: for jobs of this task's caller.

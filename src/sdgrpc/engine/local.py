@@ -36,7 +36,7 @@ from sdgrpc.domain import (
     UploadHeader,
 )
 from sdgrpc.engine.admission import Turns
-from sdgrpc.engine.base import Upload
+from sdgrpc.engine.base import Upload, always
 from sdgrpc.engine.catalog import EngineCatalog
 from sdgrpc.engine.hashing.files import FileHashes
 from sdgrpc.engine.hashing.models import ModelHashes
@@ -171,12 +171,23 @@ class LocalEngine:
         self._undelivered.check()
         self._loop.check_room(caller, ahead=ahead, ahead_of_caller=ahead_of_caller)
 
-    def submit(self, task: Task, *, time_limit: float | None = None) -> AsyncGenerator[Event, None]:
+    def submit(
+        self,
+        task: Task,
+        *,
+        time_limit: float | None = None,
+        previews_wanted: Callable[[], bool] = always,
+    ) -> AsyncGenerator[Event, None]:
         """See `Engine.submit`."""
-        return self._events(task, counted=True, time_limit=time_limit)
+        return self._events(task, counted=True, time_limit=time_limit, wanted=previews_wanted)
 
     async def _events(
-        self, task: Task, *, counted: bool, time_limit: float | None = None
+        self,
+        task: Task,
+        *,
+        counted: bool,
+        time_limit: float | None = None,
+        wanted: Callable[[], bool] = always,
     ) -> AsyncGenerator[Event, None]:
         deadline = None if time_limit is None else time.monotonic() + time_limit
         self._models.check_usable(task.model)
@@ -196,7 +207,7 @@ class LocalEngine:
             try:
                 yield Accepted(position, task, task.warnings)
                 async for item in job.stream:
-                    yield await self._rendered(item)
+                    yield await self._rendered(item) if wanted() else item.event
             finally:
                 self._loop.cancel(job)
                 job.stream.leave()

@@ -203,6 +203,19 @@ class DrawingSettings(BaseModel):
     prompt_cache_bytes: BytesOrNone = Field(64 * MIB, description="Memory for encoded prompts.")
 
 
+class KeepingSettings(BaseModel):
+    """Jobs that outlive their connection."""
+
+    keep_seconds: Seconds = Field(
+        300.0, description="How long a job that was sent to be kept can be found again once it ended."
+    )
+    keep_bytes: BytesOrNone = Field(
+        GIB,
+        description="Memory for the events of such jobs, pictures included; those that ended first are "
+        "forgotten first, and 0 keeps none.",
+    )
+
+
 class RequestLimits(BaseModel):
     """Limits of a request."""
 
@@ -235,5 +248,6 @@ GROUPS: tuple[type[BaseModel], ...] = (
     ModelSettings,
     LoraSettings,
     DrawingSettings,
+    KeepingSettings,
     RequestLimits,
 )

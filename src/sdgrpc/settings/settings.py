@@ -22,6 +22,7 @@ from sdgrpc.settings.groups import (
     ROWS_PER_CALL,
     ConnectionSettings,
     DrawingSettings,
+    KeepingSettings,
     LoraSettings,
     ModelSettings,
     RequestLimits,
@@ -35,6 +36,7 @@ from sdgrpc.settings.text import PREFIX, model_entry, rows_entry, sentence, vae_
 
 class Settings(
     RequestLimits,
+    KeepingSettings,
     DrawingSettings,
     LoraSettings,
     ModelSettings,

@@ -95,6 +95,38 @@ SIGMA_SPACING_EXPONENTIAL: SigmaSpacing.ValueType  # 3
 SIGMA_SPACING_BETA: SigmaSpacing.ValueType  # 4
 Global___SigmaSpacing: _TypeAlias = SigmaSpacing  # noqa: Y015
 
+class _OnDisconnect:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDisconnect.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
+    """CANCEL."""
+    ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
+    """The job ends before its next step."""
+    ON_DISCONNECT_KEEP: _OnDisconnect.ValueType  # 2
+    """The job goes on. It, and its events once it ended, are found again by JobService under the `request_id`.
+    While they are, a request of that id with the same content (whatever its `on_disconnect`; the seed may be
+    the one that `accepted` told) gets its events from the first on instead of drawing anew, unless the job
+    failed or was cancelled; one with other content is refused with ALREADY_EXISTS and the reason JOB_EXISTS.
+    """
+
+class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
+    """What a closed stream means for its job. A deadline that passes ends the job in any case."""
+
+ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
+"""CANCEL."""
+ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
+"""The job ends before its next step."""
+ON_DISCONNECT_KEEP: OnDisconnect.ValueType  # 2
+"""The job goes on. It, and its events once it ended, are found again by JobService under the `request_id`.
+While they are, a request of that id with the same content (whatever its `on_disconnect`; the seed may be
+the one that `accepted` told) gets its events from the first on instead of drawing anew, unless the job
+failed or was cancelled; one with other content is refused with ALREADY_EXISTS and the reason JOB_EXISTS.
+"""
+Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
+
 class _ResizeMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -206,6 +238,7 @@ class GenerateRequest(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
+    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names the job in events and logs; the server makes one if it is empty. At most 256 printable
     characters.
@@ -228,6 +261,8 @@ class GenerateRequest(_message.Message):
     be set alone.
     """
     height: _builtins.int
+    on_disconnect: Global___OnDisconnect.ValueType
+    """What becomes of the job when its stream is closed, as by a connection that breaks."""
     @_builtins.property
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]:
         """Applied together; their order has no meaning. At most 16. Empty where the prompt names some."""
@@ -248,10 +283,11 @@ class GenerateRequest(_message.Message):
         output: Global___Output | None = ...,
         width: _builtins.int = ...,
         height: _builtins.int = ...,
+        on_disconnect: Global___OnDisconnect.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "loras", b"loras", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "loras", b"loras", "model", b"model", "negative_prompt", b"negative_prompt", "on_disconnect", b"on_disconnect", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -275,6 +311,7 @@ class TransformRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     RESIZE_MODE_FIELD_NUMBER: _builtins.int
+    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     model: _builtins.str
     prompt: _builtins.str
@@ -291,6 +328,8 @@ class TransformRequest(_message.Message):
     """
     resize_mode: Global___ResizeMode.ValueType
     """How an input of another size is brought to the result's."""
+    on_disconnect: Global___OnDisconnect.ValueType
+    """As in GenerateRequest."""
     @_builtins.property
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]: ...
     @_builtins.property
@@ -316,10 +355,11 @@ class TransformRequest(_message.Message):
         image: Global___Image | None = ...,
         strength: _builtins.float | None = ...,
         resize_mode: Global___ResizeMode.ValueType = ...,
+        on_disconnect: Global___OnDisconnect.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "image", b"image", "output", b"output", "sampling", b"sampling", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "height", b"height", "image", b"image", "loras", b"loras", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "resize_mode", b"resize_mode", "sampling", b"sampling", "strength", b"strength", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "height", b"height", "image", b"image", "loras", b"loras", "model", b"model", "negative_prompt", b"negative_prompt", "on_disconnect", b"on_disconnect", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "resize_mode", b"resize_mode", "sampling", b"sampling", "strength", b"strength", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
@@ -347,6 +387,7 @@ class InpaintRequest(_message.Message):
     MASK_FIELD_NUMBER: _builtins.int
     MASK_OPTIONS_FIELD_NUMBER: _builtins.int
     RESIZE_MODE_FIELD_NUMBER: _builtins.int
+    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     model: _builtins.str
     prompt: _builtins.str
@@ -362,6 +403,8 @@ class InpaintRequest(_message.Message):
     """As in TransformRequest; the mask goes along. CROP and PAD need `width` or `height`, and cannot be combined
     with `mask_options.crop_padding`: what is drawn would not fit back into its place.
     """
+    on_disconnect: Global___OnDisconnect.ValueType
+    """As in GenerateRequest."""
     @_builtins.property
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]: ...
     @_builtins.property
@@ -398,10 +441,11 @@ class InpaintRequest(_message.Message):
         mask: Global___Image | None = ...,
         mask_options: Global___MaskOptions | None = ...,
         resize_mode: Global___ResizeMode.ValueType = ...,
+        on_disconnect: Global___OnDisconnect.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "image", b"image", "mask", b"mask", "mask_options", b"mask_options", "output", b"output", "sampling", b"sampling", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "height", b"height", "image", b"image", "loras", b"loras", "mask", b"mask", "mask_options", b"mask_options", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "resize_mode", b"resize_mode", "sampling", b"sampling", "strength", b"strength", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "height", b"height", "image", b"image", "loras", b"loras", "mask", b"mask", "mask_options", b"mask_options", "model", b"model", "negative_prompt", b"negative_prompt", "on_disconnect", b"on_disconnect", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "resize_mode", b"resize_mode", "sampling", b"sampling", "strength", b"strength", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015

@@ -12,7 +12,7 @@ class DiffusionServiceStub(object):
     (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
-    deadline passing, cancels the job before its next step.
+    deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
     """
 
     def __init__(self, channel):
@@ -45,7 +45,7 @@ class DiffusionServiceServicer(object):
     (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
-    deadline passing, cancels the job before its next step.
+    deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
     """
 
     def Generate(self, request, context):
@@ -101,7 +101,7 @@ class DiffusionService(object):
     (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
-    deadline passing, cancels the job before its next step.
+    deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
     """
 
     @staticmethod

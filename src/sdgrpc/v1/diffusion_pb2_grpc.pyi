@@ -38,7 +38,7 @@ class DiffusionServiceStub:
     (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
-    deadline passing, cancels the job before its next step.
+    deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
     """
 
     @_typing.overload
@@ -60,7 +60,7 @@ class DiffusionServiceAsyncStub(DiffusionServiceStub):
     (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
-    deadline passing, cancels the job before its next step.
+    deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -78,7 +78,7 @@ class DiffusionServiceServicer(metaclass=_abc_1.ABCMeta):
     (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
-    deadline passing, cancels the job before its next step.
+    deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
     """
 
     @_abc_1.abstractmethod
