@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A worker takes some 2 GiB; the tests of a file share its servers and models.
+WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-oldest test-python mutants lock audit sbom lint format gen descriptors contract ghz grpcurl clean
+.PHONY: help setup demo test test-random coverage test-oldest test-python mutants lock audit sbom lint format gen descriptors contract ghz grpcurl clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,22 +30,25 @@ endif
 demo: setup ## start a server, draw over gRPC, write demo/
 	$(BIN)/sdgrpc demo --output demo
 
-test: setup ## the whole test suite
-	$(BIN)/python -m pytest
+test: setup ## the whole test suite, in WORKERS (2) processes
+	$(BIN)/python -m pytest $(PARALLEL)
+
+test-random: setup ## the suite in another order each time
+	$(BIN)/python -m pytest $(PARALLEL) -p randomly
 
 coverage: setup ## the suite with branch coverage, which must not fall below the floor in pyproject.toml
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
 
 test-oldest: setup ## the suite on the oldest dependencies that pyproject.toml allows
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/oldest
 	VIRTUAL_ENV=build/oldest $(BIN)/uv pip install --quiet --resolution lowest-direct -e '.[server]' --group dev
-	build/oldest/bin/python -m pytest
+	build/oldest/bin/python -m pytest $(PARALLEL)
 
 test-python: ## the suite on another Python: make test-python PYTHON=python3.13
 	$(PYTHON) -m venv build/python
 	build/python/bin/python -m pip install --quiet --upgrade pip
 	build/python/bin/python -m pip install --quiet -e '.[server]' --group dev
-	build/python/bin/python -m pytest
+	build/python/bin/python -m pytest $(PARALLEL)
 
 # uv keeps the versions that a lock has, as long as they fit; UPGRADE=--upgrade takes the newest.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(UPGRADE)
