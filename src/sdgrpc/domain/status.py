@@ -31,6 +31,10 @@ class EngineStatus:
 
     `estimated_wait_seconds` is until a job sent now would begin. `lora_set_budget_bytes` is what the sets of
     one model may take.
+
+    `wanted_sets` are the ids of sets that are not in memory and that jobs wait for, `max_sets` how many sets
+    of the mean size there is room for. `heartbeat_seconds` is how long ago a thread of the engine that works
+    last gave a sign of life.
     """
 
     ready: bool
@@ -48,3 +52,9 @@ class EngineStatus:
     estimated_wait_seconds: float = 0.0
     lora_set_budget_bytes: int = 0
     resident_sets: tuple[ResidentSet, ...] = ()
+    lora_set_hits: int = 0
+    lora_set_misses: int = 0
+    lora_set_evictions: int = 0
+    wanted_sets: tuple[str, ...] = ()
+    max_sets: int = 0
+    heartbeat_seconds: float = 0.0

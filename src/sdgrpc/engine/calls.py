@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.limits import RowLimits
+from sdgrpc.engine.observing.observer import Observer, SharedCall
 from sdgrpc.engine.timing.meter import Meter
 from sdgrpc.errors import OutOfMemory
 
@@ -50,9 +52,12 @@ class Runner(Predictor, Protocol):
 
 
 class Calls:
-    """Evaluates batches within `limits` and tells `meter`. Used by the step thread alone."""
+    """Evaluates batches within `limits`, tells `meter` and `observer`. Used by the step thread alone."""
 
-    def __init__(self, predictor: Predictor, limits: RowLimits, meter: Meter) -> None:
+    def __init__(
+        self, predictor: Predictor, limits: RowLimits, meter: Meter, observer: Observer | None = None
+    ) -> None:
+        self._observer = observer or Observer()
         self._predictor = predictor
         self._limits = limits
         self._meter = meter
@@ -96,16 +101,26 @@ class Calls:
         return self._limits.configured(part[0].size) if tries_whole else self._limits.of(part[0].size)
 
     def _attempt(self, part: Sequence[Job], limit: int) -> Sequence[object] | Exception:
+        began = time.monotonic()
         try:
             predictions = self._predictor.predict(part, limit)
         except Exception as error:  # whatever it was, the step thread must live on
+            if isinstance(error, OutOfMemory):
+                part[0].observer.out_of_memory()
             return error
         rows = _rows(part, limit)
+        self._tell(part, rows, time.monotonic() - began)
         self._limits.succeeded(part[0].size, rows)
         self._meter.record(len(part), rows)
         for job in part:
             job.largest_batch = max(job.largest_batch, len(part))
         return predictions
+
+    def _tell(self, part: Sequence[Job], rows: int, seconds: float) -> None:
+        observers = [job.observer for job in part if job.counted]
+        if observers:
+            call = SharedCall(part[0].task.model, len(part), rows, seconds)
+            self._observer.called(call, observers)
 
     def _lower_bound(self, part: Sequence[Job], limit: int) -> bool:
         """Learn from a call that ran out of memory; False if no smaller one can be tried."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from sdgrpc.domain import Finished, Prepared, Progress, Task
+from sdgrpc.engine.observing.observer import UNOBSERVED, JobObserver
 from sdgrpc.engine.stream import EventStream, RenderPreviews
 
 Clock = Callable[[], float]
@@ -52,6 +53,8 @@ class Job:
 
     `deadline` is a time of the clock, after which nobody waits for the pictures; None waits for ever.
 
+    `set_id` names its LoRA set; `observer` is told what happens to it.
+
     `work` is the runner's: the generator of docs/architecture.md, and what it runs on. A job that is not
     `counted` is the engine's own: the status does not tell of it once it has finished. With
     `whole_calls_fail` its rows do not fit into one call, as far as it has tried.
@@ -63,6 +66,8 @@ class Job:
     clock: Clock = time.monotonic
     work: JobWork | None = None
     counted: bool = True
+    observer: JobObserver = UNOBSERVED
+    set_id: str = ""
     deadline: float | None = None
     cancelled: bool = False
     steps_done: int = 0
@@ -107,6 +112,7 @@ class Job:
         remaining = elapsed / step * (step_count - step)
         event = Progress(step, step_count, timestep, elapsed, remaining)
         self.steps_done = step
+        self.observer.stepped(step)
         self.stream.put(event, render if self.wants_preview(step, step_count) else None)
 
     def wants_preview(self, step: int, step_count: int) -> bool:
@@ -125,6 +131,11 @@ class Job:
             decoded_seconds=now - times.denoised,
             largest_batch=self.largest_batch,
         )
+
+    def tell_end(self, error: BaseException | None) -> None:
+        """Tell the observer how it ended, once."""
+        observer, self.observer = self.observer, UNOBSERVED
+        observer.ended(error, self.stream.previews_dropped)
 
     def close(self) -> None:
         """Let go of tensors and of the LoRA set. May be called twice."""

@@ -43,6 +43,8 @@ from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models import Loadable, ServedModels
+from sdgrpc.engine.observing.observer import Observer
+from sdgrpc.engine.observing.sets import max_sets
 from sdgrpc.engine.options import DEFAULT_OPTIONS, EngineOptions, LoopOptions
 from sdgrpc.engine.runner import LocalRunner, LocalWork
 from sdgrpc.engine.stream import EventStream, Item, Undelivered
@@ -51,6 +53,7 @@ from sdgrpc.engine.supervision.runner import SupervisedRunner, first_step_failed
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.errors import EngineFailed, OutOfMemory, SdgrpcError
+from sdgrpc.lora.fusing.lora_set import LoraSet
 from sdgrpc.lora.store.library import LoraFile, LoraLibrary
 
 logger = logging.getLogger(__name__)
@@ -70,7 +73,9 @@ class LocalEngine:
         models: Sequence[Model | Loadable],
         library: LoraLibrary,
         options: EngineOptions = DEFAULT_OPTIONS,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or Observer()
         self._supervisor = Supervisor(hang_timeout=options.hang_timeout, hang_factor=options.hang_factor)
         self._models = ServedModels(
             models,
@@ -96,6 +101,7 @@ class LocalEngine:
             admission=self._models.pool,
             supervisor=self._supervisor,
             estimates=estimates,
+            observer=self._observer,
         )
         self._catalog = EngineCatalog(
             self._models, library, self._loop, options.max_upload_bytes, self._job_ids, self._supervisor
@@ -201,8 +207,11 @@ class LocalEngine:
             job_id = next(self._job_ids)
             stream = EventStream(asyncio.get_running_loop(), self._undelivered)
             job = Job(job_id, task, stream, counted=counted, deadline=deadline)
+            job.set_id = LoraSet.of(list(zip(files, task.loras, strict=True))).set_id
             # Held by the job alone, which lets the model go at its end, however late its events are read.
             job.work = LocalWork(partial(self._models.pool.of, job_id), files)
+            if counted:
+                job.observer = self._observer.begin(task)
             position = self._loop.submit(job)
             try:
                 yield Accepted(position, task, task.warnings)
@@ -260,6 +269,8 @@ class LocalEngine:
         running, queued, finished = self._loop.counts()
         rows_per_call, steps_per_second = self._loop.meter.rates()
         sets, prompts = self._models.set_stats(), self._prompts.stats()
+        resident, budget = self._models.resident_sets(), self._options.lora_cache_bytes
+        held = {one.set_id for one in resident}
         return EngineStatus(
             ready=self._ready and not self._supervisor.failed,
             running=running,
@@ -274,8 +285,14 @@ class LocalEngine:
             prompt_bytes=prompts.bytes,
             queue_size=self._loop.options.queue_size,
             estimated_wait_seconds=self._loop.estimated_wait(),
-            lora_set_budget_bytes=self._options.lora_cache_bytes,
-            resident_sets=self._models.resident_sets(),
+            lora_set_budget_bytes=budget,
+            resident_sets=resident,
+            lora_set_hits=sets.hits,
+            lora_set_misses=sets.misses,
+            lora_set_evictions=sets.evictions,
+            wanted_sets=tuple(one for one in self._loop.sets_wanted() if one not in held),
+            max_sets=max_sets(resident, budget, unknown=self._loop.options.max_running_jobs),
+            heartbeat_seconds=self._supervisor.silence(),
         )
 
     async def drain(self) -> None:

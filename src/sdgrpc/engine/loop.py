@@ -17,13 +17,14 @@ from sdgrpc.engine.calls import Calls, Runner
 from sdgrpc.engine.job import Clock, Job, Unwanted
 from sdgrpc.engine.jobs import Jobs
 from sdgrpc.engine.limits import RowLimits
+from sdgrpc.engine.observing.observer import Observer, Stage
 from sdgrpc.engine.options import LoopOptions
 from sdgrpc.engine.scheduler import StepScheduler
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.door import Door
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.meter import Meter
-from sdgrpc.errors import DeadlineTooSoon, Draining, SdgrpcError
+from sdgrpc.errors import DeadlineTooSoon, Draining, OutOfMemory, SdgrpcError
 
 LOCK_SECONDS = 0.2  # a failed engine's jobs are ended after that, whoever holds the lock
 
@@ -39,6 +40,7 @@ class EngineLoop:
         admission: Admission | None = None,
         supervisor: Supervisor | None = None,
         estimates: Estimates | None = None,
+        observer: Observer | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.options = options
@@ -51,7 +53,7 @@ class EngineLoop:
         self._changed = threading.Condition()
         self._jobs = Jobs()
         limits = RowLimits(options.max_rows_per_call, options.rows_by_model)
-        self._calls = Calls(runner, limits, self.meter)
+        self._calls = Calls(runner, limits, self.meter, observer or Observer())
         patience, batching = options.max_wait_calls, options.batching
         self._scheduler = StepScheduler(max_rows=limits.of, patience=patience, batching=batching)
         self._draining = self._closing = False
@@ -107,6 +109,12 @@ class EngineLoop:
         """Return the numbers of jobs that run, wait, and have finished for clients since the start."""
         with self._changed:
             return self._jobs.running, len(self._jobs.queued), self._door.turnover.jobs
+
+    def sets_wanted(self) -> tuple[str, ...]:
+        """Return the ids of the LoRA sets of jobs that wait or are prepared, the oldest job's first."""
+        with self._changed:
+            jobs = [*self._jobs.preparing.values(), *self._jobs.queued]
+        return tuple(dict.fromkeys(job.set_id for job in jobs if job.set_id))
 
     def estimated_wait(self) -> float:
         """Return the seconds until a job sent now would begin, as far as recent jobs tell."""
@@ -169,6 +177,7 @@ class EngineLoop:
 
     def _prepare(self, job: Job) -> None:
         job.times.preparing = self._clock()
+        job.observer.took(Stage.QUEUED, job.times.preparing - job.times.submitted)
         job.check_wanted()
         done = self._runner.prepare(job)
         job.times.prepared = job.times.stepping = self._clock()
@@ -222,11 +231,13 @@ class EngineLoop:
             self._jobs.finish(job)
             self._changed.notify_all()
         job.times.denoised = self._clock()
+        job.observer.took(Stage.DENOISED, job.times.denoised - job.times.prepared)
         self._finisher.submit(self._guarded, job, self._finish)
 
     def _finish(self, job: Job) -> None:
         job.check_wanted()
-        self._runner.finish(job)
+        with job.observer.stage(Stage.DECODED):
+            self._runner.finish(job)
         job.check_wanted()
         job.stream.put(job.finished())
         with self._changed:
@@ -240,7 +251,10 @@ class EngineLoop:
         except Unwanted:
             self._drop(job)
         except BaseException as error:  # whatever it was, it must be told
-            self._end(job, self._supervisor.judged(error))
+            judged = self._supervisor.judged(error)
+            if isinstance(judged, OutOfMemory):
+                job.observer.out_of_memory()
+            self._end(job, judged)
 
     def _drop(self, job: Job) -> None:
         """End a job that nobody waits for any more."""
@@ -254,6 +268,7 @@ class EngineLoop:
         with self._changed:  # only now is its model free
             self._admission.leave(job)
             self._changed.notify_all()
+        job.tell_end(error)
         job.stream.end(error)
 
     def _forget(self, job: Job) -> None:

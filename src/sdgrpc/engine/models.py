@@ -80,7 +80,7 @@ class ServedModels:
         self.infos: Sequence[ModelInfo] = tuple(model.info for model in models)
         self._first = [*held, *list(self._loadable)[:capacity]]
         self._refused: dict[str, str] = {}  # models that failed at the start, and why
-        self._fuses_before = 0  # of models that were put out
+        self._past_sets = SetStats()  # of models that were put out
         self.pool = ModelPool(held, load=self._load, unload=self._unload, capacity=capacity, turns=turns)
 
     @property
@@ -129,13 +129,9 @@ class ServedModels:
         ]
 
     def set_stats(self) -> SetStats:
-        """Add up the fused sets of the models in memory; the fuses are all since the start."""
-        stats = [served.sets.stats() for served in self.pool.resident().values()]
-        return SetStats(
-            sets=sum(stat.sets for stat in stats),
-            bytes=sum(stat.bytes for stat in stats),
-            fuse_count=self._fuses_before + sum(stat.fuse_count for stat in stats),
-        )
+        """Add up the fused sets of the models in memory; what is counted is so since the start."""
+        resident = self.pool.resident().values()
+        return sum((served.sets.stats() for served in resident), start=self._past_sets)
 
     def resident_sets(self) -> tuple[ResidentSet, ...]:
         """The fused sets in memory, model by model in the order of their last use."""
@@ -157,7 +153,7 @@ class ServedModels:
         return served
 
     def _unload(self, served: ServedModel) -> None:
-        self._fuses_before += served.sets.stats().fuse_count
+        self._past_sets += served.sets.stats().past()
         self._supervisor.run(CallShape("unload", served.model.info.name), served.unload)
         del served
         gc.collect()  # networks may hold themselves; the next model needs the room now

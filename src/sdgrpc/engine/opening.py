@@ -12,6 +12,7 @@ from sdgrpc.diffusion.checkpoints.loading import OpenModel, open_model
 from sdgrpc.engine.hashing.models import WeightFiles
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.models import Loadable
+from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.engine.options import EngineOptions
 from sdgrpc.lora.store.checking import check
 from sdgrpc.lora.store.library import LoraLibrary
@@ -19,10 +20,16 @@ from sdgrpc.lora.store.upload_store import UploadStore
 from sdgrpc.settings import Settings
 
 
-def open_engine(settings: Settings, *, on_failure: Callable[[], None] = lambda: None) -> LocalEngine:
+def open_engine(
+    settings: Settings,
+    *,
+    on_failure: Callable[[], None] = lambda: None,
+    observer: Observer | None = None,
+) -> LocalEngine:
     """Open every model, index the LoRA folders, load the first models and draw a step with each.
 
-    Blocks; call it in a thread. `on_failure` is called, from any thread, once the engine cannot go on.
+    Blocks; call it in a thread. `on_failure` is called, from any thread, once the engine cannot go on;
+    `observer` is told what the engine does for clients.
 
     Raises:
         ModelError: a model cannot be opened, or none can be drawn with; the message says why.
@@ -44,7 +51,7 @@ def open_engine(settings: Settings, *, on_failure: Callable[[], None] = lambda: 
         allow_inline=settings.allow_inline_loras,
         uploads=uploads,
     )
-    engine = LocalEngine(models, library, EngineOptions.of(settings))
+    engine = LocalEngine(models, library, EngineOptions.of(settings), observer)
     engine.on_failure(on_failure)
     asyncio.run(warmed_up(engine))
     return engine

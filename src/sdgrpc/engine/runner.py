@@ -31,6 +31,8 @@ from sdgrpc.domain import (
 )
 from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job, Size
+from sdgrpc.engine.observing.observer import Stage
+from sdgrpc.engine.observing.reading import Reading
 from sdgrpc.errors import ModelError, OutOfMemory
 from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
 from sdgrpc.lora.store.library import LoraFile
@@ -155,11 +157,15 @@ class LocalRunner:
     def _prepare(self, job: Job) -> bool:
         work, task = work_of(job), job.task
         served = work.served
-        lease = work.lease = served.sets.acquire(list(zip(work.files, task.loras, strict=True)))
+        reading = Reading()
+        with reading.and_fusing(job.observer, of=len(work.files)):
+            files = map(reading.measured, work.files)
+            lease = work.lease = served.sets.acquire(list(zip(files, task.loras, strict=True)))
         reports = tuple(_judged(report, task, served.model) for report in lease.reports)
         job.report = Prepared(reports, lease.set_id, lease.cached, lease.fuse_seconds)
         job.check_wanted()
-        conditioning = self._encode(served, lease, job)
+        with job.observer.stage(Stage.ENCODED):
+            conditioning = self._encode(served, lease, job)
         job.check_wanted()
         work.region = region(task) if task.kind is TaskKind.INPAINT else None
         report = self._reporter(job, served.model)
@@ -228,6 +234,7 @@ class LocalRunner:
                 sha256 = self._hashes.awaited(task.model) if self._hashes else ""
                 text = parameters_text(task, model.info, job.report.loras, seed, model_sha256=sha256)
             image = images.encode(pictures[0], task.output.media_type, quality=task.output.quality, text=text)
+            job.observer.drew(image.width, image.height)
             job.stream.put(ImageReady(index, seed, image))
 
     def _reporter(self, job: Job, model: Model) -> OnStep:

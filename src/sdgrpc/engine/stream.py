@@ -65,7 +65,8 @@ class EventStream:
     """A queue that any thread may write to and one coroutine reads.
 
     It is bounded without ever blocking the writer: a task has a fixed number of events, and only the latest
-    unread one keeps its previews, so previews cost memory and time only for a reader that keeps up.
+    unread one keeps its previews, so previews cost memory and time only for a reader that keeps up; how many
+    were given up for that is `previews_dropped`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, undelivered: Undelivered | None = None) -> None:
@@ -75,6 +76,7 @@ class EventStream:
         self._lock = threading.Lock()
         self._items: deque[Item] = deque()
         self._ended = False
+        self.previews_dropped = 0
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
 
@@ -85,6 +87,7 @@ class EventStream:
                 return
             if render is not None:
                 for item in self._items:
+                    self.previews_dropped += item.render is not None
                     item.render = None
             if self._left:
                 return

@@ -77,6 +77,10 @@ class CallTimes:
             expected = max(self._scaled(shape), default=0.0)
         return max(self._least * shape.patience, self._factor * expected)
 
+    def silence(self, now: float) -> float:
+        """Return for how long by now a running call has given no sign of life, at most; 0 without one."""
+        return max((now - call.beaten for call in list(self._running.values())), default=0.0)
+
     def stuck(self, now: float) -> RunningCall | None:
         """Return a call that should have returned or given a sign of life by now, if there is one."""
         for call in list(self._running.values()):

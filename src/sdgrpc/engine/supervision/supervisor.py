@@ -69,6 +69,10 @@ class Supervisor:
         """Return what jobs and calls end with then."""
         return EngineFailed("the engine failed and the server is ending; send the job to another")
 
+    def silence(self) -> float:
+        """Return for how many seconds the most silent running call has been so; 0 without one."""
+        return self._calls.silence(self._awake)
+
     def on_failure(self, tell: Callable[[], None]) -> None:
         """Have `tell` called once the engine cannot go on, from any thread; it must not block."""
         self._listeners.append(tell)

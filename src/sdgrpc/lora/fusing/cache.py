@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 
 import torch
@@ -28,11 +28,21 @@ __all__ = ["FusedSets", "Lease", "Overlay", "OverlaySwitch", "SetStats"]
 
 @dataclass(frozen=True, slots=True)
 class SetStats:
-    """What the cache holds now, and how many sets it ever fused."""
+    """What the cache holds now, and since its start: sets fused, found, not found, and evicted."""
 
-    sets: int
-    bytes: int
-    fuse_count: int
+    sets: int = 0
+    bytes: int = 0
+    fuse_count: int = 0
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+
+    def __add__(self, other: SetStats) -> SetStats:
+        return SetStats(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    def past(self) -> SetStats:
+        """Return what stays true once the cache is gone; the sets that it held count as evicted."""
+        return replace(self, sets=0, bytes=0, evictions=self.evictions + self.sets)
 
 
 class CachedSet:
@@ -66,7 +76,7 @@ class FusedSets:
         self._sets: OrderedDict[str, CachedSet] = OrderedDict()  # the least recently used first
         self._spare = Buffers()
         self._lock = threading.Lock()
-        self._fuse_count = 0
+        self._past = SetStats()
 
     def acquire(self, members: Sequence[tuple[LoraFile, LoraRef]]) -> Lease:
         """Return the fused set of these files at these strengths; blocks while it is made.
@@ -104,12 +114,13 @@ class FusedSets:
         """Return what is held now."""
         with self._lock:
             nbytes = sum(cached.nbytes for cached in self._sets.values())
-            return SetStats(len(self._sets), nbytes, self._fuse_count)
+            return replace(self._past, sets=len(self._sets), bytes=nbytes)
 
     def _join(self, wanted: LoraSet) -> tuple[CachedSet, bool]:
         with self._lock:
             cached = self._sets.get(wanted.set_id)
             is_new = cached is None
+            self._past += SetStats(misses=1) if is_new else SetStats(hits=1)
             if cached is None:
                 cached = self._sets[wanted.set_id] = CachedSet(wanted.residents())
             cached.users += 1
@@ -157,7 +168,7 @@ class FusedSets:
         """Count a new set's bytes, evict others for them, and return what of their memory it can use."""
         # Views made in inference mode could not be written outside of it.
         with torch.inference_mode(False), self._lock:
-            self._fuse_count += 1
+            self._past += SetStats(fuse_count=1)
             cached.nbytes = sum(weight.nbytes for weight in weights.values())
             self._evict()
             spare = {parameter: self._spare.take(weight) for parameter, weight in weights.items()}
@@ -175,6 +186,7 @@ class FusedSets:
                 break
             if cached.users == 0:
                 del self._sets[set_id]
+                self._past += SetStats(evictions=1)
                 held -= cached.nbytes
                 self._spare.give(cached.future.result().overlay)
 
