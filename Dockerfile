@@ -57,11 +57,12 @@ ENV PATH=/opt/sdgrpc/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SDGRPC_LORA_DIR=/loras:/opt/sdgrpc/loras \
     SDGRPC_LISTEN=0.0.0.0:50051 \
-    SDGRPC_INSECURE=true
+    SDGRPC_INSECURE=true \
+    SDGRPC_METRICS=0.0.0.0:9464
 USER sdgrpc
 WORKDIR /cache
 VOLUME ["/models", "/loras", "/cache"]
-EXPOSE 50051
+EXPOSE 50051 9464
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["sdgrpc", "health"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["sdgrpc"]

@@ -20,6 +20,7 @@ from google.rpc import status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
+from sdgrpc.api.calls.call import current
 from sdgrpc.api.status import status_of
 from sdgrpc.errors import OutOfMemory, SdgrpcError, Unexpected
 
@@ -79,7 +80,9 @@ async def fail(error: Exception, request: object, context: Context, method: str)
     """End the call by the failure's status."""
     if isinstance(error, aio.AbortError):  # the handler has said so itself
         raise error
-    await _abort(context, status_of(named(error, request, method)))
+    failure = named(error, request, method)
+    current().failed(failure.code, failure.reason)
+    await _abort(context, status_of(failure))
 
 
 def named(error: Exception, request: object, method: str) -> SdgrpcError:

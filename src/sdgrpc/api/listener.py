@@ -18,6 +18,8 @@ from sdgrpc.api.access.connections import server_options
 from sdgrpc.api.access.reloaded import Reloaded
 from sdgrpc.api.access.sockets import SocketPlace
 from sdgrpc.api.access.tokens import parse_tokens
+from sdgrpc.api.calls.call import CallObserver
+from sdgrpc.api.calls.observed import ObservingInterceptor
 from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.interceptor import FailureInterceptor
 from sdgrpc.api.jobs.servicer import JobServicer
@@ -50,11 +52,12 @@ class Listener:
         catalog: CatalogServicer,
         jobs: JobServicer,
         inner: Sequence[aio.ServerInterceptor] = (),
+        observers: Sequence[CallObserver] = (),
     ) -> None:
         self._settings = settings
         self._health = Health(settings.max_connections)
         self._place: SocketPlace | None = None
-        passed = [*interceptors(settings), *inner]
+        passed = [ObservingInterceptor(observers), *interceptors(settings), *inner]
         self._server = aio.server(interceptors=passed, options=server_options(settings))
         pb_grpc.add_DiffusionServiceServicer_to_server(servicer, self._server)
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
@@ -114,7 +117,7 @@ class Listener:
 
 
 def interceptors(settings: Settings) -> list[aio.ServerInterceptor]:
-    """What every call passes, outermost first."""
+    """What every call passes that is not only watched, outermost first."""
     if (path := settings.token_file) is None:
         return [FailureInterceptor()]
     tokens = Reloaded([path], lambda contents: parse_tokens(path, *contents))

@@ -11,11 +11,12 @@ import itertools
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
+from sdgrpc.api.calls.call import CallObserver
 from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.gate import Gate
 from sdgrpc.api.jobs.registry import KeptJobs
@@ -52,7 +53,7 @@ class StopRequests:
 class Server:
     """The service on a port. It owns the engine that it loads: `stop` closes it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observers: Sequence[CallObserver] = ()) -> None:
         self._settings = settings
         self._gate = Gate()
         holding = Holding(settings.body_budget_bytes)
@@ -64,6 +65,7 @@ class Server:
             CatalogServicer(settings, self._gate),
             JobServicer(settings, self._gate, self._kept),
             [ReceivingInterceptor(DIFFUSION, settings, self._gate, holding)],
+            observers,
         )
         self._loading: asyncio.Future[Engine] | None = None
         self._watching: asyncio.Future[None] | None = None
@@ -165,12 +167,14 @@ async def serve(
     *,
     announce: Callable[[str], None] | None = None,
     end: ProcessEnd | None = None,
+    observers: Sequence[CallObserver] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal stops at once.
 
     `open_engine` blocks while it loads; it runs in a thread. `announce` (default: print) is given the line
     `listening on HOST:PORT` once jobs are welcome. `end` ends the process where threads that hang would keep
-    it: within a second after a second signal, and `LATE_SECONDS` after the time for draining.
+    it: within a second after a second signal, and `LATE_SECONDS` after the time for draining. The `observers`
+    are told of every call.
 
     Raises:
         SettingsError: the port cannot be taken.
@@ -178,7 +182,7 @@ async def serve(
         Exception: what `open_engine` raised, such as ModelError.
 
     """
-    server = Server(settings)
+    server = Server(settings, observers)
     drain = settings.drain_delay + settings.drain_timeout
     with stop_requests(end, drain + LATE_SECONDS) as stop:
         await server.start()

@@ -17,6 +17,7 @@ from grpc import aio
 
 from sdgrpc.api import codec
 from sdgrpc.api.access.callers import caller, described
+from sdgrpc.api.calls.call import current
 from sdgrpc.api.codec import Request
 from sdgrpc.api.gate import Gate
 from sdgrpc.api.jobs.content import Content
@@ -136,6 +137,8 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
             place.enter_context(self._holding.place(engine, caller()))
             with self._holding.holding(request.ByteSize()):
                 entry.task = task = replace(await self._read(request, engine), caller=caller())
+            call = current()
+            call.task, call.request_id = task, task.request_id
             held.enter_context(self._holding.holding(size_of(task)))
             left = None if deadline is None else deadline - time.monotonic()
             submitted = engine.submit(task, time_limit=left, previews_wanted=previews_wanted)

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 from grpc import aio
 
+from sdgrpc.api.calls.call import current
 from sdgrpc.api.catalog_codec import lora_file
 from sdgrpc.api.catalog_tables import judge
 from sdgrpc.api.tables import Table
@@ -54,6 +55,7 @@ class Sender:
         if not isinstance(part, pb.UploadLoraRequest):
             return None
         self._received += len(part.chunk)
+        current().upload_bytes += len(part.chunk)
         return part
 
 

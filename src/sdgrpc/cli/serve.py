@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from sdgrpc.cli.failures import failures_as_lines, server_extra
 from sdgrpc.cli.settings_flags import settings_command
 
 if TYPE_CHECKING:
+    from sdgrpc.cli.observing.watch import Watch
     from sdgrpc.engine.base import Engine
     from sdgrpc.machine.ending import ProcessEnd
     from sdgrpc.settings import Settings
@@ -36,6 +38,7 @@ def serve_with(
     with failures_as_lines(), server_extra():
         from sdgrpc.api.server import configure_logging
         from sdgrpc.api.server import serve as serve_until_stopped
+        from sdgrpc.cli.observing.watch import watched
         from sdgrpc.errors import EngineFailed
         from sdgrpc.machine.allocator import keep_freed_memory
         from sdgrpc.machine.ending import STUCK, ProcessEnd
@@ -49,14 +52,16 @@ def serve_with(
         keep_freed_memory()
         end = ProcessEnd()
         try:
-            asyncio.run(serve_until_stopped(settings, lambda: _open_engine(settings, end), end=end))
+            with watched(settings) as watch:
+                opening = partial(_open_engine, settings, end, watch)
+                asyncio.run(serve_until_stopped(settings, opening, end=end, observers=watch.calls))
         except EngineFailed:
             end.now(STUCK)  # Python's own end would wait for threads that hang, or use a lost device
         finally:
             gc.unfreeze()  # otherwise some libraries complain of leaks at the end
 
 
-def _open_engine(settings: Settings, end: ProcessEnd) -> Engine:
+def _open_engine(settings: Settings, end: ProcessEnd, watch: Watch) -> Engine:
     """Import torch only here, in the loading thread: the port answers before that.
 
     A failed engine ends the process soon, whatever becomes of the event loop.
@@ -68,7 +73,10 @@ def _open_engine(settings: Settings, end: ProcessEnd) -> Engine:
     # collection takes some 40 ms, which a LoRA file's thousands of keys can set off. Models come later.
     gc.collect()
     gc.freeze()
-    return open_engine(settings, on_failure=lambda: end.by(FAILED_SECONDS, STUCK))
+    failed = partial(end.by, FAILED_SECONDS, STUCK)
+    engine = open_engine(settings, on_failure=failed, observer=watch.jobs)
+    watch.read_from(engine)
+    return engine
 
 
 def print_settings(settings: Settings, config: Path | None, flags: Collection[str]) -> None:

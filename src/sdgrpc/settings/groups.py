@@ -31,6 +31,7 @@ from sdgrpc.settings.kinds import (
     Folder,
     Models,
     Period,
+    PlainAddress,
     Rows,
     Seconds,
     Side,
@@ -68,6 +69,15 @@ class ServingSettings(BaseModel):
     drain_timeout: Seconds = Field(30.0, description="How long running jobs may take when the server stops.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least that is logged."
+    )
+
+
+class ObservingSettings(BaseModel):
+    """Seeing inside."""
+
+    metrics: Annotated[PlainAddress | None, Unset("no metrics")] = Field(
+        None,
+        description="Where Prometheus finds metrics, by plain HTTP without tokens; port 0 takes a free one.",
     )
 
 
@@ -242,6 +252,7 @@ class RequestLimits(BaseModel):
 
 GROUPS: tuple[type[BaseModel], ...] = (
     ServingSettings,
+    ObservingSettings,
     TlsSettings,
     TokenSettings,
     ConnectionSettings,

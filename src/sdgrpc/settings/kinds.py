@@ -46,6 +46,12 @@ def _address(value: str) -> str:
     return value
 
 
+def _plain_address(value: str) -> str:
+    if value.startswith(UNIX):
+        raise ValueError("is not HOST:PORT, such as 127.0.0.1:9464")
+    return _address(value)
+
+
 def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
         raise ValueError(f"{value!r} is not auto, cpu, mps, cuda or cuda:NUMBER")
@@ -113,6 +119,7 @@ Period = Annotated[float, Field(ge=0.1), Metavar("SECONDS")]
 Factor = Annotated[float, Field(ge=1), Metavar("X")]
 Strength = Annotated[float, Metavar("X")]
 Address = Annotated[str, AfterValidator(_address), Metavar("HOST:PORT")]
+PlainAddress = Annotated[str, AfterValidator(_plain_address), Metavar("HOST:PORT")]
 Device = Annotated[str, AfterValidator(_device), Metavar("auto|cpu|mps|cuda|cuda:N")]
 File = Annotated[Path, AfterValidator(_file), Metavar("FILE")]
 Folder = Annotated[Path, Metavar("FOLDER")]

@@ -25,6 +25,7 @@ from sdgrpc.settings.groups import (
     KeepingSettings,
     LoraSettings,
     ModelSettings,
+    ObservingSettings,
     RequestLimits,
     ServingSettings,
     TlsSettings,
@@ -43,6 +44,7 @@ class Settings(
     ConnectionSettings,
     TokenSettings,
     TlsSettings,
+    ObservingSettings,
     ServingSettings,
     BaseSettings,
 ):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from google.protobuf.message import Message
 from grpc import aio
 
+from sdgrpc.api.calls.call import current
 from sdgrpc.errors import ReaderStalled
 
 LEAVING_SECONDS = 2.0
@@ -27,6 +29,7 @@ class Writer:
             ReaderStalled: the reader took nothing for too long. grpc still holds the message.
 
         """
+        began = time.monotonic()
         writing = asyncio.ensure_future(context.write(message))
         leaving = asyncio.ensure_future(self._leaving.wait())
         try:
@@ -37,6 +40,7 @@ class Writer:
                 raise ReaderStalled("the answer was not read for too long; the job is dropped")
             writing.result()
         finally:
+            current().sent_seconds += time.monotonic() - began
             for each in (writing, leaving):
                 each.cancel()
             await asyncio.gather(writing, leaving, return_exceptions=True)
