@@ -149,6 +149,7 @@ async def test_one_series_tells_gateways_which_sets_are_where(open_watched) -> N
         assert int(labels["max_lora"]) == (64 << 20) // held.size_bytes
         assert abs(seen.value("lora_requests_info", **labels) - time.time()) < 60
         running.cancel()
+        served.gate.set()
         await until_running(waiting)
         (after,) = (await served.scrape()).labels("lora_requests_info")
         assert after["waiting_lora_adapters"] == ""
