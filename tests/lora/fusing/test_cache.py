@@ -107,7 +107,7 @@ def test_the_least_recently_used_set_goes_first() -> None:
             return lease.cached
 
     assert [use(n) for n in (0, 1, 0, 2, 0, 1)] == [False, False, True, False, True, False]
-    assert cache.stats() == SetStats(sets=2, bytes=2 * size, fuse_count=4)
+    assert cache.stats() == SetStats(sets=2, bytes=2 * size, fuse_count=4, hits=2, misses=4, evictions=2)
 
 
 def test_a_set_in_use_is_never_evicted() -> None:
