@@ -65,8 +65,8 @@ class Watched:
     address: str
     channel: aio.Channel
     engine: LocalEngine
-    stub: pb_grpc.DiffusionServiceStub
-    catalog: catalog_pb2_grpc.CatalogServiceStub
+    stub: pb_grpc.DiffusionServiceAsyncStub
+    catalog: catalog_pb2_grpc.CatalogServiceAsyncStub
     gate: threading.Event = field(default_factory=threading.Event)
 
     async def scrape(self) -> Scrape:
