@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -72,7 +73,7 @@ class Watched:
     async def scrape(self) -> Scrape:
         return await asyncio.to_thread(scrape, self.address)
 
-    async def status(self) -> catalog_pb2.WatchStatusResponse:
+    async def status(self) -> Any:
         """The first report of WatchStatus."""
         call = self.catalog.WatchStatus(catalog_pb2.WatchStatusRequest())
         try:
