@@ -3,6 +3,7 @@ package sdgrpc_test
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"testing"
 
 	"example.com/sdgrpc"
@@ -86,6 +87,14 @@ func checkAccepted(t *testing.T, accepted *pb.Accepted, expect expectation) {
 	}
 	if expect.Height != 0 && accepted.GetHeight() != expect.Height {
 		t.Errorf("the height is %d", accepted.GetHeight())
+	}
+	warned := make([]string, 0, len(accepted.GetWarnings()))
+	for _, sentence := range accepted.GetWarnings() {
+		field, _, _ := strings.Cut(sentence, ":")
+		warned = append(warned, field)
+	}
+	if !slices.Equal(warned, expect.Warnings) {
+		t.Errorf("the warnings are %q", accepted.GetWarnings())
 	}
 	if len(expect.Seeds) != 0 && accepted.GetSampling().GetSeed() != expect.Seeds[0] {
 		t.Errorf("the seed is %d", accepted.GetSampling().GetSeed())

@@ -39,6 +39,7 @@ type expectation struct {
 	Height     int32
 	Seeds      []int64
 	MediaType  string `json:"media_type"`
+	Warnings   []string
 	Loras      []expectedLora
 	Previews   *expectedPreviews
 	Reason     sdgrpc.Reason

@@ -104,7 +104,7 @@ async def test_two_signals_while_loading_do_not_wait_for_the_model() -> None:
 
     run = Run(open_engine, drain_timeout=600)
     assert await asyncio.to_thread(begun.wait, 10)
-    (thread,) = [each for each in threading.enumerate() if each.name == "sdgrpc-load"]
+    (thread,) = [each for each in threading.enumerate() if each.name == "sdgrpc-open"]
     assert thread.daemon
     interrupt()
     await asyncio.sleep(0.05)

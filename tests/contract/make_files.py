@@ -15,14 +15,19 @@ SD15_WIDTH, SD15_CONTEXT = 1280, 768
 
 
 def pictures() -> dict[str, Image.Image]:
-    """A red disc on white, and masks of its right half, one of them too small; two bars side by side."""
+    """A red disc on white, and masks of its right half, one of them too small; two bars side by side.
+
+    In `clear` the mask is where painting programs put it: in the alpha channel of the disc.
+    """
     disc = Image.new("RGB", (64, 64), "white")
     ImageDraw.Draw(disc).ellipse((16, 16, 47, 47), fill="red")
     right = Image.new("L", (64, 64), 0)
     ImageDraw.Draw(right).rectangle((32, 0, 63, 63), fill=255)
+    clear = disc.copy()
+    clear.putalpha(right)
     wide = Image.new("RGB", (200, 100), "blue")
     ImageDraw.Draw(wide).rectangle((0, 0, 99, 99), fill="red")
-    return {"disc": disc, "mask": right, "small-mask": right.resize((32, 32)), "wide": wide}
+    return {"disc": disc, "mask": right, "small-mask": right.resize((32, 32)), "wide": wide, "clear": clear}
 
 
 def lora_files() -> dict[str, bytes]:

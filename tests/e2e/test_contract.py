@@ -56,6 +56,30 @@ def test_every_scheduler_counts_its_steps(stub, scheduler: int) -> None:
         check_grammar(request, events_of(stub, request))
 
 
+@pytest.mark.parametrize("guidance_scale", [1, 5])
+def test_the_empty_prompt_is_drawn(stub, guidance_scale: float) -> None:
+    """It is a prompt like any other: the model draws what it likes, and not what another prompt gives."""
+    sampling = pb.Sampling(steps=4, seed=7, guidance_scale=guidance_scale)
+    request = generate(prompt="", sampling=sampling)
+    check_grammar(request, events_of(stub, request))
+    (empty,), (named,) = (
+        images_of(stub, request),
+        images_of(stub, generate(prompt="a red circle", sampling=sampling)),
+    )
+    assert furthest(empty.image, named.image) > 20
+
+
+@pytest.mark.parametrize(
+    ("asked", "drawn"),
+    [({"width": 64}, (64, 32)), ({"height": 64}, (128, 64)), ({"width": 64, "height": 64}, (64, 64))],
+)
+def test_one_side_given_keeps_the_proportions(stub, asked: dict[str, int], drawn: tuple[int, int]) -> None:
+    """A picture of 200x100 pixels."""
+    request = transform(image=pb.Image(data=png(200, 100)), sampling=pb.Sampling(steps=2), **asked)
+    (image,) = images_of(stub, request)
+    assert (image.image.width, image.image.height) == pixels(image.image).size == drawn
+
+
 def test_the_same_request_gives_the_same_bytes(stub) -> None:
     """Alone, a picture is a function of its request."""
     request = generate(sampling=pb.Sampling(steps=4, seed=7))

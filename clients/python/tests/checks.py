@@ -45,9 +45,10 @@ def check_events(events: Sequence[pb.JobEvent], expect: Expect) -> list[pb.Gener
 
 
 def check_accepted(accepted: pb.Accepted, expect: Expect) -> None:
-    """Model, size, steps and seed."""
+    """Model, size, steps, seed, and what there are warnings of."""
     for name in ("model", "step_count", "width", "height"):
         assert getattr(accepted, name) == expect.get(name, getattr(accepted, name))
+    assert [warning.partition(":")[0] for warning in accepted.warnings] == expect.get("warnings", [])
     if "seeds" in expect:
         assert accepted.sampling.seed == expect["seeds"][0]
 

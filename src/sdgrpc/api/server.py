@@ -223,7 +223,7 @@ def in_daemon_thread(function: OpenEngine) -> asyncio.Future[Engine]:
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, engine, failure)
 
-    threading.Thread(target=run, name="sdgrpc-load", daemon=True).start()
+    threading.Thread(target=run, name="sdgrpc-open", daemon=True).start()
     return future
 
 

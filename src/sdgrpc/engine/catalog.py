@@ -50,7 +50,7 @@ class EngineCatalog:
         self._closing = threading.Event()
         self._preparing: Counter[str] = Counter()  # sets on their way, by caller
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-catalog")
-        self._fusers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sdgrpc-fuse")
+        self._fusers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sdgrpc-fuse-ahead")
         self._writers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="sdgrpc-upload")
 
     def close(self) -> None:

@@ -104,6 +104,9 @@ fn check_accepted(expect: &Expect, accepted: &Accepted) -> Result<()> {
     ] {
         ensure!(expected.is_none_or(|expected| expected == found), "{name} is {found}");
     }
+    let warned: Vec<_> = accepted.warnings.iter().map(|sentence| sentence.split(':').next()).collect();
+    let expected: Vec<_> = expect.warnings.iter().map(|field| Some(field.as_str())).collect();
+    ensure!(warned == expected, "the warnings are {:?}", accepted.warnings);
     Ok(())
 }
 

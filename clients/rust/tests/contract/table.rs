@@ -63,6 +63,8 @@ pub struct Expect {
     pub seeds: Option<Vec<i64>>,
     pub media_type: Option<String>,
     #[serde(default)]
+    pub warnings: Vec<String>,
+    #[serde(default)]
     pub loras: Vec<ExpectedLora>,
     pub previews: Option<ExpectedPreviews>,
     #[serde(default)]
