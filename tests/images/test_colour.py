@@ -11,7 +11,15 @@ from PIL import Image, ImageCms
 
 from sdgrpc import images
 from sdgrpc.images.limits import MAX_PROFILE_BYTES
-from tests.support.bites import exchanged_profile, exif_block, grey_profile, png_chunk, png_with, srgb_profile
+from tests.support.bites import (
+    exchanged_profile,
+    exif_block,
+    grey_profile,
+    ink_profile,
+    png_chunk,
+    png_with,
+    srgb_profile,
+)
 
 RED, SWAPPED = (200, 30, 60), (30, 200, 60)
 FILES = [("JPEG", {"quality": 95}), ("PNG", {}), ("WEBP", {"lossless": True})]
@@ -134,3 +142,37 @@ def test_masks_are_data() -> None:
 def test_other_chunks_about_colour_are_not_applied(chunk: bytes) -> None:
     """As documented: what programs write there is mostly not meant."""
     assert images.decode(png_with(chunk)) == images.decode(png_with())
+
+
+@pytest.mark.parametrize(
+    "inks", [(0, 0, 0, 0), (255, 0, 0, 0), (128, 0, 0, 0), (0, 0, 0, 128), (0, 0, 0, 255)]
+)
+def test_inks_are_what_their_profile_prints(inks: tuple[int, int, int, int]) -> None:
+    """Here cyan is a middle grey, whatever CMYK is without a profile; black is black, so none is to match."""
+
+    def lightness(cyan: float, _magenta: float, _yellow: float, black: float) -> float:
+        return (100 - 50 * cyan) * (1 - black)
+
+    data = file_of(Image.new("CMYK", (64, 64), inks), "JPEG", quality=100, icc_profile=ink_profile(lightness))
+    grey = grey_of(lightness(*(ink / 255 for ink in inks)))
+    assert first(data) == pytest.approx((grey,) * 3, abs=2)
+
+
+def grey_of(lightness: float) -> float:
+    """The sRGB grey, of 255, of CIE L*: IEC 61966-2-1."""
+    luminance = ((lightness + 16) / 116) ** 3 if lightness > 8 else lightness * 27 / 24389
+    return 255 * (1.055 * luminance ** (1 / 2.4) - 0.055 if luminance > 0.0031308 else 12.92 * luminance)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_profile_of_inks_in_another_picture_is_ignored(mode: str) -> None:
+    """As is one of colours in a picture of inks."""
+    picture = Image.new("RGB", (64, 64), RED).convert(mode)
+    profile = ink_profile(lambda *_: 50.0)
+    assert images.decode(file_of(picture, "JPEG", icc_profile=profile)) == images.decode(
+        file_of(picture, "JPEG")
+    )
+    inks = Image.new("CMYK", (64, 64), (255, 0, 0, 0))
+    assert images.decode(file_of(inks, "JPEG", icc_profile=exchanged_profile())) == images.decode(
+        file_of(inks, "JPEG")
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
+from collections.abc import Callable
 from functools import cache
 from io import BytesIO
 
@@ -95,3 +97,25 @@ def grey_profile(gamma: float) -> bytes:
     head = struct.pack(">I4sI4s4s4s", 128 + len(body), bytes(4), 0x02100000, b"mntr", b"GRAY", b"XYZ ")
     head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
     return head + body
+
+
+def ink_profile(lightness: Callable[[int, int, int, int], float]) -> bytes:
+    """A profile of four inks that print greys: L* (0 to 100) at each corner, 1 where an ink is solid.
+
+    Between the corners L* is interpolated. ICC.1:2001-04, with a `lut8Type` as its only table.
+    """
+    ramp = bytes(range(256))
+    corners = itertools.product((0, 1), repeat=4)
+    grid = b"".join(bytes([round(255 * lightness(*corner) / 100), 128, 128]) for corner in corners)
+    identity = struct.pack(">9i", *(65536 * (at % 4 == 0) for at in range(9)))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + ramp * 4 + grid + ramp * 3
+    white = struct.pack(">3i", 63190, 65536, 54061)  # D50
+    tags = {b"A2B0": table + bytes(-len(table) % 4), b"wtpt": b"XYZ " + bytes(4) + white}
+    at, index, body = 128 + 4 + 12 * len(tags), b"", b""
+    for name, content in tags.items():
+        index += name + struct.pack(">II", at + len(body), len(content))
+        body += content
+    size = at + len(body)
+    header = struct.pack(">I4xI", size, 0x02400000) + b"prtrCMYKLab " + bytes(12) + b"acsp" + bytes(28)
+    header += white
+    return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + index + body
