@@ -121,6 +121,17 @@ async def test_a_message_of_a_million_parts_is_not_parsed(method: str) -> None:
         assert "has more than 1016 fields" in violations_of(error)[""]
 
 
+@pytest.mark.parametrize("method", ["GetLora", "PrepareLoras", "ListLoras", "ListModels", "WatchStatus"])
+async def test_the_catalogs_requests_are_counted_too(method: str) -> None:
+    """Before they are parsed; a request of bytes that are no message is the client's fault there as well."""
+    path = f"/sdgrpc.v1.CatalogService/{method}"
+    async with running_api(FakeEngine()) as api:
+        error = await failure_of(raw(api, path, b"\x12\x00" * 400_000))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "has more than 1016 fields" in violations_of(error)[""]
+        assert "is not a message" in violations_of(await failure_of(raw(api, path, b"\xff" * 40)))[""]
+
+
 async def test_nonsense_is_refused_and_prompts_stay_out_of_the_log(caplog) -> None:
     """Bytes that are no message are the client's fault; a fault of ours is logged without words of theirs."""
     async with running_api(FakeEngine(failures={"step": ValueError("a secret castle")})) as api:

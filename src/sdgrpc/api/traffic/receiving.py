@@ -3,6 +3,8 @@
 grpc hands a handler of one request its message when it has all of it in memory, twice. A handler of a stream
 is called when the call begins and asks for each message: until then the client waits with at most a window's
 bytes. So the calls that draw are served by handlers of streams that take one message, the same on the wire.
+The small requests of the other services are received by grpc, and counted before they are parsed; an upload's
+messages have no lists.
 """
 
 from __future__ import annotations
@@ -29,10 +31,13 @@ MAX_FIELDS = 1000
 
 
 class ReceivingInterceptor(aio.ServerInterceptor):
-    """Receives the requests of one service's methods that answer with a stream."""
+    """Receives the requests of one service's methods that answer with a stream.
+
+    Requests of other services of its package are parsed here too, but received as grpc does.
+    """
 
     def __init__(self, service: str, settings: Settings, gate: Gate, holding: Holding) -> None:
-        self._prefix = f"/{service}/"
+        self._prefix, self._package = f"/{service}/", f"/{service.rpartition('.')[0]}."
         self._gate, self._holding = gate, holding
         self._seconds = settings.receive_timeout
         self._most_fields = MAX_FIELDS + settings.max_loras
@@ -45,8 +50,10 @@ class ReceivingInterceptor(aio.ServerInterceptor):
         """Return the call's handler, or one that receives for it."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or handler.unary_stream is None or not method.startswith(self._prefix):
+        if handler is None or not method.startswith(self._package):
             return handler
+        if handler.unary_stream is None or not method.startswith(self._prefix):
+            return self._counting(handler, method)
         behaviour, parse = handler.unary_stream, handler.request_deserializer
 
         async def call(_requests: object, context: Context) -> None:
@@ -58,6 +65,28 @@ class ReceivingInterceptor(aio.ServerInterceptor):
                 await fail(error, request, context, method)
 
         return grpc.stream_stream_rpc_method_handler(call, None, handler.response_serializer)
+
+    def _counting(self, handler: Any, method: str) -> Any:  # noqa: ANN401 - as above
+        """A handler of one request that counts its fields before it is parsed."""
+        parse = handler.request_deserializer
+        for kind in ("unary_unary", "unary_stream"):
+            if (behaviour := getattr(handler, kind)) is not None:
+                counted = self._counted(behaviour, parse, method)
+                return handler._replace(request_deserializer=None, **{kind: counted})
+        return handler
+
+    def _counted(
+        self, behaviour: Callable[..., Awaitable[Any]], parse: Callable[[bytes], Message], method: str
+    ) -> Callable[[bytes, Context], Awaitable[Any]]:
+        async def call(data: bytes, context: Context) -> Any:  # noqa: ANN401 - any message
+            request = None
+            try:
+                request = self._parsed(data, parse)
+                return await behaviour(request, context)
+            except Exception as error:  # as above
+                return await fail(error, request, context, method)
+
+        return call
 
     async def _received(self, context: Context, parse: Callable[[bytes], Message]) -> Message:
         with self._holding.place(self._gate.engine(), caller()):
