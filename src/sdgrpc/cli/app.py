@@ -8,6 +8,7 @@ import typer
 
 from sdgrpc import __version__
 from sdgrpc.cli import demo, draw, health, lora_checks, loras, models, serve, served
+from sdgrpc.cli.jobs import commands as jobs
 
 
 def build_app() -> typer.Typer:
@@ -41,6 +42,13 @@ def build_app() -> typer.Typer:
     model_app.command("list")(models.list_models)
     model_app.command("served")(served.list_models)
     app.add_typer(model_app, name="models")
+    job_app = typer.Typer(
+        help="Jobs that outlive their connection: those that were sent with --keep.", no_args_is_help=True
+    )
+    job_app.command("list")(jobs.list_kept)
+    job_app.command("attach")(jobs.attach)
+    job_app.command("cancel")(jobs.cancel)
+    app.add_typer(job_app, name="jobs")
     return app
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -18,7 +19,7 @@ from sdgrpc.cli.connection import ConnectionOptions, once_loaded
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
 from sdgrpc.cli.output import OutputPattern, save
-from sdgrpc.client import Client, Job, Lora, Options, PreviewKind, PreviewOptions, Result
+from sdgrpc.client import Client, Job, Lora, OnDisconnect, Options, PreviewKind, PreviewOptions, Result
 from sdgrpc.domain import ResizeMode, Scheduler, SigmaSpacing, TimestepSpacing
 from sdgrpc.parameters import Parameters
 from sdgrpc.terminal.console import progress_console, shows_pictures
@@ -118,6 +119,12 @@ class DrawOptions(ConnectionOptions):
         ShownPreview | None,
         typer.Option(help="What to show while drawing.", show_default="picture, in a terminal"),
     ] = None
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", help="Let the job go on if this command ends; `sdgrpc jobs attach` finds it again."
+        ),
+    ] = False
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Give up after so long.")] = None
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait for a server that is loading.")
@@ -158,6 +165,8 @@ class DrawOptions(ConnectionOptions):
             preview=self._preview(console),
             timeout=self.timeout,
         )
+        if self.keep:
+            always |= Options(on_disconnect=OnDisconnect.KEEP, request_id=uuid.uuid4().hex[:12])
         return cast("Options", always | given)
 
     def _preview(self, console: Console) -> PreviewOptions:
@@ -302,7 +311,10 @@ def _draw(prompt: str | None, options: DrawOptions, start: Start) -> None:
             drawing = Drawing(prompt or "", request)
             if picture is not None:
                 drawing = Drawing(*completed(client, request, prompt, picture), picture)
-            return watch(start(client, drawing), open_view(console, _shorten(drawing.prompt)))
+            job = start(client, drawing)
+            if options.keep:
+                say(f"kept as {drawing.request['request_id']}: `sdgrpc jobs attach` finds it by that")
+            return watch(job, open_view(console, _shorten(drawing.prompt)))
 
         save(once_loaded(drawn, options.wait), pattern, as_json=options.as_json)
 

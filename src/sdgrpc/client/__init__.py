@@ -20,6 +20,8 @@ from sdgrpc.client.errors import (
     InternalServerError,
     InvalidRequestError,
     JobCancelledError,
+    JobExistsError,
+    JobNotFoundError,
     LoraNotFoundError,
     LoraUnusableError,
     ModelNotFoundError,
@@ -35,6 +37,7 @@ from sdgrpc.client.errors import (
     UnavailableError,
 )
 from sdgrpc.client.events import Accepted, Event, Result
+from sdgrpc.client.jobs.records import JobState, KeptJob, OnDisconnect
 from sdgrpc.client.loras import Lora
 from sdgrpc.client.pictures import DrawnImage, open_image
 from sdgrpc.client.records import (
@@ -89,6 +92,10 @@ __all__ = [
     "InvalidRequestError",
     "Job",
     "JobCancelledError",
+    "JobExistsError",
+    "JobNotFoundError",
+    "JobState",
+    "KeptJob",
     "LatentArray",
     "LatentFormat",
     "Lora",
@@ -102,6 +109,7 @@ __all__ = [
     "Model",
     "ModelNotFoundError",
     "NotFoundError",
+    "OnDisconnect",
     "Options",
     "OutOfMemoryError",
     "PermissionDeniedError",

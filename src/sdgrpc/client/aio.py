@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -21,8 +22,17 @@ from sdgrpc.client.channel import (
     health_watch,
     not_ready,
 )
-from sdgrpc.client.errors import DeadlineExceededError, JobCancelledError, UnavailableError, server_error
+from sdgrpc.client.errors import (
+    DeadlineExceededError,
+    JobCancelledError,
+    SdgrpcServerError,
+    UnavailableError,
+    incomplete,
+    server_error,
+)
 from sdgrpc.client.events import Collector, Event, Result
+from sdgrpc.client.jobs.records import KeptJob, attach_request, kept_id, kept_job, kept_jobs
+from sdgrpc.client.jobs.resuming import DEFAULT_SECONDS, Resumption
 from sdgrpc.client.pictures import DrawnImage
 from sdgrpc.client.requests import (
     Options,
@@ -33,40 +43,75 @@ from sdgrpc.client.requests import (
 )
 from sdgrpc.client.token import bearing, check_token
 from sdgrpc.v1 import diffusion_pb2 as pb
+from sdgrpc.v1 import jobs_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
+from sdgrpc.v1.jobs_pb2_grpc import JobServiceStub
 
 if TYPE_CHECKING:
     from sdgrpc.client.pictures import ImageLike
     from sdgrpc.domain import ResizeMode
     from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceAsyncStub
     from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceAsyncStub
+    from sdgrpc.v1.jobs_pb2_grpc import JobServiceAsyncStub
+
+CANCEL_SECONDS = 10.0
+"""How long the server may take to cancel a job that it keeps."""
 
 
 class AsyncJob:
-    """A running call: iterate its events, or wait for its images. Leaving its `async with` block cancels it.
+    """A running call: iterate its events, or wait for its images. Leaving its `async with` block closes it.
 
-    Iterating and waiting raise SdgrpcServerError, or one of its subclasses, if the call fails.
+    That cancels the job, unless it was sent with `on_disconnect="keep"`. A call that is cut after its job was
+    accepted is resumed, see `Client`. Iterating and waiting raise SdgrpcServerError, or one of its
+    subclasses, if the call fails.
     """
 
-    def __init__(self, call: grpc.aio.UnaryStreamCall[Any, pb.JobEvent]) -> None:
-        self._call = call
+    def __init__(
+        self,
+        resumption: Resumption,
+        call: Callable[[Any, float | None], grpc.aio.UnaryStreamCall[Any, pb.JobEvent]],
+        jobs: JobServiceAsyncStub | None = None,
+    ) -> None:
+        self._resumption, self._make_call, self._jobs = resumption, call, jobs
         self._collector = Collector()
+        self._closed = asyncio.Event()
+        self._call = self._next_call()
+        self._cancelling: object = None
+
+    def _next_call(self) -> grpc.aio.UnaryStreamCall[Any, pb.JobEvent]:
+        return self._make_call(self._resumption.request, self._resumption.time_left())
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        try:
-            async for message in self._call:
-                event = self._collector.take(message)
-                if event is not None:
-                    yield event
-        except grpc.aio.AioRpcError as error:
-            raise server_error(error) from error
-        except asyncio.CancelledError:
-            # grpc says the same for "your task was cancelled", which must travel on, and for `cancel()`.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise JobCancelledError("CANCELLED", "cancelled by this client") from None
+        while True:
+            cause: grpc.aio.AioRpcError | None = None
+            failure: SdgrpcServerError = incomplete()
+            try:
+                async for message in self._call:
+                    event = self._collector.take(message) if self._resumption.is_new(message) else None
+                    if event is not None:
+                        yield event
+            except grpc.aio.AioRpcError as error:
+                failure, cause = server_error(error), error
+            except asyncio.CancelledError:
+                # grpc says the same for "your task was cancelled", which must travel on, and for `cancel()`.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                raise JobCancelledError("CANCELLED", "cancelled by this client") from None
+            if cause is None and self._resumption.finished:
+                return
+            wait = self._resumption.wait_after(failure)
+            if wait is None or await self._is_closed_within(wait):
+                if cause is None:
+                    return  # of which `result` tells
+                raise self._resumption.failure_after(failure) from cause
+            self._call = self._next_call()
+
+    async def _is_closed_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), seconds)
+        return self._closed.is_set()
 
     async def result(self) -> Result:
         """Wait for the end of the call; events that were iterated before count."""
@@ -79,20 +124,41 @@ class AsyncJob:
         return (await self.result()).images
 
     def cancel(self) -> None:
-        """Cancel the call; the server drops the job before its next step. Does nothing after its end."""
+        """Cancel the job: the server drops it before its next step. Does nothing after its end.
+
+        One that is kept is cancelled by a call that goes on behind this one; `AsyncClient.cancel_job` waits.
+        """
+        self.close()
+        request_id = kept_id(self._resumption.request)
+        if request_id and self._jobs is not None and not self._resumption.finished:
+            request = jobs_pb2.CancelJobRequest(request_id=request_id)
+            self._cancelling = self._jobs.CancelJob(request, timeout=CANCEL_SECONDS)
+
+    async def detach(self) -> str:
+        """Leave a job that is kept, once it is accepted, and return its id; see `Job.detach`."""
+        if not kept_id(self._resumption.request):
+            raise ValueError('a job that is to be left is sent with on_disconnect="keep"')
+        if not self._resumption.accepted:
+            await anext(aiter(self), None)
+        self.close()
+        return kept_id(self._resumption.request)
+
+    def close(self) -> None:
+        """Close the call: a job that is not kept is cancelled, one that is goes on."""
+        self._closed.set()
         self._call.cancel()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.cancel()
+        self.close()
 
 
 class AsyncClient(AsyncCatalogCalls):
     """Draws on a server from one event loop; close it, or use it in an `async with` block.
 
-    `target`, `tls`, `token` and `options` are as of `Client`.
+    `target`, `tls`, `token`, `options` and `resume_seconds` are as of `Client`.
 
     Raises:
         ValueError: the target or the token has no such form.
@@ -106,6 +172,7 @@ class AsyncClient(AsyncCatalogCalls):
         tls: Tls | None = None,
         token: str | None = None,
         options: ChannelOptions = (),
+        resume_seconds: float = DEFAULT_SECONDS,
     ) -> None:
         address = Address.parse(target)
         check_token(token)
@@ -113,6 +180,7 @@ class AsyncClient(AsyncCatalogCalls):
         self._token = token
         self._tls = tls or (Tls() if address.tls else None)
         self._options = channel_options(self._tls, options)
+        self._resume_seconds = resume_seconds
 
     @cached_property
     def _channel(self) -> grpc.aio.Channel:
@@ -132,10 +200,14 @@ class AsyncClient(AsyncCatalogCalls):
     def _catalog(self) -> CatalogServiceAsyncStub:
         return CatalogServiceStub(self._channel)
 
+    @cached_property
+    def _jobs(self) -> JobServiceAsyncStub:
+        return JobServiceStub(self._channel)
+
     def generate(self, prompt: str, **options: Unpack[Options]) -> AsyncJob:
         """Draw images from a prompt."""
         request = generate_request(prompt, options)
-        return AsyncJob(self._stub.Generate(request, timeout=options.get("timeout")))
+        return self._job(self._stub.Generate, request, options)
 
     def transform(
         self,
@@ -152,7 +224,7 @@ class AsyncClient(AsyncCatalogCalls):
         how it is brought to a size of other proportions.
         """
         request = transform_request(prompt, image, strength, resize_mode, options)
-        return AsyncJob(self._stub.Transform(request, timeout=options.get("timeout")))
+        return self._job(self._stub.Transform, request, options)
 
     def inpaint(
         self,
@@ -169,7 +241,38 @@ class AsyncClient(AsyncCatalogCalls):
         """Redraw the part of `image` where `mask` is white; see `Client.inpaint`."""
         use = mask_message(mask_blur, crop_padding)
         request = inpaint_request(prompt, image, mask, strength, use, resize_mode, options)
-        return AsyncJob(self._stub.Inpaint(request, timeout=options.get("timeout")))
+        return self._job(self._stub.Inpaint, request, options)
+
+    def _job(self, call: Any, request: Any, options: Options) -> AsyncJob:  # noqa: ANN401 - one of three
+        resumption = Resumption(request, self._resume_seconds, options.get("timeout"))
+        return AsyncJob(resumption, lambda request, timeout: call(request, timeout=timeout), self._jobs)
+
+    def attach(
+        self,
+        request_id: str,
+        *,
+        after_sequence: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncJob:
+        """Find a job again that was sent with `on_disconnect="keep"`; see `Client.attach`."""
+        resumption = Resumption(attach_request(request_id, after_sequence), self._resume_seconds, timeout)
+        call = self._jobs.AttachJob
+        return AsyncJob(resumption, lambda request, timeout: call(request, timeout=timeout), self._jobs)
+
+    async def list_jobs(self) -> tuple[KeptJob, ...]:
+        """Return this caller's jobs that are kept, the oldest first."""
+        try:
+            return kept_jobs((await self._jobs.ListJobs(jobs_pb2.ListJobsRequest())).jobs)
+        except grpc.aio.AioRpcError as error:
+            raise server_error(error) from error
+
+    async def cancel_job(self, request_id: str) -> KeptJob:
+        """Cancel a job that is kept, and return what it was before; one that has ended stays as it is."""
+        request = jobs_pb2.CancelJobRequest(request_id=request_id)
+        try:
+            return kept_job((await self._jobs.CancelJob(request)).job)
+        except grpc.aio.AioRpcError as error:
+            raise server_error(error) from error
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109 - a gRPC deadline
         """Return as soon as the health service says that it serves; see `Client.wait_until_ready`."""

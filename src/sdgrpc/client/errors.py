@@ -70,6 +70,14 @@ class LoraNotFoundError(NotFoundError):
     """No such LoRA file."""
 
 
+class JobNotFoundError(NotFoundError):
+    """The server keeps no such job for this client: it was not sent to be kept, or is forgotten."""
+
+
+class JobExistsError(SdgrpcServerError):
+    """The server keeps a job of that request_id, which asks for something else."""
+
+
 class FailedPreconditionError(SdgrpcServerError):
     """The request is sound, but what it names cannot be used like this."""
 
@@ -125,6 +133,8 @@ class IncompleteAnswerError(SdgrpcServerError):
 _BY_REASON: Mapping[str, type[SdgrpcServerError]] = {
     "MODEL_NOT_FOUND": ModelNotFoundError,
     "LORA_NOT_FOUND": LoraNotFoundError,
+    "JOB_NOT_FOUND": JobNotFoundError,
+    "JOB_EXISTS": JobExistsError,
     "LORA_UNUSABLE": LoraUnusableError,
     "LORA_INCOMPATIBLE": LoraUnusableError,
     "LORA_MALFORMED": LoraUnusableError,
@@ -145,6 +155,12 @@ _BY_CODE: Mapping[str, type[SdgrpcServerError]] = {
     "CANCELLED": JobCancelledError,
     "INTERNAL": InternalServerError,
 }
+
+
+def incomplete() -> IncompleteAnswerError:
+    """Return what a stream without its last event raises."""
+    details = Details(reason="INCOMPLETE_ANSWER")
+    return IncompleteAnswerError("DATA_LOSS", "the stream ended before `finished`", details)
 
 
 def server_error(error: grpc.RpcError) -> SdgrpcServerError:

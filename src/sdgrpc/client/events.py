@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
-from sdgrpc.client.errors import Details, IncompleteAnswerError
+from sdgrpc.client.errors import incomplete
 from sdgrpc.client.pictures import DrawnImage
 from sdgrpc.domain import (
     EncodedImage,
@@ -92,9 +92,7 @@ class Collector:
 
         """
         if self._accepted is None or self._prepared is None or self._finished is None:
-            raise IncompleteAnswerError(
-                "DATA_LOSS", "the stream ended before `finished`", Details(reason="INCOMPLETE_ANSWER")
-            )
+            raise incomplete()
         images = tuple(sorted(self._images, key=lambda image: image.index))
         return Result(self._accepted, self._prepared, images, self._finished)
 

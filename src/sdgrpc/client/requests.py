@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
+from sdgrpc.client.jobs.records import OnDisconnect
 from sdgrpc.client.loras import LoraLike, lora_messages
 from sdgrpc.client.pictures import image_bytes
 from sdgrpc.domain import (
@@ -30,7 +32,8 @@ class Options(TypedDict, total=False):
 
     `scheduler`, `sigma_spacing`, `timestep_spacing` and `preview` take the enums of sdgrpc.domain or their
     values ("euler", "karras", "trailing", "picture"). `width` and `height` are pixels, multiples of 8. Image
-    i of `image_count` is drawn from `seed` + i. `timeout` is the call's deadline in seconds.
+    i of `image_count` is drawn from `seed` + i. `timeout` is the job's deadline in seconds. With
+    `on_disconnect` "keep" the job goes on where its call is closed, and `attach` finds it again.
     """
 
     negative_prompt: str
@@ -54,6 +57,7 @@ class Options(TypedDict, total=False):
     omit_metadata: bool
     preview: PreviewOptions | PreviewKind | str | None
     request_id: str
+    on_disconnect: OnDisconnect | str | None
     timeout: float | None
 
 
@@ -117,8 +121,13 @@ def _resize_mode(mode: ResizeMode | str | None) -> pb.ResizeMode.ValueType:
 def _request(kind: type[_R], prompt: str, options: Options) -> _R:
     if unknown := set(options) - set(Options.__annotations__):
         raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
+    on_disconnect = _member(OnDisconnect, "on_disconnect", options.get("on_disconnect"))
+    made_up = uuid.uuid4().hex if on_disconnect is OnDisconnect.KEEP else ""
     return kind(
-        request_id=options.get("request_id", ""),
+        request_id=options.get("request_id", "") or made_up,
+        on_disconnect=pb.OnDisconnect.Value(
+            f"ON_DISCONNECT_{on_disconnect.name if on_disconnect else 'UNSPECIFIED'}"
+        ),
         model=options.get("model", ""),
         prompt=prompt,
         negative_prompt=options.get("negative_prompt", ""),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol, Self, Unpack
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
 
 import grpc
 
@@ -19,8 +20,17 @@ from sdgrpc.client.channel import (
     health_watch,
     not_ready,
 )
-from sdgrpc.client.errors import DeadlineExceededError, UnavailableError, server_error
+from sdgrpc.client.errors import (
+    DeadlineExceededError,
+    JobNotFoundError,
+    SdgrpcServerError,
+    UnavailableError,
+    incomplete,
+    server_error,
+)
 from sdgrpc.client.events import Collector, Event, Result
+from sdgrpc.client.jobs.records import KeptJob, attach_request, kept_id, kept_job, kept_jobs
+from sdgrpc.client.jobs.resuming import DEFAULT_SECONDS, Resumption
 from sdgrpc.client.pictures import DrawnImage
 from sdgrpc.client.requests import (
     Options,
@@ -31,12 +41,17 @@ from sdgrpc.client.requests import (
 )
 from sdgrpc.client.token import bearing
 from sdgrpc.v1 import diffusion_pb2 as pb
+from sdgrpc.v1 import jobs_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
+from sdgrpc.v1.jobs_pb2_grpc import JobServiceStub
 
 if TYPE_CHECKING:
     from sdgrpc.client.pictures import ImageLike
     from sdgrpc.domain import ResizeMode
+
+CANCEL_SECONDS = 10.0
+"""How long the server may take to cancel a job that it keeps."""
 
 
 class _Call(Protocol):
@@ -47,23 +62,50 @@ class _Call(Protocol):
 
 
 class Job:
-    """A running call: iterate its events, or wait for its images. Leaving its `with` block cancels it.
+    """A running call: iterate its events, or wait for its images. Leaving its `with` block closes the call.
 
-    Iterating and waiting raise SdgrpcServerError, or one of its subclasses, if the call fails.
+    That cancels the job, unless it was sent with `on_disconnect="keep"`. A call that is cut after its job was
+    accepted is resumed, see `Client`. Iterating and waiting raise SdgrpcServerError, or one of its
+    subclasses, if the call fails.
     """
 
-    def __init__(self, call: _Call) -> None:
-        self._call = call
+    def __init__(
+        self,
+        resumption: Resumption,
+        call: Callable[[Any, float | None], _Call],
+        jobs: JobServiceStub | None = None,
+    ) -> None:
+        self._resumption, self._make_call, self._jobs = resumption, call, jobs
         self._collector = Collector()
+        self._closed = threading.Event()
+        self._call = self._next_call()
+
+    def _next_call(self) -> _Call:
+        return self._make_call(self._resumption.request, self._resumption.time_left())
 
     def __iter__(self) -> Iterator[Event]:
-        try:
-            for message in self._call:
-                event = self._collector.take(message)
-                if event is not None:
-                    yield event
-        except grpc.RpcError as error:
-            raise server_error(error) from error
+        for message in self._messages():
+            event = self._collector.take(message)
+            if event is not None:
+                yield event
+
+    def _messages(self) -> Iterator[pb.JobEvent]:
+        """The messages that were not seen before, of as many calls as it takes."""
+        while True:
+            cause: grpc.RpcError | None = None
+            failure: SdgrpcServerError = incomplete()
+            try:
+                yield from filter(self._resumption.is_new, self._call)
+            except grpc.RpcError as error:
+                failure, cause = server_error(error), error
+            if cause is None and self._resumption.finished:
+                return
+            wait = self._resumption.wait_after(failure)
+            if wait is None or self._closed.wait(wait):
+                if cause is None:
+                    return  # of which `result` tells
+                raise self._resumption.failure_after(failure) from cause
+            self._call = self._next_call()
 
     def result(self) -> Result:
         """Wait for the end of the call; events that were iterated before count."""
@@ -76,14 +118,43 @@ class Job:
         return self.result().images
 
     def cancel(self) -> None:
-        """Cancel the call; the server drops the job before its next step. Does nothing after its end."""
+        """Cancel the job: the server drops it before its next step. Does nothing after its end."""
+        self.close()
+        request_id = kept_id(self._resumption.request)
+        if request_id and self._jobs is not None and not self._resumption.finished:
+            try:
+                self._jobs.CancelJob(jobs_pb2.CancelJobRequest(request_id=request_id), timeout=CANCEL_SECONDS)
+            except grpc.RpcError as error:
+                failure = server_error(error)
+                if not isinstance(failure, JobNotFoundError):
+                    raise failure from error
+
+    def detach(self) -> str:
+        """Leave a job that is kept, once it is accepted, and return the id by which `attach` finds it.
+
+        Raises:
+            ValueError: it is not kept, so that it cannot be left: send it with `on_disconnect="keep"`.
+            SdgrpcServerError: it was refused.
+
+        """
+        request_id = kept_id(self._resumption.request)
+        if not request_id:
+            raise ValueError('a job that is to be left is sent with on_disconnect="keep"')
+        if not self._resumption.accepted:
+            next(iter(self), None)
+        self.close()
+        return kept_id(self._resumption.request)
+
+    def close(self) -> None:
+        """Close the call: a job that is not kept is cancelled, one that is goes on."""
+        self._closed.set()
         self._call.cancel()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.cancel()
+        self.close()
 
 
 class Client(CatalogCalls):
@@ -92,6 +163,11 @@ class Client(CatalogCalls):
     `target` is a host, `host:port`, `http://…`, `https://…` or `unix:/path`; without `tls` the connection is
     plain text, unless the target begins with `https://`; `token` goes with every call where the server asks
     for one; `options` are further gRPC channel options.
+
+    A call that its server's end, its drain or a broken connection cuts once the job was accepted is resumed:
+    the same request is sent again, with the seed that was told, and what was seen is left out; so for up to
+    `resume_seconds` until a server takes it, 0 for never. With a server that shares no UNet calls
+    (`--no-batching`) the pictures are the same to the byte.
 
     Raises:
         ValueError: the target or the token has no such form.
@@ -105,6 +181,7 @@ class Client(CatalogCalls):
         tls: Tls | None = None,
         token: str | None = None,
         options: ChannelOptions = (),
+        resume_seconds: float = DEFAULT_SECONDS,
     ) -> None:
         address = Address.parse(target)
         self.target = address.target
@@ -118,10 +195,12 @@ class Client(CatalogCalls):
         self._channel = bearing(channel, token)
         self._stub = DiffusionServiceStub(self._channel)
         self._catalog = CatalogServiceStub(self._channel)
+        self._jobs = JobServiceStub(self._channel)
+        self._resume_seconds = resume_seconds
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Job:
         """Draw images from a prompt."""
-        return Job(self._stub.Generate(generate_request(prompt, options), timeout=options.get("timeout")))
+        return self._job(self._stub.Generate, generate_request(prompt, options), options)
 
     def transform(
         self,
@@ -138,7 +217,7 @@ class Client(CatalogCalls):
         how it is brought to a size of other proportions.
         """
         request = transform_request(prompt, image, strength, resize_mode, options)
-        return Job(self._stub.Transform(request, timeout=options.get("timeout")))
+        return self._job(self._stub.Transform, request, options)
 
     def inpaint(
         self,
@@ -160,7 +239,41 @@ class Client(CatalogCalls):
         """
         use = mask_message(mask_blur, crop_padding)
         request = inpaint_request(prompt, image, mask, strength, use, resize_mode, options)
-        return Job(self._stub.Inpaint(request, timeout=options.get("timeout")))
+        return self._job(self._stub.Inpaint, request, options)
+
+    def _job(self, call: Any, request: Any, options: Options) -> Job:  # noqa: ANN401 - one of three kinds
+        resumption = Resumption(request, self._resume_seconds, options.get("timeout"))
+        return Job(resumption, lambda request, timeout: call(request, timeout=timeout), self._jobs)
+
+    def attach(
+        self, request_id: str, *, after_sequence: int | None = None, timeout: float | None = None
+    ) -> Job:
+        """Find a job again that was sent with `on_disconnect="keep"`; its events come from the first on.
+
+        With `after_sequence` they come after that one, and `result` has only what comes. `timeout` is this
+        call's, in seconds.
+
+        Raises, as it is read:
+            JobNotFoundError: the server has no such job, or has forgotten it.
+
+        """
+        resumption = Resumption(attach_request(request_id, after_sequence), self._resume_seconds, timeout)
+        call = self._jobs.AttachJob
+        return Job(resumption, lambda request, timeout: call(request, timeout=timeout), self._jobs)
+
+    def list_jobs(self) -> tuple[KeptJob, ...]:
+        """Return this caller's jobs that are kept, the oldest first."""
+        try:
+            return kept_jobs(self._jobs.ListJobs(jobs_pb2.ListJobsRequest()).jobs)
+        except grpc.RpcError as error:
+            raise server_error(error) from error
+
+    def cancel_job(self, request_id: str) -> KeptJob:
+        """Cancel a job that is kept, and return what it was before; one that has ended stays as it is."""
+        try:
+            return kept_job(self._jobs.CancelJob(jobs_pb2.CancelJobRequest(request_id=request_id)).job)
+        except grpc.RpcError as error:
+            raise server_error(error) from error
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Return as soon as the server's health service says that it serves.

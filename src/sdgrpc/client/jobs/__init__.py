@@ -1,0 +1,1 @@
+"""Jobs that outlive their connection, and calls that outlive their server."""
