@@ -104,7 +104,7 @@ USES_TORCH = {
     "diffusion",
     "engine.opening",
     "engine.runner",
-    "engine.catalog",
+    "engine.lora_calls",
 }
 HEAVY = {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 

@@ -15,7 +15,7 @@ import typer
 from sdgrpc.cli import build_app
 from sdgrpc.cli.as_json import plain, print_json
 from sdgrpc.client import LoraDetails, LoraFile, LoraModule, Model, ServerStatus
-from sdgrpc.testing.catalog import scripted_catalog
+from sdgrpc.testing.scripted_catalog import scripted_catalog
 from sdgrpc.v1 import catalog_pb2 as pb
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sdgrpc.testing.catalog import HASH, Catalog, scripted_catalog
+from sdgrpc.testing.scripted_catalog import HASH, Catalog, scripted_catalog
 
 
 @pytest.fixture

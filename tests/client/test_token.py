@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from sdgrpc.client import AsyncClient, Client, UnauthenticatedError
-from sdgrpc.testing.catalog import Catalog
+from sdgrpc.testing.scripted_catalog import Catalog
 from sdgrpc.testing.server import ScriptedServer, draw_script
 from sdgrpc.v1.catalog_pb2_grpc import add_CatalogServiceServicer_to_server
 from sdgrpc.v1.diffusion_pb2_grpc import add_DiffusionServiceServicer_to_server

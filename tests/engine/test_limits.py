@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sdgrpc.engine.job import Size
+from sdgrpc.engine.job import CallSize
 from sdgrpc.engine.limits import FIRST_PATIENCE, REMEMBERED, RowLimits
 
-SMALL, LARGE = Size("m", (4, 8, 8)), Size("m", (4, 64, 64))
+SMALL, LARGE = CallSize("m", (4, 8, 8)), CallSize("m", (4, 64, 64))
 
 
 def succeed(limits: RowLimits, times: int, rows: int) -> None:
@@ -16,7 +16,7 @@ def succeed(limits: RowLimits, times: int, rows: int) -> None:
 def test_a_model_can_have_its_own_bound():
     """Models that are not named get the common one."""
     limits = RowLimits(8, {"big": 2})
-    assert (limits.of(Size("big")), limits.of(Size("other"))) == (2, 8)
+    assert (limits.of(CallSize("big")), limits.of(CallSize("other"))) == (2, 8)
 
 
 def test_too_many_rows_halve_the_bound_of_their_size_only():
@@ -85,5 +85,5 @@ def test_what_is_remembered_is_bounded():
     """The bound that was learned first is forgotten first."""
     limits = RowLimits(8)
     for side in range(REMEMBERED + 1):
-        limits.failed(Size("m", (side,)), 8)
-    assert (limits.of(Size("m", (0,))), limits.of(Size("m", (1,)))) == (8, 4)
+        limits.failed(CallSize("m", (side,)), 8)
+    assert (limits.of(CallSize("m", (0,))), limits.of(CallSize("m", (1,)))) == (8, 4)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdgrpc.engine.job import Size
+from sdgrpc.engine.job import CallSize
 from sdgrpc.engine.scheduler import StepScheduler
 
 
@@ -75,7 +75,7 @@ def test_removed_jobs_do_not_run():
 
 def test_each_size_has_its_own_bound():
     """Calls of one size may have more rows than those of another."""
-    small, large = Size("m", (8,)), Size("m", (64,))
+    small, large = CallSize("m", (8,)), CallSize("m", (64,))
     scheduler = StepScheduler(max_rows=lambda size: 2 if size is small else 1, patience=1)
     for job_id, size in enumerate((small, small, large, large)):
         scheduler.add(job_id, size, 1, size)

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from sdgrpc.domain import UploadHeader
-from sdgrpc.engine.catalog import EngineCatalog
+from sdgrpc.engine.lora_calls import EngineCatalog
 from sdgrpc.lora.store.library import LoraLibrary
-from sdgrpc.lora.store.upload import Upload
+from sdgrpc.lora.store.upload import IncomingFile
 from sdgrpc.lora.store.upload_store import UploadStore
 
 
@@ -45,5 +45,5 @@ async def test_a_call_that_goes_while_its_upload_opens_leaves_nothing(tmp_path: 
     assert [path.name for path in sorted(tmp_path.iterdir())] == [".lock"]  # noqa: ASYNC240 - small
     assert not store._written
     opened = begin(header, 100)
-    assert isinstance(opened, Upload)
+    assert isinstance(opened, IncomingFile)
     opened.abort()

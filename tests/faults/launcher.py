@@ -29,8 +29,8 @@ PLACES = {
     "write": ("sdgrpc.images", "encode"),
     "acquire": ("sdgrpc.lora.fusing.cache", "FusedSets.acquire"),
     "find": ("sdgrpc.lora.store.library", "LoraLibrary.find"),
-    "list": ("sdgrpc.lora.describing.catalog", "LoraCatalog.page"),
-    "describe": ("sdgrpc.lora.describing.catalog", "LoraCatalog.details"),
+    "list": ("sdgrpc.lora.describing.listing", "LoraCatalog.page"),
+    "describe": ("sdgrpc.lora.describing.listing", "LoraCatalog.details"),
     "load": ("sdgrpc.diffusion.checkpoints.loading", "OpenModel.load"),
     "choose": ("sdgrpc.engine.scheduler", "StepScheduler.next_batch"),
 }

@@ -18,7 +18,7 @@ from sdgrpc.domain import (
     Task,
     TaskKind,
 )
-from sdgrpc.engine.job import Job, Size
+from sdgrpc.engine.job import CallSize, Job
 from sdgrpc.errors import OutOfMemory
 
 
@@ -94,7 +94,7 @@ class FakeRunner:
         if job.task.prompt == "bad prepare":
             raise ValueError(job.task.prompt)
         job.group, job.rows = job.task.prompt, job.task.sampling.image_count
-        job.size = Size(job.task.model, (job.task.width, job.task.height))
+        job.size = CallSize(job.task.model, (job.task.width, job.task.height))
         job.report = Prepared(lora_set_id=job.task.prompt)
         job.work = FakeWork(self._steps(job), lambda: self.released.append(job.job_id))
         return job.work.advance(None)

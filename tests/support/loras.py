@@ -18,7 +18,7 @@ from sdgrpc.lora.bases.names import TEXT_ENCODER, UNET
 from sdgrpc.lora.dialects.adapt import adapt
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.files.reading import read
-from sdgrpc.lora.store.contents import LoraFile
+from sdgrpc.lora.store.contents import FoundLora
 
 SHARED = Path(__file__).parents[3] / "shared"
 
@@ -203,10 +203,10 @@ def to_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, st
 
 def lora_file(
     tensors: Mapping[str, Tensor], name: str = "a", metadata: Mapping[str, str] | None = None
-) -> LoraFile:
+) -> FoundLora:
     """Return what a library returns for such a file; it is parsed at each call of `adapter`."""
     adapter = adapter_of(tensors, metadata, name)
-    return LoraFile(name, adapter.sha256, lambda: adapter)
+    return FoundLora(name, adapter.sha256, lambda: adapter)
 
 
 def ref(

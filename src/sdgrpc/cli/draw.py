@@ -187,7 +187,7 @@ class Drawing:
     picture: Parameters = NO_PICTURE
 
 
-Start = Callable[[Client, Drawing], Job]
+Begin = Callable[[Client, Drawing], Job]
 
 Prompt = Annotated[
     str | None,
@@ -296,7 +296,7 @@ def parse_size(text: str | None) -> tuple[int, int]:
     return int(match[1] or 0), int(match[2] or 0)
 
 
-def _draw(prompt: str | None, options: DrawOptions, start: Start) -> None:
+def _draw(prompt: str | None, options: DrawOptions, start: Begin) -> None:
     console = progress_console()
     with failures_as_lines(options.server):
         pattern = OutputPattern(options.output, options.format or "")

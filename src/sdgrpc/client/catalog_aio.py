@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from sdgrpc.client import catalog
+from sdgrpc.client import catalog_messages
 from sdgrpc.client.errors import server_error
 from sdgrpc.client.events import prepared
 from sdgrpc.client.loras import LoraLike, lora_messages
@@ -35,12 +35,16 @@ class AsyncCatalogCalls(ABC):
     async def list_models(self) -> tuple[Model, ...]:
         """Return the models that requests can name; the default comes first."""
         with _typed_failures():
-            return tuple(map(catalog.model, (await self._catalog.ListModels(pb.ListModelsRequest())).models))
+            return tuple(
+                map(catalog_messages.model, (await self._catalog.ListModels(pb.ListModelsRequest())).models)
+            )
 
     async def lora_strength_range(self) -> LoraStrengthRange:
         """Return the strengths of LoRAs that the server takes; see `CatalogCalls.lora_strength_range`."""
         with _typed_failures():
-            return catalog.lora_strength_range(await self._catalog.ListModels(pb.ListModelsRequest()))
+            return catalog_messages.lora_strength_range(
+                await self._catalog.ListModels(pb.ListModelsRequest())
+            )
 
     async def list_loras(
         self, *, base: str = "", model: str = "", fitting_only: bool = False, page_size: int = 0
@@ -48,11 +52,11 @@ class AsyncCatalogCalls(ABC):
         """Yield the LoRA files by name, page after page; see `CatalogCalls.list_loras`."""
         token = ""
         while True:
-            request = catalog.list_loras_request(base, model, fitting_only, page_size, token)
+            request = catalog_messages.list_loras_request(base, model, fitting_only, page_size, token)
             with _typed_failures():
                 page = await self._catalog.ListLoras(request)
             for message in page.loras:
-                yield catalog.lora_file(message)
+                yield catalog_messages.lora_file(message)
             token = page.next_page_token
             if not token:
                 return
@@ -61,9 +65,9 @@ class AsyncCatalogCalls(ABC):
         self, name: str = "", *, sha256: str = "", model: str = "", include_modules: bool = False
     ) -> LoraDetails:
         """Describe one LoRA file, by its name or its hash."""
-        request = catalog.get_lora_request(name, sha256, model, include_modules)
+        request = catalog_messages.get_lora_request(name, sha256, model, include_modules)
         with _typed_failures():
-            return catalog.lora_details(await self._catalog.GetLora(request))
+            return catalog_messages.lora_details(await self._catalog.GetLora(request))
 
     async def upload_lora(
         self,
@@ -73,11 +77,11 @@ class AsyncCatalogCalls(ABC):
         timeout: float | None = None,  # noqa: ASYNC109 - a gRPC deadline
     ) -> UploadedLora:
         """Bring a LoRA file; see `CatalogCalls.upload_lora`. The file is read in a thread."""
-        messages = catalog.upload_requests(path, name)
+        messages = catalog_messages.upload_requests(path, name)
         header = await asyncio.to_thread(next, messages)
         with _typed_failures():
             answer = await self._catalog.UploadLora(_threaded(header, messages), timeout=timeout)
-        return catalog.uploaded(answer)
+        return catalog_messages.uploaded(answer)
 
     async def prepare_loras(
         self,
@@ -93,11 +97,11 @@ class AsyncCatalogCalls(ABC):
 
     async def watch_status(self, *, min_interval: float | None = None) -> AsyncIterator[ServerStatus]:
         """Yield the server's state now and whenever it changes; see `CatalogCalls.watch_status`."""
-        call = self._catalog.WatchStatus(catalog.watch_request(min_interval))
+        call = self._catalog.WatchStatus(catalog_messages.watch_request(min_interval))
         try:
             with _typed_failures():
                 async for message in call:
-                    yield catalog.server_status(message)
+                    yield catalog_messages.server_status(message)
         finally:
             call.cancel()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from sdgrpc.client import catalog
+from sdgrpc.client import catalog_messages
 from sdgrpc.client.errors import server_error
 from sdgrpc.client.events import prepared
 from sdgrpc.client.loras import LoraLike, lora_messages
@@ -30,12 +30,12 @@ class CatalogCalls:
     def list_models(self) -> tuple[Model, ...]:
         """Return the models that requests can name; the default comes first."""
         with _typed_failures():
-            return tuple(map(catalog.model, self._catalog.ListModels(pb.ListModelsRequest()).models))
+            return tuple(map(catalog_messages.model, self._catalog.ListModels(pb.ListModelsRequest()).models))
 
     def lora_strength_range(self) -> LoraStrengthRange:
         """Return the strengths of LoRAs that the server takes; its operator chooses them."""
         with _typed_failures():
-            return catalog.lora_strength_range(self._catalog.ListModels(pb.ListModelsRequest()))
+            return catalog_messages.lora_strength_range(self._catalog.ListModels(pb.ListModelsRequest()))
 
     def list_loras(
         self, *, base: str = "", model: str = "", fitting_only: bool = False, page_size: int = 0
@@ -46,10 +46,10 @@ class CatalogCalls:
         """
         token = ""
         while True:
-            request = catalog.list_loras_request(base, model, fitting_only, page_size, token)
+            request = catalog_messages.list_loras_request(base, model, fitting_only, page_size, token)
             with _typed_failures():
                 page = self._catalog.ListLoras(request)
-            yield from map(catalog.lora_file, page.loras)
+            yield from map(catalog_messages.lora_file, page.loras)
             token = page.next_page_token
             if not token:
                 return
@@ -58,9 +58,9 @@ class CatalogCalls:
         self, name: str = "", *, sha256: str = "", model: str = "", include_modules: bool = False
     ) -> LoraDetails:
         """Describe one LoRA file, by its name or its hash."""
-        request = catalog.get_lora_request(name, sha256, model, include_modules)
+        request = catalog_messages.get_lora_request(name, sha256, model, include_modules)
         with _typed_failures():
-            return catalog.lora_details(self._catalog.GetLora(request))
+            return catalog_messages.lora_details(self._catalog.GetLora(request))
 
     def upload_lora(
         self, path: str | os.PathLike[str], *, name: str = "", timeout: float | None = None
@@ -71,12 +71,14 @@ class CatalogCalls:
             OSError: the file cannot be read.
 
         """
-        messages = catalog.upload_requests(path, name)
+        messages = catalog_messages.upload_requests(path, name)
         header = next(
             messages
         )  # read here, so that a missing file is the caller's error and not a broken call
         with _typed_failures():
-            return catalog.uploaded(self._catalog.UploadLora(chain([header], messages), timeout=timeout))
+            return catalog_messages.uploaded(
+                self._catalog.UploadLora(chain([header], messages), timeout=timeout)
+            )
 
     def prepare_loras(
         self, loras: Iterable[LoraLike], *, model: str = "", timeout: float | None = None
@@ -91,10 +93,10 @@ class CatalogCalls:
 
         It ends when the iterator is closed, or with UnavailableError when the server stops.
         """
-        call = self._catalog.WatchStatus(catalog.watch_request(min_interval))
+        call = self._catalog.WatchStatus(catalog_messages.watch_request(min_interval))
         try:
             with _typed_failures():
-                yield from map(catalog.server_status, call)
+                yield from map(catalog_messages.server_status, call)
         finally:
             call.cancel()
 

@@ -22,7 +22,7 @@ from sdgrpc.demo.scenes import (
     STRENGTHS,
     STRIP_PROMPT,
     Scene,
-    Start,
+    StartsFrom,
     draw_mask,
     start_job,
     start_strip_job,
@@ -178,11 +178,11 @@ def sheet(drawn: list[Drawn], strip: list[Image.Image], mask: Image.Image) -> Im
 
 def _insets(scene: Scene, pictures: dict[str, Image.Image], mask: Image.Image) -> list[Image.Image]:
     match scene.start:
-        case Start.NOISE:
+        case StartsFrom.NOISE:
             return []
-        case Start.PICTURE:
+        case StartsFrom.PICTURE:
             return [pictures[scene.source]]
-        case Start.MASKED_PICTURE:
+        case StartsFrom.MASKED_PICTURE:
             return [pictures[scene.source], mask]
 
 

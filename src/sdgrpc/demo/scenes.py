@@ -15,7 +15,7 @@ STEPS = 24
 SIDE = 128
 
 
-class Start(Enum):
+class StartsFrom(Enum):
     """What a scene begins with."""
 
     NOISE = "noise"
@@ -34,7 +34,7 @@ class Scene:
     title: str
     prompt: str
     loras: tuple[Lora, ...] = ()
-    start: Start = Start.NOISE
+    start: StartsFrom = StartsFrom.NOISE
     source: str = ""
     strength: float | None = None
 
@@ -56,7 +56,7 @@ SCENES: Sequence[Scene] = (
         "transform",
         "Transform, strength 0.5",
         "an orange star on a blue background",
-        start=Start.PICTURE,
+        start=StartsFrom.PICTURE,
         source="plain",
         strength=0.5,
     ),
@@ -64,7 +64,7 @@ SCENES: Sequence[Scene] = (
         "inpaint",
         "Inpaint, half of it",
         "a purple star on a pink background",
-        start=Start.MASKED_PICTURE,
+        start=StartsFrom.MASKED_PICTURE,
         source="plain",
     ),
 )
@@ -102,11 +102,11 @@ def start_job(client: Client, scene: Scene, pictures: Mapping[str, bytes], mask:
         request_id=f"demo-{scene.name}",
     )
     match scene.start:
-        case Start.NOISE:
+        case StartsFrom.NOISE:
             return client.generate(scene.prompt, **options)
-        case Start.PICTURE:
+        case StartsFrom.PICTURE:
             source = pictures[scene.source]
             return client.transform(scene.prompt, source, strength=scene.strength, **options)
-        case Start.MASKED_PICTURE:
+        case StartsFrom.MASKED_PICTURE:
             source = pictures[scene.source]
             return client.inpaint(scene.prompt, source, mask, strength=scene.strength, **options)

@@ -3,14 +3,6 @@
 Only the standard library is imported here, so that every other room may import this one.
 """
 
-from sdgrpc.domain.catalog import (
-    LoraDetails,
-    LoraInfo,
-    LoraModuleInfo,
-    LoraPage,
-    LoraQuery,
-    UploadHeader,
-)
 from sdgrpc.domain.events import (
     Accepted,
     Event,
@@ -20,6 +12,14 @@ from sdgrpc.domain.events import (
     Prepared,
     Preview,
     Progress,
+)
+from sdgrpc.domain.lora_files import (
+    LoraDetails,
+    LoraInfo,
+    LoraModuleInfo,
+    LoraPage,
+    LoraQuery,
+    UploadHeader,
 )
 from sdgrpc.domain.models import ModelInfo, ModelState
 from sdgrpc.domain.output import Output, PreviewKind, PreviewOptions

@@ -14,14 +14,14 @@ from sdgrpc.engine.stream import EventStream, RenderPreviews
 Clock = Callable[[], float]
 
 
-class Size(NamedTuple):
+class CallSize(NamedTuple):
     """What decides how much memory a row of a UNet call takes: the model, and the shapes that it is given."""
 
     model: str = ""
     shape: tuple[int, ...] = ()
 
 
-UNSIZED = Size()
+UNSIZED = CallSize()
 
 
 class Unwanted(Exception):
@@ -73,7 +73,7 @@ class Job:
     steps_done: int = 0
     whole_calls_fail: bool = False
     group: Hashable = None
-    size: Size = UNSIZED
+    size: CallSize = UNSIZED
     rows: int = 0
     largest_batch: int = 0
     report: Prepared = field(default_factory=Prepared)

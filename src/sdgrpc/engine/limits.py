@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sdgrpc.engine.job import Size
+from sdgrpc.engine.job import CallSize
 
 # Calls at a learned bound before a larger one is tried again. It doubles with each try that failed, so a
 # bound that is the device's own costs next to nothing, and one that a passing neighbour caused is lifted.
@@ -35,18 +35,18 @@ class RowLimits:
     def __init__(self, rows: int, by_model: Mapping[str, int] | None = None) -> None:
         self._rows = rows
         self._by_model = dict(by_model or {})
-        self._learned: dict[Size, _Learned] = {}
+        self._learned: dict[CallSize, _Learned] = {}
 
-    def of(self, size: Size) -> int:
+    def of(self, size: CallSize) -> int:
         """Return how many rows a call of this size may have now."""
         known = self._learned.get(size)
         return self.configured(size) if known is None else known.rows
 
-    def configured(self, size: Size) -> int:
+    def configured(self, size: CallSize) -> int:
         """Return how many rows the operator allows, whatever was learned."""
         return self._by_model.get(size.model, self._rows)
 
-    def failed(self, size: Size, rows: int) -> bool:
+    def failed(self, size: CallSize, rows: int) -> bool:
         """Learn that `rows` rows were too many; False if fewer than one row cannot be tried."""
         if rows <= 1:
             return False
@@ -60,7 +60,7 @@ class RowLimits:
             del self._learned[next(iter(self._learned))]
         return True
 
-    def succeeded(self, size: Size, rows: int) -> None:
+    def succeeded(self, size: CallSize, rows: int) -> None:
         """Note that a call of `rows` rows had the memory it needed."""
         known = self._learned.get(size)
         if known is None or rows < known.rows:

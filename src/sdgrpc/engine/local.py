@@ -37,11 +37,11 @@ from sdgrpc.domain import (
 )
 from sdgrpc.engine.admission import Turns
 from sdgrpc.engine.base import Upload, always
-from sdgrpc.engine.catalog import EngineCatalog
 from sdgrpc.engine.hashing.files import FileHashes
 from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.loop import EngineLoop
+from sdgrpc.engine.lora_calls import EngineCatalog
 from sdgrpc.engine.models import Loadable, ServedModels
 from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.engine.observing.sets import max_sets
@@ -54,7 +54,7 @@ from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.errors import EngineFailed, OutOfMemory, SdgrpcError
 from sdgrpc.lora.fusing.lora_set import LoraSet
-from sdgrpc.lora.store.library import LoraFile, LoraLibrary
+from sdgrpc.lora.store.library import FoundLora, LoraLibrary
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ class LocalEngine:
         deadline = None if time_limit is None else time.monotonic() + time_limit
         self._models.check_usable(task.model)
         self._loop.check_room(task.caller)
-        files: list[LoraFile] = []
+        files: list[FoundLora] = []
         if task.loras:  # the index may have to look at the folder
             files = await self._in(
                 self._readers, "find", lambda: [self._library.find(ref) for ref in task.loras]

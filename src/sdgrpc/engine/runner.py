@@ -30,12 +30,12 @@ from sdgrpc.domain import (
     TaskKind,
 )
 from sdgrpc.engine.hashing.models import ModelHashes
-from sdgrpc.engine.job import Job, Size
+from sdgrpc.engine.job import CallSize, Job
 from sdgrpc.engine.observing.observer import Stage
 from sdgrpc.engine.observing.reading import Reading
 from sdgrpc.errors import ModelError, OutOfMemory
 from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
-from sdgrpc.lora.store.library import LoraFile
+from sdgrpc.lora.store.library import FoundLora
 from sdgrpc.machine.out_of_memory import as_out_of_memory
 from sdgrpc.parameters.writing import parameters_text
 
@@ -89,7 +89,7 @@ class LocalWork:
     """
 
     open: Callable[[], ServedModel]
-    files: Sequence[LoraFile]
+    files: Sequence[FoundLora]
     lease: Lease | None = field(default=None)
     opened: ServedModel | None = field(default=None)
     region: Region | None = field(default=None)
@@ -173,7 +173,7 @@ class LocalRunner:
         if work.wanted is not None:
             shape = tuple(work.wanted.sample.shape[1:])
             job.rows = work.wanted.rows
-            job.size = Size(task.model, (*shape, conditioning.token_count))
+            job.size = CallSize(task.model, (*shape, conditioning.token_count))
             job.group = (job.size, lease.set_id, work.wanted.guided)
         return done
 

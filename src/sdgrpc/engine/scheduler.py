@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
-from sdgrpc.engine.job import UNSIZED, Size
+from sdgrpc.engine.job import UNSIZED, CallSize
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class ReadyJob:
     job_id: int
     group: Hashable
     rows: int
-    size: Size
+    size: CallSize
     arrival: int
     waited: int = field(default=0)
 
@@ -40,7 +40,7 @@ class StepScheduler:
     `max_rows` says how many rows a call of a size may have now.
     """
 
-    def __init__(self, *, max_rows: Callable[[Size], int], patience: int, batching: bool = True) -> None:
+    def __init__(self, *, max_rows: Callable[[CallSize], int], patience: int, batching: bool = True) -> None:
         self._max_rows = max_rows
         self._patience = patience
         self._batching = batching
@@ -50,7 +50,7 @@ class StepScheduler:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, job_id: int, group: Hashable, rows: int, size: Size = UNSIZED) -> None:
+    def add(self, job_id: int, group: Hashable, rows: int, size: CallSize = UNSIZED) -> None:
         """Add a job that is ready to step; it is younger than all that were added before."""
         key = group if self._batching else (group, job_id)
         self._entries[job_id] = ReadyJob(job_id, key, rows, size, self._arrivals)

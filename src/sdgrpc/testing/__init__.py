@@ -10,7 +10,7 @@
 'a red star'
 """
 
-from sdgrpc.testing.catalog import Catalog, scripted_catalog
+from sdgrpc.testing.scripted_catalog import Catalog, scripted_catalog
 from sdgrpc.testing.server import (
     Request,
     Script,

@@ -11,7 +11,7 @@ import torch
 
 from sdgrpc.errors import LoraMalformed
 from sdgrpc.lora.fusing.cache import Lease, SetStats
-from sdgrpc.lora.store.library import LoraFile
+from sdgrpc.lora.store.library import FoundLora
 from tests.support.fused import EVERYWHERE, fused_weights, sets
 from tests.support.loras import (
     CROSS,
@@ -60,7 +60,7 @@ def test_two_at_once_fuse_once() -> None:
         assert leave.wait(60)
         return adapter
 
-    file = LoraFile("a", adapter.sha256, slow)
+    file = FoundLora("a", adapter.sha256, slow)
     leases: list[Lease] = []
     first = threading.Thread(target=lambda: leases.append(cache.acquire([(file, ref())])))
     first.start()
@@ -154,7 +154,7 @@ def test_a_failure_leaves_nothing() -> None:
             raise LoraMalformed("a", "broken")
         return good
 
-    file = LoraFile("a", good.sha256, flaky)
+    file = FoundLora("a", good.sha256, flaky)
     caught: list[Exception] = []
 
     def want() -> None:

@@ -21,7 +21,7 @@ from sdgrpc.lora.files import reading
 from sdgrpc.lora.fusing import maker
 from sdgrpc.lora.fusing.cache import Lease, OverlaySwitch, SetStats
 from sdgrpc.lora.fusing.changes import weight_change
-from sdgrpc.lora.store.library import LoraFile, LoraLibrary
+from sdgrpc.lora.store.library import FoundLora, LoraLibrary
 from tests.support.fused import EVERYWHERE, fused_weights, sets
 from tests.support.loras import (
     CONVOLUTION,
@@ -283,11 +283,11 @@ def test_parsed_files_are_let_go() -> None:
     cache = sets()
     adapter = lora_file(kohya_file(LINEAR)).adapter()
     watched = weakref.ref(adapter)
-    lease = cache.acquire([(LoraFile("a", adapter.sha256, watched), ref())])
+    lease = cache.acquire([(FoundLora("a", adapter.sha256, watched), ref())])
     del adapter
     gc.collect()
     assert watched() is None
-    assert cache.acquire([(LoraFile("a", lease.reports[0].sha256, unreachable), ref())]).cached
+    assert cache.acquire([(FoundLora("a", lease.reports[0].sha256, unreachable), ref())]).cached
 
 
 def test_a_change_that_is_no_number_is_refused() -> None:

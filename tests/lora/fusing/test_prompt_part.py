@@ -10,7 +10,7 @@ from sdgrpc.domain import LoraRef
 from sdgrpc.errors import LoraIncompatible
 from sdgrpc.lora.fusing.cache import FusedSets
 from sdgrpc.lora.fusing.prompt_part import PromptPart
-from sdgrpc.lora.store.contents import LoraFile
+from sdgrpc.lora.store.contents import FoundLora
 from tests.support.loras import LINEAR, TEXT_LINEAR, kohya_file, lora_file, ref, small_components, tree
 
 WIDTH = 12
@@ -27,13 +27,13 @@ def sets() -> FusedSets:
     return FusedSets(components, base="sd15", capacity_bytes=1 << 20)
 
 
-def part(sets: FusedSets, *members: tuple[LoraFile, LoraRef]) -> PromptPart:
+def part(sets: FusedSets, *members: tuple[FoundLora, LoraRef]) -> PromptPart:
     """What a set of these members means for prompts."""
     with sets.acquire(members) as lease:
         return lease.prompt_part
 
 
-def file(name: str, *paths: str, tokens: dict[str, Tensor] | None = None, seed: int = 1) -> LoraFile:
+def file(name: str, *paths: str, tokens: dict[str, Tensor] | None = None, seed: int = 1) -> FoundLora:
     """A file that changes these modules and brings these tokens."""
     bundle = {f"bundle_emb.{token}.string_to_param.*": rows for token, rows in (tokens or {}).items()}
     return lora_file(kohya_file(*paths, seed=seed) | bundle, name)

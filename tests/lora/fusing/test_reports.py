@@ -14,7 +14,7 @@ from sdgrpc.lora.fusing.cache import FusedSets
 from sdgrpc.lora.fusing.fuser import Fuser, Member, PlacedFile
 from sdgrpc.lora.fusing.lora_set import SetMember
 from sdgrpc.lora.fusing.reports import report
-from sdgrpc.lora.store.contents import LoraFile
+from sdgrpc.lora.store.contents import FoundLora
 from tests.support.loras import (
     CROSS,
     LINEAR,
@@ -53,7 +53,7 @@ def warned(tensors: dict[str, torch.Tensor], config: str = "") -> tuple[str, ...
     """The warnings of a set of one file on the small model."""
     adapter = parse(read(to_bytes(tensors), "a"), PeftConfig.from_json(config))
     cache = FusedSets(small_components(), base="embedded", capacity_bytes=1 << 20)
-    with cache.acquire([(LoraFile("a", adapter.sha256, lambda: adapter), ref())]) as lease:
+    with cache.acquire([(FoundLora("a", adapter.sha256, lambda: adapter), ref())]) as lease:
         return lease.reports[0].warnings
 
 

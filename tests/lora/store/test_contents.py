@@ -16,7 +16,7 @@ from sdgrpc.errors import LoraMalformed, LoraNotFound
 from sdgrpc.lora.dialects.adapt import MAX_CONFIG_BYTES, read_config
 from sdgrpc.lora.files import reading
 from sdgrpc.lora.store import contents
-from sdgrpc.lora.store.library import LoraFile, LoraLibrary
+from sdgrpc.lora.store.library import FoundLora, LoraLibrary
 from tests.support.loras import LINEAR, kohya_file, to_bytes, to_file
 
 TENSORS = kohya_file(LINEAR)
@@ -86,7 +86,7 @@ def test_parsed_files_are_bounded_in_bytes(folder: Path) -> None:
     assert ink.adapter() is not first
 
 
-def forgetful(folder: Path) -> tuple[LoraLibrary, LoraFile]:
+def forgetful(folder: Path) -> tuple[LoraLibrary, FoundLora]:
     """A library that keeps one file, which is not the one that was found first."""
     library = LoraLibrary([folder], cache_bytes=1)
     found = library.find(named("ink"))

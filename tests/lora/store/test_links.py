@@ -12,7 +12,7 @@ import torch
 
 from sdgrpc.domain import LoraRef
 from sdgrpc.errors import LoraNotFound
-from sdgrpc.lora.describing.catalog import LoraCatalog
+from sdgrpc.lora.describing.listing import LoraCatalog
 from sdgrpc.lora.describing.verify import verify
 from sdgrpc.lora.store.folders import FolderIndex
 from sdgrpc.lora.store.library import LoraLibrary

@@ -21,7 +21,7 @@ from sdgrpc.errors import (
 from sdgrpc.lora.store import stored_names
 from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.lora.store.stored_names import MAX_NAMES_OF_ONE, StoredNames
-from sdgrpc.lora.store.upload import Upload
+from sdgrpc.lora.store.upload import IncomingFile
 from sdgrpc.lora.store.upload_store import MAX_OPEN, UploadStore
 
 
@@ -39,7 +39,7 @@ def header_of(content: bytes, name: str = "one") -> UploadHeader:
 
 def put(store: UploadStore, content: bytes, name: str = "one") -> str:
     """Upload a file; its hash."""
-    upload = Upload(store, header_of(content, name))
+    upload = IncomingFile(store, header_of(content, name))
     try:
         upload.write(content[:3])
         upload.write(content[3:])
@@ -85,7 +85,7 @@ def test_what_is_not_as_announced_leaves_nothing(tmp_path: Path, change, field: 
     """Too short, too long, another content."""
     values = {"name": "one", "sha256": hashlib.sha256(b"content").hexdigest(), "size": 7, **change}
     store = open_store(tmp_path)
-    upload = Upload(store, UploadHeader(**values))
+    upload = IncomingFile(store, UploadHeader(**values))
     with pytest.raises(InvalidRequest) as caught:
         upload.write(b"content")
         upload.commit()
@@ -108,9 +108,9 @@ def test_a_refused_file_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_abort_during_the_check_leaves_nothing(tmp_path: Path) -> None:
     """A call may be cancelled while its file is read."""
-    uploads: list[Upload] = []
+    uploads: list[IncomingFile] = []
     store = open_store(tmp_path, check=lambda _path, _name: uploads[0].abort())
-    uploads.append(Upload(store, header_of(b"content")))
+    uploads.append(IncomingFile(store, header_of(b"content")))
     uploads[0].write(b"content")
     uploads[0].commit()
     assert files_in(tmp_path) == set()
@@ -154,7 +154,7 @@ def test_a_file_in_use_is_never_evicted(tmp_path: Path) -> None:
     sha256 = put(store, b"content")
     with store.pinned([sha256]):
         with pytest.raises(StorageFull) as caught:
-            Upload(store, header_of(b"another"))
+            IncomingFile(store, header_of(b"another"))
         assert caught.value.retry_after
     put(store, b"another")
     assert store.find(sha256) is None
@@ -163,10 +163,10 @@ def test_a_file_in_use_is_never_evicted(tmp_path: Path) -> None:
 def test_what_came_of_uploads_counts(tmp_path: Path) -> None:
     """Bytes that are on the disk take room; those of an aborted upload no more."""
     store = open_store(tmp_path, budget=10)
-    upload = Upload(store, header_of(b"content"))
+    upload = IncomingFile(store, header_of(b"content"))
     upload.write(b"content")
     with pytest.raises(StorageFull, match="by other uploads") as caught:
-        Upload(store, header_of(b"another"))
+        IncomingFile(store, header_of(b"another"))
     assert caught.value.retry_after
     upload.abort()
     put(store, b"another")
@@ -175,7 +175,7 @@ def test_what_came_of_uploads_counts(tmp_path: Path) -> None:
 def test_what_is_only_announced_holds_nothing(tmp_path: Path) -> None:
     """Three that claim the budget and send nothing keep nobody from it; together they get no more than it."""
     store = open_store(tmp_path, budget=10)
-    silent = [Upload(store, UploadHeader(str(n), f"{n}" * 64, 10)) for n in range(3)]
+    silent = [IncomingFile(store, UploadHeader(str(n), f"{n}" * 64, 10)) for n in range(3)]
     put(store, b"content")
     silent[0].write(b"12345678")  # evicts the other's file, which nobody uses
     with pytest.raises(StorageFull):
@@ -188,11 +188,11 @@ def test_what_is_only_announced_holds_nothing(tmp_path: Path) -> None:
 def test_uploads_on_their_way_are_bounded(tmp_path: Path) -> None:
     """Each holds a file open; one that ended makes room for another."""
     store = open_store(tmp_path)
-    uploads = [Upload(store, header_of(b"content", str(n))) for n in range(MAX_OPEN)]
+    uploads = [IncomingFile(store, header_of(b"content", str(n))) for n in range(MAX_OPEN)]
     with pytest.raises(TooManyCalls, match="64 uploads are on their way"):
-        Upload(store, header_of(b"content"))
+        IncomingFile(store, header_of(b"content"))
     uploads[0].abort()
-    uploads[0] = Upload(store, header_of(b"content"))
+    uploads[0] = IncomingFile(store, header_of(b"content"))
     for upload in uploads:
         upload.abort()
 
@@ -201,14 +201,14 @@ def test_one_content_has_a_bounded_number_of_names(tmp_path: Path) -> None:
     """The hundred and first is refused, whichever way it comes; those that are there stay."""
     store = open_store(tmp_path)
     sha256 = put(store, b"content", "0")
-    late = Upload(store, header_of(b"content", "late"))
+    late = IncomingFile(store, header_of(b"content", "late"))
     late.write(b"content")
     for number in range(1, MAX_NAMES_OF_ONE):
         store.name(str(number), sha256)
     written = (tmp_path / "names.json").read_bytes()
     for refused in (
         lambda: store.name("another", sha256),
-        lambda: Upload(store, header_of(b"content", "another")),
+        lambda: IncomingFile(store, header_of(b"content", "another")),
         late.commit,
     ):
         with pytest.raises(StorageFull, match=r"this content has 100 names already.*such as '0'"):
@@ -228,7 +228,7 @@ def test_names_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for number in range(3):
         put(store, bytes([number]) * 7, str(number))
     with pytest.raises(StorageFull, match="have 3 names already"):
-        Upload(store, header_of(b"content", "3"))
+        IncomingFile(store, header_of(b"content", "3"))
     put(store, b"content", "2")
     assert store.hash_of("2") == header_of(b"content").sha256
 
@@ -318,7 +318,7 @@ def test_a_link_is_no_upload(tmp_path: Path) -> None:
 def test_two_uploads_of_one_content_both_succeed(tmp_path: Path) -> None:
     """The later one replaces the same bytes."""
     store = open_store(tmp_path, budget=100)
-    uploads = [Upload(store, header_of(b"content", name)) for name in ("one", "two")]
+    uploads = [IncomingFile(store, header_of(b"content", name)) for name in ("one", "two")]
     for upload in uploads:
         upload.write(b"content")
     for upload in uploads:

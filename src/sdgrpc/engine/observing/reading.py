@@ -9,7 +9,7 @@ from time import monotonic
 
 from sdgrpc.engine.observing.observer import JobObserver, Stage
 from sdgrpc.lora.dialects.adapter import Adapter
-from sdgrpc.lora.store.contents import LoraFile
+from sdgrpc.lora.store.contents import FoundLora
 
 
 class Reading:
@@ -18,7 +18,7 @@ class Reading:
     def __init__(self) -> None:
         self._seconds = 0.0
 
-    def measured(self, file: LoraFile) -> LoraFile:
+    def measured(self, file: FoundLora) -> FoundLora:
         """Return the file with its reading measured."""
 
         def load() -> Adapter:

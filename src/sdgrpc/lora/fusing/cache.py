@@ -21,7 +21,7 @@ from sdgrpc.lora.fusing.lora_set import LoraSet
 from sdgrpc.lora.fusing.maker import FusedSet, SetMaker
 from sdgrpc.lora.fusing.overlay import Overlay, OverlaySwitch
 from sdgrpc.lora.fusing.spare import Buffers
-from sdgrpc.lora.store.contents import LoraFile
+from sdgrpc.lora.store.contents import FoundLora
 
 __all__ = ["FusedSets", "Lease", "Overlay", "OverlaySwitch", "SetStats"]
 
@@ -78,7 +78,7 @@ class FusedSets:
         self._lock = threading.Lock()
         self._past = SetStats()
 
-    def acquire(self, members: Sequence[tuple[LoraFile, LoraRef]]) -> Lease:
+    def acquire(self, members: Sequence[tuple[FoundLora, LoraRef]]) -> Lease:
         """Return the fused set of these files at these strengths; blocks while it is made.
 
         Raises:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sdgrpc.domain import LoraRef, ResidentLora
-from sdgrpc.lora.store.contents import LoraFile
+from sdgrpc.lora.store.contents import FoundLora
 
 MemberKey = tuple[str, float, float]
 
@@ -16,12 +16,12 @@ MemberKey = tuple[str, float, float]
 class SetMember:
     """A file of a request and how strongly it is asked for; `key` tells members apart, and is their order."""
 
-    file: LoraFile
+    file: FoundLora
     ref: LoraRef
     key: MemberKey
 
     @classmethod
-    def of(cls, file: LoraFile, ref: LoraRef) -> SetMember:
+    def of(cls, file: FoundLora, ref: LoraRef) -> SetMember:
         """Name a member by its content and strengths."""
         return cls(file, ref, (file.identity, ref.strength, ref.text_encoder_strength))
 
@@ -47,7 +47,7 @@ class LoraSet:
     set_id: str
 
     @classmethod
-    def of(cls, files: Sequence[tuple[LoraFile, LoraRef]]) -> LoraSet:
+    def of(cls, files: Sequence[tuple[FoundLora, LoraRef]]) -> LoraSet:
         """Make the set of these files at these strengths."""
         asked = tuple(SetMember.of(file, ref) for file, ref in files)
         members = tuple(sorted((one for one in asked if one.changes_anything), key=_key))

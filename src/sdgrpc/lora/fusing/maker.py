@@ -24,7 +24,7 @@ from sdgrpc.lora.fusing.overlay import Overlay
 from sdgrpc.lora.fusing.prompt_part import PromptPart, prompt_part
 from sdgrpc.lora.fusing.reports import report, unmatched_refused
 from sdgrpc.lora.headers.made_for import made_for
-from sdgrpc.lora.store.contents import LoraFile
+from sdgrpc.lora.store.contents import FoundLora
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class SetMaker:
         self._fuser.fuse(planned, outs)
         return Overlay(dict(named))
 
-    def _place(self, file: LoraFile) -> PlacedFile:
+    def _place(self, file: FoundLora) -> PlacedFile:
         """Read, check and place a file; what is known already is not done again."""
         adapter = file.adapter()
         with self._lock:

@@ -19,7 +19,7 @@ from sdgrpc.machine.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
-class LoraFile:
+class FoundLora:
     """A file that a request named. `sha256` is that of the content that `adapter` will return.
 
     `config` is the hash of a PEFT configuration beside it, which holds the alpha; empty where there is none.
@@ -59,7 +59,7 @@ class Contents:
         self._uploads: dict[Path, Hashes] = {}
         self._reading = Turns()
 
-    def file(self, file: IndexedFile, config: str) -> LoraFile:
+    def file(self, file: IndexedFile, config: str) -> FoundLora:
         """Return a file of a folder, hashed now if it is new; blocks meanwhile.
 
         `config` is the text of a PEFT configuration beside it; empty for none.
@@ -127,14 +127,14 @@ class Contents:
         self._hashes[file.path] = file, found
         return found
 
-    def loadable(self, name: str, sha256: str, source: Path | bytes, *, config: str = "") -> LoraFile:
+    def loadable(self, name: str, sha256: str, source: Path | bytes, *, config: str = "") -> FoundLora:
         """Return a file, or content, that has this hash; whether it still has is checked when it is read."""
         config_hash = hash_of(config)
 
         def load() -> Adapter:
             return self._parsed.get(sha256 + config_hash, lambda: self._read(name, sha256, source, config))
 
-        return LoraFile(name, sha256, load, source if isinstance(source, Path) else None, config_hash)
+        return FoundLora(name, sha256, load, source if isinstance(source, Path) else None, config_hash)
 
     def _read(self, name: str, sha256: str, source: Path | bytes, config: str) -> Adapter:
         try:

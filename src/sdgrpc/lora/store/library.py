@@ -13,12 +13,12 @@ from sdgrpc.domain import LoraRef, UploadHeader
 from sdgrpc.errors import LoraNotFound, LoraUnsupported, UploadsOff
 from sdgrpc.lora.files.hashing import Hashes
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
-from sdgrpc.lora.store.contents import Contents, LoraFile
+from sdgrpc.lora.store.contents import Contents, FoundLora
 from sdgrpc.lora.store.folders import FolderIndex, IndexedFile
-from sdgrpc.lora.store.upload import Upload, wrong
+from sdgrpc.lora.store.upload import IncomingFile, wrong
 from sdgrpc.lora.store.upload_store import UploadStore
 
-__all__ = ["LoraEntry", "LoraFile", "LoraLibrary"]
+__all__ = ["FoundLora", "LoraEntry", "LoraLibrary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class LoraLibrary:
                 continue  # evicted just now
         return [found[name] for name in sorted(found)]
 
-    def entry_of(self, file: LoraFile) -> LoraEntry:
+    def entry_of(self, file: FoundLora) -> LoraEntry:
         """Return where a file that was found lies.
 
         Raises:
@@ -105,7 +105,7 @@ class LoraLibrary:
         raise LoraNotFound(entry.name, f"LoRA {entry.name!r} is gone")
 
     @contextmanager
-    def in_use(self, files: Sequence[LoraFile]) -> Iterator[None]:
+    def in_use(self, files: Sequence[FoundLora]) -> Iterator[None]:
         """Keep uploads from being evicted inside the block.
 
         Raises:
@@ -124,7 +124,7 @@ class LoraLibrary:
                     )
             yield
 
-    def begin_upload(self, header: UploadHeader, max_bytes: int) -> Upload | LoraFile:
+    def begin_upload(self, header: UploadHeader, max_bytes: int) -> IncomingFile | FoundLora:
         """Open an upload of at most `max_bytes`; or return the file if its content is there, now so called.
 
         Raises:
@@ -149,7 +149,7 @@ class LoraLibrary:
         if self._index.find(header.name):
             raise wrong("name", f"{header.name!r} is a file of this server's folders; choose another")
         if known is None:
-            return Upload(self._uploads, header)
+            return IncomingFile(self._uploads, header)
         self._uploads.name(header.name, header.sha256)
         return replace(known, name=header.name)
 
@@ -158,7 +158,7 @@ class LoraLibrary:
         if self._uploads is not None:
             self._uploads.close()
 
-    def find(self, ref: LoraRef) -> LoraFile:
+    def find(self, ref: LoraRef) -> FoundLora:
         """Return the file that a request means. Blocks while folders are searched and the file is hashed.
 
         Raises:
@@ -182,10 +182,10 @@ class LoraLibrary:
             return uploaded
         raise LoraNotFound(ref.name, f"no LoRA {ref.name!r} here{self._suggest(ref.name)}")
 
-    def _file(self, file: IndexedFile) -> LoraFile:
+    def _file(self, file: IndexedFile) -> FoundLora:
         return self._contents.file(file, self._index.config_of(file.path))
 
-    def _uploaded(self, name: str) -> LoraFile | None:
+    def _uploaded(self, name: str) -> FoundLora | None:
         """Return the file that an upload called so, wherever its content is."""
         if self._uploads is None:
             return None
@@ -208,7 +208,7 @@ class LoraLibrary:
             f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; there are {len(names)} others"
         )
 
-    def _inline(self, ref: LoraRef) -> LoraFile:
+    def _inline(self, ref: LoraRef) -> FoundLora:
         if not self._allow_inline:
             raise LoraUnsupported(
                 ref.label,
@@ -217,7 +217,7 @@ class LoraLibrary:
         sha256 = hashlib.sha256(ref.content).hexdigest()
         return self._contents.loadable(ref.label, sha256, ref.content)
 
-    def _by_hash(self, sha256: str, name: str = "") -> LoraFile:
+    def _by_hash(self, sha256: str, name: str = "") -> FoundLora:
         if self._uploads is not None and (path := self._uploads.find(sha256)):
             return self._contents.loadable(name or self._uploads.name_of(sha256), sha256, path)
         for file in self._index.files():

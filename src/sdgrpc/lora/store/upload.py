@@ -14,7 +14,7 @@ from sdgrpc.errors import FieldViolation, InvalidRequest
 from sdgrpc.lora.store.upload_store import PARTIAL, UploadStore, as_storage_full
 
 
-class Upload:
+class IncomingFile:
     """Takes a file piece by piece; unless `commit` returns, nothing of it stays. Its methods block.
 
     `abort` may be called at any time from any thread, and again; it is quick.

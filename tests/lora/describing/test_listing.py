@@ -15,10 +15,10 @@ from sdgrpc.lora.bases import detect, placement
 from sdgrpc.lora.bases.architectures import index, known_bases
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing import inspect as inspect_module
-from sdgrpc.lora.describing.catalog import LoraCatalog
+from sdgrpc.lora.describing.listing import LoraCatalog
 from sdgrpc.lora.store.checking import check
 from sdgrpc.lora.store.library import LoraLibrary
-from sdgrpc.lora.store.upload import Upload
+from sdgrpc.lora.store.upload import IncomingFile
 from sdgrpc.lora.store.upload_store import UploadStore
 from tests.support.assets import LORAS
 from tests.support.files import BytesRead
@@ -149,7 +149,7 @@ def test_uploads_stand_among_the_others(folder: Path, tmp_path: Path) -> None:
     store = UploadStore(tmp_path / "uploads", 1 << 20, check)
     content = (folder / "sepia.safetensors").read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    upload = Upload(store, UploadHeader("brown", sha256, len(content)))
+    upload = IncomingFile(store, UploadHeader("brown", sha256, len(content)))
     upload.write(content)
     upload.commit()
     (folder / "sepia.safetensors").unlink()

@@ -17,7 +17,7 @@ from sdgrpc.lora.describing.inspect import describe_modules
 from sdgrpc.lora.describing.summary import LoraSummary, summary_of
 from sdgrpc.lora.dialects.adapt import sketch_adapter
 from sdgrpc.lora.files.hashing import Hashes
-from sdgrpc.lora.store.library import LoraEntry, LoraFile, LoraLibrary
+from sdgrpc.lora.store.library import FoundLora, LoraEntry, LoraLibrary
 
 KEPT_SUMMARIES = 10_000
 
@@ -127,7 +127,7 @@ def _info(entry: LoraEntry, summary: LoraSummary, hashes: Hashes) -> LoraInfo:
     )
 
 
-def _modules(file: LoraFile, base: str) -> tuple[LoraModuleInfo, ...]:
+def _modules(file: FoundLora, base: str) -> tuple[LoraModuleInfo, ...]:
     """Return what a file changes in its base; nothing where it cannot be used."""
     if base == UNKNOWN:
         return ()

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from sdgrpc import client as api
 from sdgrpc.client import AsyncClient, Client, LatentFormat, LoraStrengthRange
-from sdgrpc.testing.catalog import HASH, NAMES, Catalog, scripted_catalog
+from sdgrpc.testing.scripted_catalog import HASH, NAMES, Catalog, scripted_catalog
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from sdgrpc.engine.runner import ServedModel
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.errors import Draining, QueueFull, TokenQueueFull
-from sdgrpc.lora.describing.catalog import LoraCatalog
+from sdgrpc.lora.describing.listing import LoraCatalog
 from sdgrpc.lora.store.library import LoraLibrary
-from sdgrpc.lora.store.upload import Upload
+from sdgrpc.lora.store.upload import IncomingFile
 from sdgrpc.machine.out_of_memory import as_out_of_memory
 
 T = TypeVar("T")
@@ -151,9 +151,9 @@ class EngineCatalog:
     def _submit(self, threads: ThreadPoolExecutor, verb: str, work: Callable[[], T]) -> Future[T]:
         return threads.submit(self._supervisor.run, CallShape(verb), work)
 
-    def _begin(self, header: UploadHeader) -> Upload | LoraInfo:
+    def _begin(self, header: UploadHeader) -> IncomingFile | LoraInfo:
         begun = self._library.begin_upload(header, self._max_upload_bytes)
-        if isinstance(begun, Upload):
+        if isinstance(begun, IncomingFile):
             return begun
         name = self._models.default
         ref = LoraRef(name=header.name)
@@ -164,7 +164,7 @@ class OpenUpload:
     """An upload whose work is done in threads. Implements `engine.base.Upload`."""
 
     def __init__(
-        self, upload: Upload, in_thread: Callable[[str, Callable[[], None]], Awaitable[None]]
+        self, upload: IncomingFile, in_thread: Callable[[str, Callable[[], None]], Awaitable[None]]
     ) -> None:
         self._upload, self._in_thread = upload, in_thread
 
@@ -181,10 +181,10 @@ class OpenUpload:
         self._upload.abort()
 
 
-def _abandon(beginning: Future[Upload | LoraInfo]) -> None:
+def _abandon(beginning: Future[IncomingFile | LoraInfo]) -> None:
     if not beginning.cancelled() and beginning.exception() is None:
         begun = beginning.result()
-        if isinstance(begun, Upload):
+        if isinstance(begun, IncomingFile):
             begun.abort()
 
 
