@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from grpc import aio
 
-from sdgrpc.api.server import configure_logging, serve
+from sdgrpc.api.server import serve
 from sdgrpc.errors import ModelError
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 from tests.support.api import events_of, failure_of, generate, make_settings, until_running
@@ -136,22 +135,3 @@ async def test_the_line_goes_to_standard_output(capsys: pytest.CaptureFixture[st
         await task
     assert output.startswith("listening on 127.0.0.1:")
     assert (output.count("\n"), capsys.readouterr().out) == (1, "")
-
-
-@pytest.fixture
-def levels() -> Iterator[None]:
-    """Put the loggers' levels back."""
-    loggers = [logging.getLogger(), logging.getLogger("sdgrpc")]
-    before = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, before, strict=True):
-        logger.setLevel(level)
-
-
-@pytest.mark.usefixtures("levels")
-def test_logging_is_quiet_but_for_us() -> None:
-    """Other libraries' information is not the operator's."""
-    configure_logging("debug")
-    assert logging.getLogger("sdgrpc.api").isEnabledFor(logging.DEBUG)
-    configure_logging("error")
-    assert not logging.getLogger("sdgrpc.api").isEnabledFor(logging.WARNING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 
 import grpc
 import pytest
@@ -168,11 +169,13 @@ async def test_one_line_per_call_and_no_prompt(caplog: pytest.LogCaptureFixture)
     lines = [
         record.getMessage().rpartition(" ")[0] for record in caplog.records if "rpc=" in record.getMessage()
     ]
-    assert lines[0] == (
-        "rpc=transform request_id='job 7' model='fake' size=72x64 steps=2 images=1 loras=0 outcome=OK"
+    assert re.fullmatch(
+        r"rpc=Transform peer=ipv4:127\.0\.0\.1:\d+ request_id='job 7' model='fake' size=72x64 steps=2 "
+        r"images=1 loras=0 code=OK outcome=OK",
+        lines[0],
     )
-    assert lines[1] == "rpc=generate outcome=INVALID_REQUEST"
-    assert lines[2].endswith("loras=1 outcome=LORA_NOT_FOUND")
+    assert re.fullmatch(r"rpc=Generate peer=\S+ code=INVALID_ARGUMENT outcome=INVALID_REQUEST", lines[1])
+    assert lines[2].endswith("loras=1 code=NOT_FOUND outcome=LORA_NOT_FOUND")
     assert "s3cret" not in caplog.text
 
 

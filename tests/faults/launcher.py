@@ -48,15 +48,17 @@ class Failpoints:
         self._control = control
         self._done = ""  # what was to happen once and has
 
-    def reach(self, place: str) -> None:
-        """Do what is to happen here now, if anything."""
+    def reach(self, place: str, given: object = None) -> None:
+        """Do what is to happen here now, if anything; `given` are the function's arguments."""
         order = self._order()
         where, _, what = order.partition(" ")
         if where != place:
             return
-        if what in ("oom1", "mem", "bug") and order == self._done:
+        if what in ("oom1", "mem", "bug", "quote") and order == self._done:
             return
         self._done = order
+        if what == "quote":
+            self._quote(given)
         getattr(self, f"_{what}")(place)
 
     def _order(self) -> str:
@@ -78,6 +80,9 @@ class Failpoints:
 
     def _bug(self, place: str) -> None:
         raise ValueError(f"a bug in {place}")
+
+    def _quote(self, given: object) -> None:
+        raise ValueError(f"cannot handle {given!r}")
 
     def _cuda(self, _place: str) -> None:
         raise RuntimeError(ILLEGAL)
@@ -115,7 +120,7 @@ def wrap(failpoints: Failpoints) -> None:
 
 def _wrapped(failpoints: Failpoints, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def reached(*arguments: Any, **named: Any) -> Any:
-        failpoints.reach(name)
+        failpoints.reach(name, (arguments, named))
         return function(*arguments, **named)
 
     return reached

@@ -19,6 +19,7 @@ from sdgrpc.api.access.reloaded import Reloaded
 from sdgrpc.api.access.sockets import SocketPlace
 from sdgrpc.api.access.tokens import parse_tokens
 from sdgrpc.api.calls.call import CallObserver
+from sdgrpc.api.calls.log import CallLog
 from sdgrpc.api.calls.observed import ObservingInterceptor
 from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.interceptor import FailureInterceptor
@@ -57,7 +58,7 @@ class Listener:
         self._settings = settings
         self._health = Health(settings.max_connections)
         self._place: SocketPlace | None = None
-        passed = [ObservingInterceptor(observers), *interceptors(settings), *inner]
+        passed = [ObservingInterceptor([*observers, CallLog()]), *interceptors(settings), *inner]
         self._server = aio.server(interceptors=passed, options=server_options(settings))
         pb_grpc.add_DiffusionServiceServicer_to_server(servicer, self._server)
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)

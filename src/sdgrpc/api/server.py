@@ -197,12 +197,6 @@ async def serve(
         server.check()
 
 
-def configure_logging(level: str) -> None:
-    """Write our lines at `level` and other libraries' warnings to standard error."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING)
-    logging.getLogger("sdgrpc").setLevel(level.upper())
-
-
 def in_daemon_thread(function: OpenEngine) -> asyncio.Future[Engine]:
     """Run the function in a thread that an exit need not wait for, unlike an executor's."""
     loop = asyncio.get_running_loop()

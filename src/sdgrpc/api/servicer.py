@@ -6,17 +6,17 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, aclosing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from grpc import aio
 
 from sdgrpc.api import codec
-from sdgrpc.api.access.callers import caller, described
+from sdgrpc.api.access.callers import caller
 from sdgrpc.api.calls.call import current
 from sdgrpc.api.codec import Request
 from sdgrpc.api.gate import Gate
@@ -29,7 +29,6 @@ from sdgrpc.api.traffic.writing import Writer
 from sdgrpc.api.validate import image_limits, read
 from sdgrpc.domain import Task
 from sdgrpc.engine.base import Engine, always
-from sdgrpc.errors import SdgrpcError
 from sdgrpc.images.readers import PictureReaders
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -91,8 +90,8 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
         await self._run(request, context)
 
     async def _run(self, request: Request, context: Context) -> None:
-        with logged(request, described(context)) as entry, self._gate.enter() as engine:
-            draw = partial(self._draw, request, engine, deadline_of(context), entry)
+        with self._gate.enter() as engine:
+            draw = partial(self._draw, request, engine, deadline_of(context))
             job = await self._kept_job(request, engine, draw)
             if job is not None:
                 await follow(job, -1, context, self._writer)
@@ -129,14 +128,13 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
         request: Request,
         engine: Engine,
         deadline: float | None,
-        entry: CallRecord,
         previews_wanted: Callable[[], bool] = always,
     ) -> Events:
         with ExitStack() as held:
             place = held.enter_context(ExitStack())
             place.enter_context(self._holding.place(engine, caller()))
             with self._holding.holding(request.ByteSize()):
-                entry.task = task = replace(await self._read(request, engine), caller=caller())
+                task = replace(await self._read(request, engine), caller=caller())
             call = current()
             call.task, call.request_id = task, task.request_id
             held.enter_context(self._holding.holding(size_of(task)))
@@ -172,40 +170,3 @@ def size_of(task: Task) -> int:
     """The bytes of a task's pictures and files."""
     pictures = sum(len(picture.data) for picture in (task.image, task.mask) if picture is not None)
     return pictures + sum(len(lora.content) for lora in task.loras)
-
-
-@dataclass
-class CallRecord:
-    """What the log says about a call; `task` is None if the request was refused, `who` is the client."""
-
-    rpc: str
-    who: str
-    task: Task | None = None
-
-    def __str__(self) -> str:
-        if self.task is None:
-            return f"rpc={self.rpc}{self.who}"
-        task, sampling = self.task, self.task.sampling
-        return (
-            f"rpc={self.rpc}{self.who} request_id={task.request_id!r} model={task.model!r} "
-            f"size={task.width}x{task.height} steps={task.step_count} "
-            f"images={sampling.image_count} loras={len(task.loras)}"
-        )
-
-
-@contextmanager
-def logged(request: Request, who: str) -> Iterator[CallRecord]:
-    """Write one line per call at its end: what, for whom, how it ended, how long it took. Never a prompt."""
-    entry = CallRecord(codec.KINDS[type(request)].value, who)
-    started, outcome = time.monotonic(), "CANCELLED"
-    try:
-        yield entry
-        outcome = "OK"
-    except SdgrpcError as error:
-        outcome = error.reason
-        raise
-    except Exception:
-        outcome = "INTERNAL"
-        raise
-    finally:
-        logger.info("%s outcome=%s seconds=%.3f", entry, outcome, time.monotonic() - started)

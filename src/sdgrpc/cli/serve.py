@@ -36,10 +36,11 @@ def serve_with(
 ) -> None:
     """Serve, with the flags that were given."""
     with failures_as_lines(), server_extra():
-        from sdgrpc.api.server import configure_logging
         from sdgrpc.api.server import serve as serve_until_stopped
         from sdgrpc.cli.observing.watch import watched
         from sdgrpc.errors import EngineFailed
+        from sdgrpc.logs.configured import configure_logging
+        from sdgrpc.logs.signals import listening_to_signals
         from sdgrpc.machine.allocator import keep_freed_memory
         from sdgrpc.machine.ending import STUCK, ProcessEnd
         from sdgrpc.settings import Settings
@@ -48,11 +49,11 @@ def serve_with(
         if print_config:
             print_settings(settings, config, flags)
             return
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, settings.log_format)
         keep_freed_memory()
         end = ProcessEnd()
         try:
-            with watched(settings) as watch:
+            with listening_to_signals(settings.log_level), watched(settings) as watch:
                 opening = partial(_open_engine, settings, end, watch)
                 asyncio.run(serve_until_stopped(settings, opening, end=end, observers=watch.calls))
         except EngineFailed:

@@ -67,14 +67,17 @@ class ServingSettings(BaseModel):
         "load balancers that notice late.",
     )
     drain_timeout: Seconds = Field(30.0, description="How long running jobs may take when the server stops.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least that is logged."
-    )
 
 
 class ObservingSettings(BaseModel):
     """Seeing inside."""
 
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least that is logged; SIGUSR2 changes to debug and back."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="The log's lines, on standard error: for people or for programs."
+    )
     metrics: Annotated[PlainAddress | None, Unset("no metrics")] = Field(
         None,
         description="Where Prometheus finds metrics, by plain HTTP without tokens; port 0 takes a free one.",

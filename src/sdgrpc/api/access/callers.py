@@ -27,9 +27,3 @@ def certificate_name(context: aio.ServicerContext[Any, Any]) -> str:
             if value:
                 return bytes(value).decode(errors="replace")
     return ""
-
-
-def described(context: aio.ServicerContext[Any, Any]) -> str:
-    """Who calls as the log says it: ` token='ann' client='node-7'`; nothing where neither is asked for."""
-    names = {"token": caller(), "client": certificate_name(context)}
-    return "".join(f" {kind}={name!r}" for kind, name in names.items() if name)
