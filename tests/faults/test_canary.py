@@ -68,6 +68,8 @@ def test_secrets_are_in_no_sink(server: FaultyServer, where: str, what: str) -> 
     )
     for name, text in sinks(server, error).items():
         assert not [secret for secret in (*SECRETS, *picture) if secret in text], name
+    if (where, what) == ("encode", "quote"):
+        assert "<prompt>" in server.log_text(), "the error did quote it"
     assert "rpc=Transform" in server.log_text() or '"rpc": "Transform"' in server.log_text()
 
 

@@ -6,11 +6,16 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.faults.conftest import faulty_server
 from tests.support.api import generate
-from tests.support.server import running_server
+from tests.support.server import ServerProcess, running_server
+
+
+def logged(server: ServerProcess, text: str) -> bool:
+    return text in server.log_text()
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -26,7 +31,7 @@ def test_sigusr2_changes_the_level_and_back(tmp_path: Path) -> None:
         assert server.log_text() == ""
         for level in ("debug", "warning"):
             server.signal(signal.SIGUSR2)
-            until(lambda level=level: f"log level is now {level}" in server.log_text())
+            until(partial(logged, server, f"log level is now {level}"))
     lines = [json.loads(line) for line in server.log_text().splitlines()]
     assert [line["event"] for line in lines] == ["log level is now debug", "log level is now warning"]
 
