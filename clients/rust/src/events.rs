@@ -114,6 +114,8 @@ pub struct Finished {
     pub decoded: Duration,
     /// Jobs that shared the UNet calls with this one, at most.
     pub largest_batch: i32,
+    /// Evaluations of the UNet that the job took part in.
+    pub unet_calls: i32,
 }
 
 impl Event {
@@ -183,6 +185,7 @@ impl From<v1::Finished> for Finished {
             denoised: duration(message.denoised),
             decoded: duration(message.decoded),
             largest_batch: message.largest_batch,
+            unet_calls: message.unet_calls,
         }
     }
 }

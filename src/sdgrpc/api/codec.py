@@ -204,6 +204,7 @@ def _finished(event: domain.Finished) -> pb.Finished:
         denoised=duration(event.denoised_seconds),
         decoded=duration(event.decoded_seconds),
         largest_batch=event.largest_batch,
+        unet_calls=event.unet_calls,
     )
 
 

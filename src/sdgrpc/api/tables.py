@@ -29,6 +29,7 @@ from sdgrpc.api.rules import (
     text,
     zero_or,
 )
+from sdgrpc.domain.decimals import shortest
 from sdgrpc.domain.tasks import DEFAULT_LORA_STRENGTH
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -136,7 +137,16 @@ def sampling_table(settings: Settings) -> Table:
         "guidance_rescale": number(0.0, 1.0),
         "eta": number(0.0, 1.0),
         "gamma": number(0.0, 1.0),
+        "guidance_interval": first(fields(INTERVAL_TABLE), rising),
+        "step_reuse": fields(REUSE_TABLE),
     }
+
+
+def rising(interval: pb.GuidanceInterval) -> Iterator[Complaint]:
+    """Begin before the end."""
+    if interval.start >= interval.end:
+        start, end = shortest(interval.start), shortest(interval.end)
+        yield ".end", f"{end} is not above the start, {start}"
 
 
 def output_table(settings: Settings) -> Table:
@@ -163,5 +173,10 @@ def mask_table(settings: Settings) -> Table:
     return {"blur": number(0.0, 1024.0), "crop_padding": number(0, settings.max_image_side)}
 
 
+INTERVAL_TABLE: Table = {"start": number(0.0, 1.0), "end": number(0.0, 1.0)}
+REUSE_TABLE: Table = {
+    "every": number(2, 8, hint="; 2 asks at every second, and unset `step_reuse` at all"),
+    "order": zero_or(number(1, 2)),
+}
 # `data` is judged by decoding it; the contract says that the others are ignored in requests.
 IMAGE_TABLE: Table = {"data": anything, "media_type": anything, "width": anything, "height": anything}

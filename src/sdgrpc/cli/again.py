@@ -67,11 +67,12 @@ def completed(client: Client, given: Options, prompt: str | None, picture: Param
         "sigma_spacing": picture.sigma_spacing,
         "timestep_spacing": picture.timestep_spacing,
         "guidance_rescale": picture.guidance_rescale,
+        "guidance_interval": picture.guidance_interval,
         "seed": picture.seed,
         "clip_skip": picture.clip_skip or 0,
     }
     if "scheduler" not in given:
-        options |= {"eta": picture.eta, "gamma": picture.gamma}
+        options |= {"eta": picture.eta, "gamma": picture.gamma, "step_reuse": picture.step_reuse}
     if given.get("sigma_spacing") or given.get("timestep_spacing"):
         options |= {"sigma_spacing": None, "timestep_spacing": None}
     if not (given.get("width") or given.get("height")):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, TypeVar, cast
 
 import typer
 from rich.console import Console
@@ -20,7 +20,14 @@ from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
 from sdgrpc.cli.output import OutputPattern, save
 from sdgrpc.client import Client, Job, Lora, OnDisconnect, Options, PreviewKind, PreviewOptions, Result
-from sdgrpc.domain import ResizeMode, Scheduler, SigmaSpacing, TimestepSpacing
+from sdgrpc.domain import (
+    GuidanceInterval,
+    ResizeMode,
+    Scheduler,
+    SigmaSpacing,
+    StepReuse,
+    TimestepSpacing,
+)
 from sdgrpc.parameters import Parameters
 from sdgrpc.terminal.console import progress_console, shows_pictures
 from sdgrpc.terminal.views import open_view, watch
@@ -92,6 +99,21 @@ class DrawOptions(ConnectionOptions):
         typer.Option(help="Noise that each step of ddim and the ancestral schedulers draws anew, 0 to 1."),
     ] = None
     gamma: Annotated[float | None, typer.Option(help="The same of tcd, 0 to 1.")] = None
+    guidance_interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="START:END",
+            help="Guide only this share of the steps, as in 0.1:0.8; half the work elsewhere.",
+            show_default="0:1",
+        ),
+    ] = None
+    reuse: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EVERY[:ORDER]",
+            help="Ask the model at every second evaluation (2), or third (3), and forecast the others.",
+        ),
+    ] = None
     clip_skip: Annotated[
         int | None, typer.Option(help="Text encoder layers to leave out at the end.", show_default="0")
     ] = None
@@ -135,7 +157,7 @@ class DrawOptions(ConnectionOptions):
         """Return the client's arguments, without those that no flag gives and that a picture may hold.
 
         Raises:
-            ValueError: --size or --lora is not in its form.
+            ValueError: --size, --lora, --guidance-interval or --reuse is not in its form.
 
         """
         width, height = parse_size(self.size)
@@ -151,6 +173,10 @@ class DrawOptions(ConnectionOptions):
             "guidance_rescale": self.guidance_rescale,
             "eta": self.eta,
             "gamma": self.gamma,
+            "guidance_interval": parsed(
+                "--guidance-interval", GuidanceInterval.parse, self.guidance_interval
+            ),
+            "step_reuse": parsed("--reuse", StepReuse.parse, self.reuse),
             "seed": self.seed,
             "clip_skip": self.clip_skip,
         }
@@ -175,6 +201,7 @@ class DrawOptions(ConnectionOptions):
         return PreviewOptions(kind, max_side=PREVIEW_SIDE if kind is PreviewKind.DECODED else 0)
 
 
+T = TypeVar("T")
 NO_PICTURE = Parameters("")
 
 
@@ -279,6 +306,14 @@ def inpaint(
         )
 
     _draw(prompt, options, start)
+
+
+def parsed(flag: str, parse: Callable[[str], T], text: str | None) -> T | None:
+    """Return a flag's value; raises ValueError that names the flag."""
+    try:
+        return None if text is None else parse(text)
+    except ValueError as error:
+        raise ValueError(f"{flag} {error}") from None
 
 
 def parse_size(text: str | None) -> tuple[int, int]:

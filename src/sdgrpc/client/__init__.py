@@ -57,6 +57,7 @@ from sdgrpc.client.sync import Client, Job
 from sdgrpc.domain import (
     EncodedImage,
     Finished,
+    GuidanceInterval,
     ImageReady,
     LatentArray,
     LoraReport,
@@ -70,6 +71,7 @@ from sdgrpc.domain import (
     Sampling,
     Scheduler,
     SigmaSpacing,
+    StepReuse,
     TimestepSpacing,
 )
 from sdgrpc.errors import FieldViolation
@@ -86,6 +88,7 @@ __all__ = [
     "FailedPreconditionError",
     "FieldViolation",
     "Finished",
+    "GuidanceInterval",
     "ImageReady",
     "IncompleteAnswerError",
     "InternalServerError",
@@ -131,6 +134,7 @@ __all__ = [
     "SdgrpcServerError",
     "ServerStatus",
     "SigmaSpacing",
+    "StepReuse",
     "TimestepSpacing",
     "Tls",
     "TokenQueueFullError",

@@ -13,6 +13,7 @@ from sdgrpc.client.pictures import DrawnImage
 from sdgrpc.domain import (
     EncodedImage,
     Finished,
+    GuidanceInterval,
     LatentArray,
     LoraReport,
     Prepared,
@@ -21,6 +22,7 @@ from sdgrpc.domain import (
     Sampling,
     Scheduler,
     SigmaSpacing,
+    StepReuse,
     TimestepSpacing,
 )
 from sdgrpc.domain.decimals import shortest
@@ -128,7 +130,22 @@ def sampling(message: pb.Sampling) -> Sampling:
         guidance_rescale=shortest(message.guidance_rescale),
         eta=shortest(message.eta) if message.HasField("eta") else None,
         gamma=shortest(message.gamma) if message.HasField("gamma") else None,
+        guidance_interval=_interval(message),
+        step_reuse=_reuse(message),
     )
+
+
+def _interval(message: pb.Sampling) -> GuidanceInterval | None:
+    if not message.HasField("guidance_interval"):
+        return None
+    interval = message.guidance_interval
+    return GuidanceInterval(shortest(interval.start), shortest(interval.end))
+
+
+def _reuse(message: pb.Sampling) -> StepReuse | None:
+    if not message.HasField("step_reuse"):
+        return None
+    return StepReuse(message.step_reuse.every, message.step_reuse.order)
 
 
 def prepared(message: pb.Prepared) -> Prepared:
@@ -191,6 +208,7 @@ def _finished(message: pb.Finished) -> Finished:
         denoised_seconds=_seconds(message.denoised),
         decoded_seconds=_seconds(message.decoded),
         largest_batch=message.largest_batch,
+        unet_calls=message.unet_calls,
     )
 
 

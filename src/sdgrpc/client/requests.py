@@ -11,11 +11,13 @@ from sdgrpc.client.jobs.records import OnDisconnect
 from sdgrpc.client.loras import LoraLike, lora_messages
 from sdgrpc.client.pictures import image_bytes
 from sdgrpc.domain import (
+    GuidanceInterval,
     PreviewKind,
     PreviewOptions,
     ResizeMode,
     Scheduler,
     SigmaSpacing,
+    StepReuse,
     TimestepSpacing,
 )
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -34,6 +36,8 @@ class Options(TypedDict, total=False):
     values ("euler", "karras", "trailing", "picture"). `width` and `height` are pixels, multiples of 8. Image
     i of `image_count` is drawn from `seed` + i. `timeout` is the job's deadline in seconds. With
     `on_disconnect` "keep" the job goes on where its call is closed, and `attach` finds it again.
+    `guidance_interval` guides a part of the steps, `step_reuse` forecasts some: less work for nearly the same
+    picture.
     """
 
     negative_prompt: str
@@ -47,6 +51,8 @@ class Options(TypedDict, total=False):
     guidance_rescale: float | None
     eta: float | None
     gamma: float | None
+    guidance_interval: GuidanceInterval | None
+    step_reuse: StepReuse | None
     seed: int | None
     image_count: int
     clip_skip: int
@@ -157,7 +163,17 @@ def _sampling(options: Options) -> pb.Sampling:
         guidance_rescale=options.get("guidance_rescale"),
         eta=options.get("eta"),
         gamma=options.get("gamma"),
+        guidance_interval=_interval(options.get("guidance_interval")),
+        step_reuse=_reuse(options.get("step_reuse")),
     )
+
+
+def _interval(interval: GuidanceInterval | None) -> pb.GuidanceInterval | None:
+    return None if interval is None else pb.GuidanceInterval(start=interval.start, end=interval.end)
+
+
+def _reuse(reuse: StepReuse | None) -> pb.StepReuse | None:
+    return None if reuse is None else pb.StepReuse(every=reuse.every, order=reuse.order)
 
 
 def _output(options: Options) -> pb.Output:

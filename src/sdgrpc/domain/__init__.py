@@ -28,12 +28,17 @@ from sdgrpc.domain.recommended import RecommendedSampling
 from sdgrpc.domain.sampling import (
     DEFAULT_ETA,
     DEFAULT_GAMMA,
+    DEFAULT_REUSE_ORDER,
+    FEWEST_STEPS_TO_REUSE,
+    REFUSES_REUSE,
     REFUSES_SAMPLE_PREDICTION,
     SUPPORTED_SPACINGS,
     SUPPORTED_TIMESTEP_SPACINGS,
+    GuidanceInterval,
     Sampling,
     Scheduler,
     SigmaSpacing,
+    StepReuse,
     TimestepSpacing,
 )
 from sdgrpc.domain.status import EngineStatus, ResidentLora, ResidentSet
@@ -42,6 +47,9 @@ from sdgrpc.domain.tasks import LoraRef, MaskOptions, Task, TaskKind
 __all__ = [
     "DEFAULT_ETA",
     "DEFAULT_GAMMA",
+    "DEFAULT_REUSE_ORDER",
+    "FEWEST_STEPS_TO_REUSE",
+    "REFUSES_REUSE",
     "REFUSES_SAMPLE_PREDICTION",
     "SUPPORTED_SPACINGS",
     "SUPPORTED_TIMESTEP_SPACINGS",
@@ -50,6 +58,7 @@ __all__ = [
     "EngineStatus",
     "Event",
     "Finished",
+    "GuidanceInterval",
     "ImageReady",
     "LatentArray",
     "LoraDetails",
@@ -76,6 +85,7 @@ __all__ = [
     "Sampling",
     "Scheduler",
     "SigmaSpacing",
+    "StepReuse",
     "Task",
     "TaskKind",
     "TimestepSpacing",

@@ -85,6 +85,7 @@ class Finished:
     denoised_seconds: float
     decoded_seconds: float
     largest_batch: int
+    unet_calls: int = 0
 
 
 Event = Accepted | Prepared | Progress | ImageReady | Finished

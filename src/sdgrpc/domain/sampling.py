@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -91,12 +92,72 @@ REFUSES_SAMPLE_PREDICTION = frozenset(
 )
 
 
+DEFAULT_REUSE_ORDER = 1
+# A polynomial needs two points at least.
+EXACT_AT_FIRST = 2
+NUMBER = r"[0-9]{1,3}(\.[0-9]{1,20})?(e-[0-9]{1,2})?"
+# Steps of which every second is forecast that are too few to forecast from, and schedulers made for so few.
+FEWEST_STEPS_TO_REUSE = 8
+REFUSES_REUSE = frozenset({Scheduler.LCM, Scheduler.TCD})
+
+
+@dataclass(frozen=True, slots=True)
+class GuidanceInterval:
+    """The steps that are guided, as shares of all steps of the schedule (https://arxiv.org/abs/2404.07724)."""
+
+    start: float
+    end: float
+
+    def holds(self, step: int, steps: int) -> bool:
+        """Tell whether step `step`, from 0, of `steps` is guided; as diffusers' guiders round."""
+        return int(self.start * steps) <= step < int(self.end * steps)
+
+    def is_empty(self, steps: int) -> bool:
+        """Tell whether none of `steps` steps is guided."""
+        return int(self.start * steps) >= int(self.end * steps)
+
+    @classmethod
+    def parse(cls, text: str) -> GuidanceInterval:
+        """Read what `str` writes, `0.1:0.8`; raises ValueError."""
+        if not re.fullmatch(rf"{NUMBER}:{NUMBER}", text):
+            raise ValueError(f"{text}: write START:END, two numbers from 0 to 1, as in 0.1:0.8")
+        start, _, end = text.partition(":")
+        return cls(float(start), float(end))
+
+    def __str__(self) -> str:
+        return f"{self.start!r}:{self.end!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class StepReuse:
+    """Which evaluations ask the UNet, and the order of the polynomial that forecasts the others."""
+
+    every: int
+    order: int = DEFAULT_REUSE_ORDER
+
+    def asks(self, index: int, count: int) -> bool:
+        """Tell whether the evaluation at `index`, from 0, of `count` asks the UNet."""
+        return index < EXACT_AT_FIRST or (count - 1 - index) % self.every == 0
+
+    @classmethod
+    def parse(cls, text: str) -> StepReuse:
+        """Read what `str` writes, `2:1`, or the first number alone; raises ValueError."""
+        if not re.fullmatch(r"[0-9]{1,3}(:[0-9]{1,3})?", text, re.ASCII):
+            raise ValueError(f"{text}: write EVERY or EVERY:ORDER, whole numbers, as in 2 or 2:1")
+        every, _, order = text.partition(":")
+        return cls(int(every), int(order or DEFAULT_REUSE_ORDER))
+
+    def __str__(self) -> str:
+        return f"{self.every}:{self.order}"
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How to denoise; every default is filled in.
 
     `timestep_spacing` None is the scheduler's own for the model. `eta` and `gamma` are None where the
-    scheduler has no such thing.
+    scheduler has no such thing. `guidance_interval` None guides everywhere, `step_reuse` None
+    forecasts nothing.
     """
 
     steps: int
@@ -110,3 +171,5 @@ class Sampling:
     guidance_rescale: float = 0.0
     eta: float | None = None
     gamma: float | None = None
+    guidance_interval: GuidanceInterval | None = None
+    step_reuse: StepReuse | None = None

@@ -43,7 +43,7 @@ class Runner(Predictor, Protocol):
         ...
 
     def advance(self, job: Job, prediction: object) -> bool:
-        """Send the job its prediction; True once its `result` is there."""
+        """Send the job its prediction and set its next group, size, rows; True once its `result` is there."""
         ...
 
     def finish(self, job: Job) -> None:
@@ -114,6 +114,7 @@ class Calls:
         self._meter.record(len(part), rows)
         for job in part:
             job.largest_batch = max(job.largest_batch, len(part))
+            job.unet_calls += 1
         return predictions
 
     def _tell(self, part: Sequence[Job], rows: int, seconds: float) -> None:

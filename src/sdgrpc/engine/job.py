@@ -76,6 +76,7 @@ class Job:
     size: CallSize = UNSIZED
     rows: int = 0
     largest_batch: int = 0
+    unet_calls: int = 0
     report: Prepared = field(default_factory=Prepared)
     times: Times = field(init=False)
 
@@ -130,6 +131,7 @@ class Job:
             denoised_seconds=times.denoised - times.prepared,
             decoded_seconds=now - times.denoised,
             largest_batch=self.largest_batch,
+            unet_calls=self.unet_calls,
         )
 
     def tell_end(self, error: BaseException | None) -> None:

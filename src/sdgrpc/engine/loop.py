@@ -222,6 +222,9 @@ class EngineLoop:
         job.check_wanted()
         if self._runner.advance(job, prediction):
             self._hand_to_finisher(job)
+            return
+        with self._changed:  # guided steps have other rows than those that are not
+            self._scheduler.update(job.job_id, job.group, job.rows, job.size)
 
     # Finishing.
 

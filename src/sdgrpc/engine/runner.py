@@ -170,11 +170,7 @@ class LocalRunner:
         work.region = region(task) if task.kind is TaskKind.INPAINT else None
         report = self._reporter(job, served.model)
         done = work.begin(prepare(served.model, task, conditioning, report, region=work.region))
-        if work.wanted is not None:
-            shape = tuple(work.wanted.sample.shape[1:])
-            job.rows = work.wanted.rows
-            job.size = CallSize(task.model, (*shape, conditioning.token_count))
-            job.group = (job.size, lease.set_id, work.wanted.guided)
+        _describe(job)
         return done
 
     def _encode(self, served: ServedModel, lease: Lease, job: Job) -> Conditioning:
@@ -208,7 +204,9 @@ class LocalRunner:
         """See `Runner.advance`."""
         assert isinstance(prediction, torch.Tensor)  # noqa: S101 - as `predict` returned it
         work = work_of(job)
-        return as_out_of_memory(lambda: work.advance(prediction), work.served.model.device)
+        done = as_out_of_memory(lambda: work.advance(prediction), work.served.model.device)
+        _describe(job)
+        return done
 
     @torch.inference_mode()
     def finish(self, job: Job) -> None:
@@ -244,6 +242,17 @@ class LocalRunner:
             job.progress(result.step, result.step_count, result.timestep, render)
 
         return report
+
+
+def _describe(job: Job) -> None:
+    """Say what of a job's next evaluation its scheduling needs: rows, and who can share the call."""
+    work = work_of(job)
+    wanted, lease = work.wanted, work.lease
+    if wanted is None or lease is None:
+        return
+    job.rows = wanted.rows
+    job.size = CallSize(job.task.model, (*wanted.sample.shape[1:], wanted.conditioning.token_count))
+    job.group = (job.size, lease.set_id, wanted.guided)
 
 
 def _judged(report: LoraReport, task: Task, model: Model) -> LoraReport:

@@ -52,9 +52,19 @@ class StepScheduler:
 
     def add(self, job_id: int, group: Hashable, rows: int, size: CallSize = UNSIZED) -> None:
         """Add a job that is ready to step; it is younger than all that were added before."""
-        key = group if self._batching else (group, job_id)
+        key = self._key(job_id, group)
         self._entries[job_id] = ReadyJob(job_id, key, rows, size, self._arrivals)
         self._arrivals += 1
+
+    def _key(self, job_id: int, group: Hashable) -> Hashable:
+        """The group of a job: one of its own where jobs share no calls."""
+        return group if self._batching else (group, job_id)
+
+    def update(self, job_id: int, group: Hashable, rows: int, size: CallSize = UNSIZED) -> None:
+        """Take note of what a job wants in its next step; one that ended is unknown and stays so."""
+        entry = self._entries.get(job_id)
+        if entry is not None:
+            entry.group, entry.rows, entry.size = self._key(job_id, group), rows, size
 
     def remove(self, job_id: int) -> None:
         """Forget a job that ended; unknown ones are forgotten already."""

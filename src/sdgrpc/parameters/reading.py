@@ -8,7 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdgrpc.domain import DEFAULT_ETA, DEFAULT_GAMMA, ResizeMode, Scheduler, SigmaSpacing, TimestepSpacing
+from sdgrpc.domain import (
+    DEFAULT_ETA,
+    DEFAULT_GAMMA,
+    GuidanceInterval,
+    ResizeMode,
+    Scheduler,
+    SigmaSpacing,
+    StepReuse,
+    TimestepSpacing,
+)
 from sdgrpc.parameters.names import (
     AUTOMATIC,
     AUTOMATIC_SPACINGS,
@@ -56,6 +65,8 @@ class Parameters:
     guidance_rescale: float | None = None
     eta: float | None = None
     gamma: float | None = None
+    guidance_interval: GuidanceInterval | None = None
+    step_reuse: StepReuse | None = None
     seed: int | None = None
     width: int | None = None
     height: int | None = None
@@ -157,6 +168,8 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "steps": ("Steps", _whole),
     "guidance_scale": ("CFG scale", _number),
     "guidance_rescale": ("CFG rescale", _number),
+    "guidance_interval": ("Guidance interval", GuidanceInterval.parse),
+    "step_reuse": ("Step reuse", StepReuse.parse),
     "seed": ("Seed", _whole),
     "clip_skip": ("Clip skip", _layers),
     "strength": ("Denoising strength", _number),

@@ -150,6 +150,10 @@ def _noise(sampling: Sampling) -> dict[str, str]:
         values["Eta DDIM" if sampling.scheduler is Scheduler.DDIM else "Eta"] = decimal(sampling.eta)
     if sampling.gamma is not None and sampling.gamma != DEFAULT_GAMMA.get(sampling.scheduler):
         values["TCD gamma"] = decimal(sampling.gamma)
+    if sampling.guidance_interval is not None:
+        values["Guidance interval"] = str(sampling.guidance_interval)
+    if sampling.step_reuse is not None:
+        values["Step reuse"] = str(sampling.step_reuse)
     return values | {"RNG": "CPU"}
 
 

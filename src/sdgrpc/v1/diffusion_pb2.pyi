@@ -523,6 +523,8 @@ class Sampling(_message.Message):
     GUIDANCE_RESCALE_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
     GAMMA_FIELD_NUMBER: _builtins.int
+    GUIDANCE_INTERVAL_FIELD_NUMBER: _builtins.int
+    STEP_REUSE_FIELD_NUMBER: _builtins.int
     steps: _builtins.int
     """Denoising steps of the whole schedule, 1 to 150; 0 is the model's default."""
     guidance_scale: _builtins.float
@@ -563,6 +565,14 @@ class Sampling(_message.Message):
     """
     gamma: _builtins.float
     """The same of SCHEDULER_TCD, in [0, 1], by its paper's name; unset is 0, refused with others."""
+    @_builtins.property
+    def guidance_interval(self) -> Global___GuidanceInterval:
+        """Where to guide; unset is everywhere. Other steps ask the UNet about the prompt alone, which is half the work."""
+
+    @_builtins.property
+    def step_reuse(self) -> Global___StepReuse:
+        """Forecast predictions instead of asking the UNet; unset asks it every time."""
+
     def __init__(
         self,
         *,
@@ -577,10 +587,12 @@ class Sampling(_message.Message):
         guidance_rescale: _builtins.float | None = ...,
         eta: _builtins.float | None = ...,
         gamma: _builtins.float | None = ...,
+        guidance_interval: Global___GuidanceInterval | None = ...,
+        step_reuse: Global___StepReuse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "eta", b"eta", "gamma", b"gamma", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "eta", b"eta", "gamma", b"gamma", "guidance_interval", b"guidance_interval", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "seed", b"seed", "step_reuse", b"step_reuse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "clip_skip", b"clip_skip", "eta", b"eta", "gamma", b"gamma", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "image_count", b"image_count", "scheduler", b"scheduler", "seed", b"seed", "sigma_spacing", b"sigma_spacing", "steps", b"steps", "timestep_spacing", b"timestep_spacing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "clip_skip", b"clip_skip", "eta", b"eta", "gamma", b"gamma", "guidance_interval", b"guidance_interval", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "image_count", b"image_count", "scheduler", b"scheduler", "seed", b"seed", "sigma_spacing", b"sigma_spacing", "step_reuse", b"step_reuse", "steps", b"steps", "timestep_spacing", b"timestep_spacing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__eta: _TypeAlias = _typing.Literal["eta"]  # noqa: Y015
     _WhichOneofArgType__eta: _TypeAlias = _typing.Literal["_eta", b"_eta"]  # noqa: Y015
@@ -604,6 +616,67 @@ class Sampling(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
+
+@_typing.final
+class GuidanceInterval(_message.Message):
+    """The steps that are guided (Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724), as shares of all `steps`
+    of the schedule, those that `strength` leaves out too: step i, from 0, is guided if
+    floor(start * steps) <= i < floor(end * steps). An interval without a step is refused.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.float
+    """In [0, 1], below `end`; 0 is the noisiest step."""
+    end: _builtins.float
+    """In [0, 1]."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.float = ...,
+        end: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuidanceInterval: _TypeAlias = GuidanceInterval  # noqa: Y015
+
+@_typing.final
+class StepReuse(_message.Message):
+    """Asks the UNet at some evaluations only, and forecasts the others' predictions by the polynomial in the timestep
+    that goes through the last exact ones. The picture is near that of all evaluations, at the cost of fewer.
+
+    The first two evaluations are exact, and of the others those whose distance to the last is a multiple of `every`.
+    Each step is one evaluation, but two with HEUN, KDPM2 and KDPM2_ANCESTRAL. Fewer than 8 steps, and SCHEDULER_LCM and
+    SCHEDULER_TCD, which are made for few, are refused.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVERY_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    every: _builtins.int
+    """2 to 8; 2 asks at every second."""
+    order: _builtins.int
+    """Of the polynomial: 1 (a line) or 2 (a parabola); 0 is 1."""
+    def __init__(
+        self,
+        *,
+        every: _builtins.int = ...,
+        order: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["every", b"every", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepReuse: _TypeAlias = StepReuse  # noqa: Y015
 
 @_typing.final
 class Output(_message.Message):
@@ -1102,8 +1175,13 @@ class Finished(_message.Message):
     DENOISED_FIELD_NUMBER: _builtins.int
     DECODED_FIELD_NUMBER: _builtins.int
     LARGEST_BATCH_FIELD_NUMBER: _builtins.int
+    UNET_CALLS_FIELD_NUMBER: _builtins.int
     largest_batch: _builtins.int
     """Jobs that shared the UNet calls with this one, at most."""
+    unet_calls: _builtins.int
+    """Evaluations of the UNet that the job took part in: one per step, or two with schedulers of the second order, but
+    fewer with `step_reuse`. One that memory forced into several calls counts once.
+    """
     @_builtins.property
     def queued(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -1120,10 +1198,11 @@ class Finished(_message.Message):
         denoised: _duration_pb2.Duration | None = ...,
         decoded: _duration_pb2.Duration | None = ...,
         largest_batch: _builtins.int = ...,
+        unet_calls: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decoded", b"decoded", "denoised", b"denoised", "prepared", b"prepared", "queued", b"queued"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoded", b"decoded", "denoised", b"denoised", "largest_batch", b"largest_batch", "prepared", b"prepared", "queued", b"queued"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoded", b"decoded", "denoised", b"denoised", "largest_batch", b"largest_batch", "prepared", b"prepared", "queued", b"queued", "unet_calls", b"unet_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

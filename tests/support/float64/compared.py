@@ -95,6 +95,7 @@ def ours(case: Case) -> Run:
     start = Start(
         scheduler=built,
         timesteps=timesteps,
+        steps=case.schedule.steps,
         step_count=case.step_count,
         latents=latents.to(schedulers.latents_dtype(case.config, case.scheduler)),
         generators=[drawn],

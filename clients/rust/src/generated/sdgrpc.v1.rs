@@ -199,6 +199,39 @@ pub struct Sampling {
     /// The same of SCHEDULER_TCD, in \[0, 1\], by its paper's name; unset is 0, refused with others.
     #[prost(float, optional, tag = "11")]
     pub gamma: ::core::option::Option<f32>,
+    /// Where to guide; unset is everywhere. Other steps ask the UNet about the prompt alone, which is half the work.
+    #[prost(message, optional, tag = "20")]
+    pub guidance_interval: ::core::option::Option<GuidanceInterval>,
+    /// Forecast predictions instead of asking the UNet; unset asks it every time.
+    #[prost(message, optional, tag = "21")]
+    pub step_reuse: ::core::option::Option<StepReuse>,
+}
+/// The steps that are guided (Kynkäänniemi et al. 2024, <https://arxiv.org/abs/2404.07724>), as shares of all `steps`
+/// of the schedule, those that `strength` leaves out too: step i, from 0, is guided if
+/// floor(start * steps) \<= i \< floor(end * steps). An interval without a step is refused.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct GuidanceInterval {
+    /// In \[0, 1\], below `end`; 0 is the noisiest step.
+    #[prost(float, tag = "1")]
+    pub start: f32,
+    /// In \[0, 1\].
+    #[prost(float, tag = "2")]
+    pub end: f32,
+}
+/// Asks the UNet at some evaluations only, and forecasts the others' predictions by the polynomial in the timestep
+/// that goes through the last exact ones. The picture is near that of all evaluations, at the cost of fewer.
+///
+/// The first two evaluations are exact, and of the others those whose distance to the last is a multiple of `every`.
+/// Each step is one evaluation, but two with HEUN, KDPM2 and KDPM2_ANCESTRAL. Fewer than 8 steps, and SCHEDULER_LCM and
+/// SCHEDULER_TCD, which are made for few, are refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StepReuse {
+    /// 2 to 8; 2 asks at every second.
+    #[prost(int32, tag = "1")]
+    pub every: i32,
+    /// Of the polynomial: 1 (a line) or 2 (a parabola); 0 is 1.
+    #[prost(int32, tag = "2")]
+    pub order: i32,
 }
 /// What to send, and in which format.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -434,6 +467,10 @@ pub struct Finished {
     /// Jobs that shared the UNet calls with this one, at most.
     #[prost(int32, tag = "5")]
     pub largest_batch: i32,
+    /// Evaluations of the UNet that the job took part in: one per step, or two with schedulers of the second order, but
+    /// fewer with `step_reuse`. One that memory forced into several calls counts once.
+    #[prost(int32, tag = "6")]
+    pub unet_calls: i32,
 }
 /// Samplers, as diffusers implements them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

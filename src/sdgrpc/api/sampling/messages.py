@@ -7,6 +7,7 @@ import secrets
 from sdgrpc import domain
 from sdgrpc.api.rules import given
 from sdgrpc.domain import ModelInfo
+from sdgrpc.domain.decimals import shortest
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 RANDOM_SEEDS = 2**32  # every tool can read these, also those whose numbers are JavaScript's
@@ -37,6 +38,21 @@ def timestep_spacing(message: pb.Sampling, model: ModelInfo) -> domain.TimestepS
     return model.timestep_spacing if model.timestep_spacing in taken else None
 
 
+def guidance_interval(message: pb.Sampling) -> domain.GuidanceInterval | None:
+    """Where to guide; None is everywhere."""
+    if not message.HasField("guidance_interval"):
+        return None
+    interval = message.guidance_interval
+    return domain.GuidanceInterval(shortest(interval.start), shortest(interval.end))
+
+
+def step_reuse(message: pb.Sampling) -> domain.StepReuse | None:
+    """Which predictions to forecast; None is none."""
+    if not message.HasField("step_reuse"):
+        return None
+    return domain.StepReuse(message.step_reuse.every, message.step_reuse.order or domain.DEFAULT_REUSE_ORDER)
+
+
 def sampling(message: pb.Sampling, model: ModelInfo) -> domain.Sampling:
     """How to denoise, every default filled in."""
     chosen = scheduler(message, model)
@@ -52,6 +68,8 @@ def sampling(message: pb.Sampling, model: ModelInfo) -> domain.Sampling:
         guidance_rescale=given(message, "guidance_rescale", model.guidance_rescale),
         eta=given(message, "eta", domain.DEFAULT_ETA.get(chosen)),
         gamma=given(message, "gamma", domain.DEFAULT_GAMMA.get(chosen)),
+        guidance_interval=guidance_interval(message),
+        step_reuse=step_reuse(message),
     )
 
 
@@ -69,7 +87,17 @@ def sampling_message(values: domain.Sampling) -> pb.Sampling:
         guidance_rescale=values.guidance_rescale,
         eta=values.eta,
         gamma=values.gamma,
+        guidance_interval=_interval_message(values.guidance_interval),
+        step_reuse=_reuse_message(values.step_reuse),
     )
+
+
+def _interval_message(interval: domain.GuidanceInterval | None) -> pb.GuidanceInterval | None:
+    return None if interval is None else pb.GuidanceInterval(start=interval.start, end=interval.end)
+
+
+def _reuse_message(reuse: domain.StepReuse | None) -> pb.StepReuse | None:
+    return None if reuse is None else pb.StepReuse(every=reuse.every, order=reuse.order)
 
 
 def scheduler_value(scheduler: domain.Scheduler) -> pb.Scheduler.ValueType:

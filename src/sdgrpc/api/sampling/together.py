@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 
 from sdgrpc.api.rules import Complaint
-from sdgrpc.api.sampling.messages import scheduler, spacing, timestep_spacing
+from sdgrpc.api.sampling.messages import guidance_interval, scheduler, spacing, timestep_spacing
 from sdgrpc.domain import (
     DEFAULT_ETA,
     DEFAULT_GAMMA,
+    FEWEST_STEPS_TO_REUSE,
+    REFUSES_REUSE,
     REFUSES_SAMPLE_PREDICTION,
     SUPPORTED_SPACINGS,
     SUPPORTED_TIMESTEP_SPACINGS,
@@ -36,6 +38,27 @@ def misfits(message: pb.Sampling, model: ModelInfo, wrong: Container[str]) -> It
         if asked[field] and chosen not in having and field not in wrong:
             names = ", ".join(each.name for each in having)
             yield f".{field}", f"the scheduler {chosen.name} has no {field}; it belongs to {names}"
+    if "steps" not in wrong:
+        yield from _work(message, chosen, message.steps or model.steps, wrong)
+
+
+def _work(message: pb.Sampling, chosen: Scheduler, steps: int, wrong: Container[str]) -> Iterator[Complaint]:
+    """Intervals hold a step, and forecasts need schedules of small steps."""
+    interval = guidance_interval(message)
+    if interval is not None and "guidance_interval" not in wrong and interval.is_empty(steps):
+        yield (
+            ".guidance_interval",
+            f"none of {steps} steps lies in it; widen it, or set guidance_scale to 1",
+        )
+    if not message.HasField("step_reuse") or "step_reuse" in wrong:
+        return
+    if chosen in REFUSES_REUSE:
+        yield ".step_reuse", f"the scheduler {chosen.name} takes few, large steps, which cannot be forecast"
+    elif steps < FEWEST_STEPS_TO_REUSE:
+        yield (
+            ".step_reuse",
+            f"{steps} steps lie too far apart to be forecast; it needs {FEWEST_STEPS_TO_REUSE} at least",
+        )
 
 
 def _sigma_spacing(message: pb.Sampling, chosen: Scheduler) -> Iterator[Complaint]:

@@ -11,7 +11,9 @@ from diffusers import SchedulerMixin
 
 from sdgrpc.diffusion.prompts.conditioning import Conditioning
 from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
+from sdgrpc.diffusion.sampling.forecasting import Forecaster
 from sdgrpc.diffusion.sampling.schedulers import step_arguments
+from sdgrpc.domain import GuidanceInterval, StepReuse
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +81,12 @@ class Start:
 
     `extra_channels` `[n, 5, h, w]` are the mask and the masked image's latents of an inpainting UNet.
     `generators` hold each image's own noise; `eta` is the part of it that each step draws anew (TCD's gamma),
-    None the scheduler's own.
+    None the scheduler's own. `step_count` of the schedule's `steps`, the last ones, are run.
     """
 
     scheduler: SchedulerMixin
     timesteps: torch.Tensor
+    steps: int
     step_count: int
     latents: torch.Tensor
     generators: list[torch.Generator]
@@ -91,9 +94,17 @@ class Start:
     guidance_scale: float
     clean_latents: CleanLatents
     guidance_rescale: float = 0.0
+    guidance_interval: GuidanceInterval | None = None
+    step_reuse: StepReuse | None = None
     eta: float | None = None
     extra_channels: torch.Tensor | None = None
     known: KnownLatents | None = field(default=None)
+
+    def guidance_scale_at(self, step: int) -> float:
+        """Return the scale of the step after `step` others: 1, no guidance, outside of the interval."""
+        interval, skipped = self.guidance_interval, self.steps - self.step_count
+        guided = interval is None or interval.holds(skipped + step, self.steps)
+        return self.guidance_scale if guided else 1.0
 
 
 Denoising = Generator[ModelInput, torch.Tensor, torch.Tensor]
@@ -104,17 +115,23 @@ Denoising = Generator[ModelInput, torch.Tensor, torch.Tensor]
 def denoise(start: Start, on_step: OnStep) -> Denoising:
     """Denoise from `start`; the return value is the final latents `[n, 4, h, w]`.
 
-    Yields a ModelInput for each evaluation and is sent the guided prediction `[n, 4, h, w]`. Steps are
-    counted as diffusers' progress bar counts them: a scheduler of order 2 evaluates twice for one. With no
-    timesteps the first latents are the last.
+    Yields a ModelInput for each evaluation that is not forecast, and is sent the guided prediction
+    `[n, 4, h, w]`. Steps are counted as diffusers' progress bar counts them: a scheduler of order 2 evaluates
+    twice for one. With no timesteps the first latents are the last.
     """
     latents, scheduler = start.latents, start.scheduler
     arguments = step_arguments(scheduler, start.generators, start.eta)
+    forecaster = Forecaster(start.step_reuse, len(start.timesteps))
     step = 0
     for index, timestep in enumerate(start.timesteps):
         sample = scheduler.scale_model_input(latents, timestep)
-        prediction = yield _model_input(start, sample, timestep)
-        prediction = prediction.float()
+        scale = start.guidance_scale_at(step)
+        if forecaster.asks(index, scale):
+            answer = yield _model_input(start, sample, timestep, scale)
+            prediction = answer.float()
+            forecaster.note(float(timestep), prediction)
+        else:
+            prediction = forecaster.forecast(float(timestep))
         latents = scheduler.step(prediction, timestep, latents, **arguments, return_dict=False)[0]
         if start.known is not None:
             latents = _blend(start, start.known, latents, index)
@@ -134,11 +151,11 @@ def _clean(
     return clean if start.known is None else start.known.keep(clean, start.known.clean)
 
 
-def _model_input(start: Start, sample: torch.Tensor, timestep: torch.Tensor) -> ModelInput:
+def _model_input(start: Start, sample: torch.Tensor, timestep: torch.Tensor, scale: float) -> ModelInput:
     sample = sample.float()
     if start.extra_channels is not None:
         sample = torch.cat([sample, start.extra_channels], dim=1)
-    return ModelInput(sample, timestep, start.conditioning, start.guidance_scale, start.guidance_rescale)
+    return ModelInput(sample, timestep, start.conditioning, scale, start.guidance_rescale)
 
 
 def _blend(start: Start, known: KnownLatents, latents: torch.Tensor, index: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sdgrpc.domain import Task
@@ -69,26 +69,20 @@ class Estimates:
     def alone(self, task: Task) -> Cost | None:
         """Return what the whole task takes if nothing else runs; None where its size is not known."""
         with self._lock:
-            call = self._call(task, rows_of(task))
-            if call is None:
+            known = self._known(task)
+            if not known:
                 return None
             images = self._sizes[_key(task)].images
             each = min(images) if len(images) >= ENOUGH else 0.0
-            return Cost(task.step_count * call, task.sampling.image_count * each)
+            steps = sum(_seconds(known, rows) for rows in rows_of_steps(task))
+            return Cost(steps, task.sampling.image_count * each)
 
     def share(self, task: Task, steps: int) -> float:
-        """Return what `steps` steps of a task cost in the best calls to share; 0 if unknown."""
+        """Return what the last `steps` steps of a task cost in the best calls to share; 0 if unknown."""
         with self._lock:
             known = self._known(task)
-            return steps * rows_of(task) * min((call / rows for rows, call in known.items()), default=0.0)
-
-    def _call(self, task: Task, rows: int) -> float | None:
-        """The seconds of a call: measured, or in proportion to that with the nearest number of rows."""
-        known = self._known(task)
-        if not known:
-            return None
-        nearest = min(known, key=lambda other: abs(other - rows))
-        return known[nearest] * rows / nearest
+            rows = sum(rows_of_steps(task)[max(task.step_count - steps, 0) :])
+            return rows * min((call / rows for rows, call in known.items()), default=0.0)
 
     def _known(self, task: Task) -> dict[int, float]:
         measured = self._sizes.get(_key(task))
@@ -109,9 +103,23 @@ class Estimates:
         return known
 
 
-def rows_of(task: Task) -> int:
-    """Return the rows that each step of a task asks the UNet for: two an image with guidance."""
-    return task.sampling.image_count * (2 if task.sampling.guidance_scale > 1 else 1)
+def rows_of_steps(task: Task) -> list[int]:
+    """Return the rows that each step asks the UNet for: two an image with guidance, 0 if it is forecast."""
+    sampling, count = task.sampling, task.step_count
+    interval, reuse = sampling.guidance_interval, sampling.step_reuse
+    skipped = sampling.steps - count
+    rows = []
+    for step in range(count):
+        asks = reuse is None or reuse.asks(step, count)
+        inside = interval is None or interval.holds(skipped + step, sampling.steps)
+        rows.append(asks * sampling.image_count * (2 if inside and sampling.guidance_scale > 1 else 1))
+    return rows
+
+
+def _seconds(known: Mapping[int, float], rows: int) -> float:
+    """The seconds of a call: measured, or in proportion to that with the nearest number of rows."""
+    nearest = min(known, key=lambda other: abs(other - rows))
+    return known[nearest] * rows / nearest
 
 
 def _key(task: Task) -> SizeKey:

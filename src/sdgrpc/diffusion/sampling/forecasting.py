@@ -1,0 +1,54 @@
+"""Predictions that are forecast from those before them instead of asked of the UNet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from sdgrpc.domain.sampling import EXACT_AT_FIRST, StepReuse
+
+
+class Forecaster:
+    """Says at which of a job's evaluations the UNet is asked, and forecasts the predictions of the others.
+
+    A forecast is the value at a timestep of the polynomial through the last `order + 1` exact predictions of
+    one guidance scale, each at another timestep: Lagrange's form, a sum of predictions with weights that need
+    no solving. Schedulers visit some timesteps twice; of two predictions at one timestep the later counts.
+    """
+
+    def __init__(self, reuse: StepReuse | None, count: int) -> None:
+        self._reuse, self._count = reuse, count
+        self._scale = 0.0
+        self._exact: list[tuple[float, torch.Tensor]] = []
+
+    def asks(self, index: int, scale: float) -> bool:
+        """Whether the evaluation at `index`, from 0, with a guidance scale, is the UNet's.
+
+        Guided predictions tell nothing of those for the prompt alone: where one follows the other, the first
+        few are the UNet's again.
+        """
+        if scale != self._scale:
+            self._scale, self._exact = scale, []
+        if self._reuse is None or len(self._exact) < EXACT_AT_FIRST:
+            return True
+        return self._reuse.asks(index, self._count)
+
+    def note(self, timestep: float, prediction: torch.Tensor) -> None:
+        """Keep what the UNet predicted, `[n, 4, h, w]`, for as long as a forecast may need it."""
+        if self._reuse is None:
+            return
+        others = [one for one in self._exact if one[0] != timestep]
+        self._exact = [*others, (timestep, prediction)][-self._reuse.order - 1 :]
+
+    def forecast(self, timestep: float) -> torch.Tensor:
+        """Return what the UNet would predict at a timestep, `[n, 4, h, w]`, by those it made."""
+        shares = weights([known for known, _ in self._exact], timestep)
+        terms = [share * prediction for share, (_, prediction) in zip(shares, self._exact, strict=True)]
+        return torch.stack(terms).sum(0)
+
+
+def weights(known: Sequence[float], wanted: float) -> list[float]:
+    """Return the share of each value at `known`, which differ, in their polynomial's value at `wanted`."""
+    return [math.prod((wanted - other) / (one - other) for other in known if other != one) for one in known]
