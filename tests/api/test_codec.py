@@ -168,6 +168,6 @@ def test_progress_carries_previews_and_times() -> None:
 
 def test_finished_tells_where_the_time_went() -> None:
     """Each phase under its name."""
-    finished = codec.job_event(domain.Finished(1.0, 2.0, 3.0, 4.0, 5), "r", 9).finished
+    finished = codec.job_event(domain.Finished(1.0, 2.0, 3.0, 4.0, 5, 6), "r", 9).finished
     seconds = [getattr(finished, name).seconds for name in ("queued", "prepared", "denoised", "decoded")]
-    assert (seconds, finished.largest_batch) == ([1, 2, 3, 4], 5)
+    assert (seconds, finished.largest_batch, finished.unet_calls) == ([1, 2, 3, 4], 5, 6)

@@ -12,8 +12,10 @@ from sdgrpc.api.validate import read
 from sdgrpc.domain import (
     REFUSES_SAMPLE_PREDICTION,
     SUPPORTED_SPACINGS,
+    GuidanceInterval,
     Scheduler,
     SigmaSpacing,
+    StepReuse,
     TimestepSpacing,
 )
 from sdgrpc.errors import InvalidRequest, ModelNotFound
@@ -336,6 +338,50 @@ def test_sampling_that_does_not_go_together() -> None:
         asked = generate(sampling=pb.Sampling(scheduler=f"SCHEDULER_{scheduler.name}"))
         refused = {"sampling.scheduler"} if scheduler in REFUSES_SAMPLE_PREDICTION else set()
         assert set(violations(asked, models=models)) == refused
+
+
+@pytest.mark.parametrize(
+    ("sampling", "field", "sentence"),
+    [
+        ({"guidance_interval": {"start": 0.5}}, "guidance_interval.end", "0.0 is not above the start, 0.5"),
+        ({"guidance_interval": {"start": -1, "end": 1}}, "guidance_interval.start", "-1.0 is below 0.0"),
+        ({"guidance_interval": {"end": math.nan}}, "guidance_interval.end", "nan is not a finite number"),
+        ({"guidance_interval": {"start": 0.5, "end": 1.5}}, "guidance_interval.end", "1.5 is above 1.0"),
+        (
+            {"guidance_interval": {"start": 0.1, "end": 0.2}, "steps": 4},
+            "guidance_interval",
+            "none of 4 steps lies in it; widen it, or set guidance_scale to 1",
+        ),
+        (
+            {"step_reuse": {}},
+            "step_reuse.every",
+            "0 is below 2; 2 asks in every second step, and unset `step_reuse` in all",
+        ),
+        ({"step_reuse": {"every": 2, "order": 3}}, "step_reuse.order", "3 is above 2"),
+        (
+            {"step_reuse": {"every": 2}, "steps": 7},
+            "step_reuse",
+            "7 steps lie too far apart to be forecast; it needs 8 at least",
+        ),
+        (
+            {"step_reuse": {"every": 2}, "scheduler": "SCHEDULER_LCM", "steps": 20},
+            "step_reuse",
+            "the scheduler LCM gains nothing by it: its few steps lie too far apart to be forecast",
+        ),
+    ],
+)
+def test_less_work_that_makes_no_sense(sampling: dict, field: str, sentence: str) -> None:
+    """The one violation names what is wrong, and says why."""
+    assert violations(generate(sampling=pb.Sampling(**sampling))) == {f"sampling.{field}": sentence}
+
+
+def test_less_work_is_read() -> None:
+    """Shares are the decimals that were sent, and the order has its default."""
+    asked = pb.Sampling(
+        steps=20, guidance_interval={"start": 0.1, "end": 0.8}, step_reuse={"every": 2}, scheduler=1
+    )
+    told = read(generate(sampling=asked), make_settings(), [make_model()]).sampling
+    assert (told.guidance_interval, told.step_reuse) == (GuidanceInterval(0.1, 0.8), StepReuse(2, order=1))
 
 
 def test_a_models_spacing_gives_way() -> None:

@@ -33,6 +33,7 @@ def test_generate_sends_every_option(run, server) -> None:
     flags = (
         "--lora postcard:0.8 --lora styles/a:b:-0.5 --lora sepia --negative-prompt blur --steps 9 --seed -3 "
         "--count 2 --size 96x64 --guidance-scale 2.5 --scheduler unipc --spacing karras --clip-skip 1 "
+        "--guidance-interval 0.1:0.8 --reuse 2 "
         "--model embedded -o out/x.webp --quality 70 --omit-metadata --preview decoded"
     )
     result = run("generate", "a star", "--server", server.target, *flags.split())
@@ -55,6 +56,8 @@ def test_generate_sends_every_option(run, server) -> None:
                 seed=-3,
                 image_count=2,
                 clip_skip=1,
+                guidance_interval=pb.GuidanceInterval(start=0.1, end=0.8),
+                step_reuse=pb.StepReuse(every=2, order=1),
             ),
             output=pb.Output(
                 media_type="image/webp",
@@ -145,6 +148,8 @@ def test_timeout_is_said(run) -> None:
     ("flags", "message"),
     [
         (["--size", "12"], "--size 12: write WIDTHxHEIGHT"),
+        (["--guidance-interval", "0.5"], "--guidance-interval 0.5: write START:END"),
+        (["--reuse", "two"], "--reuse two: write EVERY or EVERY:ORDER"),
         (["--lora", "postcard:"], "'postcard:': the strength '' is no number"),
         (["--format", "gif"], "--format gif: it is png, jpeg or webp"),
         (["-o", "."], "--output .: the name must end in"),

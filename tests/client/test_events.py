@@ -31,7 +31,16 @@ def test_events_are_typed_and_in_order(client) -> None:
     assert api.open_image(progress.previews[0].content).size == (8, 8)
     assert events[4].previews == ()
     assert [image.seed for image in events[5:7]] == [41, 42]
-    assert (finished.denoised_seconds, finished.largest_batch) == (1.5, 2)
+    assert (finished.denoised_seconds, finished.largest_batch, finished.unet_calls) == (1.5, 2, 3)
+    assert accepted.sampling.guidance_interval is accepted.sampling.step_reuse is None
+
+
+def test_accepted_says_what_work_is_left_out(client) -> None:
+    """Shares are the decimals that were sent."""
+    options = {"guidance_interval": api.GuidanceInterval(0.1, 0.8), "step_reuse": api.StepReuse(2)}
+    accepted = next(iter(client.generate("a star", **options)))
+    assert accepted.sampling.guidance_interval == api.GuidanceInterval(0.1, 0.8)
+    assert accepted.sampling.step_reuse == api.StepReuse(2, order=1)
 
 
 def test_latent_previews_are_arrays(client) -> None:

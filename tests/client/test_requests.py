@@ -34,6 +34,8 @@ def test_generate_sends_every_option(server, client) -> None:
         seed=0,
         image_count=2,
         clip_skip=1,
+        guidance_interval=api.GuidanceInterval(0.25, 0.75),
+        step_reuse=api.StepReuse(3, order=2),
         width=64,
         height=72,
         media_type="image/webp",
@@ -61,6 +63,8 @@ def test_generate_sends_every_option(server, client) -> None:
                 seed=0,
                 image_count=2,
                 clip_skip=1,
+                guidance_interval=pb.GuidanceInterval(start=0.25, end=0.75),
+                step_reuse=pb.StepReuse(every=3, order=2),
             ),
             output=pb.Output(
                 media_type="image/webp",

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from sdgrpc.domain import (
     DEFAULT_ETA,
     DEFAULT_GAMMA,
+    GuidanceInterval,
     LoraReport,
     MaskOptions,
     ResizeMode,
     Sampling,
     Scheduler,
     SigmaSpacing,
+    StepReuse,
     TaskKind,
     TimestepSpacing,
 )
@@ -56,6 +58,8 @@ def samplings(draw: st.DrawFn) -> Sampling:
         guidance_rescale=draw(shares),
         eta=draw(st.none() | shares) if scheduler in DEFAULT_ETA else None,
         gamma=draw(st.none() | shares) if scheduler in DEFAULT_GAMMA else None,
+        guidance_interval=draw(st.none() | st.builds(GuidanceInterval, shares, shares)),
+        step_reuse=draw(st.none() | st.builds(StepReuse, st.integers(2, 8), st.integers(1, 2))),
     )
 
 
@@ -108,6 +112,7 @@ def test_everything_comes_back(task, model: str, loras: list[LoraReport], seed: 
         (found.gamma, sampling.gamma, DEFAULT_GAMMA.get(sampling.scheduler)),
     ):
         assert (default if said is None else said) == (default if meant is None else meant)
+    assert (found.guidance_interval, found.step_reuse) == (sampling.guidance_interval, sampling.step_reuse)
     assert (found.width, found.height, found.clip_skip or 0) == (task.width, task.height, sampling.clip_skip)
     assert (found.model, found.model_hash, found.model_sha256) == (model, sha256[:10], sha256)
     assert found.strength == (None if task.kind is TaskKind.GENERATE else task.strength)

@@ -175,7 +175,7 @@ def mask_table(settings: Settings) -> Table:
 
 INTERVAL_TABLE: Table = {"start": number(0.0, 1.0), "end": number(0.0, 1.0)}
 REUSE_TABLE: Table = {
-    "every": number(2, 8, hint="; 2 asks at every second, and unset `step_reuse` at all"),
+    "every": number(2, 8, hint="; 2 asks in every second step, and unset `step_reuse` in all"),
     "order": zero_or(number(1, 2)),
 }
 # `data` is judged by decoding it; the contract says that the others are ignored in requests.

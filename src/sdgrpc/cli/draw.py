@@ -111,7 +111,7 @@ class DrawOptions(ConnectionOptions):
         str | None,
         typer.Option(
             metavar="EVERY[:ORDER]",
-            help="Ask the model at every second evaluation (2), or third (3), and forecast the others.",
+            help="Ask the model in every second step (2), or third (3), and forecast the others.",
         ),
     ] = None
     clip_skip: Annotated[

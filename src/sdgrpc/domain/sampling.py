@@ -96,9 +96,10 @@ DEFAULT_REUSE_ORDER = 1
 # A polynomial needs two points at least.
 EXACT_AT_FIRST = 2
 NUMBER = r"[0-9]{1,3}(\.[0-9]{1,20})?(e-[0-9]{1,2})?"
-# Steps of which every second is forecast that are too few to forecast from, and schedulers made for so few.
+# Fewer steps lie too far apart to forecast from one to the other; LCM and TCD are made for few. LMS weighs up
+# to four predictions against each other, and forecasts come out no better than as many plain steps.
 FEWEST_STEPS_TO_REUSE = 8
-REFUSES_REUSE = frozenset({Scheduler.LCM, Scheduler.TCD})
+REFUSES_REUSE = frozenset({Scheduler.LCM, Scheduler.TCD, Scheduler.LMS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +131,14 @@ class GuidanceInterval:
 
 @dataclass(frozen=True, slots=True)
 class StepReuse:
-    """Which evaluations ask the UNet, and the order of the polynomial that forecasts the others."""
+    """Which steps ask the UNet, and the order of the polynomial that forecasts the others' predictions."""
 
     every: int
     order: int = DEFAULT_REUSE_ORDER
 
-    def asks(self, index: int, count: int) -> bool:
-        """Tell whether the evaluation at `index`, from 0, of `count` asks the UNet."""
-        return index < EXACT_AT_FIRST or (count - 1 - index) % self.every == 0
+    def asks(self, step: int, count: int) -> bool:
+        """Tell whether a step, from 0, of `count` asks: the first two, every `every`-th and the last do."""
+        return step < EXACT_AT_FIRST or step % self.every == 0 or step == count - 1
 
     @classmethod
     def parse(cls, text: str) -> StepReuse:

@@ -119,7 +119,9 @@ def draw_script(steps: int = 3) -> Script:
             *(pb.JobEvent(progress=_progress(request, step, steps)) for step in range(1, steps + 1)),
             *(pb.JobEvent(image=_image(request, index)) for index in range(count)),
             pb.JobEvent(
-                finished=pb.Finished(denoised=Duration(seconds=1, nanos=500_000_000), largest_batch=2)
+                finished=pb.Finished(
+                    denoised=Duration(seconds=1, nanos=500_000_000), largest_batch=2, unet_calls=steps
+                )
             ),
         ]
         for sequence, event in enumerate(events):

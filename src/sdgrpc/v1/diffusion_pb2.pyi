@@ -648,12 +648,12 @@ Global___GuidanceInterval: _TypeAlias = GuidanceInterval  # noqa: Y015
 
 @_typing.final
 class StepReuse(_message.Message):
-    """Asks the UNet at some evaluations only, and forecasts the others' predictions by the polynomial in the timestep
-    that goes through the last exact ones. The picture is near that of all evaluations, at the cost of fewer.
+    """Asks the UNet in some steps only, and forecasts the others' predictions by the polynomial in the timestep that goes
+    through the last exact ones. The picture is near that of all steps, for about half of the work.
 
-    The first two evaluations are exact, and of the others those whose distance to the last is a multiple of `every`.
-    Each step is one evaluation, but two with HEUN, KDPM2 and KDPM2_ANCESTRAL. Fewer than 8 steps, and SCHEDULER_LCM and
-    SCHEDULER_TCD, which are made for few, are refused.
+    Exact are the first two steps, the last, and those whose number, from 0, is a multiple of `every`; where
+    `guidance_interval` begins or ends, the next two as well. Refused are fewer than 8 `steps`, which lie too far apart,
+    and the schedulers LCM and TCD, which are made for few, and LMS, which gains nothing by it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -661,9 +661,9 @@ class StepReuse(_message.Message):
     EVERY_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     every: _builtins.int
-    """2 to 8; 2 asks at every second."""
+    """2 to 8; 2 asks in every second step."""
     order: _builtins.int
-    """Of the polynomial: 1 (a line) or 2 (a parabola); 0 is 1."""
+    """Of the polynomial: 1 (a line) or 2 (a parabola, nearer for schedulers that draw no noise); 0 is 1."""
     def __init__(
         self,
         *,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from sdgrpc.domain import GuidanceInterval, StepReuse, Task
 from sdgrpc.engine.timing.estimates import ENOUGH, KEPT_CALLS, KEPT_SECONDS, REMEMBERED, Estimates
 from tests.support.jobs import make_task
 
@@ -28,6 +31,12 @@ def estimates(clock) -> Estimates:
 def measure(estimates: Estimates, seconds: float, rows: int = 1, times: int = ENOUGH, **task) -> None:
     for _ in range(times):
         estimates.called(make_task(**task), rows, seconds)
+
+
+def sampled(**changes) -> Task:
+    """Ten steps with another sampling."""
+    task = make_task(steps=10)
+    return replace(task, sampling=replace(task.sampling, **changes))
 
 
 def test_an_unknown_size_has_no_estimate(estimates) -> None:
@@ -55,6 +64,17 @@ def test_other_numbers_of_rows_are_in_proportion(estimates) -> None:
     measure(estimates, 3.0, rows=8)
     assert estimates.alone(make_task(steps=1, image_count=4)).steps == pytest.approx(2.0)
     assert estimates.alone(make_task(steps=1, image_count=8)).steps == pytest.approx(3.0)
+
+
+def test_work_that_is_left_out_counts_for_nothing(estimates) -> None:
+    """Steps outside of the interval take half the rows, forecast ones none."""
+    measure(estimates, 1.0, rows=1)
+    measure(estimates, 3.0, rows=2)
+    half = sampled(guidance_scale=2.0, guidance_interval=GuidanceInterval(0.2, 0.5))
+    assert estimates.alone(half).steps == pytest.approx(3 * 3.0 + 7 * 1.0)
+    assert estimates.share(half, 5) == pytest.approx(5.0)
+    forecast = sampled(step_reuse=StepReuse(2))
+    assert estimates.alone(forecast).steps == pytest.approx(7.0), "0, 1, 2, 4, 6, 8 and 9"
 
 
 def test_images_are_decoded_one_by_one(estimates) -> None:

@@ -81,6 +81,7 @@ async fn prepared_and_finished_have_their_times() {
         denoised: seconds(3, 0),
         decoded: seconds(-4, 0),
         largest_batch: 5,
+        unet_calls: 6,
     };
     let (_server, mut job) =
         job(vec![message(0, Wire::Prepared(prepared)), message(1, Wire::Finished(finished))]).await;
@@ -90,6 +91,7 @@ async fn prepared_and_finished_have_their_times() {
     let Some(Event::Finished(finished)) = job.try_next().await.unwrap() else { panic!("not finished") };
     assert_eq!([finished.queued, finished.prepared, finished.denoised], [1, 2, 3].map(Duration::from_secs));
     assert_eq!((finished.decoded, finished.largest_batch), (Duration::ZERO, 5)); // no negative times
+    assert_eq!(finished.unet_calls, 6);
     assert!(job.try_next().await.unwrap().is_none());
 }
 

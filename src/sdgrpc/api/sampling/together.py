@@ -20,6 +20,12 @@ from sdgrpc.domain import (
 )
 from sdgrpc.v1 import diffusion_pb2 as pb
 
+_WHY_NOT = {
+    Scheduler.LCM: "its few steps lie too far apart to be forecast",
+    Scheduler.TCD: "its few steps lie too far apart to be forecast",
+    Scheduler.LMS: "it magnifies what a forecast misses; take EULER, DPMPP_2M or UNIPC, or fewer steps",
+}
+
 
 def misfits(message: pb.Sampling, model: ModelInfo, wrong: Container[str]) -> Iterator[Complaint]:
     """Complain about what does not go together; `wrong` are the fields that have violations already."""
@@ -53,7 +59,7 @@ def _work(message: pb.Sampling, chosen: Scheduler, steps: int, wrong: Container[
     if not message.HasField("step_reuse") or "step_reuse" in wrong:
         return
     if chosen in REFUSES_REUSE:
-        yield ".step_reuse", f"the scheduler {chosen.name} takes few, large steps, which cannot be forecast"
+        yield ".step_reuse", f"the scheduler {chosen.name} gains nothing by it: {_WHY_NOT[chosen]}"
     elif steps < FEWEST_STEPS_TO_REUSE:
         yield (
             ".step_reuse",

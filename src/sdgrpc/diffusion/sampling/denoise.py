@@ -121,12 +121,12 @@ def denoise(start: Start, on_step: OnStep) -> Denoising:
     """
     latents, scheduler = start.latents, start.scheduler
     arguments = step_arguments(scheduler, start.generators, start.eta)
-    forecaster = Forecaster(start.step_reuse, len(start.timesteps))
+    forecaster = Forecaster(start.step_reuse, start.step_count)
     step = 0
     for index, timestep in enumerate(start.timesteps):
         sample = scheduler.scale_model_input(latents, timestep)
         scale = start.guidance_scale_at(step)
-        if forecaster.asks(index, scale):
+        if forecaster.asks(step, scale):
             answer = yield _model_input(start, sample, timestep, scale)
             prediction = answer.float()
             forecaster.note(float(timestep), prediction)

@@ -11,21 +11,22 @@ from sdgrpc.domain.sampling import EXACT_AT_FIRST, StepReuse
 
 
 class Forecaster:
-    """Says at which of a job's evaluations the UNet is asked, and forecasts the predictions of the others.
+    """Says in which of a job's steps the UNet is asked, and forecasts the predictions of the others.
 
     A forecast is the value at a timestep of the polynomial through the last `order + 1` exact predictions of
     one guidance scale, each at another timestep: Lagrange's form, a sum of predictions with weights that need
     no solving. Schedulers visit some timesteps twice; of two predictions at one timestep the later counts.
     """
 
-    def __init__(self, reuse: StepReuse | None, count: int) -> None:
-        self._reuse, self._count = reuse, count
+    def __init__(self, reuse: StepReuse | None, step_count: int) -> None:
+        self._reuse, self._step_count = reuse, step_count
         self._scale = 0.0
         self._exact: list[tuple[float, torch.Tensor]] = []
 
-    def asks(self, index: int, scale: float) -> bool:
-        """Whether the evaluation at `index`, from 0, with a guidance scale, is the UNet's.
+    def asks(self, step: int, scale: float) -> bool:
+        """Whether an evaluation of step `step`, from 0, with a guidance scale, is the UNet's.
 
+        A step of two evaluations is exact or forecast as a whole: noise may lie between it and the next.
         Guided predictions tell nothing of those for the prompt alone: where one follows the other, the first
         few are the UNet's again.
         """
@@ -33,7 +34,7 @@ class Forecaster:
             self._scale, self._exact = scale, []
         if self._reuse is None or len(self._exact) < EXACT_AT_FIRST:
             return True
-        return self._reuse.asks(index, self._count)
+        return self._reuse.asks(step, self._step_count)
 
     def note(self, timestep: float, prediction: torch.Tensor) -> None:
         """Keep what the UNet predicted, `[n, 4, h, w]`, for as long as a forecast may need it."""
