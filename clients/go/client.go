@@ -28,6 +28,8 @@ type Client struct {
 	connection *grpc.ClientConn
 	diffusion  pb.DiffusionServiceClient
 	catalog    pb.CatalogServiceClient
+	jobs       pb.JobServiceClient
+	patience   time.Duration
 	health     healthpb.HealthClient
 }
 
@@ -38,6 +40,7 @@ type options struct {
 	credentials credentials.TransportCredentials
 	token       bearer
 	dial        []grpc.DialOption
+	patience    time.Duration
 }
 
 // WithDialOptions adds gRPC's own options; they come last and win.
@@ -48,7 +51,7 @@ func WithDialOptions(dial ...grpc.DialOption) Option {
 // New makes a client for a target such as `localhost:50051` or `unix:/path`, in plain text unless an option
 // (WithTLS, with TLSFiles for files) says otherwise. It connects at the first call; see WaitUntilReady.
 func New(target string, changes ...Option) (*Client, error) {
-	chosen := &options{credentials: insecure.NewCredentials()}
+	chosen := &options{credentials: insecure.NewCredentials(), patience: defaultPatience}
 	for _, change := range changes {
 		change(chosen)
 	}
@@ -73,6 +76,8 @@ func New(target string, changes ...Option) (*Client, error) {
 		connection: connection,
 		diffusion:  pb.NewDiffusionServiceClient(connection),
 		catalog:    pb.NewCatalogServiceClient(connection),
+		jobs:       pb.NewJobServiceClient(connection),
+		patience:   chosen.patience,
 		health:     healthpb.NewHealthClient(connection),
 	}, nil
 }

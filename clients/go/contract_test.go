@@ -30,6 +30,9 @@ var kinds = map[string]func(*runner, *testing.T, testCase){
 	"deadline":    (*runner).deadline,
 	"fill":        (*runner).fill,
 	"drain":       (*runner).drain,
+	"keep":        (*runner).keep,
+	"exists":      (*runner).exists,
+	"attach":      (*runner).attach,
 }
 
 // runner runs the cases of the table against one server.

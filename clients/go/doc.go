@@ -16,5 +16,6 @@
 //	}
 //
 // Requests and answers are the generated messages of example.com/sdgrpc/v1, whose comments are the
-// contract. Leaving the loop, or ending the context, cancels the job before its next step.
+// contract. Leaving the loop, or ending the context, cancels the job before its next step,
+// unless its request has OnDisconnect KEEP: then Attach finds it again.
 package sdgrpc

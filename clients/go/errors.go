@@ -17,6 +17,11 @@ const (
 	InvalidRequest       Reason = "INVALID_REQUEST"         // InvalidArgument, with Violations
 	ModelNotFound        Reason = "MODEL_NOT_FOUND"         // NotFound, with Resource
 	LoraNotFound         Reason = "LORA_NOT_FOUND"          // NotFound, with Resource
+	JobNotFound          Reason = "JOB_NOT_FOUND"           // NotFound, with Resource: not kept, or forgotten
+	JobExists            Reason = "JOB_EXISTS"              // AlreadyExists: another job of that id is kept
+	JobCancelled         Reason = "JOB_CANCELLED"           // Canceled: by CancelJob
+	KeepingOff           Reason = "KEEPING_OFF"             // FailedPrecondition: the server keeps no jobs
+	KeepingFull          Reason = "KEEPING_FULL"            // ResourceExhausted: no memory to keep the job in
 	LoraUnusable         Reason = "LORA_UNUSABLE"           // FailedPrecondition
 	LoraIncompatible     Reason = "LORA_INCOMPATIBLE"       // FailedPrecondition: for another base
 	LoraMalformed        Reason = "LORA_MALFORMED"          // FailedPrecondition: broken

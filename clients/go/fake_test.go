@@ -22,6 +22,7 @@ import (
 type fakeServer struct {
 	pb.UnimplementedDiffusionServiceServer
 	pb.UnimplementedCatalogServiceServer
+	pb.UnimplementedJobServiceServer
 	health *health.Server
 
 	generate  func(*pb.GenerateRequest, grpc.ServerStreamingServer[pb.JobEvent]) error
@@ -60,6 +61,7 @@ func (f *fakeServer) serve(t *testing.T, config *tls.Config) string {
 	f.health = health.NewServer()
 	pb.RegisterDiffusionServiceServer(server, f)
 	pb.RegisterCatalogServiceServer(server, f)
+	pb.RegisterJobServiceServer(server, f)
 	healthpb.RegisterHealthServer(server, f.health)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)

@@ -7,15 +7,18 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	pb "example.com/sdgrpc/v1"
 )
 
 // Events are what a job tells, in order, and last of all the error that ended it, if any: an *Error where
 // the call failed, ErrIncomplete where it ended too early. The call is made when the loop begins, and each
-// loop is a call of its own; leaving the loop cancels the job.
+// loop is a call of its own; leaving the loop cancels the job, unless its request has OnDisconnect KEEP. A call
+// that is cut is resumed, see WithResume.
 type Events = iter.Seq2[Event, error]
 
 // ErrIncomplete means that a stream ended without an error and without its last event.
@@ -23,17 +26,17 @@ var ErrIncomplete = errors.New("the stream ended before `finished`")
 
 // Generate draws images from a prompt.
 func (c *Client) Generate(ctx context.Context, request *pb.GenerateRequest) Events {
-	return events(ctx, request, c.diffusion.Generate)
+	return events(ctx, c.patience, request, c.diffusion.Generate)
 }
 
 // Transform redraws an image under a prompt (img2img).
 func (c *Client) Transform(ctx context.Context, request *pb.TransformRequest) Events {
-	return events(ctx, request, c.diffusion.Transform)
+	return events(ctx, c.patience, request, c.diffusion.Transform)
 }
 
 // Inpaint redraws the masked part of an image under a prompt.
 func (c *Client) Inpaint(ctx context.Context, request *pb.InpaintRequest) Events {
-	return events(ctx, request, c.diffusion.Inpaint)
+	return events(ctx, c.patience, request, c.diffusion.Inpaint)
 }
 
 // open is how the generated client starts a server stream.
@@ -41,27 +44,47 @@ type open[Request, Message any] func(
 	context.Context, *Request, ...grpc.CallOption,
 ) (grpc.ServerStreamingClient[Message], error)
 
-func events[Request any](ctx context.Context, request *Request, call open[Request, pb.JobEvent]) Events {
+func events[Request any](
+	ctx context.Context, patience time.Duration, request *Request, call open[Request, pb.JobEvent],
+) Events {
 	return func(yield func(Event, error) bool) {
-		finished := false
-		for message, err := range messages(ctx, request, call) {
-			if err != nil {
-				yield(nil, err)
+		run := newResumption(any(request).(proto.Message), patience)
+		for {
+			left, cut := run.read(messages(ctx, any(run.request).(*Request), call), yield)
+			if left || cut == nil {
 				return
 			}
-			event := eventOf(message)
-			if event == nil {
-				continue
+			wait, again := run.waitAfter(cut)
+			if again {
+				if ended := pause(ctx, wait); ended == nil {
+					continue
+				} else {
+					cut = ended
+				}
 			}
-			_, finished = event.(*Finished)
-			if !yield(event, nil) {
-				return
-			}
-		}
-		if !finished {
-			yield(nil, ErrIncomplete)
+			yield(nil, run.failureAfter(cut))
+			return
 		}
 	}
+}
+
+// read hands on what is new of one call's events. It tells whether the loop was left, and what cut the call.
+func (r *resumption) read(call iter.Seq2[*pb.JobEvent, error], yield func(Event, error) bool) (bool, error) {
+	for message, err := range call {
+		if err != nil {
+			return false, err
+		}
+		if !r.isNew(message) {
+			continue
+		}
+		if event := eventOf(message); event != nil && !yield(event, nil) {
+			return true, nil
+		}
+	}
+	if r.finished || r.sawAllBefore() {
+		return false, nil
+	}
+	return false, ErrIncomplete
 }
 
 // messages reads a server stream to its end or to its failure; leaving the loop cancels the call.

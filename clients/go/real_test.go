@@ -38,6 +38,7 @@ func TestAgainstARealServer(t *testing.T) {
 	t.Run("latents", func(t *testing.T) { checkLatents(t, client) })
 	t.Run("latents example", func(t *testing.T) { checkLatentsExample(t, server.target) })
 	t.Run("draw example", func(t *testing.T) { checkDrawExample(t, server.target) })
+	t.Run("kept jobs", func(t *testing.T) { checkKeptJobs(t, client) })
 	t.Run("contract", func(t *testing.T) { runTable(t, server, table.Cases) })
 }
 

@@ -66,9 +66,9 @@ func startServer(t *testing.T, arguments []string) realServer {
 	}
 }
 
-func connect(t *testing.T, target string) *sdgrpc.Client {
+func connect(t *testing.T, target string, changes ...sdgrpc.Option) *sdgrpc.Client {
 	t.Helper()
-	client, err := sdgrpc.New(target)
+	client, err := sdgrpc.New(target, changes...)
 	if err != nil {
 		t.Fatal(err)
 	}

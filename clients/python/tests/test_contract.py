@@ -14,9 +14,10 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from checks import check_events, check_failure, details_of
-from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc
+from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc, jobs_pb2
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
+from sdgrpc.v1.jobs_pb2_grpc import JobServiceStub
 from server import Server
 from table import Case, read_table, request_of
 
@@ -30,6 +31,7 @@ class Runner:
     def __init__(self, channel: grpc.Channel, server: Server) -> None:
         self.stub = DiffusionServiceStub(channel)
         self.catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
+        self.jobs = JobServiceStub(channel)
         self.server = server
         self.hashes: dict[str, list[str]] = {}
 
@@ -45,6 +47,43 @@ class Runner:
         assert error is None
         images = check_events(events, case["expect"])
         self.hashes[case["name"]] = [hashlib.sha256(image.image.data).hexdigest() for image in images]
+
+    def keep(self, case: Case) -> None:
+        pictures, cut = None, 1
+        while True:
+            request = request_of(case)
+            request.request_id += f" {cut}"
+            call = getattr(self.stub, case["method"])(request)
+            events = [next(call) for _ in range(cut)]
+            call.cancel()
+            events += self.attached(request.request_id, events[-1].sequence)
+            images = check_events(events, {**case["expect"], "request_id": request.request_id})
+            data = [image.image.data for image in images]
+            assert pictures in (None, data)
+            assert list(map(bare, self.attached(request.request_id))) == list(map(bare, events))
+            if cut == len(events):
+                return
+            pictures, cut = data, cut + 1
+
+    def attached(self, request_id: str, after: int | None = None) -> list[pb.JobEvent]:
+        """The events of a job that is kept, after one."""
+        request = jobs_pb2.AttachJobRequest(request_id=request_id, after_sequence=after)
+        events, error = read(self.jobs.AttachJob(request))
+        assert error is None
+        return events
+
+    def exists(self, case: Case) -> None:
+        _, error = read(self.open(case))
+        assert error is None
+        request = request_of(case)
+        request.prompt += " and another"
+        _, error = read(getattr(self.stub, case["method"])(request))
+        check_failure(error, case["expect"])
+
+    def attach(self, case: Case) -> None:
+        request = jobs_pb2.AttachJobRequest(request_id=request_of(case).request_id)
+        _, error = read(self.jobs.AttachJob(request))
+        check_failure(error, case["expect"])
 
     def unreachable(self, case: Case) -> None:
         with grpc.insecure_channel("127.0.0.1:1") as nobody:
@@ -118,7 +157,18 @@ KINDS: dict[str, Callable[[Runner, Case], None]] = {
     "deadline": Runner.deadline,
     "fill": Runner.fill,
     "drain": Runner.drain,
+    "keep": Runner.keep,
+    "exists": Runner.exists,
+    "attach": Runner.attach,
 }
+
+
+def bare(event: pb.JobEvent) -> pb.JobEvent:
+    """The event without its previews."""
+    copied = pb.JobEvent.FromString(event.SerializeToString())
+    if copied.WhichOneof("event") == "progress":
+        copied.progress.ClearField("previews")
+    return copied
 
 
 def read(call: grpc.Future) -> tuple[list[pb.JobEvent], grpc.RpcError | None]:

@@ -1,16 +1,19 @@
 //! The client: drawing.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::Streaming;
+use futures_util::FutureExt;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::call::{Call, Context};
 use crate::connect::ClientBuilder;
 use crate::error::Result;
 use crate::job::Job;
-use crate::messages::Messages;
+use crate::resume::{Resumable, Sender, Source};
 use crate::v1;
 use crate::v1::catalog_service_client::CatalogServiceClient;
 use crate::v1::diffusion_service_client::DiffusionServiceClient;
@@ -18,9 +21,10 @@ use crate::v1::diffusion_service_client::DiffusionServiceClient;
 /// A connection to a server. Clones share it; it connects anew by itself when it broke.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
+    pub(crate) channel: Channel,
     timeout: Option<Duration>,
-    max_message_bytes: usize,
+    patience: Duration,
+    pub(crate) max_message_bytes: usize,
     metadata: MetadataMap,
 }
 
@@ -43,6 +47,7 @@ impl Client {
         Self {
             channel,
             timeout: settings.timeout,
+            patience: settings.patience,
             max_message_bytes: settings.max_message_bytes,
             metadata: settings.headers(),
         }
@@ -50,28 +55,28 @@ impl Client {
 
     /// Draw images from a prompt.
     pub fn generate(&self, request: v1::GenerateRequest) -> Call<Job> {
-        let mut service = self.diffusion();
-        self.call(async move |context| {
-            let answer = service.generate(context.request(request));
-            Ok(job(context.answer(answer).await?, &context))
+        let service = self.diffusion();
+        self.job(request, move |request| {
+            let mut service = service.clone();
+            async move { service.generate(request).await }.boxed()
         })
     }
 
     /// Redraw an image under a prompt (img2img).
     pub fn transform(&self, request: v1::TransformRequest) -> Call<Job> {
-        let mut service = self.diffusion();
-        self.call(async move |context| {
-            let answer = service.transform(context.request(request));
-            Ok(job(context.answer(answer).await?, &context))
+        let service = self.diffusion();
+        self.job(request, move |request| {
+            let mut service = service.clone();
+            async move { service.transform(request).await }.boxed()
         })
     }
 
     /// Redraw the masked part of an image under a prompt.
     pub fn inpaint(&self, request: v1::InpaintRequest) -> Call<Job> {
-        let mut service = self.diffusion();
-        self.call(async move |context| {
-            let answer = service.inpaint(context.request(request));
-            Ok(job(context.answer(answer).await?, &context))
+        let service = self.diffusion();
+        self.job(request, move |request| {
+            let mut service = service.clone();
+            async move { service.inpaint(request).await }.boxed()
         })
     }
 
@@ -80,6 +85,20 @@ impl Client {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         Call::new(self.timeout, self.metadata.clone(), start)
+    }
+
+    pub(crate) fn job<R, S, F>(&self, request: R, send: S) -> Call<Job>
+    where
+        R: Resumable,
+        S: Fn(Request<R>) -> F + Send + 'static,
+        F: Future<Output = std::result::Result<Response<Streaming<v1::JobEvent>>, Status>> + Send + 'static,
+    {
+        let patience = self.patience;
+        self.call(move |context| {
+            let sender = Sender { request, context: Arc::new(context), send };
+            let opening = sender.open();
+            async move { Ok(Job::new(opening.await?, Box::new(sender), patience)) }
+        })
     }
 
     fn diffusion(&self) -> DiffusionServiceClient<Channel> {
@@ -93,8 +112,4 @@ impl Client {
             .max_decoding_message_size(self.max_message_bytes)
             .max_encoding_message_size(self.max_message_bytes)
     }
-}
-
-fn job(stream: Streaming<v1::JobEvent>, context: &Context) -> Job {
-    Job::new(Messages::new(stream, context.deadline))
 }

@@ -9,6 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::resume::PATIENCE;
 
 /// Images travel whole in one message, and gRPC's own limit of 4 MiB is below that of a large PNG.
 pub const MAX_MESSAGE_BYTES: usize = 128 << 20;
@@ -29,6 +30,7 @@ pub struct ClientBuilder {
     keep_alive: (Duration, Duration),
     token: Option<MetadataValue<Ascii>>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) patience: Duration,
     pub(crate) max_message_bytes: usize,
     metadata: MetadataMap,
     #[cfg(feature = "tls")]
@@ -43,6 +45,7 @@ impl ClientBuilder {
             keep_alive: (KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT),
             token: None,
             timeout: None,
+            patience: PATIENCE,
             max_message_bytes: MAX_MESSAGE_BYTES,
             metadata: MetadataMap::new(),
             #[cfg(feature = "tls")]
@@ -59,6 +62,16 @@ impl ClientBuilder {
     /// The timeout of every call that sets none itself; unlimited unless set.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// For how long a call is tried again that was cut once its job was accepted, by the end of its server or of the
+    /// connection, until a server takes it; ten seconds unless set, zero for never.
+    ///
+    /// The same request is sent with the seed and the id that `accepted` told, and events that were seen are left
+    /// out. With a server that shares no UNet calls (`--no-batching`) the pictures are the same to the byte.
+    pub fn resume(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 

@@ -20,6 +20,10 @@ pub enum ErrorKind {
     ModelNotFound,
     /// The server has no such LoRA file: see [`Error::resource`].
     LoraNotFound,
+    /// The server keeps no such job for this client: it was not sent to be kept, or is forgotten.
+    JobNotFound,
+    /// The server keeps a job of that request_id, which asks for something else.
+    JobExists,
     /// A LoRA file that is broken, for another base, or in a format that is not applied; its name stands
     /// under `lora` in [`Error::metadata`].
     LoraUnusable,
@@ -219,6 +223,8 @@ fn kind_of(code: Code, reason: &str) -> ErrorKind {
     match (reason, code) {
         ("MODEL_NOT_FOUND", _) => ErrorKind::ModelNotFound,
         ("LORA_NOT_FOUND", _) => ErrorKind::LoraNotFound,
+        ("JOB_NOT_FOUND", _) => ErrorKind::JobNotFound,
+        ("JOB_EXISTS", _) => ErrorKind::JobExists,
         ("LORA_UNUSABLE" | "LORA_INCOMPATIBLE" | "LORA_MALFORMED" | "LORA_UNSUPPORTED", _) => {
             ErrorKind::LoraUnusable
         }

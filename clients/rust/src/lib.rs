@@ -26,7 +26,9 @@
 //! # }
 //! ```
 //!
-//! Dropping a [`Job`], or the future of a call, cancels it: the server ends the job before its next step.
+//! Dropping a [`Job`], or the future of a call, cancels it: the server ends the job before its next step,
+//! unless its request has `OnDisconnect::Keep`: then [`Client::attach`] finds it again. A call that is cut by the end of
+//! its server or connection is resumed, see [`ClientBuilder::resume`].
 
 mod call;
 mod catalog;
@@ -35,8 +37,10 @@ mod connect;
 mod error;
 mod events;
 mod job;
+mod kept;
 mod messages;
 mod requests;
+mod resume;
 mod upload;
 
 pub use call::Call;

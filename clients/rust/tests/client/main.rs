@@ -5,6 +5,7 @@ mod catalog;
 mod errors;
 mod events;
 mod keepalive;
+mod resume;
 mod server;
 #[cfg(feature = "tls")]
 mod tls;

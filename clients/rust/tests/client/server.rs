@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -36,13 +37,15 @@ pub struct Script {
     pub refusal: Option<Status>,
     pub events: Vec<JobEvent>,
     pub then: Then,
+    /// End Generate's calls so, after so many events, one number each; those after them are whole.
+    pub cuts: Vec<usize>,
     /// Answer uploads after their header.
     pub has_content: bool,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        Self { refusal: None, events: Vec::new(), then: Then::End, has_content: false }
+        Self { refusal: None, events: Vec::new(), then: Then::End, cuts: Vec::new(), has_content: false }
     }
 }
 
@@ -53,11 +56,14 @@ pub enum Seen {
     Dropped,
     Page(ListLorasRequest),
     Upload(UploadLoraHeader, Vec<u8>),
+    /// Of a script with cuts.
+    Request(Box<GenerateRequest>),
 }
 
 #[derive(Clone)]
 struct Scripted {
     script: Arc<Script>,
+    calls: Arc<AtomicUsize>,
     seen: UnboundedSender<Seen>,
 }
 
@@ -76,7 +82,7 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it listens");
         let (sender, seen) = unbounded_channel();
-        let scripted = Scripted { script: Arc::new(script), seen: sender };
+        let scripted = Scripted { script: Arc::new(script), calls: Arc::default(), seen: sender };
         let router = builder
             .add_service(DiffusionServiceServer::new(scripted.clone()))
             .add_service(CatalogServiceServer::new(scripted));
@@ -141,7 +147,21 @@ impl DiffusionService for Scripted {
     type InpaintStream = Replies<JobEvent>;
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Outcome<Self::GenerateStream> {
-        self.job(request.metadata())
+        if self.script.cuts.is_empty() {
+            return self.job(request.metadata());
+        }
+        self.seen.send(Seen::Request(Box::new(request.into_inner()))).ok();
+        match self.script.cuts.get(self.calls.fetch_add(1, Ordering::Relaxed)) {
+            None => {
+                let events = stream::iter(self.script.events.clone()).map(Ok);
+                Ok(Response::new(events.boxed()))
+            }
+            Some(0) => Err(Status::unavailable("nobody is there")),
+            Some(&cut) => {
+                let events = stream::iter(self.script.events[..cut].to_vec()).map(Ok);
+                Ok(Response::new(events.chain(self.rest()).boxed()))
+            }
+        }
     }
 
     async fn transform(&self, request: Request<TransformRequest>) -> Outcome<Self::TransformStream> {

@@ -9,6 +9,7 @@ use sdgrpc::{Call, Client, Error, Event, Job};
 use sha2::{Digest, Sha256};
 
 use crate::check;
+use crate::kept;
 use crate::request::Request;
 use crate::server::Server;
 use crate::table::{Case, Kind};
@@ -52,6 +53,9 @@ impl Runner {
             Kind::Deadline => self.deadline(case, &request).await,
             Kind::Fill => self.fill(case, &request).await,
             Kind::Drain => self.drain(case, &request).await,
+            Kind::Keep => kept::keep(&self.client, case, &request).await,
+            Kind::Exists => kept::exists(&self.client, case, &request).await,
+            Kind::Attach => kept::attach(&self.client, case, &request).await,
         }
     }
 
@@ -151,14 +155,14 @@ async fn unreachable_server(case: &Case, request: &Request) -> Result<()> {
     check::failure(&case.expect, &error)
 }
 
-async fn read(call: Call<Job>) -> Answer {
+pub async fn read(call: Call<Job>) -> Answer {
     match call.await {
         Ok(job) => read_on(job).await,
         Err(error) => Answer { events: Vec::new(), error: Some(error) },
     }
 }
 
-async fn read_on(mut job: Job) -> Answer {
+pub async fn read_on(mut job: Job) -> Answer {
     let mut events = Vec::new();
     let error = loop {
         match job.try_next().await {
@@ -187,6 +191,6 @@ async fn accepted(call: Call<Job>) -> Result<std::result::Result<Job, Error>> {
     }
 }
 
-fn sha256(data: &[u8]) -> String {
+pub fn sha256(data: &[u8]) -> String {
     Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,7 @@
 //! The contract as a table: `tests/contract` of the repository, whose README says what each line means.
 
 mod check;
+mod kept;
 mod kinds;
 mod request;
 mod server;

@@ -12,6 +12,7 @@ use sdgrpc::{Call, Client, FILE_DESCRIPTOR_SET, Job};
 
 use crate::table::{Case, Method};
 
+#[derive(Clone)]
 pub enum Request {
     Generate(GenerateRequest),
     Transform(TransformRequest),
@@ -41,6 +42,38 @@ impl Request {
             bail!("a {:?} request has no file `{field}`", case.method);
         }
         Ok(request)
+    }
+
+    /// Its `request_id`.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Generate(request) => &request.request_id,
+            Self::Transform(request) => &request.request_id,
+            Self::Inpaint(request) => &request.request_id,
+        }
+    }
+
+    /// The same with a number added to its id, and that id.
+    pub fn numbered(&self, number: usize) -> (String, Self) {
+        let id = format!("{} {number}", self.id());
+        let mut changed = self.clone();
+        match &mut changed {
+            Self::Generate(request) => request.request_id.clone_from(&id),
+            Self::Transform(request) => request.request_id.clone_from(&id),
+            Self::Inpaint(request) => request.request_id.clone_from(&id),
+        }
+        (id, changed)
+    }
+
+    /// The same with another prompt.
+    pub fn with_another_prompt(&self) -> Self {
+        let mut changed = self.clone();
+        match &mut changed {
+            Self::Generate(request) => request.prompt += " and another",
+            Self::Transform(request) => request.prompt += " and another",
+            Self::Inpaint(request) => request.prompt += " and another",
+        }
+        changed
     }
 
     pub fn call(&self, client: &Client) -> Call<Job> {

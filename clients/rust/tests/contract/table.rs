@@ -42,6 +42,9 @@ pub enum Kind {
     Deadline,
     Fill,
     Drain,
+    Keep,
+    Exists,
+    Attach,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

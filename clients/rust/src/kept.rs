@@ -1,0 +1,48 @@
+//! Jobs that outlive their connection.
+
+use futures_util::FutureExt;
+use tonic::transport::Channel;
+
+use crate::call::Call;
+use crate::client::Client;
+use crate::job::Job;
+use crate::v1;
+use crate::v1::job_service_client::JobServiceClient;
+
+impl Client {
+    /// Find a job again that was sent with `OnDisconnect::Keep`. Its events come from the first on, or after the one
+    /// of `after_sequence`; dropping it changes nothing for the job.
+    ///
+    /// It fails with [`ErrorKind::JobNotFound`](crate::ErrorKind::JobNotFound) if the server has no such job, or has
+    /// forgotten it.
+    pub fn attach(&self, request: v1::AttachJobRequest) -> Call<Job> {
+        let service = self.kept();
+        self.job(request, move |request| {
+            let mut service = service.clone();
+            async move { service.attach_job(request).await }.boxed()
+        })
+    }
+
+    /// This caller's jobs that the server keeps, the oldest first.
+    pub fn list_jobs(&self) -> Call<Vec<v1::Job>> {
+        let mut service = self.kept();
+        self.call(async move |context| {
+            let answer = service.list_jobs(context.request(v1::ListJobsRequest {}));
+            Ok(context.answer(answer).await?.jobs)
+        })
+    }
+
+    /// End a job that the server keeps before its next step; what it was before. One that has ended stays as it is.
+    pub fn cancel_job(&self, request_id: impl Into<String>) -> Call<v1::Job> {
+        let mut service = self.kept();
+        let request = v1::CancelJobRequest { request_id: request_id.into() };
+        self.call(async move |context| {
+            let answer = service.cancel_job(context.request(request));
+            Ok(context.answer(answer).await?.job.unwrap_or_default())
+        })
+    }
+
+    fn kept(&self) -> JobServiceClient<Channel> {
+        JobServiceClient::new(self.channel.clone()).max_decoding_message_size(self.max_message_bytes)
+    }
+}
