@@ -28,7 +28,7 @@ REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].meth
 METHODS = [
     *(
         m
-        for pb in (diffusion_pb2, catalog_pb2)
+        for pb in (diffusion_pb2, catalog_pb2, jobs_pb2)
         for s in pb.DESCRIPTOR.services_by_name.values()
         for m in s.methods
     ),

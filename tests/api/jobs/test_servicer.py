@@ -460,6 +460,24 @@ async def test_a_server_that_keeps_nothing() -> None:
         assert len(await events_of(api.stub.Generate(generate()))) == 7
 
 
+async def test_a_reader_that_stalls_leaves_its_job() -> None:
+    """It is told that the job goes on, and gets all of it when it comes back."""
+    engine = FakeEngine()
+    preview = pb.PreviewOptions(kind=pb.PREVIEW_KIND_LATENT)
+    request = kept(
+        width=1024, height=1024, sampling=pb.Sampling(steps=400), output=pb.Output(preview=preview)
+    )
+    async with running_api(engine, write_timeout=0.3, max_steps=1000) as api:
+        call = api.stub.Generate(request)
+        await until_running(call)
+        await until(lambda jobs: jobs[0].state == jobs_pb2.JOB_STATE_FINISHED, api)
+        check_grammar(request, await events_of(attach(api)))
+        error = await failure_of(call)
+        assert details_of(error)["ErrorInfo"].reason == "READER_STALLED"
+        assert "the job goes on" in error.details()
+        assert engine.cancelled == 0
+
+
 async def test_readers_are_bounded() -> None:
     """The seventeenth is refused."""
     async with held() as api:

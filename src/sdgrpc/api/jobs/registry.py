@@ -124,12 +124,17 @@ class KeptJobs:
 
     def _make_room(self) -> bool:
         """Forget jobs that have ended until the rest has room; tell whether it has."""
-        for job in list(self._ended):
-            if self._bytes <= self._budget and len(self._jobs) < MOST_JOBS:
-                break
-            if not job.log.readers:
-                self._forget(job)
+        if self._fits():
+            return True
+        for job in [job for job in self._ended if not job.log.readers]:
+            self._forget(job)
+            if self._fits():
+                return True
         return self._bytes <= self._budget
+
+    def _fits(self) -> bool:
+        """Whether all that is kept has room, and one job more."""
+        return self._bytes <= self._budget and len(self._jobs) < MOST_JOBS
 
     def _left(self, job: KeptJob) -> Callable[[], None]:
         def left() -> None:

@@ -18,7 +18,7 @@ from sdgrpc.api.jobs.registry import KeptJobs
 from sdgrpc.api.rules import name, number
 from sdgrpc.api.tables import MAX_NAME, Table
 from sdgrpc.api.traffic.writing import Writer
-from sdgrpc.errors import FieldViolation, InvalidRequest, TooManyCalls
+from sdgrpc.errors import FieldViolation, InvalidRequest, ReaderStalled, TooManyCalls
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import jobs_pb2 as pb
 from sdgrpc.v1 import jobs_pb2_grpc as pb_grpc
@@ -90,4 +90,9 @@ async def follow(job: KeptJob, after: int, context: Context, writer: Writer) -> 
         raise TooManyCalls(f"{MOST_READERS} calls read this job already", retry_after=5.0)
     async with aclosing(job.log.read(after)) as events:
         async for event in events:
-            await writer.write(context, event)
+            try:
+                await writer.write(context, event)
+            except ReaderStalled:
+                raise ReaderStalled(
+                    "the answer was not read for too long; the job goes on: attach again"
+                ) from None
