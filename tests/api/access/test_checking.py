@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from sdgrpc.api.access.checking import AccessInterceptor
 from sdgrpc.api.access.tokens import parse_tokens
 from sdgrpc.errors import SettingsError
-from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc, diffusion_pb2, diffusion_pb2_grpc
+from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc, diffusion_pb2, diffusion_pb2_grpc, jobs_pb2
 from tests.support.api import Api, details_of, events_of, failure_of, generate, make_settings, running_api
 from tests.support.engine import FakeEngine
 

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from sdgrpc.api.access.callers import caller
+from sdgrpc.api.calls.call import current
 from sdgrpc.api.catalog_tables import judge
 from sdgrpc.api.gate import Gate
 from sdgrpc.api.jobs.kept import KeptJob
@@ -88,6 +89,7 @@ async def follow(job: KeptJob, after: int, context: Context, writer: Writer) -> 
     """
     if job.log.readers >= MOST_READERS:
         raise TooManyCalls(f"{MOST_READERS} calls read this job already", retry_after=5.0)
+    current().request_id = job.request_id
     async with aclosing(job.log.read(after)) as events:
         async for event in events:
             try:
