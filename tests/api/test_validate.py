@@ -359,9 +359,19 @@ def test_sampling_that_does_not_go_together() -> None:
         ),
         ({"step_reuse": {"every": 2, "order": 3}}, "step_reuse.order", "3 is above 2"),
         (
-            {"step_reuse": {"every": 2}, "steps": 7},
+            {"step_reuse": {"every": 3}, "steps": 17},
             "step_reuse",
-            "7 steps lie too far apart to be forecast; it needs 8 at least",
+            "17 steps lie too far apart for `every` 3, which needs 18 at least",
+        ),
+        (
+            {"step_reuse": {"every": 3}, "steps": 20, "scheduler": "SCHEDULER_DDPM"},
+            "step_reuse.every",
+            "DDPM draws noise, over which only every second step is forecast: 2",
+        ),
+        (
+            {"step_reuse": {"every": 2, "order": 2}, "steps": 20, "scheduler": "SCHEDULER_DDIM", "eta": 1},
+            "step_reuse.order",
+            "DDIM draws noise, which a parabola magnifies; set 1",
         ),
         (
             {"step_reuse": {"every": 2}, "scheduler": "SCHEDULER_LCM", "steps": 20},
@@ -373,6 +383,14 @@ def test_sampling_that_does_not_go_together() -> None:
 def test_less_work_that_makes_no_sense(sampling: dict, field: str, sentence: str) -> None:
     """The one violation names what is wrong, and says why."""
     assert violations(generate(sampling=pb.Sampling(**sampling))) == {f"sampling.{field}": sentence}
+
+
+def test_without_noise_more_can_be_forecast() -> None:
+    """An eta of 0 makes an ancestral scheduler one that draws none."""
+    asked = pb.Sampling(
+        scheduler="SCHEDULER_EULER_ANCESTRAL", eta=0, steps=20, step_reuse={"every": 3, "order": 2}
+    )
+    assert violations(generate(sampling=asked)) == {}
 
 
 def test_less_work_is_read() -> None:

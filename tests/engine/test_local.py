@@ -18,6 +18,7 @@ from sdgrpc.domain import (
     Accepted,
     EncodedImage,
     Finished,
+    GuidanceInterval,
     ImageReady,
     LatentArray,
     LoraRef,
@@ -28,6 +29,7 @@ from sdgrpc.domain import (
     PreviewOptions,
     Progress,
     Scheduler,
+    StepReuse,
     Task,
     TaskKind,
 )
@@ -370,3 +372,16 @@ async def test_an_inpainting_model_warms_up_and_keeps_what_is_black(tmp_path):
     assert changed[30:50, 40:60].mean() > 0.9
     changed[30:50, 40:60] = False
     assert not changed.any()
+
+
+async def test_less_work_is_counted(open_tiny):
+    """One call a step, fewer with forecasts, whole ones for steps that are not guided; every step is told."""
+    plain = task(steps=10)
+    reuse = task(steps=10, step_reuse=StepReuse(2), guidance_interval=GuidanceInterval(0.2, 0.7))
+    async with open_tiny() as engine:
+        whole, less = await run(engine, plain), await run(engine, reuse)
+    assert (whole[-1].unet_calls, less[-1].unet_calls) == (10, 9), "0 and 1; 2, 3, 4, 6; 7, 8 and 9"
+    assert [event.step for event in less if isinstance(event, Progress)] == list(range(1, 11))
+    accepted = less[0]
+    assert isinstance(accepted, Accepted)
+    assert accepted.task.sampling == reuse.sampling

@@ -96,9 +96,20 @@ DEFAULT_REUSE_ORDER = 1
 # A polynomial needs two points at least.
 EXACT_AT_FIRST = 2
 NUMBER = r"[0-9]{1,3}(\.[0-9]{1,20})?(e-[0-9]{1,2})?"
+# Steps of these draw noise, unless an eta of 0 says otherwise: more than one forecast in a row, or a
+# parabola, magnifies it until plain fewer steps are nearer.
+DRAWS_NOISE = frozenset(
+    {
+        Scheduler.EULER_ANCESTRAL,
+        Scheduler.KDPM2_ANCESTRAL,
+        Scheduler.DDPM,
+        Scheduler.DPMPP_SDE,
+        Scheduler.DPMPP_2M_SDE,
+    }
+)
 # Fewer steps lie too far apart to forecast from one to the other; LCM and TCD are made for few. LMS weighs up
 # to four predictions against each other, and forecasts come out no better than as many plain steps.
-FEWEST_STEPS_TO_REUSE = 8
+FEWEST_STEPS_PER_EVERY = 6
 REFUSES_REUSE = frozenset({Scheduler.LCM, Scheduler.TCD, Scheduler.LMS})
 
 

@@ -652,8 +652,8 @@ class StepReuse(_message.Message):
     through the last exact ones. The picture is near that of all steps, for about half of the work.
 
     Exact are the first two steps, the last, and those whose number, from 0, is a multiple of `every`; where
-    `guidance_interval` begins or ends, the next two as well. Refused are fewer than 8 `steps`, which lie too far apart,
-    and the schedulers LCM and TCD, which are made for few, and LMS, which gains nothing by it.
+    `guidance_interval` begins or ends, the next two as well. Refused are fewer `steps` than six times `every`, which lie
+    too far apart, and the schedulers LCM and TCD, which are made for few, and LMS, which gains nothing by it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -661,9 +661,11 @@ class StepReuse(_message.Message):
     EVERY_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     every: _builtins.int
-    """2 to 8; 2 asks in every second step."""
+    """2 to 8; 2 asks in every second step, and is the most where steps draw noise."""
     order: _builtins.int
-    """Of the polynomial: 1 (a line) or 2 (a parabola, nearer for schedulers that draw no noise); 0 is 1."""
+    """Of the polynomial: 1 (a line) or 2 (a parabola, nearer for EULER, DDIM, DPMPP_2M and UNIPC, refused where steps draw
+    noise); 0 is 1.
+    """
     def __init__(
         self,
         *,

@@ -222,14 +222,15 @@ pub struct GuidanceInterval {
 /// through the last exact ones. The picture is near that of all steps, for about half of the work.
 ///
 /// Exact are the first two steps, the last, and those whose number, from 0, is a multiple of `every`; where
-/// `guidance_interval` begins or ends, the next two as well. Refused are fewer than 8 `steps`, which lie too far apart,
-/// and the schedulers LCM and TCD, which are made for few, and LMS, which gains nothing by it.
+/// `guidance_interval` begins or ends, the next two as well. Refused are fewer `steps` than six times `every`, which lie
+/// too far apart, and the schedulers LCM and TCD, which are made for few, and LMS, which gains nothing by it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StepReuse {
-    /// 2 to 8; 2 asks in every second step.
+    /// 2 to 8; 2 asks in every second step, and is the most where steps draw noise.
     #[prost(int32, tag = "1")]
     pub every: i32,
-    /// Of the polynomial: 1 (a line) or 2 (a parabola, nearer for schedulers that draw no noise); 0 is 1.
+    /// Of the polynomial: 1 (a line) or 2 (a parabola, nearer for EULER, DDIM, DPMPP_2M and UNIPC, refused where steps draw
+    /// noise); 0 is 1.
     #[prost(int32, tag = "2")]
     pub order: i32,
 }

@@ -9,7 +9,8 @@ from sdgrpc.api.sampling.messages import guidance_interval, scheduler, spacing, 
 from sdgrpc.domain import (
     DEFAULT_ETA,
     DEFAULT_GAMMA,
-    FEWEST_STEPS_TO_REUSE,
+    DRAWS_NOISE,
+    FEWEST_STEPS_PER_EVERY,
     REFUSES_REUSE,
     REFUSES_SAMPLE_PREDICTION,
     SUPPORTED_SPACINGS,
@@ -60,11 +61,27 @@ def _work(message: pb.Sampling, chosen: Scheduler, steps: int, wrong: Container[
         return
     if chosen in REFUSES_REUSE:
         yield ".step_reuse", f"the scheduler {chosen.name} gains nothing by it: {_WHY_NOT[chosen]}"
-    elif steps < FEWEST_STEPS_TO_REUSE:
+        return
+    reuse = message.step_reuse
+    if reuse.every > 2 and _draws_noise(message, chosen):
+        yield (
+            ".step_reuse.every",
+            f"{chosen.name} draws noise, over which only every second step is forecast: 2",
+        )
+    if reuse.order > 1 and _draws_noise(message, chosen):
+        yield ".step_reuse.order", f"{chosen.name} draws noise, which a parabola magnifies; set 1"
+    every = reuse.every
+    if steps < FEWEST_STEPS_PER_EVERY * every:
         yield (
             ".step_reuse",
-            f"{steps} steps lie too far apart to be forecast; it needs {FEWEST_STEPS_TO_REUSE} at least",
+            f"{steps} steps lie too far apart for `every` {every}, which needs "
+            f"{FEWEST_STEPS_PER_EVERY * every} at least",
         )
+
+
+def _draws_noise(message: pb.Sampling, chosen: Scheduler) -> bool:
+    """Whether the steps do: the ancestral schedulers' and DDIM's as eta says."""
+    return message.eta > 0 if message.HasField("eta") else chosen in DRAWS_NOISE
 
 
 def _sigma_spacing(message: pb.Sampling, chosen: Scheduler) -> Iterator[Complaint]:
