@@ -282,10 +282,10 @@ async def test_a_failed_job_tells_why_and_is_drawn_again() -> None:
     """Who comes back gets the events and the failure; the same request is another try."""
     engine = FakeEngine(failures={"decode": OutOfMemory("small device")})
     async with running_api(engine) as api:
-        for call in (api.stub.Generate(kept()), attach(api)):
+        for call in (lambda: api.stub.Generate(kept()), lambda: attach(api)):
             events = []
             with pytest.raises(aio.AioRpcError) as caught:
-                async for event in call:  # which `read` would not give once the failure is there
+                async for event in call():  # which `read` would not give once the failure is there
                     events.append(event)  # noqa: PERF401 - those before the failure count
             assert len(events) == 5
             assert details_of(caught.value)["ErrorInfo"].reason == "OUT_OF_MEMORY"
