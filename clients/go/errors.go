@@ -36,6 +36,10 @@ const (
 	StorageFull          Reason = "STORAGE_FULL"            // ResourceExhausted: no room for uploads
 	TooManyCalls         Reason = "TOO_MANY_CALLS"          // ResourceExhausted
 	Unauthenticated      Reason = "UNAUTHENTICATED"         // Unauthenticated: no valid token, see WithToken
+	RequestInterrupted   Reason = "REQUEST_INTERRUPTED"     // Aborted: the request did not arrive whole in time
+	ReaderStalled        Reason = "READER_STALLED"          // Aborted: its events were not read
+	DeadlineTooSoon      Reason = "DEADLINE_TOO_SOON"       // DeadlineExceeded: refused at once, it takes longer
+	EngineFailed         Reason = "ENGINE_FAILED"           // Unavailable: the server ends, send it to another
 	Draining             Reason = "DRAINING"                // Unavailable, with RetryAfter
 	Loading              Reason = "LOADING"                 // Unavailable, with RetryAfter
 	Internal             Reason = "INTERNAL"                // Internal: Metadata has the error_id of the server's log
