@@ -75,6 +75,7 @@ ROOMS: Mapping[str, set[str]] = {
     "logs": set(),
     "metrics": {"domain", "errors", "settings", "engine", "api"},
     "client": {"domain", "errors", "v1"},
+    "web": {"client", "errors"},
     "testing": {"v1"},
     "terminal": {"client"},
     "demo": {*GROUND, "settings", "images", "client", "terminal"},
@@ -88,6 +89,7 @@ ROOMS: Mapping[str, set[str]] = {
         "terminal",
         "demo",
         "logs",
+        "web",
         "metrics",
         "api",
         "engine",
@@ -291,7 +293,12 @@ def test_every_room_is_there(module: str) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import sdgrpc.client", "import sdgrpc.settings, sdgrpc.api.server", "import sdgrpc.images"],
+    [
+        "import sdgrpc.client",
+        "import sdgrpc.settings, sdgrpc.api.server",
+        "import sdgrpc.images",
+        "import sdgrpc.web",
+    ],
 )
 def test_light_imports_stay_light(statement: str) -> None:
     """The client, and all of the server but its engine, start without torch."""

@@ -8,6 +8,7 @@ import typer
 
 from sdgrpc import __version__
 from sdgrpc.cli import demo, draw, health, lora_checks, loras, models, serve, served
+from sdgrpc.cli.doors import web
 from sdgrpc.cli.jobs import commands as jobs
 
 
@@ -22,6 +23,7 @@ def build_app() -> typer.Typer:
     )
     app.callback()(common)
     app.command("serve", cls=serve.ServeCommand)(serve.serve)
+    app.command("web")(web.web)
     app.command("demo")(demo.demo)
     app.command("generate")(draw.generate)
     app.command("transform")(draw.transform)

@@ -185,12 +185,14 @@ class AsyncClient(AsyncCatalogCalls):
     @cached_property
     def _channel(self) -> grpc.aio.Channel:
         """A channel belongs to the loop it is made in, so it is made at the first call."""
-        channel = (
-            grpc.aio.insecure_channel(self.target, self._options)
-            if self._tls is None
-            else grpc.aio.secure_channel(self.target, self._tls.credentials(), self._options)
-        )
-        return bearing(channel, self._token)
+        return bearing(self._connection, self._token)
+
+    @cached_property
+    def _connection(self) -> grpc.aio.Channel:
+        """The channel itself, whose calls bear no token."""
+        if self._tls is None:
+            return grpc.aio.insecure_channel(self.target, self._options)
+        return grpc.aio.secure_channel(self.target, self._tls.credentials(), self._options)
 
     @cached_property
     def _stub(self) -> DiffusionServiceAsyncStub:
@@ -297,11 +299,41 @@ class AsyncClient(AsyncCatalogCalls):
 
     async def close(self) -> None:
         """Close the connection; jobs that still run are cancelled. May be called twice."""
-        if "_channel" in self.__dict__:
-            await self._channel.close()
+        if "_connection" in self.__dict__:
+            await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+class _Sibling(AsyncClient):
+    """A client on another's connection, which stays the other's."""
+
+    def __init__(self, owner: AsyncClient, token: str) -> None:
+        check_token(token)
+        self.target = owner.target
+        self._owner = owner
+        self._resume_seconds = owner._resume_seconds
+        self._token = token
+
+    @cached_property
+    def _connection(self) -> grpc.aio.Channel:
+        return self._owner._connection
+
+    async def close(self) -> None:
+        """Leave the connection to its owner."""
+
+
+def with_token(client: AsyncClient, token: str) -> AsyncClient:
+    """Return a client on another's connection whose calls bear their own token; it ends with the other.
+
+    For what stands between callers with tokens of their own and a server. Closing it does nothing.
+
+    Raises:
+        ValueError: the token has characters that a header cannot carry.
+
+    """
+    return _Sibling(client, token)
