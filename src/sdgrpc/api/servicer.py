@@ -29,7 +29,7 @@ from sdgrpc.api.traffic.writing import Writer
 from sdgrpc.api.validate import image_limits, read
 from sdgrpc.domain import Task
 from sdgrpc.engine.base import Engine, always
-from sdgrpc.images.readers import PictureReaders
+from sdgrpc.images.decoder_processes import PictureReaders
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc

@@ -17,7 +17,7 @@ from sdgrpc.api.tables import MIN_SIDE, request_table, unset_lora_strength
 from sdgrpc.domain import ModelInfo, Picture, ResizeMode, Task
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
 from sdgrpc.images import ImageError, ImageLimits, ReadAs
-from sdgrpc.images.readers import LocalReader, PictureReader
+from sdgrpc.images.decoder_processes import LocalReader, PictureReader
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from sdgrpc.engine.admission import Admission, FirstCome, Turns
-from sdgrpc.engine.calls import Calls, Runner
 from sdgrpc.engine.job import Clock, Job, Unwanted
 from sdgrpc.engine.jobs import Jobs
 from sdgrpc.engine.limits import RowLimits
@@ -21,9 +20,10 @@ from sdgrpc.engine.observing.observer import Observer, Stage
 from sdgrpc.engine.options import LoopOptions
 from sdgrpc.engine.scheduler import StepScheduler
 from sdgrpc.engine.supervision.supervisor import Supervisor
-from sdgrpc.engine.timing.door import Door
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.meter import Meter
+from sdgrpc.engine.timing.refusals import Door
+from sdgrpc.engine.unet_calls import Calls, Runner
 from sdgrpc.errors import DeadlineTooSoon, Draining, OutOfMemory, SdgrpcError
 
 LOCK_SECONDS = 0.2  # a failed engine's jobs are ended after that, whoever holds the lock

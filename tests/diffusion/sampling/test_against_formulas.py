@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdgrpc.diffusion.sampling.placing import Schedule
+from sdgrpc.diffusion.sampling.step_spacing import Schedule
 from sdgrpc.domain import (
     REFUSES_SAMPLE_PREDICTION,
     SUPPORTED_SPACINGS,

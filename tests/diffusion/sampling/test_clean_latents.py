@@ -8,8 +8,8 @@ import torch
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.sampling import schedulers
 from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
-from sdgrpc.diffusion.sampling.noise_levels import alphas_cumprod
-from sdgrpc.diffusion.sampling.placing import Schedule
+from sdgrpc.diffusion.sampling.step_spacing import Schedule
+from sdgrpc.diffusion.sampling.training_sigmas import alphas_cumprod
 from sdgrpc.domain import REFUSES_SAMPLE_PREDICTION, Scheduler, SigmaSpacing
 from tests.support.models import SD15_SCHEDULER
 from tests.support.tasks import draw, task

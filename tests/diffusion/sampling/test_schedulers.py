@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from sdgrpc.diffusion.sampling import schedulers
-from sdgrpc.diffusion.sampling.noise_levels import alphas_cumprod
-from sdgrpc.diffusion.sampling.placing import SPACING_FLAGS, Schedule
+from sdgrpc.diffusion.sampling.step_spacing import SPACING_FLAGS, Schedule
+from sdgrpc.diffusion.sampling.training_sigmas import alphas_cumprod
 from sdgrpc.domain import (
     SUPPORTED_SPACINGS,
     SUPPORTED_TIMESTEP_SPACINGS,

@@ -8,7 +8,7 @@ from torch.nn.functional import conv2d
 
 from sdgrpc.lora.algorithms import additive
 from sdgrpc.lora.algorithms.additive import lora, lora_size
-from sdgrpc.lora.algorithms.norms import product_norm
+from sdgrpc.lora.algorithms.frobenius import product_norm
 from sdgrpc.lora.algorithms.tensors import BadTensors, Size
 
 RANK = 3

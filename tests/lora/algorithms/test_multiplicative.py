@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.nn.functional import conv2d, linear
 
-from sdgrpc.lora.algorithms import multiplicative
+from sdgrpc.lora.algorithms import dora, multiplicative
 from sdgrpc.lora.algorithms.tensors import BadTensors, Size
 
 OUT, IN, RANK = 12, 10, 3
@@ -234,7 +234,7 @@ def test_dora_gives_the_columns_or_rows_their_magnitudes(kernel: tuple[int, ...]
     weight, change = random(OUT, IN, *kernel), random(OUT, IN, *kernel) / 2
     magnitude = random(IN if by_inputs else OUT).abs()
     inputs = IN if by_inputs else None
-    flat = multiplicative.decompose(weight.flatten(1), change.flatten(1), magnitude, inputs=inputs)
+    flat = dora.dora(weight.flatten(1), change.flatten(1), magnitude, inputs=inputs)
     changed = (weight + flat.view_as(weight)).transpose(0, 1 if by_inputs else 0).flatten(1)
     target = (weight + change).transpose(0, 1 if by_inputs else 0).flatten(1)
     torch.testing.assert_close(changed.norm(dim=1), magnitude, rtol=1e-6, atol=1e-6)
@@ -256,6 +256,6 @@ def test_dora_is_what_peft_computes(kernel: tuple[int, ...]) -> None:
     wrapped.lora_magnitude_vector["default"].weight.data = magnitude
     merged = model.merge_and_unload().a.weight.detach()
     change = 6 / RANK * up.flatten(1) @ down.flatten(1)
-    flat = multiplicative.decompose(weight.flatten(1), change, magnitude, inputs=None)
+    flat = dora.dora(weight.flatten(1), change, magnitude, inputs=None)
     torch.testing.assert_close(weight + flat.view_as(weight), merged, rtol=1e-5, atol=1e-6)
     assert math.prod(magnitude.shape) == OUT

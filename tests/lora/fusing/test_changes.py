@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sdgrpc.errors import LoraError
 from sdgrpc.lora.dialects.adapter import AdapterModule
-from sdgrpc.lora.dialects.roles import ROLES
+from sdgrpc.lora.dialects.key_endings import ROLES
 from sdgrpc.lora.fusing.changes import bias_change, change_norm, weight_change
 from tests.support.loras import adapter_of, every_algorithm
 

@@ -15,7 +15,7 @@ from sdgrpc.diffusion.sampling import schedulers
 from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
 from sdgrpc.diffusion.sampling.denoise import Start, StepResult, denoise
 from sdgrpc.diffusion.sampling.noise import generator
-from sdgrpc.diffusion.sampling.placing import Schedule
+from sdgrpc.diffusion.sampling.step_spacing import Schedule
 from sdgrpc.domain import Scheduler, SigmaSpacing, TimestepSpacing
 from tests.support.float64 import chains, levels, solvers
 

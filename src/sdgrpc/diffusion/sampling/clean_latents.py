@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sdgrpc.diffusion.sampling.noise_levels import SMALLEST_ALPHA, alphas_cumprod
+from sdgrpc.diffusion.sampling.training_sigmas import SMALLEST_ALPHA, alphas_cumprod
 
 
 class CleanLatents:

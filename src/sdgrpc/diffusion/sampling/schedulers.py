@@ -11,9 +11,9 @@ import diffusers
 import torch
 from diffusers import SchedulerMixin
 
-from sdgrpc.diffusion.sampling.noise_levels import UNCLIPPED, NoiseLevels, ends_without_signal, rescale
-from sdgrpc.diffusion.sampling.placing import Schedule, set_schedule, spacing_settings
 from sdgrpc.diffusion.sampling.solvers import Ddim, EulerAncestral, Kdpm2Ancestral, Lms, Plms
+from sdgrpc.diffusion.sampling.step_spacing import Schedule, set_schedule, spacing_settings
+from sdgrpc.diffusion.sampling.training_sigmas import UNCLIPPED, NoiseLevels, ends_without_signal, rescale
 from sdgrpc.domain import (
     REFUSES_SAMPLE_PREDICTION,
     SUPPORTED_SPACINGS,

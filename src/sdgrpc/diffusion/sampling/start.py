@@ -18,7 +18,7 @@ from sdgrpc.diffusion.sampling import schedulers
 from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
 from sdgrpc.diffusion.sampling.denoise import Denoising, KnownLatents, OnStep, Start, denoise
 from sdgrpc.diffusion.sampling.noise import generator
-from sdgrpc.diffusion.sampling.placing import Schedule
+from sdgrpc.diffusion.sampling.step_spacing import Schedule
 from sdgrpc.domain import Scheduler, Task, TaskKind
 from sdgrpc.errors import ModelError
 from sdgrpc.images import to_image

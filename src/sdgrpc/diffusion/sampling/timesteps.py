@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sdgrpc.diffusion.sampling.noise_levels import NoiseLevels
+from sdgrpc.diffusion.sampling.training_sigmas import NoiseLevels
 
 # The timesteps of ten steps and where they end, of https://arxiv.org/abs/2404.14507: the published tables of
 # https://research.nvidia.com/labs/toronto-ai/AlignYourSteps/howto.html, whose noise levels these have.

@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Sequence
 
-from sdgrpc.engine.calls import Runner
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
+from sdgrpc.engine.unet_calls import Runner
 from sdgrpc.errors import ModelError, SdgrpcError
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sdgrpc.lora.algorithms import additive, differences, multiplicative, oftv2
 from sdgrpc.lora.algorithms.algorithm import Algorithm, roles
-from sdgrpc.lora.algorithms.peft_kinds import PEFT_KINDS
+from sdgrpc.lora.algorithms.peft.table import PEFT_KINDS
 from sdgrpc.lora.algorithms.tensors import BadTensors, Size, Tensors
 
 

@@ -15,7 +15,7 @@ from sdgrpc.lora.bases.names import UNET, NameIndex
 from sdgrpc.lora.bases.placement import Placement, place
 from sdgrpc.lora.bases.smaller import smaller_by_blocks
 from sdgrpc.lora.dialects.adapter import Adapter, AdapterModule
-from sdgrpc.lora.dialects.roles import flatten, owners, unknown_role
+from sdgrpc.lora.dialects.key_endings import flatten, owners, unknown_role
 
 ENOUGH = 0.75
 """A file is applied if this share of its modules finds a place; one that only half fits is refused."""

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sdgrpc.lora.bases.ldm import ldm_names
+from sdgrpc.lora.dialects.key_endings import flatten
 from sdgrpc.lora.dialects.numbered import numbered_names
-from sdgrpc.lora.dialects.roles import flatten
 
 Shape = tuple[int, ...]
 

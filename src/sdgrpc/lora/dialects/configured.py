@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sdgrpc.errors import LoraIncompatible, LoraUnsupported
 from sdgrpc.lora.algorithms.algorithm import Algorithm
-from sdgrpc.lora.algorithms.peft_kinds import FOURIERFT, ROAD
+from sdgrpc.lora.algorithms.peft.table import FOURIERFT, ROAD
 from sdgrpc.lora.algorithms.registry import LOHA, LOKR
 from sdgrpc.lora.dialects.peft import METHODS, MissingConfiguration, PeftConfig
 from sdgrpc.lora.dialects.relatives import bases_said, other_architecture, smaller_model

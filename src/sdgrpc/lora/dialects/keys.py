@@ -20,9 +20,7 @@ from sdgrpc.lora.algorithms.registry import LOKR, algorithm_of
 from sdgrpc.lora.algorithms.tensors import BadTensors, expect
 from sdgrpc.lora.dialects.adapter import Adapter, AdapterModule
 from sdgrpc.lora.dialects.configured import Configurations
-from sdgrpc.lora.dialects.numbered import numbered_order
-from sdgrpc.lora.dialects.peft import MissingConfiguration, PeftConfig, UnknownPattern
-from sdgrpc.lora.dialects.roles import (
+from sdgrpc.lora.dialects.key_endings import (
     LEFT_OVER,
     SHARED,
     flatten,
@@ -33,6 +31,8 @@ from sdgrpc.lora.dialects.roles import (
     without_adapter_name,
     without_wrappers,
 )
+from sdgrpc.lora.dialects.numbered import numbered_order
+from sdgrpc.lora.dialects.peft import MissingConfiguration, PeftConfig, UnknownPattern
 from sdgrpc.lora.dialects.tokens import bundled
 from sdgrpc.lora.files.reading import TensorFile
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from sdgrpc.lora.algorithms.additive import lora_rank
 from sdgrpc.lora.algorithms.differences import sparse
-from sdgrpc.lora.algorithms.multiplicative import decompose
-from sdgrpc.lora.algorithms.norms import loha_norm, lokr_norm, product_norm
+from sdgrpc.lora.algorithms.dora import dora
+from sdgrpc.lora.algorithms.frobenius import loha_norm, lokr_norm, product_norm
 from sdgrpc.lora.algorithms.tensors import scale
 from sdgrpc.lora.dialects.adapter import AdapterModule
 
@@ -74,7 +74,7 @@ def weight_change(
     if source.has_dora:
         assert weight is not None  # noqa: S101 - as the docstring demands
         magnitude = tensors["dora_scale" if "dora_scale" in tensors else "magnitude"]
-        return decompose(weight, change, magnitude, inputs=source.dora_inputs(shape))
+        return dora(weight, change, magnitude, inputs=source.dora_inputs(shape))
     return change
 
 

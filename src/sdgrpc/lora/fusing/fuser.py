@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sdgrpc.domain import RecommendedSampling
-from sdgrpc.lora.algorithms.norms import product_norm
+from sdgrpc.lora.algorithms.frobenius import product_norm
 from sdgrpc.lora.bases.names import UNET
 from sdgrpc.lora.bases.placement import Placed, Placement
 from sdgrpc.lora.dialects.adapter import Adapter

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from sdgrpc.domain import Picture
-from sdgrpc.images import frames, worker
+from sdgrpc.images import decoder_main, frames
 from sdgrpc.images.decoding import read
 from sdgrpc.images.limits import ImageError, ImageLimits
 from sdgrpc.images.reading import ReadAs, Reading
@@ -154,7 +154,7 @@ class _Process:
         folder = str(Path(__file__).parents[2])
         path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
         process = subprocess.Popen(  # noqa: S603 - this interpreter, and nothing of a request
-            [sys.executable, "-m", "sdgrpc.images.worker", str(seconds)],
+            [sys.executable, "-m", "sdgrpc.images.decoder_main", str(seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
@@ -175,7 +175,7 @@ class _Process:
     def ask(self, data: bytes, use: ReadAs, bounds: ImageLimits) -> frames.Frame | None:
         """Return the answer; None where the process ended."""
         try:
-            frames.send(self.requests, worker.request(use, bounds), data)
+            frames.send(self.requests, decoder_main.request(use, bounds), data)
             answer = frames.receive(self.answers)
         except (OSError, ValueError):  # ended before or while it was written to
             answer = None

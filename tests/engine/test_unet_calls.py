@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from sdgrpc.engine.calls import Calls
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.limits import RowLimits
 from sdgrpc.engine.stream import EventStream
 from sdgrpc.engine.timing.meter import Meter
+from sdgrpc.engine.unet_calls import Calls
 from sdgrpc.errors import OutOfMemory
 from tests.support.jobs import FakeRunner, make_task
 

@@ -7,8 +7,8 @@ import pytest
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.jobs import Jobs
 from sdgrpc.engine.options import LoopOptions
-from sdgrpc.engine.timing.door import Door
 from sdgrpc.engine.timing.estimates import ENOUGH, Estimates
+from sdgrpc.engine.timing.refusals import Door
 from sdgrpc.errors import DeadlineTooSoon
 from tests.support.jobs import make_task
 

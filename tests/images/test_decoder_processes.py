@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sdgrpc.images import ImageError, ImageLimits, ReadAs, read
-from sdgrpc.images.readers import PictureReaders
+from sdgrpc.images.decoder_processes import PictureReaders
 from tests.support.bites import exchanged_profile, jpeg_of_scans, jpeg_with, png_with
 
 SLOW = jpeg_of_scans(100, 5792)

@@ -1,4 +1,4 @@
-"""A process that decodes one file after the other: `python -m sdgrpc.images.worker SECONDS`.
+"""A process that decodes one file after the other: `python -m sdgrpc.images.decoder_main SECONDS`.
 
 It ends with its pipe, so that none outlives the server, and by an alarm where a file takes longer than
 SECONDS.

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from diffusers import DEISMultistepScheduler, SchedulerMixin
 
-from sdgrpc.diffusion.sampling.noise_levels import NoiseLevels
 from sdgrpc.diffusion.sampling.solvers import EulerAncestral, Plms
 from sdgrpc.diffusion.sampling.timesteps import aligned, leading, linspace, trailing, whole
+from sdgrpc.diffusion.sampling.training_sigmas import NoiseLevels
 from sdgrpc.domain import SUPPORTED_SPACINGS, Scheduler, SigmaSpacing, TimestepSpacing
 
 SPACING_FLAGS: Mapping[SigmaSpacing, str] = {

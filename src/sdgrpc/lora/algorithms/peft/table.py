@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sdgrpc.lora.algorithms import methods, outputs, reflections
+from sdgrpc.lora.algorithms import reflections
 from sdgrpc.lora.algorithms.algorithm import Algorithm, roles
+from sdgrpc.lora.algorithms.peft import formulas, with_bias
 
 NOTHING = roles("")
 
@@ -14,18 +15,18 @@ DELORA = Algorithm(
     "DeLoRA",
     roles("delora_A delora_B delora_lambda delora_w_norm"),
     NOTHING,
-    methods.delora_size,
-    methods.delora_rank,
-    factors=methods.delora,
+    formulas.delora_size,
+    formulas.delora_rank,
+    factors=formulas.delora,
 )
 GRALORA = Algorithm(
     "gralora",
     "GraLoRA",
     roles("gralora_A gralora_B"),
     roles("gralora_A_general gralora_B_general"),
-    methods.gralora_size,
-    methods.gralora_rank,
-    change=methods.gralora,
+    formulas.gralora_size,
+    formulas.gralora_rank,
+    change=formulas.gralora,
     has_alpha=True,
 )
 HIRA = Algorithm(
@@ -33,33 +34,44 @@ HIRA = Algorithm(
     "HiRA",
     roles("hira_A hira_B"),
     NOTHING,
-    methods.hira_size,
-    methods.hira_rank,
-    weighted=methods.hira,
+    formulas.hira_size,
+    formulas.hira_rank,
+    weighted=formulas.hira,
 )
-C3A = Algorithm("c3a", "C3A", roles("c3a_kernel"), NOTHING, methods.c3a_size, change=methods.c3a)
+C3A = Algorithm("c3a", "C3A", roles("c3a_kernel"), NOTHING, formulas.c3a_size, change=formulas.c3a)
 VERA = Algorithm(
     "vera",
     "VeRA",
     roles("vera_lambda_b vera_lambda_d vera_A vera_B"),
     NOTHING,
-    methods.vera_size,
-    methods.vera_rank,
-    weighted=methods.vera,
+    formulas.vera_size,
+    formulas.vera_rank,
+    weighted=formulas.vera,
 )
 SHIRA = Algorithm(
-    "shira", "SHiRA", roles("shira_weight shira_indices"), NOTHING, methods.shira_size, weighted=methods.shira
+    "shira",
+    "SHiRA",
+    roles("shira_weight shira_indices"),
+    NOTHING,
+    formulas.shira_size,
+    weighted=formulas.shira,
 )
 FOURIERFT = Algorithm(
     "fourierft",
     "FourierFT",
     roles("fourierft_spectrum"),
     NOTHING,
-    methods.fourierft_size,
-    weighted=methods.fourierft,
+    formulas.fourierft_size,
+    weighted=formulas.fourierft,
 )
 MISS = Algorithm(
-    "miss", "MiSS", roles("miss_block"), NOTHING, methods.miss_size, methods.miss_rank, weighted=methods.miss
+    "miss",
+    "MiSS",
+    roles("miss_block"),
+    NOTHING,
+    formulas.miss_size,
+    formulas.miss_rank,
+    weighted=formulas.miss,
 )
 HRA = Algorithm(
     "hra",
@@ -84,27 +96,27 @@ LN_TUNING = Algorithm(
     "LN tuning",
     roles("ln_weight"),
     roles("ln_bias"),
-    outputs.tuned_norm_size,
-    weighted=outputs.tuned_norm,
-    weighted_bias=outputs.tuned_norm_bias,
+    with_bias.tuned_norm_size,
+    weighted=with_bias.tuned_norm,
+    weighted_bias=with_bias.tuned_norm_bias,
 )
 ROAD = Algorithm(
     "road",
     "RoAd",
     roles("road_theta road_alpha"),
     NOTHING,
-    outputs.road_size,
-    weighted=outputs.road,
-    weighted_bias=outputs.road_bias,
+    with_bias.road_size,
+    weighted=with_bias.road,
+    weighted_bias=with_bias.road_bias,
 )
 PEFT_IA3 = Algorithm(
     "ia3",
     "(IA)^3",
     roles("ia3_l"),
     NOTHING,
-    outputs.peft_ia3_size,
-    weighted=outputs.peft_ia3,
-    weighted_bias=outputs.peft_ia3_bias,
+    with_bias.peft_ia3_size,
+    weighted=with_bias.peft_ia3,
+    weighted_bias=with_bias.peft_ia3_bias,
 )
 
 PEFT_KINDS: Sequence[Algorithm] = (

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdgrpc.lora.algorithms import norms
+from sdgrpc.lora.algorithms import frobenius
 from sdgrpc.lora.algorithms.additive import loha, lokr
-from sdgrpc.lora.algorithms.norms import loha_norm, lokr_norm
+from sdgrpc.lora.algorithms.frobenius import loha_norm, lokr_norm
 
 
 def noise(*size: int, seed: int = 0) -> Tensor:
@@ -56,14 +56,14 @@ def test_both_ways_of_loha_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A low rank by Gram matrices, a high one some rows at a time, however many: all agree."""
     low, high = hadamard(200, 300, 2), hadamard(130, 90, 40)
     products: list[int] = []
-    gram = norms.product_norm
+    gram = frobenius.product_norm
     monkeypatch.setattr(
-        norms, "product_norm", lambda up, down: products.append(up.shape[1]) or gram(up, down)
+        frobenius, "product_norm", lambda up, down: products.append(up.shape[1]) or gram(up, down)
     )
     assert loha_norm(low) == pytest.approx(loha(low).norm().item(), rel=1e-12)
     assert products == [4]
     for rows in (1, 7, 64, 1000):
-        monkeypatch.setattr(norms, "ROWS", rows)
+        monkeypatch.setattr(frobenius, "ROWS", rows)
         assert loha_norm(high) == pytest.approx(loha(high).norm().item(), rel=1e-12)
     assert products == [4]
 

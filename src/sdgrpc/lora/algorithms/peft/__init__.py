@@ -1,0 +1,1 @@
+"""The newer methods of PEFT: their formulas, and the table of them."""
