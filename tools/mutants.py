@@ -28,7 +28,8 @@ TESTS: Mapping[str, Sequence[str]] = {
     f"{ALGORITHMS}/tensors.py": ["tests/lora/algorithms"],
     f"{ALGORITHMS}/additive.py": ["tests/lora/algorithms"],
     f"{ALGORITHMS}/multiplicative.py": ["tests/lora/algorithms"],
-    f"{ALGORITHMS}/norms.py": ["tests/lora/algorithms"],
+    f"{ALGORITHMS}/dora.py": ["tests/lora/algorithms"],
+    f"{ALGORITHMS}/frobenius.py": ["tests/lora/algorithms"],
 }
 """Which tests must notice when a file changes."""
 

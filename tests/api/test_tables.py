@@ -32,6 +32,8 @@ def table_of(name: str) -> tables.Table:
         "PreviewOptions": tables.preview_table(settings),
         "MaskOptions": tables.mask_table(settings),
         "Image": tables.IMAGE_TABLE,
+        "GuidanceInterval": tables.INTERVAL_TABLE,
+        "StepReuse": tables.REUSE_TABLE,
     }[name]
 
 

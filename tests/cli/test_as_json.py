@@ -89,4 +89,4 @@ def test_every_command_with_results_has_it() -> None:
                 without.add(name)
 
     walk(typer.main.get_command(build_app()), "")
-    assert without == {"serve", "demo"}
+    assert without == {"serve", "web", "demo"}
