@@ -182,11 +182,12 @@ class EngineLoop:
         done = self._runner.prepare(job)
         job.times.prepared = job.times.stepping = self._clock()
         job.check_wanted()
-        job.stream.put(job.report)
         if done:
+            job.stream.put(job.report)
             self._hand_to_finisher(job)
             return
-        with self._changed:
+        with self._changed:  # whoever reads that it is prepared may count on the next call
+            job.stream.put(job.report)
             self._jobs.step(job)
             self._scheduler.add(job.job_id, job.group, job.rows, job.size)
             self._changed.notify_all()
