@@ -62,7 +62,7 @@ func (c *Client) GetLora(ctx context.Context, request *pb.GetLoraRequest) (*pb.G
 func (c *Client) PrepareLoras(
 	ctx context.Context, request *pb.PrepareLorasRequest,
 ) (*pb.PrepareLorasResponse, error) {
-	answer, err := c.catalog.PrepareLoras(ctx, request)
+	answer, err := c.catalog.PrepareLoras(routed(ctx, request), request)
 	return answer, errorOf(err)
 }
 

@@ -48,9 +48,9 @@ func events[Request any](
 	ctx context.Context, patience time.Duration, request *Request, call open[Request, pb.JobEvent],
 ) Events {
 	return func(yield func(Event, error) bool) {
-		run := newResumption(any(request).(proto.Message), patience)
+		run := newResumption(named(any(request).(proto.Message)), patience)
 		for {
-			left, cut := run.read(messages(ctx, any(run.request).(*Request), call), yield)
+			left, cut := run.read(messages(routed(ctx, run.request), any(run.request).(*Request), call), yield)
 			if left || cut == nil {
 				return
 			}

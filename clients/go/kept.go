@@ -22,7 +22,8 @@ func (c *Client) ListJobs(ctx context.Context) ([]*pb.Job, error) {
 // CancelJob ends a job that the server keeps before its next step, and returns what it was before. One that
 // has ended stays as it is.
 func (c *Client) CancelJob(ctx context.Context, requestID string) (*pb.Job, error) {
-	answer, err := c.jobs.CancelJob(ctx, &pb.CancelJobRequest{RequestId: requestID})
+	request := &pb.CancelJobRequest{RequestId: requestID}
+	answer, err := c.jobs.CancelJob(routed(ctx, request), request)
 	return answer.GetJob(), errorOf(err)
 }
 

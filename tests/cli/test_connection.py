@@ -16,7 +16,7 @@ from sdgrpc.testing.scripted_catalog import Catalog
 from sdgrpc.testing.server import ScriptedServer, draw_script, png
 from sdgrpc.v1.catalog_pb2_grpc import add_CatalogServiceServicer_to_server
 from sdgrpc.v1.diffusion_pb2_grpc import add_DiffusionServiceServicer_to_server
-from tests.client.test_token import Guard
+from tests.client.test_headers import Guard
 from tests.support.certificates import authority, signed
 
 COMMANDS = [

@@ -170,6 +170,18 @@ def test_a_lora_is_fused_once_and_reported(stub) -> None:
     assert pixels(pb.Image(data=one)).tobytes() != pixels(pb.Image(data=base)).tobytes()
 
 
+def test_what_a_caller_tells_a_proxy_is_not_believed(stub) -> None:
+    """The set is what the files are, whatever `x-sdgrpc-lora-set` says; a kept job is found by its id."""
+    loras = [pb.Lora(name=lora_names()[0], strength=0.375)]
+    request = generate(sampling=pb.Sampling(steps=2, seed=5), loras=loras)
+    ids = set()
+    for told in ((), (("x-sdgrpc-lora-set", "0" * 32), ("x-sdgrpc-job", "nonsense"))):
+        _, prepared, *_ = stub.Generate(request, metadata=told)
+        ids.add(prepared.prepared.lora_set_id)
+    assert len(ids) == 1
+    assert ids != {""}
+
+
 def test_black_mask_pixels_keep_the_input(stub) -> None:
     """Exactly; the white ones are drawn anew."""
     source = Image.effect_noise((128, 128), 90).convert("RGB")

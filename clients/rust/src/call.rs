@@ -10,6 +10,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 
 use crate::error::{Error, Result};
+use crate::routing::Routed;
 
 /// The header takes eight digits, of hours at most; nobody waits for a century.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -74,6 +75,15 @@ impl Context {
         if let Some((_, timeout)) = self.deadline.0 {
             request.set_timeout(timeout);
         }
+        request
+    }
+
+    /// The same, with what a proxy routes by.
+    pub fn routed<T: Routed>(&self, message: T) -> Request<T> {
+        let mut request = self.request(message);
+        let mut metadata = std::mem::take(request.metadata_mut());
+        request.get_ref().tell(&mut metadata);
+        *request.metadata_mut() = metadata;
         request
     }
 

@@ -105,7 +105,7 @@ impl Client {
     pub fn prepare_loras(&self, request: v1::PrepareLorasRequest) -> Call<Prepared> {
         let mut catalog = self.catalog();
         self.call(async move |context| {
-            let answer = context.answer(catalog.prepare_loras(context.request(request))).await?;
+            let answer = context.answer(catalog.prepare_loras(context.routed(request))).await?;
             let prepared =
                 answer.prepared.ok_or_else(|| Error::incomplete("the answer has no `prepared`"))?;
             Ok(prepared.into())

@@ -87,13 +87,14 @@ impl Client {
         Call::new(self.timeout, self.metadata.clone(), start)
     }
 
-    pub(crate) fn job<R, S, F>(&self, request: R, send: S) -> Call<Job>
+    pub(crate) fn job<R, S, F>(&self, mut request: R, send: S) -> Call<Job>
     where
         R: Resumable,
         S: Fn(Request<R>) -> F + Send + 'static,
         F: Future<Output = std::result::Result<Response<Streaming<v1::JobEvent>>, Status>> + Send + 'static,
     {
         let patience = self.patience;
+        request.name();
         self.call(move |context| {
             let sender = Sender { request, context: Arc::new(context), send };
             let opening = sender.open();

@@ -37,7 +37,7 @@ impl Client {
         let mut service = self.kept();
         let request = v1::CancelJobRequest { request_id: request_id.into() };
         self.call(async move |context| {
-            let answer = service.cancel_job(context.request(request));
+            let answer = service.cancel_job(context.routed(request));
             Ok(context.answer(answer).await?.job.unwrap_or_default())
         })
     }

@@ -41,6 +41,7 @@ mod kept;
 mod messages;
 mod requests;
 mod resume;
+mod routing;
 mod upload;
 
 pub use call::Call;

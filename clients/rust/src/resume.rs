@@ -13,6 +13,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::call::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::messages::Messages;
+use crate::routing::{self, Routed};
 use crate::v1;
 use crate::v1::job_event::Event;
 
@@ -26,9 +27,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 type Events = Messages<v1::JobEvent>;
 
 /// A request of which a job comes, and that can go on with it.
-pub(crate) trait Resumable: Clone + Send + Sync + 'static {
+pub(crate) trait Resumable: Routed + Clone + Send + Sync + 'static {
     /// Become the request that goes on after this event.
     fn note(&mut self, event: &v1::JobEvent);
+
+    /// Have an id where its job is kept.
+    fn name(&mut self) {}
 
     /// Whether it asks for the events after one alone.
     fn is_partial(&self) -> bool {
@@ -44,6 +48,12 @@ macro_rules! drawn {
                     self.request_id.clone_from(&event.request_id);
                     self.sampling.get_or_insert_default().seed =
                         accepted.sampling.as_ref().and_then(|sampling| sampling.seed);
+                }
+            }
+
+            fn name(&mut self) {
+                if self.request_id.is_empty() && self.on_disconnect() == v1::OnDisconnect::Keep {
+                    self.request_id = routing::made_up_id();
                 }
             }
         }
@@ -98,7 +108,7 @@ where
 
     fn open(&self) -> BoxFuture<'static, Result<Events>> {
         let context = Arc::clone(&self.context);
-        let answer = (self.send)(context.request(self.request.clone()));
+        let answer = (self.send)(context.routed(self.request.clone()));
         async move { Ok(Messages::new(context.answer(answer).await?, context.deadline)) }.boxed()
     }
 }

@@ -31,6 +31,7 @@ from sdgrpc.client.errors import (
     server_error,
 )
 from sdgrpc.client.events import Collector, Event, Result
+from sdgrpc.client.headers import check_token, with_headers
 from sdgrpc.client.jobs.records import KeptJob, attach_request, kept_id, kept_job, kept_jobs
 from sdgrpc.client.jobs.resuming import DEFAULT_SECONDS, Resumption
 from sdgrpc.client.pictures import DrawnImage
@@ -41,7 +42,6 @@ from sdgrpc.client.requests import (
     mask_message,
     transform_request,
 )
-from sdgrpc.client.token import bearing, check_token
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import jobs_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
@@ -185,7 +185,7 @@ class AsyncClient(AsyncCatalogCalls):
     @cached_property
     def _channel(self) -> grpc.aio.Channel:
         """A channel belongs to the loop it is made in, so it is made at the first call."""
-        return bearing(self._connection, self._token)
+        return with_headers(self._connection, self._token)
 
     @cached_property
     def _connection(self) -> grpc.aio.Channel:

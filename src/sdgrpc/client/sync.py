@@ -29,6 +29,7 @@ from sdgrpc.client.errors import (
     server_error,
 )
 from sdgrpc.client.events import Collector, Event, Result
+from sdgrpc.client.headers import with_headers
 from sdgrpc.client.jobs.records import KeptJob, attach_request, kept_id, kept_job, kept_jobs
 from sdgrpc.client.jobs.resuming import DEFAULT_SECONDS, Resumption
 from sdgrpc.client.pictures import DrawnImage
@@ -39,7 +40,6 @@ from sdgrpc.client.requests import (
     mask_message,
     transform_request,
 )
-from sdgrpc.client.token import bearing
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import jobs_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
@@ -192,7 +192,7 @@ class Client(CatalogCalls):
             if tls is None
             else grpc.secure_channel(address.target, tls.credentials(), arguments)
         )
-        self._channel = bearing(channel, token)
+        self._channel = with_headers(channel, token)
         self._stub = DiffusionServiceStub(self._channel)
         self._catalog = CatalogServiceStub(self._channel)
         self._jobs = JobServiceStub(self._channel)

@@ -6,6 +6,7 @@ mod errors;
 mod events;
 mod keepalive;
 mod resume;
+mod routing;
 mod server;
 #[cfg(feature = "tls")]
 mod tls;

@@ -56,6 +56,7 @@ pub enum Seen {
     Dropped,
     Page(ListLorasRequest),
     Upload(UploadLoraHeader, Vec<u8>),
+    Prepare(MetadataMap),
     /// Of a script with cuts.
     Request(Box<GenerateRequest>),
 }
@@ -227,6 +228,7 @@ impl CatalogService for Scripted {
     }
 
     async fn prepare_loras(&self, request: Request<PrepareLorasRequest>) -> Outcome<PrepareLorasResponse> {
+        self.seen.send(Seen::Prepare(request.metadata().clone())).ok();
         let prepared = request.into_inner().loras.first().map(|_| Prepared {
             lora_set_id: "set".into(),
             fuse_duration: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),

@@ -1,16 +1,18 @@
-"""A bearer token on every call of a channel."""
+"""What every call of a channel takes along: a bearer token, and where it belongs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeVar, cast
 
+from sdgrpc.client.routing import routing
+
 _Channel = TypeVar("_Channel")
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
-def bearing(channel: _Channel, token: str | None) -> _Channel:
-    """Return the channel as one whose calls bear `authorization: Bearer <token>`; itself without a token.
+def with_headers(channel: _Channel, token: str | None) -> _Channel:
+    """Return the channel as one whose calls bear `authorization: Bearer <token>` and what `routing` says.
 
     What is called is wrapped, not intercepted: intercepted streams of grpc.aio lose their cancellation, and
     grpc's own credentials for calls are refused by a connection without TLS, as to a proxy beside the server.
@@ -20,7 +22,7 @@ def bearing(channel: _Channel, token: str | None) -> _Channel:
 
     """
     check_token(token)
-    return channel if token is None else cast("_Channel", _Bearing(channel, token))
+    return cast("_Channel", _Headed(channel, token))
 
 
 def check_token(token: str | None) -> None:
@@ -34,19 +36,22 @@ def check_token(token: str | None) -> None:
         raise ValueError("the token must be printable ASCII without spaces")
 
 
-class _Bearing:
+class _Headed:
     """What stubs need of a channel, sync or async; the rest is the channel's."""
 
-    def __init__(self, channel: object, token: str) -> None:
+    def __init__(self, channel: object, token: str | None) -> None:
         self._channel = channel
-        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a channel has
         found = getattr(self._channel, name)
-        return self._bound(found) if name in _KINDS else found
+        return self._headed(found) if name in _KINDS else found
 
-    def _bound(self, kind: Callable[..., Callable[..., object]]) -> Callable[..., object]:
-        return lambda *arguments, **options: partial(kind(*arguments, **options), metadata=self._metadata)
+    def _headed(self, kind: Callable[..., Callable[..., object]]) -> Callable[..., object]:
+        def multi_callable(*arguments: object, **options: object) -> Callable[..., object]:
+            call = kind(*arguments, **options)
+            return lambda request, **more: call(
+                request, metadata=(*self._metadata, *routing(request)), **more
+            )
 
-
-_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+        return multi_callable
