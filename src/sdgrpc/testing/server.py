@@ -71,17 +71,18 @@ class ScriptedServer(DiffusionServiceServicer):
 
 @contextmanager
 def scripted_server(
-    script: Script, credentials: grpc.ServerCredentials | None = None
+    script: Script, credentials: grpc.ServerCredentials | None = None, *, workers: int = 4
 ) -> Iterator[ScriptedServer]:
     """Run a server for the block, with health beside it; it takes a free loopback port.
 
     Args:
         script: what answers each call.
         credentials: turn TLS on.
+        workers: calls that are answered at a time.
 
     """
     servicer = ScriptedServer(script)
-    server = grpc.server(ThreadPoolExecutor(max_workers=4))
+    server = grpc.server(ThreadPoolExecutor(max_workers=workers))
     add_DiffusionServiceServicer_to_server(servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(servicer.health, server)
     servicer.port = (
