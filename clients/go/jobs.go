@@ -62,7 +62,7 @@ func events[Request any](
 					cut = ended
 				}
 			}
-			yield(nil, run.failureAfter(cut))
+			yield(nil, run.failureAfter(ctx, cut))
 			return
 		}
 	}

@@ -18,6 +18,8 @@ const (
 	mostResumptions = 5
 	firstWait       = 100 * time.Millisecond
 	longestWait     = 2 * time.Second
+	// clockTolerance is by what a proxy's or server's clock may run ahead of ours.
+	clockTolerance = 50 * time.Millisecond
 )
 
 // WithResume says for how long a call is tried again that was cut once its job was accepted, by the end of its
@@ -137,8 +139,12 @@ func (r *resumption) waitAfter(failure error) (time.Duration, bool) {
 	return wait, time.Since(r.cutAt)+wait <= r.patience
 }
 
-// failureAfter is what ended the job: how it was cut, where nobody took it up.
-func (r *resumption) failureAfter(failure error) error {
+// failureAfter is what ended the job: how it was cut, where nobody took it up. A proxy resets the stream at the
+// deadline, perhaps before this side's clock has come to it.
+func (r *resumption) failureAfter(ctx context.Context, failure error) error {
+	if deadline, set := ctx.Deadline(); set && time.Until(deadline) <= clockTolerance && isReset(failure) {
+		return errorOf(status.FromContextError(context.DeadlineExceeded).Err())
+	}
 	if r.firstFailure != nil && isCut(failure) {
 		return r.firstFailure
 	}
@@ -147,15 +153,18 @@ func (r *resumption) failureAfter(failure error) error {
 
 // isCut tells whether a call ended because its server or connection did, or because there is none yet.
 func isCut(failure error) bool {
-	if errors.Is(failure, ErrIncomplete) {
+	if errors.Is(failure, ErrIncomplete) || isReset(failure) {
 		return true
 	}
 	var known *Error
-	if !errors.As(failure, &known) {
-		return false
-	}
-	broken := (known.Code == codes.Internal || known.Code == codes.Unknown) && known.Reason == ""
-	return known.Code == codes.Unavailable || broken // a reset of the stream is no server's word
+	return errors.As(failure, &known) && known.Code == codes.Unavailable
+}
+
+// isReset tells whether the stream was reset, which is no server's word.
+func isReset(failure error) bool {
+	var known *Error
+	return errors.As(failure, &known) && known.Reason == "" &&
+		(known.Code == codes.Internal || known.Code == codes.Unknown)
 }
 
 // pause waits, and returns the context's failure if it ends before.

@@ -1,6 +1,7 @@
 package sdgrpc_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -114,5 +115,23 @@ func TestResumingEnds(t *testing.T) {
 	_, err := read(generate(t, cutting(&requests, codes.Unavailable, slices.Repeat([]int{3}, 20)...)))
 	if status.Code(err) != codes.Unavailable || len(requests) != 6 {
 		t.Error(err, len(requests))
+	}
+}
+
+// A proxy's clock may run ahead: a stream that is reset at the deadline has met it.
+func TestAResetAtTheDeadlineIsTheDeadline(t *testing.T) {
+	server := &fakeServer{generate: func(_ *pb.GenerateRequest, stream grpc.ServerStreamingServer[pb.JobEvent]) error {
+		if err := stream.Send(whole()[0]); err != nil {
+			return err
+		}
+		deadline, _ := stream.Context().Deadline()
+		time.Sleep(time.Until(deadline) - 20*time.Millisecond)
+		return status.Error(codes.Internal, "the stream was reset")
+	}}
+	ctx, cancel := context.WithTimeout(testContext(t), 500*time.Millisecond)
+	defer cancel()
+	client := connect(t, server.serve(t, nil), sdgrpc.WithResume(0))
+	if _, err := read(client.Generate(ctx, &pb.GenerateRequest{})); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
 	}
 }

@@ -127,6 +127,7 @@ def running_envoy(
     *,
     healthy: Sequence[str] | None = None,
     change: Change = lambda _: None,
+    change_bootstrap: Change = lambda _: None,
 ) -> Iterator[Envoy]:
     """Run Envoy for the block, in a copy of the configuration; only ports and servers are others.
 
@@ -136,6 +137,7 @@ def running_envoy(
         name: which of the two bootstraps.
         healthy: the block begins when these are found healthy; all of them without it.
         change: what else is to be changed in each cluster.
+        change_bootstrap: what else is to be changed in the bootstrap.
 
     """
     binary = program()
@@ -143,8 +145,10 @@ def running_envoy(
     (listener,) = bootstrap["static_resources"]["listeners"]
     listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": 0}
     bootstrap["admin"]["address"]["socket_address"]["port_value"] = 0
+    change_bootstrap(bootstrap)
     write(folder, "bootstrap.yaml", bootstrap)
-    shutil.copy(FOLDER / "routes.yaml", folder)
+    for each in ("routes.yaml", "certificate.yaml"):
+        shutil.copy(FOLDER / each, folder)
     write_servers(folder, servers, change)
     command = [binary, "-c", "bootstrap.yaml", "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"]
     command += ["--admin-address-path", "admin.txt"]

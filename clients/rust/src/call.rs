@@ -120,11 +120,13 @@ impl Deadline {
         self.0.map(|(at, _)| at)
     }
 
-    /// The failure of a call with this deadline: transports tell a passed deadline as a cancelled call.
+    /// The failure of a call with this deadline: transports tell a passed deadline as a cancelled call, and proxies as a
+    /// stream that is reset.
     pub fn error(self, status: Status) -> Error {
         let passed = self.instant().is_some_and(|at| Instant::now() + CLOCK_TOLERANCE >= at);
         match status.code() {
             Code::Cancelled if passed => Error::deadline(),
+            Code::Internal | Code::Unknown if passed && status.details().is_empty() => Error::deadline(),
             _ => Error::from(status),
         }
     }

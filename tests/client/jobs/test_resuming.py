@@ -66,6 +66,17 @@ async def test_a_call_that_is_cut_often_goes_on(cuts: list[int]) -> None:
         assert len(server.requests) == len(cuts) + 1
 
 
+@pytest.mark.parametrize(("left", "code"), [(0.01, "DEADLINE_EXCEEDED"), (0.2, "INTERNAL")])
+def test_a_reset_at_the_deadline_is_the_deadline(left: float, code: str) -> None:
+    """A proxy's clock may run ahead; one that comes sooner is what it is, and so is what a server says."""
+    now = 0.0
+    call = Resumption(pb.GenerateRequest(), seconds=0, timeout=1.0, clock=lambda: now)
+    now = 1.0 - left
+    assert call.failure_after(SdgrpcServerError("INTERNAL", "RST_STREAM")).code == code
+    said = SdgrpcServerError("INTERNAL", "a fault", Details(reason="INTERNAL"))
+    assert call.failure_after(said) is said
+
+
 def test_a_result_is_whole() -> None:
     """What was seen before the cut counts."""
     with scripted_server(cut_script([6])) as server, Client(server.target) as client:

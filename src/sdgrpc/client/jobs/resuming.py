@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sdgrpc.client.errors import IncompleteAnswerError, SdgrpcServerError
+from sdgrpc.client.errors import DeadlineExceededError, IncompleteAnswerError, SdgrpcServerError
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import jobs_pb2
 
@@ -21,6 +21,9 @@ MOST_RESUMPTIONS = 5
 """How often a job is begun anew in all: what ends server after server is not to end all of them."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
+
+CLOCK_TOLERANCE = 0.05
+"""Seconds by which a proxy's or server's clock may run ahead of ours: a reset so close to the deadline is it."""
 
 Request = pb.GenerateRequest | pb.TransformRequest | pb.InpaintRequest | jobs_pb2.AttachJobRequest
 
@@ -80,7 +83,14 @@ class Resumption:
         return None if left is not None and wait >= left else wait
 
     def failure_after(self, failure: SdgrpcServerError) -> SdgrpcServerError:
-        """Return what ended the job: how it was cut, where nobody took it up, rather than how that failed."""
+        """Return what ended the job.
+
+        That is how it was cut, where nobody took it up, rather than how that failed. A proxy resets the stream
+        at the deadline, perhaps before this side's clock has come to it.
+        """
+        left = self.time_left()
+        if left is not None and left <= CLOCK_TOLERANCE and is_reset(failure):
+            return DeadlineExceededError("DEADLINE_EXCEEDED", "the job's deadline passed")
         return self._first_failure if self._first_failure is not None and is_cut(failure) else failure
 
     def _note(self, message: pb.JobEvent) -> None:
@@ -112,7 +122,9 @@ def is_cut(failure: SdgrpcServerError) -> bool:
     """Whether a call ended because its server or connection did, or because there is none yet."""
     if isinstance(failure, IncompleteAnswerError):
         return True
-    broken = (
-        failure.code in ("INTERNAL", "UNKNOWN") and not failure.reason
-    )  # a stream reset: no server's word
-    return failure.code == "UNAVAILABLE" or broken
+    return failure.code == "UNAVAILABLE" or is_reset(failure)
+
+
+def is_reset(failure: SdgrpcServerError) -> bool:
+    """Whether the stream was reset, which is no server's word."""
+    return failure.code in ("INTERNAL", "UNKNOWN") and not failure.reason
