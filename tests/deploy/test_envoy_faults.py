@@ -27,13 +27,13 @@ LORAS = ["postcard:0.75", "sepia:0.5"]
 NAMES = ("one", "two")
 
 
-def draw(target: str, folder: Path) -> int:
+def draw(target: str, _: Path) -> int:
     """With the Python client."""
     with Client(target) as client:
         return len([event for event in client.generate("a", loras=LORAS) if isinstance(event, Progress)])
 
 
-def draw_async(target: str, folder: Path) -> int:
+def draw_async(target: str, _: Path) -> int:
     """With that for asyncio."""
 
     async def run() -> int:
@@ -158,30 +158,29 @@ class Drawing:
 
 def test_the_real_thing(tmp_path: Path) -> None:
     """A cancel frees the engine; one server drains and loses nothing; the other's death changes no byte."""
-    with pair(tmp_path, "--no-batching") as (servers, envoy):
-        with Client(envoy.target) as client:
-            undisturbed = client.generate("a red star", width=256, height=256, **OPTIONS).images()
-            cancelled = client.generate("a red star", width=256, height=256, **{**OPTIONS, "steps": 150})
-            next(event for event in cancelled if isinstance(event, Progress))
-            busy = where_it_runs(servers)
-            finished = state_of(busy)[2]
-            cancelled.cancel()
-            with Client(busy.target) as direct:
-                for status in direct.watch_status(min_interval=0.1):
-                    if (status.running, status.queued) == (0, 0):
-                        break
-            assert status.jobs_finished == finished
+    with pair(tmp_path, "--no-batching") as (servers, envoy), Client(envoy.target) as client:
+        undisturbed = client.generate("a red star", width=256, height=256, **OPTIONS).images()
+        cancelled = client.generate("a red star", width=256, height=256, **{**OPTIONS, "steps": 150})
+        next(event for event in cancelled if isinstance(event, Progress))
+        busy = where_it_runs(servers)
+        finished = state_of(busy)[2]
+        cancelled.cancel()
+        with Client(busy.target) as direct:
+            for status in direct.watch_status(min_interval=0.1):
+                if (status.running, status.queued) == (0, 0):
+                    break
+        assert status.jobs_finished == finished
 
-            drawing = Drawing(envoy.target)
-            assert drawing.reached.wait(60)
-            busy = where_it_runs(servers)
-            busy.signal(signal.SIGTERM)
-            for prompt in "abcdefgh":  # the leaving server may be asked, and refuses
-                client.generate(prompt, **{**OPTIONS, "steps": 1}).images()
-            steps, data = drawing.result()
-            assert steps == list(range(1, 25))
-            assert data == undisturbed[0].image.data
-            assert busy.wait() == 0
+        drawing = Drawing(envoy.target)
+        assert drawing.reached.wait(60)
+        busy = where_it_runs(servers)
+        busy.signal(signal.SIGTERM)
+        for prompt in "abcdefgh":  # the leaving server may be asked, and refuses
+            client.generate(prompt, **{**OPTIONS, "steps": 1}).images()
+        steps, data = drawing.result()
+        assert steps == list(range(1, 25))
+        assert data == undisturbed[0].image.data
+        assert busy.wait() == 0
 
 
 def test_a_real_servers_death(tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ def test_compose_names_what_there_is() -> None:
     assert len(servers) == 2
     for service in servers.values():
         assert (FOLDER / service["build"] / "Dockerfile").is_file()
-        settings = {name.removeprefix("SDGRPC_").lower(): value for name, value in service["environment"].items()}
+        settings = {
+            name.removeprefix("SDGRPC_").lower(): value for name, value in service["environment"].items()
+        }
         assert set(settings) <= set(Settings.model_fields)
         chosen = Settings(**settings)
         grace = int(service["stop_grace_period"].removesuffix("s"))

@@ -50,7 +50,7 @@ def test_jobs_without_loras_go_anywhere(fronted: Fronted) -> None:
 
 
 def test_a_kept_job_has_a_place(fronted: Fronted) -> None:
-    """Twelve calls at a time under one id, whatever they draw, are at one server, and under other ids at others."""
+    """Twelve calls at a time under one id are at one server, whatever they draw, and other ids at others."""
     front = fronted(hang_script(threading.Event()), hang_script(threading.Event()))
     jobs = []
     for loras in SETS:

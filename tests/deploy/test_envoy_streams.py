@@ -35,7 +35,7 @@ def test_a_reader_that_takes_nothing_is_felt(fronted: Fronted) -> None:
     """What the server has sent and the client has not read is a few buffers, whatever there is to send."""
     made = 0
 
-    def flood(request, context):
+    def flood(_request, _context):
         nonlocal made
         for made in range(1, 65):
             preview = pb.Preview(picture=pb.Image(data=bytes(1 << 20)))
@@ -127,7 +127,6 @@ def test_a_broken_connection_is_unavailable_or_internal(fronted: Fronted) -> Non
     front = fronted(die)
     seen = []
     with pytest.raises(UnavailableError, match="it ends"):
-        for event in front.client.generate("a"):
-            seen.append(event)
+        seen.extend(front.client.generate("a"))
     assert isinstance(seen[-1], Progress)
     assert front.counts() == [1]  # Envoy does not begin anew what has begun

@@ -33,11 +33,11 @@ class Envoy:
     admin: str
     folder: Path
 
-    def ask(self, path: str) -> Any:  # noqa: ANN401 - JSON
+    def ask(self, path: str) -> Any:
         """What the admin door answers, as JSON."""
         return json.loads(get(self.admin, f"{path}?format=json"))
 
-    def healthy(self, cluster: str = "sdgrpc") -> set[str]:
+    def healthy(self, cluster: str) -> set[str]:
         """The servers that calls go to, as HOST:PORT."""
         clusters = {one["name"]: one for one in self.ask("/clusters")["cluster_statuses"]}
         return {
@@ -48,8 +48,8 @@ class Envoy:
 
     def until_healthy(self, servers: Sequence[str]) -> None:
         """Wait until calls go to these servers, and to no others."""
-        for cluster in ("sdgrpc", "sdgrpc_kept"):
-            until(lambda cluster=cluster: self.healthy(cluster) == set(servers))
+        wanted = set(servers)
+        until(lambda: self.healthy("sdgrpc") == self.healthy("sdgrpc_kept") == wanted)
 
     def change_servers(self, servers: Sequence[str]) -> None:
         """List other servers, as an operator does in a running Envoy."""

@@ -23,7 +23,7 @@ MOST_RESUMPTIONS = 5
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
 
 CLOCK_TOLERANCE = 0.05
-"""Seconds by which a proxy's or server's clock may run ahead of ours: a reset so close to the deadline is it."""
+"""Seconds by which a proxy's clock may run ahead of ours: a reset so close to the deadline is it."""
 
 Request = pb.GenerateRequest | pb.TransformRequest | pb.InpaintRequest | jobs_pb2.AttachJobRequest
 
@@ -85,8 +85,8 @@ class Resumption:
     def failure_after(self, failure: SdgrpcServerError) -> SdgrpcServerError:
         """Return what ended the job.
 
-        That is how it was cut, where nobody took it up, rather than how that failed. A proxy resets the stream
-        at the deadline, perhaps before this side's clock has come to it.
+        That is how it was cut, where nobody took it up, rather than how that failed. A proxy resets the
+        stream at the deadline, perhaps before this side's clock has come to it.
         """
         left = self.time_left()
         if left is not None and left <= CLOCK_TOLERANCE and is_reset(failure):
