@@ -7,14 +7,9 @@ with asyncio.Runner() as runner:
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
+from collections.abc import Callable, Sequence
 
 from sdgrpc.api.calls.call import CallObserver
 from sdgrpc.api.catalog import CatalogServicer
@@ -28,7 +23,8 @@ from sdgrpc.api.traffic.receiving import ReceivingInterceptor
 from sdgrpc.api.waiting import first_of
 from sdgrpc.engine.base import Engine
 from sdgrpc.errors import EngineFailed
-from sdgrpc.machine.ending import STUCK, ProcessEnd
+from sdgrpc.machine.ending import ProcessEnd
+from sdgrpc.machine.stop_signals import stop_requests
 from sdgrpc.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -38,16 +34,7 @@ OpenEngine = Callable[[], Engine]
 READY_POLL_SECONDS = 0.05
 FLUSH_SECONDS = 0.5  # what is left after draining are the last bytes of streams
 TOLD_SECONDS = 0.4  # in which a failed server still answers, so that whoever asks for its health learns of it
-HURRY_SECONDS = 0.8  # from a second signal to the end
 LATE_SECONDS = 5.0  # from the end of draining
-
-
-@dataclass(frozen=True)
-class StopRequests:
-    """Set by SIGTERM and SIGINT: `first` asks to drain, `second` to stop at once."""
-
-    first: asyncio.Event = field(default_factory=asyncio.Event)
-    second: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Server:
@@ -219,37 +206,6 @@ def in_daemon_thread(function: OpenEngine) -> asyncio.Future[Engine]:
 
     threading.Thread(target=run, name="sdgrpc-open", daemon=True).start()
     return future
-
-
-@contextmanager
-def stop_requests(end: ProcessEnd | None = None, seconds: float = 0.0) -> Iterator[StopRequests]:
-    """Catch SIGTERM and SIGINT; the third one has its usual effect.
-
-    The first has `end` end the process in `seconds`, the second in a moment. The handler is Python's and not
-    the event loop's, so that it does so even where the loop hangs.
-    """
-    loop, requests = asyncio.get_running_loop(), StopRequests()
-    caught = (signal.SIGTERM, signal.SIGINT)
-    count = itertools.count()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if next(count) == 0:
-            if end is not None:
-                end.by(seconds, STUCK, "since threads outlasted the time for draining")
-            loop.call_soon_threadsafe(requests.first.set)
-            return
-        if end is not None:
-            end.by(HURRY_SECONDS, 0, "as a second signal asked for, before all threads did")
-        for number in caught:
-            signal.signal(number, signal.SIG_DFL)
-        loop.call_soon_threadsafe(requests.second.set)
-
-    before = {number: signal.signal(number, on_signal) for number in caught}
-    try:
-        yield requests
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _print(line: str) -> None:

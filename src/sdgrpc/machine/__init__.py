@@ -1,1 +1,1 @@
-"""The machine below: memory, processor, threads."""
+"""The machine below: memory, processor, threads, signals, the end of the process."""
