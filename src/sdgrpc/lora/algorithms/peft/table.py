@@ -1,4 +1,4 @@
-"""The newer methods of PEFT that are applied: their tensors and formulas."""
+"""The newer methods of PEFT that are applied: their tensors and low_rank."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sdgrpc.lora.algorithms import reflections
 from sdgrpc.lora.algorithms.algorithm import Algorithm, roles
-from sdgrpc.lora.algorithms.peft import formulas, with_bias
+from sdgrpc.lora.algorithms.peft import low_rank, structured, with_bias
 
 NOTHING = roles("")
 
@@ -15,18 +15,18 @@ DELORA = Algorithm(
     "DeLoRA",
     roles("delora_A delora_B delora_lambda delora_w_norm"),
     NOTHING,
-    formulas.delora_size,
-    formulas.delora_rank,
-    factors=formulas.delora,
+    low_rank.delora_size,
+    low_rank.delora_rank,
+    factors=low_rank.delora,
 )
 GRALORA = Algorithm(
     "gralora",
     "GraLoRA",
     roles("gralora_A gralora_B"),
     roles("gralora_A_general gralora_B_general"),
-    formulas.gralora_size,
-    formulas.gralora_rank,
-    change=formulas.gralora,
+    low_rank.gralora_size,
+    low_rank.gralora_rank,
+    change=low_rank.gralora,
     has_alpha=True,
 )
 HIRA = Algorithm(
@@ -34,44 +34,44 @@ HIRA = Algorithm(
     "HiRA",
     roles("hira_A hira_B"),
     NOTHING,
-    formulas.hira_size,
-    formulas.hira_rank,
-    weighted=formulas.hira,
+    low_rank.hira_size,
+    low_rank.hira_rank,
+    weighted=low_rank.hira,
 )
-C3A = Algorithm("c3a", "C3A", roles("c3a_kernel"), NOTHING, formulas.c3a_size, change=formulas.c3a)
+C3A = Algorithm("c3a", "C3A", roles("c3a_kernel"), NOTHING, structured.c3a_size, change=structured.c3a)
 VERA = Algorithm(
     "vera",
     "VeRA",
     roles("vera_lambda_b vera_lambda_d vera_A vera_B"),
     NOTHING,
-    formulas.vera_size,
-    formulas.vera_rank,
-    weighted=formulas.vera,
+    low_rank.vera_size,
+    low_rank.vera_rank,
+    weighted=low_rank.vera,
 )
 SHIRA = Algorithm(
     "shira",
     "SHiRA",
     roles("shira_weight shira_indices"),
     NOTHING,
-    formulas.shira_size,
-    weighted=formulas.shira,
+    structured.shira_size,
+    weighted=structured.shira,
 )
 FOURIERFT = Algorithm(
     "fourierft",
     "FourierFT",
     roles("fourierft_spectrum"),
     NOTHING,
-    formulas.fourierft_size,
-    weighted=formulas.fourierft,
+    structured.fourierft_size,
+    weighted=structured.fourierft,
 )
 MISS = Algorithm(
     "miss",
     "MiSS",
     roles("miss_block"),
     NOTHING,
-    formulas.miss_size,
-    formulas.miss_rank,
-    weighted=formulas.miss,
+    structured.miss_size,
+    structured.miss_rank,
+    weighted=structured.miss,
 )
 HRA = Algorithm(
     "hra",
