@@ -14,7 +14,7 @@ import torch
 from sdgrpc.diffusion.checkpoints import folder, hub, precision, single_file
 from sdgrpc.diffusion.checkpoints.card import CARD, model_info, prediction_type, with_card
 from sdgrpc.diffusion.checkpoints.checks import check_networks, check_vocabulary, is_sdxl
-from sdgrpc.diffusion.checkpoints.ldm_layout import VAE_SCALES
+from sdgrpc.diffusion.checkpoints.ldm.layout import VAE_SCALES
 from sdgrpc.diffusion.checkpoints.stored import Unfilled
 from sdgrpc.diffusion.checkpoints.vae import open_vae
 from sdgrpc.diffusion.model import Model

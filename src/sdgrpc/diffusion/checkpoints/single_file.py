@@ -16,9 +16,11 @@ from diffusers.loaders.single_file_utils import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from sdgrpc.diffusion.checkpoints import foreign, ldm_layout, vae, vocabulary
+from sdgrpc.diffusion.checkpoints import foreign, vae, vocabulary
 from sdgrpc.diffusion.checkpoints.folder import named_for, without_weights
-from sdgrpc.diffusion.checkpoints.ldm_layout import Layout
+from sdgrpc.diffusion.checkpoints.ldm import layout as ldm
+from sdgrpc.diffusion.checkpoints.ldm import scheduler
+from sdgrpc.diffusion.checkpoints.ldm.layout import Layout
 from sdgrpc.diffusion.checkpoints.stored import Stored, Unfilled, stored_tensors
 from sdgrpc.errors import ModelError
 from sdgrpc.regular_files import open_regular
@@ -58,7 +60,7 @@ def open_parts(
     """
     checkpoint = _open(path)
     base, names = checkpoint.base, checkpoint.layout.shapes
-    stated = prediction_type or ldm_layout.stated_prediction_type(checkpoint.metadata, names)
+    stated = prediction_type or scheduler.stated_prediction_type(checkpoint.metadata, names)
     if stated is None and base == "sd2":
         raise ModelError(
             f"{path} is a Stable Diffusion 2 checkpoint and does not say what it predicts; write "
@@ -68,10 +70,10 @@ def open_parts(
     networks = {name: build(checkpoint).checked() for name, build in _builders(base, own_vae).items()}
     if base == "sd2" and stated == "v_prediction":
         unet: Any = networks["unet"].module
-        unet.register_to_config(sample_size=ldm_layout.SD2_V_SAMPLE_SIZE)
+        unet.register_to_config(sample_size=ldm.SD2_V_SAMPLE_SIZE)
     encoder: Any = networks["text_encoder"].module
     tokenizers = vocabulary.load(path, base, encoder.config.vocab_size, given=tokenizer)
-    return networks, tokenizers, ldm_layout.scheduler(base, stated or "epsilon", zero_snr="ztsnr" in names)
+    return networks, tokenizers, scheduler.published(base, stated or "epsilon", zero_snr="ztsnr" in names)
 
 
 def _open(path: Path) -> Checkpoint:
@@ -107,7 +109,7 @@ def _builders(base: str, own_vae: Path | None) -> Mapping[str, Callable[[Checkpo
 
     def given_vae(_: Checkpoint) -> Unfilled:
         assert own_vae is not None  # noqa: S101 - else it is not called
-        return vae.open_vae(own_vae, scaling_factor=ldm_layout.VAE_SCALES[base])
+        return vae.open_vae(own_vae, scaling_factor=ldm.VAE_SCALES[base])
 
     common = {"unet": _unet, "vae": given_vae if own_vae else _vae}
     if base == "sdxl":
@@ -118,7 +120,7 @@ def _builders(base: str, own_vae: Path | None) -> Mapping[str, Callable[[Checkpo
 def _unet(checkpoint: Checkpoint) -> Unfilled:
     with _shapes_explained(checkpoint, "UNet"):
         config = checkpoint.layout.unet(checkpoint.base)
-        source = checkpoint.tensors(ldm_layout.UNET)
+        source = checkpoint.tensors(ldm.UNET)
         tensors = convert_ldm_unet_checkpoint(source, config)
         with without_weights():
             module = UNet2DConditionModel(**config)
@@ -132,15 +134,15 @@ def _unet(checkpoint: Checkpoint) -> Unfilled:
 
 
 def _vae(checkpoint: Checkpoint) -> Unfilled:
-    if not checkpoint.layout.names(ldm_layout.VAE):
+    if not checkpoint.layout.names(ldm.VAE):
         raise ModelError(
             f"{checkpoint.path} holds no VAE; use a file with the VAE baked in, or give it one with "
             "--vae NAME=PATH (setting vae)"
         )
     with _shapes_explained(checkpoint, "VAE"):
         base = checkpoint.base
-        config = checkpoint.layout.vae(ldm_layout.VAE_SCALES[base], 8 * ldm_layout.SAMPLE_SIZES[base])
-        tensors = vae.convert(checkpoint.tensors(ldm_layout.VAE), config)
+        config = checkpoint.layout.vae(ldm.VAE_SCALES[base], 8 * ldm.SAMPLE_SIZES[base])
+        tensors = vae.convert(checkpoint.tensors(ldm.VAE), config)
         with without_weights():
             module = AutoencoderKL(**config)
     return Unfilled(f"the VAE of {checkpoint.path}", module, tensors)
@@ -149,14 +151,14 @@ def _vae(checkpoint: Checkpoint) -> Unfilled:
 def _clip(checkpoint: Checkpoint) -> Unfilled:
     with _shapes_explained(checkpoint, "text encoder"):
         config = CLIPTextConfig(**checkpoint.layout.clip(checkpoint.base))
-        tensors = convert_ldm_clip_checkpoint(checkpoint.tensors(ldm_layout.CLIP[checkpoint.base]))
+        tensors = convert_ldm_clip_checkpoint(checkpoint.tensors(ldm.CLIP[checkpoint.base]))
         with without_weights():
             module = CLIPTextModel(config)
     return Unfilled(f"the text encoder of {checkpoint.path}", module, named_for(module, tensors))
 
 
 def _open_clip(checkpoint: Checkpoint) -> Unfilled:
-    prefix = ldm_layout.OPEN_CLIP[checkpoint.base]
+    prefix = ldm.OPEN_CLIP[checkpoint.base]
     with _shapes_explained(checkpoint, "text encoder"):
         config = CLIPTextConfig(**checkpoint.layout.open_clip(checkpoint.base))
         with without_weights():

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
 from sdgrpc.diffusion.checkpoints.folder import named_for, open_network, read_json, without_weights
-from sdgrpc.diffusion.checkpoints.ldm_layout import VAE, Layout, vae_config
+from sdgrpc.diffusion.checkpoints.ldm.layout import VAE, Layout, vae_config
 from sdgrpc.diffusion.checkpoints.stored import Stored, Unfilled, stored_tensors
 from sdgrpc.errors import ModelError
 from sdgrpc.tensor_files.pickles import PICKLE_STARTS, PICKLE_SUFFIXES

@@ -9,7 +9,7 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import CLIPTokenizer
 
 from sdgrpc.diffusion.checkpoints.folder import VOCABULARIES
-from sdgrpc.diffusion.checkpoints.ldm_layout import TOKENS
+from sdgrpc.diffusion.checkpoints.ldm.layout import TOKENS
 from sdgrpc.errors import ModelError
 from sdgrpc.regular_files import check_folder
 

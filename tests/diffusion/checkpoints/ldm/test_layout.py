@@ -8,7 +8,7 @@ import pytest
 from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 
-from sdgrpc.diffusion.checkpoints.ldm_layout import Layout
+from sdgrpc.diffusion.checkpoints.ldm.layout import Layout
 from sdgrpc.lora.bases.smaller import smaller_by_blocks
 from tests.support.original import original_unet
 
