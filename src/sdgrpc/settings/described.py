@@ -9,8 +9,8 @@ from typing import Literal, get_args, get_origin
 from annotated_types import Ge
 from pydantic.fields import FieldInfo
 
-from sdgrpc.settings.groups import GROUPS, Unset
-from sdgrpc.settings.kinds import Metavar
+from sdgrpc.settings.groups import GROUPS
+from sdgrpc.settings.kinds import Metavar, Unset
 from sdgrpc.settings.text import size_text, variable
 
 

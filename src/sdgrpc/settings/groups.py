@@ -1,24 +1,29 @@
 """Every setting: its name, type, default and description, in groups that help and docs/settings.md show.
 
-A new setting is one line here: `name: Kind = Field(default, description="…")`, with a kind of `kinds.py` that
-checks one value. It is then a flag of `serve`, a variable, a key of the TOML file and an entry of
-docs/settings.md (`make gen` writes it). Where None is the default, `Unset` says in words what that means.
-What several settings must satisfy together stands in `Settings`.
+A new setting is one line here or in `groups_serving.py`: `name: Kind = Field(default, description="…")`,
+with a kind of `kinds.py` that checks one value. It is then a flag of `serve`, a variable, a key of the TOML
+file and an entry of docs/settings.md (`make gen` writes it). Where None is the default, `Unset` says in words
+what that means. What several settings must satisfy together stands in `Settings`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from sdgrpc.embedded import EMBEDDED
+from sdgrpc.settings.groups_serving import (
+    ConnectionSettings,
+    ObservingSettings,
+    ServingSettings,
+    TlsSettings,
+    TokenSettings,
+)
 from sdgrpc.settings.kinds import (
     GIB,
     KIB,
     MIB,
-    Address,
     Area,
     Bytes,
     BytesOrNone,
@@ -27,110 +32,17 @@ from sdgrpc.settings.kinds import (
     Device,
     ExistingFolders,
     Factor,
-    File,
     Folder,
     Models,
-    Period,
-    PlainAddress,
     Rows,
     Seconds,
     Side,
     Strength,
+    Unset,
     Vaes,
 )
 
 ROWS_PER_CALL = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Unset:
-    """What it means that a setting is not given."""
-
-    text: str
-
-
-class ServingSettings(BaseModel):
-    """Serving."""
-
-    listen: Address = Field(
-        "127.0.0.1:50051",
-        description="Where to listen; port 0 takes a free one. unix:/FOLDER/NAME is a socket, in a folder "
-        "that only its user can enter.",
-    )
-    insecure: bool = Field(
-        False, description="Listen without TLS on an address that other machines may reach."
-    )
-    reflection: bool = Field(True, description="Let tools read the contract from the server.")
-    drain_delay: Seconds = Field(
-        0.0,
-        description="How long a stopping server still takes jobs while its health says that it leaves, for "
-        "load balancers that notice late.",
-    )
-    drain_timeout: Seconds = Field(30.0, description="How long running jobs may take when the server stops.")
-
-
-class ObservingSettings(BaseModel):
-    """Seeing inside."""
-
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least that is logged; SIGUSR2 changes to debug and back."
-    )
-    log_format: Literal["text", "json"] = Field(
-        "text", description="The log's lines, on standard error: for people or for programs."
-    )
-    metrics: Annotated[PlainAddress | None, Unset("no metrics")] = Field(
-        None,
-        description="Where Prometheus finds metrics, by plain HTTP without tokens; port 0 takes a free one.",
-    )
-
-
-class TlsSettings(BaseModel):
-    """TLS."""
-
-    tls_certificate: Annotated[File | None, Unset("no TLS")] = Field(
-        None, description="The server's certificate chain (PEM); with tls_key it turns TLS on."
-    )
-    tls_key: Annotated[File | None, Unset("no TLS")] = Field(
-        None, description="The certificate's private key (PEM)."
-    )
-    tls_client_ca: Annotated[File | None, Unset("anybody may connect")] = Field(
-        None, description="The authority (PEM) that must have signed a client's certificate."
-    )
-
-
-class TokenSettings(BaseModel):
-    """Tokens."""
-
-    token_file: Annotated[File | None, Unset("anybody may call")] = Field(
-        None,
-        description="Lines of `name: token`, read again when it changes; every call but health's must show "
-        "one.",
-    )
-    max_running_jobs_per_token: Annotated[Count | None, Unset("as many as there is room for")] = Field(
-        None, description="Jobs of one token that are drawn side by side; more of them wait."
-    )
-    max_queued_jobs_per_token: Annotated[Count | None, Unset("as many as there is room for")] = Field(
-        None, description="Jobs of one token that may wait; further ones are refused."
-    )
-
-
-class ConnectionSettings(BaseModel):
-    """Connections."""
-
-    max_connections: Count = Field(1000, description="Connections at a time; further ones are closed.")
-    handshake_timeout: Period = Field(
-        20.0, description="How long a new connection may take until both sides have greeted."
-    )
-    connection_idle: Period = Field(
-        120.0, description="A connection without calls is closed after this time."
-    )
-    connection_age: Period = Field(
-        3600.0, description="A connection takes no new calls after this time; clients then make another."
-    )
-    connection_age_grace: Period = Field(
-        86400.0,
-        description="How long the calls of such a connection may still run; at least the longest job's time.",
-    )
 
 
 class ModelSettings(BaseModel):

@@ -29,6 +29,13 @@ class Metavar:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unset:
+    """What it means that a setting is not given."""
+
+    text: str
+
+
 def _bytes(value: object) -> object:
     """`2 GiB` as a number; numbers as they are."""
     return int(_BYTES.validate_python(value)) if isinstance(value, str) else value

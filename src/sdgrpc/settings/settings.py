@@ -20,13 +20,15 @@ from sdgrpc.errors import SettingsError
 from sdgrpc.settings.environment import check_toml, check_variables
 from sdgrpc.settings.groups import (
     ROWS_PER_CALL,
-    ConnectionSettings,
     DrawingSettings,
     KeepingSettings,
     LoraSettings,
     ModelSettings,
-    ObservingSettings,
     RequestLimits,
+)
+from sdgrpc.settings.groups_serving import (
+    ConnectionSettings,
+    ObservingSettings,
     ServingSettings,
     TlsSettings,
     TokenSettings,
