@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from sdgrpc import __version__
-from sdgrpc.cli import demo, draw, health, lora_checks, loras, models, serve, served
+from sdgrpc.cli import demo, health, lora_checks, loras, models, serve, served
 from sdgrpc.cli.doors import web
+from sdgrpc.cli.drawing import commands as draw
 from sdgrpc.cli.jobs import commands as jobs
 
 

@@ -1,4 +1,4 @@
-"""`generate`, `transform` and `inpaint`: a call, shown while it runs, and its pictures as files."""
+"""What `generate`, `transform` and `inpaint` take, and the request that it makes."""
 
 from __future__ import annotations
 
@@ -13,25 +13,20 @@ from typing import Annotated, TypeVar, cast
 import typer
 from rich.console import Console
 
-from sdgrpc.cli.again import completed, read_picture, say
 from sdgrpc.cli.as_json import AsJson
-from sdgrpc.cli.connection import ConnectionOptions, once_loaded
-from sdgrpc.cli.failures import failures_as_lines
-from sdgrpc.cli.grouped import takes
-from sdgrpc.cli.output import OutputPattern, save
-from sdgrpc.client import Client, Job, Lora, OnDisconnect, Options, PreviewKind, PreviewOptions, Result
+from sdgrpc.cli.connection import ConnectionOptions
+from sdgrpc.cli.output import OutputPattern
+from sdgrpc.client import Lora, OnDisconnect, Options, PreviewKind, PreviewOptions
 from sdgrpc.domain import (
     GuidanceInterval,
-    ResizeMode,
     Scheduler,
     SigmaSpacing,
     StepReuse,
     TimestepSpacing,
 )
-from sdgrpc.parameters import Parameters
-from sdgrpc.terminal.console import progress_console, shows_pictures
-from sdgrpc.terminal.views import open_view, watch
+from sdgrpc.terminal.console import shows_pictures
 
+T = TypeVar("T")
 PREVIEW_SIDE = 64
 
 
@@ -201,113 +196,6 @@ class DrawOptions(ConnectionOptions):
         return PreviewOptions(kind, max_side=PREVIEW_SIDE if kind is PreviewKind.DECODED else 0)
 
 
-T = TypeVar("T")
-NO_PICTURE = Parameters("")
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What is to be drawn: the client's arguments, and what the picture of --from says besides."""
-
-    prompt: str
-    request: Options
-    picture: Parameters = NO_PICTURE
-
-
-Begin = Callable[[Client, Drawing], Job]
-
-Prompt = Annotated[
-    str | None,
-    typer.Argument(
-        help="What the picture shows; (word:1.2) weighs a word, <lora:name:0.8> names a LoRA.",
-        show_default="that of --from",
-    ),
-]
-Resize = Annotated[
-    ResizeMode | None,
-    typer.Option(help="How the picture is brought to a --size of other proportions.", show_default="stretch"),
-]
-Picture = Annotated[Path, typer.Option("--image", "-i", metavar="FILE", help="A PNG, JPEG or WebP file.")]
-
-
-@takes(DrawOptions)
-def generate(options: DrawOptions, prompt: Prompt = None) -> None:
-    """Draw pictures from a prompt, or again from a picture."""
-
-    def start(client: Client, drawing: Drawing) -> Job:
-        if drawing.picture.strength is not None:
-            say(
-                f"Denoising strength: {drawing.picture.strength:g} is not used: the picture was made of "
-                "another, which it does not hold; use `transform` or `inpaint`"
-            )
-        return client.generate(drawing.prompt, **drawing.request)
-
-    _draw(prompt, options, start)
-
-
-@takes(DrawOptions)
-def transform(
-    image: Picture,
-    options: DrawOptions,
-    prompt: Prompt = None,
-    strength: Annotated[
-        float | None, typer.Option(help="How far from the picture, 0 to 1.", show_default="0.8")
-    ] = None,
-    resize_mode: Resize = None,
-) -> None:
-    """Redraw a picture under a prompt."""
-
-    def start(client: Client, drawing: Drawing) -> Job:
-        wanted = drawing.picture.strength if strength is None else strength
-        return client.transform(
-            drawing.prompt,
-            image,
-            strength=wanted,
-            resize_mode=resize_mode or drawing.picture.resize_mode,
-            **drawing.request,
-        )
-
-    _draw(prompt, options, start)
-
-
-@takes(DrawOptions)
-def inpaint(
-    image: Picture,
-    mask: Annotated[
-        Path, typer.Option("--mask", metavar="FILE", help="As large as the picture; white is redrawn.")
-    ],
-    options: DrawOptions,
-    prompt: Prompt = None,
-    strength: Annotated[
-        float | None, typer.Option(help="How far from the picture, 0 to 1.", show_default="1")
-    ] = None,
-    mask_blur: Annotated[
-        float | None, typer.Option(help="Blur of the mask's edge, in pixels.", show_default="0")
-    ] = None,
-    crop_padding: Annotated[
-        int | None, typer.Option(help="Redraw only a crop around the mask, with so many pixels around it.")
-    ] = None,
-    resize_mode: Resize = None,
-) -> None:
-    """Redraw the masked part of a picture under a prompt."""
-
-    def start(client: Client, drawing: Drawing) -> Job:
-        picture = drawing.picture
-        blur = picture.mask_blur if mask_blur is None else mask_blur
-        return client.inpaint(
-            drawing.prompt,
-            image,
-            mask,
-            strength=picture.strength if strength is None else strength,
-            mask_blur=blur or 0.0,
-            crop_padding=picture.crop_padding if crop_padding is None else crop_padding,
-            resize_mode=resize_mode or drawing.picture.resize_mode,
-            **drawing.request,
-        )
-
-    _draw(prompt, options, start)
-
-
 def parsed(flag: str, parse: Callable[[str], T], text: str | None) -> T | None:
     """Return a flag's value; raises ValueError that names the flag."""
     try:
@@ -329,30 +217,3 @@ def parse_size(text: str | None) -> tuple[int, int]:
     if match is None or not any(match.groups()):
         raise ValueError(f"--size {text}: write WIDTHxHEIGHT, such as 128x128, or one of them, as in 128x")
     return int(match[1] or 0), int(match[2] or 0)
-
-
-def _draw(prompt: str | None, options: DrawOptions, start: Begin) -> None:
-    console = progress_console()
-    with failures_as_lines(options.server):
-        pattern = OutputPattern(options.output, options.format or "")
-        pattern.check(count=options.count, seed=options.seed, as_json=options.as_json)
-        request = options.request(console, pattern)
-        if prompt is None and options.from_picture is None:
-            raise ValueError("write a prompt, or name a picture that has one with --from")
-        picture = read_picture(options.from_picture) if options.from_picture else None
-    with options.connected() as client:
-
-        def drawn() -> Result:
-            drawing = Drawing(prompt or "", request)
-            if picture is not None:
-                drawing = Drawing(*completed(client, request, prompt, picture), picture)
-            job = start(client, drawing)
-            if options.keep:
-                say(f"kept as {drawing.request['request_id']}: `sdgrpc jobs attach` finds it by that")
-            return watch(job, open_view(console, _shorten(drawing.prompt)))
-
-        save(once_loaded(drawn, options.wait), pattern, as_json=options.as_json)
-
-
-def _shorten(prompt: str, length: int = 40) -> str:
-    return prompt if len(prompt) <= length else f"{prompt[: length - 1]}…"
