@@ -11,7 +11,7 @@
 `sdgrpc.testing` has a server without a model for the tests of what is written with it.
 """
 
-from sdgrpc.client.aio import AsyncClient, AsyncJob
+from sdgrpc.client.aio import AsyncClient
 from sdgrpc.client.channel import Tls
 from sdgrpc.client.errors import (
     DeadlineExceededError,
@@ -37,6 +37,8 @@ from sdgrpc.client.errors import (
     UnavailableError,
 )
 from sdgrpc.client.events import Accepted, Event, Result
+from sdgrpc.client.jobs.job_aio import AsyncJob
+from sdgrpc.client.jobs.job_sync import Job
 from sdgrpc.client.jobs.records import JobState, KeptJob, OnDisconnect
 from sdgrpc.client.loras import Lora
 from sdgrpc.client.pictures import DrawnImage, open_image
@@ -53,7 +55,7 @@ from sdgrpc.client.records import (
     UploadedLora,
 )
 from sdgrpc.client.requests import Options
-from sdgrpc.client.sync import Client, Job
+from sdgrpc.client.sync import Client
 from sdgrpc.domain import (
     EncodedImage,
     Finished,
