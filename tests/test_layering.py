@@ -97,6 +97,8 @@ ROOMS: Mapping[str, set[str]] = {
         "diffusion",
     },
 }
+LONG = 250
+"""Lines of a file."""
 FULL, FULL_ROOM = 16, 12
 """Files in any folder, and in a room of `lora` and `diffusion`."""
 GRPC = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"}
@@ -108,7 +110,9 @@ USES_TORCH = {
     "diffusion",
     "engine.opening",
     "engine.runner",
+    "engine.work",
     "engine.lora_calls",
+    "engine.models.served_model",
 }
 HEAVY = {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 
@@ -254,6 +258,12 @@ def test_rooms_are_small(folder: Path) -> None:
     files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
     inner = folder.parent.name in ("lora", "diffusion")
     assert len(files) <= (FULL_ROOM if inner else FULL)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_are_short(path: Path) -> None:
+    """At most 250 lines, so that a file is about one thing; where it is longer, look for the second noun in it."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONG
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

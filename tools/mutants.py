@@ -23,7 +23,7 @@ COPIED = ("src", "tests", "protos", "tools", "benchmarks", "clients", "pyproject
 ALGORITHMS = "src/sdgrpc/lora/algorithms"
 TESTS: Mapping[str, Sequence[str]] = {
     "src/sdgrpc/engine/scheduler.py": ["tests/engine/test_scheduler.py"],
-    "src/sdgrpc/engine/residency.py": ["tests/engine/test_residency.py"],
+    "src/sdgrpc/engine/models/residency.py": ["tests/engine/models/test_residency.py"],
     "src/sdgrpc/api/rules.py": ["tests/api/test_rules.py"],
     f"{ALGORITHMS}/tensors.py": ["tests/lora/algorithms"],
     f"{ALGORITHMS}/additive.py": ["tests/lora/algorithms"],

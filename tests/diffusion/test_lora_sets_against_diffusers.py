@@ -20,8 +20,10 @@ from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.prompts.cache import PromptCache
 from sdgrpc.domain import LoraRef, Scheduler, Task, TaskKind
 from sdgrpc.engine.job import Job
-from sdgrpc.engine.runner import LocalRunner, LocalWork, ServedModel, work_of
+from sdgrpc.engine.models.served_model import ServedModel
+from sdgrpc.engine.runner import LocalRunner
 from sdgrpc.engine.stream import EventStream
+from sdgrpc.engine.work import LocalWork, work_of
 from sdgrpc.lora.store.library import LoraLibrary
 from tests.support.lora_sets import fused_by_diffusers, save_diffusers_lora, save_kohya_lora
 from tests.support.oracle import diffusers_errs, diffusers_latents, relative_difference

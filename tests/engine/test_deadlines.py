@@ -88,17 +88,17 @@ async def test_a_deadline_that_passes_ends_the_work(where: str, calls: int, fini
         job = Job(next(ids), make_task(steps=3), stream, clock=clock, deadline=10.0)
         if where == "the queue":
             clock.now = 100.0
-        loop.submit(job)
+        loop.queue.submit(job)
         seen, error = await events(job)
         assert isinstance(error, DeadlineTooSoon)
         assert (len(runner.calls), len(runner.finished)) == (calls, finished)
         assert runner.released == ([] if where == "the queue" else [job.job_id])
         assert any(isinstance(event, Prepared) for event in seen) == (calls > 0)
         assert any(isinstance(event, ImageReady) for event in seen) == (finished > 0)
-        assert loop.counts()[:2] == (0, 0)
+        assert loop.queue.counts()[:2] == (0, 0)
         after = Job(next(ids), make_task(), EventStream(asyncio.get_running_loop()), clock=clock)
         runner.where = ""
-        loop.submit(after)
+        loop.queue.submit(after)
         assert (await events(after))[1] is None
     finally:
         loop.close()
@@ -117,7 +117,7 @@ async def test_a_deadline_between_fusing_and_encoding(open_tiny, monkeypatch) ->
 
         def late(sets, members):
             lease = acquire(sets, members)
-            for job in engine._loop._jobs.begun:
+            for job in engine._loop.queue.phases.begun:
                 job.deadline = job.clock() - 1
             return lease
 

@@ -33,7 +33,8 @@ from sdgrpc.domain import (
     Task,
     TaskKind,
 )
-from sdgrpc.engine.local import LocalEngine, warm_up_task
+from sdgrpc.engine.local import LocalEngine
+from sdgrpc.engine.models.warm_up import warm_up_task
 from sdgrpc.engine.options import EngineOptions
 from sdgrpc.errors import LoraNotFound, ModelError, ModelNotFound
 from sdgrpc.lora.store.library import LoraLibrary

@@ -31,7 +31,7 @@ class Harness:
 
     def submit(self, **task) -> Job:
         job = self.job(**task)
-        self.loop.submit(job)
+        self.loop.queue.submit(job)
         return job
 
 
@@ -211,10 +211,10 @@ async def test_draining_lets_jobs_finish_and_takes_no_new_ones():
     with harness(FakeRunner(gate)) as h:
         job = h.submit()
         await gate.wait()
-        drained = asyncio.create_task(asyncio.to_thread(h.loop.wait_idle))
+        drained = asyncio.create_task(asyncio.to_thread(h.loop.queue.wait_idle))
         while True:
             try:
-                h.loop.check_room()
+                h.loop.queue.check_room()
             except Draining:
                 break
             await asyncio.sleep(0)
@@ -237,7 +237,7 @@ async def test_closing_ends_every_stream():
     for job in (running, waiting):
         with pytest.raises(Draining):
             await events(job)
-    assert h.loop.counts()[:2] == (0, 0)
+    assert h.loop.queue.counts()[:2] == (0, 0)
 
 
 async def test_many_jobs_all_finish():
@@ -250,5 +250,5 @@ async def test_many_jobs_all_finish():
         for index, seen in enumerate(ended):
             if index % 10:
                 assert isinstance(seen[-1], Finished)
-        await asyncio.to_thread(h.loop.wait_idle)
-        assert h.loop.counts()[:2] == (0, 0)
+        await asyncio.to_thread(h.loop.queue.wait_idle)
+        assert h.loop.queue.counts()[:2] == (0, 0)

@@ -17,7 +17,7 @@ from sdgrpc.diffusion.checkpoints.card import model_info
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
 from sdgrpc.domain import Scheduler
-from sdgrpc.engine.runner import ServedModel
+from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.lora.store.library import LoraLibrary
 from tests.lora.test_real_files import KRONECKER, LOW_RANK
 from tests.support.full_size import full_size_networks, random_weight

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,38 +24,32 @@ from sdgrpc.domain import (
     LoraRef,
     ModelInfo,
     ModelState,
-    Output,
-    Picture,
     Prepared,
     Progress,
-    Sampling,
-    SigmaSpacing,
     Task,
-    TaskKind,
     UploadHeader,
 )
-from sdgrpc.engine.admission import Turns
 from sdgrpc.engine.base import Upload, always
 from sdgrpc.engine.hashing.files import FileHashes
 from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.lora_calls import EngineCatalog
-from sdgrpc.engine.models import Loadable, ServedModels
+from sdgrpc.engine.models.served_models import Loadable, ServedModels
+from sdgrpc.engine.models.warm_up import warm_up
 from sdgrpc.engine.observing.observer import Observer
-from sdgrpc.engine.observing.sets import max_sets
 from sdgrpc.engine.options import DEFAULT_OPTIONS, EngineOptions, LoopOptions
-from sdgrpc.engine.runner import LocalRunner, LocalWork
+from sdgrpc.engine.queueing.turns import Turns
+from sdgrpc.engine.runner import LocalRunner
+from sdgrpc.engine.status import engine_status
 from sdgrpc.engine.stream import EventStream, Item, Undelivered
 from sdgrpc.engine.supervision.call_times import CallShape
-from sdgrpc.engine.supervision.runner import SupervisedRunner, first_step_failed
+from sdgrpc.engine.supervision.runner import SupervisedRunner
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
-from sdgrpc.errors import EngineFailed, OutOfMemory, SdgrpcError
+from sdgrpc.engine.work import LocalWork
 from sdgrpc.lora.fusing.lora_set import LoraSet
 from sdgrpc.lora.store.library import FoundLora, LoraLibrary
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -98,7 +91,7 @@ class LocalEngine:
         self._loop = EngineLoop(
             SupervisedRunner(LocalRunner(self._prompts, self._hashes), self._supervisor, estimates),
             options.loop,
-            admission=self._models.pool,
+            policy=self._models.pool,
             supervisor=self._supervisor,
             estimates=estimates,
             observer=self._observer,
@@ -121,7 +114,7 @@ class LocalEngine:
     @property
     def loop_options(self) -> LoopOptions:
         """The bounds that the engine keeps."""
-        return self._loop.options
+        return self._loop.queue.options
 
     @property
     def library(self) -> LoraLibrary:
@@ -129,53 +122,15 @@ class LocalEngine:
         return self._library
 
     async def warm_up(self) -> None:
-        """Load the models that are there from the start, and draw one small picture of one step with each.
-
-        One that is loaded and fails is named in the log and refused from then on; the others are served.
-        Where each of these fails, the models after them are tried, up to the first that works.
-
-        Raises:
-            ModelError, OutOfMemory: no model works; the failure is the first one's.
-            EngineFailed: the engine cannot go on.
-
-        """
-        first = self._models.first
-        failures: list[SdgrpcError] = []
-        others = [info for info in self._models.infos if info not in first]
-        for info in (*first, *others):
-            if info not in first and len(failures) < len(first):
-                break
-            if (failure := await self._first_failure(info)) is not None:
-                failures.append(failure)
-            elif info not in first:
-                break
-        if len(failures) == len(self._models.infos):
-            raise failures[0]
+        """Load the models that are there from the start, and draw with each; raises as `warm_up`."""
+        await warm_up(self._models, partial(self._events, counted=False))
         self._ready = True
         self._hashes.start()
-
-    async def _first_failure(self, info: ModelInfo) -> SdgrpcError | None:
-        """Draw a model's first picture; return what went wrong, which the log has then."""
-        started = time.monotonic()
-        try:
-            async for _ in self._events(warm_up_task(info), counted=False):
-                continue
-        except EngineFailed:
-            raise
-        except Exception as error:  # whatever it is, other models may work
-            known = isinstance(error, SdgrpcError)
-            failure = error if isinstance(error, SdgrpcError) else first_step_failed(info.name)
-            logger.error("model %s is not usable: %s", info.name, failure.message, exc_info=not known)
-            if not isinstance(failure, OutOfMemory):  # of which there may be more later
-                self._models.refuse(info.name, failure.message)
-            return failure
-        logger.info("model %s drew its first step in %.2f s", info.name, time.monotonic() - started)
-        return None
 
     def check_room(self, caller: str = "", *, ahead: int = 0, ahead_of_caller: int = 0) -> None:
         """See `Engine.check_room`."""
         self._undelivered.check()
-        self._loop.check_room(caller, ahead=ahead, ahead_of_caller=ahead_of_caller)
+        self._loop.queue.check_room(caller, ahead=ahead, ahead_of_caller=ahead_of_caller)
 
     def submit(
         self,
@@ -197,7 +152,7 @@ class LocalEngine:
     ) -> AsyncGenerator[Event, None]:
         deadline = None if time_limit is None else time.monotonic() + time_limit
         self._models.check_usable(task.model)
-        self._loop.check_room(task.caller)
+        self._loop.queue.check_room(task.caller)
         files: list[FoundLora] = []
         if task.loras:  # the index may have to look at the folder
             files = await self._in(
@@ -212,7 +167,7 @@ class LocalEngine:
             job.work = LocalWork(partial(self._models.pool.of, job_id), files)
             if counted:
                 job.observer = self._observer.begin(task)
-            position = self._loop.submit(job)
+            position = self._loop.queue.submit(job)
             try:
                 yield Accepted(position, task, task.warnings)
                 async for item in job.stream:
@@ -266,38 +221,18 @@ class LocalEngine:
 
     def status(self) -> EngineStatus:
         """See `Engine.status`."""
-        running, queued, finished = self._loop.counts()
-        rows_per_call, steps_per_second = self._loop.meter.rates()
-        sets, prompts = self._models.set_stats(), self._prompts.stats()
-        resident, budget = self._models.resident_sets(), self._options.lora_cache_bytes
-        held = {one.set_id for one in resident}
-        return EngineStatus(
+        return engine_status(
+            self._loop,
+            self._models,
+            self._prompts.stats(),
+            set_budget_bytes=self._options.lora_cache_bytes,
             ready=self._ready and not self._supervisor.failed,
-            running=running,
-            queued=queued,
-            rows_per_call=rows_per_call,
-            steps_per_second=steps_per_second,
-            lora_sets=sets.sets,
-            lora_set_bytes=sets.bytes,
-            fuse_count=sets.fuse_count,
-            jobs_finished=finished,
-            prompts=prompts.prompts,
-            prompt_bytes=prompts.bytes,
-            queue_size=self._loop.options.queue_size,
-            estimated_wait_seconds=self._loop.estimated_wait(),
-            lora_set_budget_bytes=budget,
-            resident_sets=resident,
-            lora_set_hits=sets.hits,
-            lora_set_misses=sets.misses,
-            lora_set_evictions=sets.evictions,
-            wanted_sets=tuple(one for one in self._loop.sets_wanted() if one not in held),
-            max_sets=max_sets(resident, budget, unknown=self._loop.options.max_running_jobs),
-            heartbeat_seconds=self._supervisor.silence(),
+            silence=self._supervisor.silence(),
         )
 
     async def drain(self) -> None:
         """See `Engine.drain`."""
-        await asyncio.to_thread(self._loop.wait_idle)
+        await asyncio.to_thread(self._loop.queue.wait_idle)
 
     async def close(self) -> None:
         """See `Engine.close`."""
@@ -311,33 +246,3 @@ class LocalEngine:
         self._renderers.shutdown(wait=not self._supervisor.failed)
         if not self._supervisor.failed:  # what hangs may still use one
             self._models.release()
-
-
-def warm_up_task(info: ModelInfo) -> Task:
-    """The smallest real task for a model: one guided step, at most 256 pixels wide, decoded.
-
-    A model that can only inpaint redraws all of a black picture.
-    """
-    width, height = min(info.width, 256), min(info.height, 256)
-    inpaints = info.is_inpainting
-    return Task(
-        kind=TaskKind.INPAINT if inpaints else TaskKind.GENERATE,
-        request_id="warm-up",
-        model=info.name,
-        prompt="a picture",
-        negative_prompt="",
-        loras=(),
-        sampling=Sampling(
-            steps=1,
-            guidance_scale=info.guidance_scale,
-            scheduler=info.scheduler,
-            sigma_spacing=SigmaSpacing.DEFAULT,
-            seed=0,
-            timestep_spacing=info.timestep_spacing,
-        ),
-        output=Output(omit_metadata=True),
-        width=width,
-        height=height,
-        image=Picture(width, height, 3, bytes(3 * width * height)) if inpaints else None,
-        mask=Picture(width, height, 1, b"\xff" * (width * height)) if inpaints else None,
-    )

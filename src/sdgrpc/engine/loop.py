@@ -7,125 +7,69 @@ neither stops the steps of other jobs.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from sdgrpc.engine.admission import Admission, FirstCome, Turns
 from sdgrpc.engine.job import Clock, Job, Unwanted
-from sdgrpc.engine.jobs import Jobs
 from sdgrpc.engine.limits import RowLimits
 from sdgrpc.engine.observing.observer import Observer, Stage
 from sdgrpc.engine.options import LoopOptions
+from sdgrpc.engine.queueing.policy import QueuePolicy
+from sdgrpc.engine.queueing.queue import JobQueue
 from sdgrpc.engine.scheduler import StepScheduler
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.meter import Meter
-from sdgrpc.engine.timing.refusals import Door
 from sdgrpc.engine.unet_calls import Calls, Runner
-from sdgrpc.errors import DeadlineTooSoon, Draining, OutOfMemory, SdgrpcError
+from sdgrpc.errors import DeadlineTooSoon, Draining, OutOfMemory
 
 LOCK_SECONDS = 0.2  # a failed engine's jobs are ended after that, whoever holds the lock
 
 
 class EngineLoop:
-    """Takes jobs in, runs them on `runner`, ends their streams. Every method is thread safe and quick."""
+    """Runs the jobs of its `queue` on `runner`, ends their streams. Every method is thread safe and quick."""
 
     def __init__(
         self,
         runner: Runner,
         options: LoopOptions,
         *,
-        admission: Admission | None = None,
+        policy: QueuePolicy | None = None,
         supervisor: Supervisor | None = None,
         estimates: Estimates | None = None,
         observer: Observer | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        self.options = options
         self._supervisor = supervisor or Supervisor()
-        self._door = Door(options, estimates or Estimates())
-        self._admission: Admission = admission or FirstCome(Turns(options.max_running_jobs_per_token))
+        self.queue = JobQueue(options, policy=policy, supervisor=self._supervisor, estimates=estimates)
         self.meter = Meter(clock=clock)
         self._runner = runner
         self._clock = clock
-        self._changed = threading.Condition()
-        self._jobs = Jobs()
+        self._changed, self._phases = self.queue.changed, self.queue.phases
         limits = RowLimits(options.max_rows_per_call, options.rows_by_model)
         self._calls = Calls(runner, limits, self.meter, observer or Observer())
         patience, batching = options.max_wait_calls, options.batching
         self._scheduler = StepScheduler(max_rows=limits.of, patience=patience, batching=batching)
-        self._draining = self._closing = False
         self._finisher = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-finish")
         self._threads = [
             self._supervisor.thread("sdgrpc-prepare", self._prepare_jobs),
             self._supervisor.thread("sdgrpc-step", self._step_jobs),
         ]
-        self._admission.on_change = self._wake
         self._supervisor.on_failure(self._fail)
         for thread in self._threads:
             thread.start()
 
     # What the event loop calls.
 
-    def check_room(self, caller: str = "", *, ahead: int = 0, ahead_of_caller: int = 0) -> None:
-        """Raise EngineFailed, Draining, QueueFull or TokenQueueFull if no job of `caller` is taken now."""
-        self._supervisor.check()
-        with self._changed:
-            self._door.check_room(
-                self._jobs,
-                caller,
-                draining=self._draining,
-                ahead=ahead,
-                ahead_of_caller=ahead_of_caller,
-            )
-
-    def submit(self, job: Job) -> int:
-        """Queue `job` and return how many wait before it; raises as `check_room`, and DeadlineTooSoon."""
-        self._supervisor.check()
-        with self._changed:
-            self._door.check_room(self._jobs, job.task.caller, draining=self._draining)
-            self._jobs.queued.append(job)
-            place = self._admission.place(self._jobs.queued, job)
-            try:
-                self._door.check_deadline(job, self._jobs, place)
-            except DeadlineTooSoon:
-                self._jobs.queued.remove(job)
-                raise
-            self._changed.notify_all()
-            return place
-
     def cancel(self, job: Job) -> None:
         """Drop `job` before its next step; one that ended already is left alone."""
         with self._changed:
             job.cancelled = True
-            waiting = self._jobs.leave_queue(job)
+            waiting = self._phases.leave_queue(job)
             self._changed.notify_all()
         if waiting:
             self._end(job)
-
-    def counts(self) -> tuple[int, int, int]:
-        """Return the numbers of jobs that run, wait, and have finished for clients since the start."""
-        with self._changed:
-            return self._jobs.running, len(self._jobs.queued), self._door.turnover.jobs
-
-    def sets_wanted(self) -> tuple[str, ...]:
-        """Return the ids of the LoRA sets of jobs that wait or are prepared, the oldest job's first."""
-        with self._changed:
-            jobs = [*self._jobs.preparing.values(), *self._jobs.queued]
-        return tuple(dict.fromkeys(job.set_id for job in jobs if job.set_id))
-
-    def estimated_wait(self) -> float:
-        """Return the seconds until a job sent now would begin, as far as recent jobs tell."""
-        with self._changed:
-            return self._door.estimated_wait(self._jobs)
-
-    def wait_idle(self) -> None:
-        """Take no new jobs and block until the last one has ended."""
-        with self._changed:
-            self._draining = True
-            self._changed.wait_for(lambda: self._closing or not self._jobs.all)
 
     def close(self) -> None:
         """Drop every job and stop the threads. May be called twice.
@@ -133,47 +77,25 @@ class EngineLoop:
         Blocks until the running calls return; of a failed engine, whose calls may never, it waits for none.
         """
         with self._changed:
-            jobs = self._drop_all(Draining("the server stopped before this job ended; send it to another"))
+            stopped = Draining("the server stopped before this job ended; send it to another")
+            jobs = self.queue.drop_all(stopped)
         ended = self._supervisor.join(self._threads)
         self._finisher.shutdown(wait=ended)
         for job in jobs if ended else ():
             self._end(job)
 
-    def _drop_all(self, error: SdgrpcError, *, tell: bool = True) -> list[Job]:
-        """End every stream, begin nothing more, and return the jobs. Needs the lock to `tell` the threads."""
-        self._draining = self._closing = True
-        jobs = self._jobs.end_all(error)
-        if tell:
-            self._changed.notify_all()
-        return jobs
-
     def _fail(self) -> None:
         """End every job, since the engine cannot go on; whoever hangs may hold the lock for good."""
         held = self._changed.acquire(timeout=LOCK_SECONDS)
-        self._drop_all(self._supervisor.error(), tell=held)
+        self.queue.drop_all(self._supervisor.error(), tell=held)
         if held:
             self._changed.release()
 
     # The preparing thread.
 
     def _prepare_jobs(self) -> None:
-        while (job := self._next_queued()) is not None:
+        while (job := self.queue.next_job()) is not None:
             self._guarded(job, self._prepare)
-
-    def _next_queued(self) -> Job | None:
-        with self._changed:
-            while not self._closing:
-                room = len(self._jobs.stepping) < self.options.max_running_jobs
-                job = self._admission.choose(self._jobs.queued, room=room)
-                if job is not None:
-                    self._jobs.begin(job)
-                    return job
-                self._changed.wait()
-        return None
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
 
     def _prepare(self, job: Job) -> None:
         job.times.preparing = self._clock()
@@ -188,7 +110,7 @@ class EngineLoop:
             return
         with self._changed:  # whoever reads that it is prepared may count on the next call
             job.stream.put(job.report)
-            self._jobs.step(job)
+            self._phases.step(job)
             self._scheduler.add(job.job_id, job.group, job.rows, job.size)
             self._changed.notify_all()
 
@@ -201,13 +123,13 @@ class EngineLoop:
 
     def _choose(self) -> list[Job] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closing or len(self._scheduler))
-            if self._closing:
+            self._changed.wait_for(lambda: self.queue.closing or len(self._scheduler))
+            if self.queue.closing:
                 return None
-            dropped = [job for job in self._jobs.stepping.values() if job.unwanted]
+            dropped = [job for job in self._phases.stepping.values() if job.unwanted]
             for job in dropped:
                 self._forget(job)
-            batch = [self._jobs.stepping[job_id] for job_id in self._scheduler.next_batch()]
+            batch = [self._phases.stepping[job_id] for job_id in self._scheduler.next_batch()]
         for job in dropped:
             self._drop(job)
         return batch
@@ -232,7 +154,7 @@ class EngineLoop:
     def _hand_to_finisher(self, job: Job) -> None:
         with self._changed:
             self._scheduler.remove(job.job_id)
-            self._jobs.finish(job)
+            self._phases.finish(job)
             self._changed.notify_all()
         job.times.denoised = self._clock()
         job.observer.took(Stage.DENOISED, job.times.denoised - job.times.prepared)
@@ -244,8 +166,7 @@ class EngineLoop:
             self._runner.finish(job)
         job.check_wanted()
         job.stream.put(job.finished())
-        with self._changed:
-            self._door.turnover.note(self._clock() - job.times.preparing, counted=job.counted)
+        self.queue.note_finished(self._clock() - job.times.preparing, counted=job.counted)
         self._end(job)
 
     def _guarded(self, job: Job, work: Callable[..., None], *arguments: object) -> None:
@@ -269,12 +190,10 @@ class EngineLoop:
         with self._changed:
             self._forget(job)
         job.close()
-        with self._changed:  # only now is its model free
-            self._admission.leave(job)
-            self._changed.notify_all()
+        self.queue.leave(job)  # only now is its model free
         job.tell_end(error)
         job.stream.end(error)
 
     def _forget(self, job: Job) -> None:
         self._scheduler.remove(job.job_id)
-        self._jobs.forget(job)
+        self._phases.forget(job)

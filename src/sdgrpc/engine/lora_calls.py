@@ -14,8 +14,8 @@ import torch
 
 from sdgrpc.domain import LoraDetails, LoraInfo, LoraPage, LoraQuery, LoraRef, Prepared, UploadHeader
 from sdgrpc.engine.loop import EngineLoop
-from sdgrpc.engine.models import ServedModels
-from sdgrpc.engine.runner import ServedModel
+from sdgrpc.engine.models.served_model import ServedModel
+from sdgrpc.engine.models.served_models import ServedModels
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.errors import Draining, QueueFull, TokenQueueFull
@@ -90,7 +90,7 @@ class EngineCatalog:
     async def prepare_loras(self, model: str, loras: Sequence[LoraRef], *, caller: str = "") -> Prepared:
         """See `Engine.prepare_loras`."""
         self._models.check_usable(model)
-        self._loop.check_room(caller)
+        self._loop.queue.check_room(caller)
         self._check_preparing(caller)
         lease = self._models.lease(next(self._ids), model, caller)
         self._preparing[caller] += 1
@@ -111,7 +111,7 @@ class EngineCatalog:
             self._preparing[caller] -= 1
 
     def _check_preparing(self, caller: str) -> None:
-        options, preparing = self._loop.options, self._preparing.total()
+        options, preparing = self._loop.queue.options, self._preparing.total()
         if preparing >= options.queue_size:
             raise QueueFull(f"{preparing} sets wait to be prepared already", retry_after=1.0)
         most, theirs = options.max_queued_jobs_per_token, self._preparing[caller]

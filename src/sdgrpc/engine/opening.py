@@ -11,7 +11,7 @@ import torch
 from sdgrpc.diffusion.checkpoints.loading import OpenModel, open_model
 from sdgrpc.engine.hashing.models import WeightFiles
 from sdgrpc.engine.local import LocalEngine
-from sdgrpc.engine.models import Loadable
+from sdgrpc.engine.models.served_models import Loadable
 from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.engine.options import EngineOptions
 from sdgrpc.lora.store.checking import check

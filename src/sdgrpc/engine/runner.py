@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -11,12 +11,12 @@ import torch
 from sdgrpc import images
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
-from sdgrpc.diffusion.pictures.inpainting import Region, finish, region
+from sdgrpc.diffusion.pictures.inpainting import finish, region
 from sdgrpc.diffusion.pictures.previews import fitted, latent_array, preview_pictures
 from sdgrpc.diffusion.prompts.cache import PromptCache
 from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
 from sdgrpc.diffusion.prompts.reading import PromptContext
-from sdgrpc.diffusion.sampling.denoise import Denoising, ModelInput, OnStep, StepResult
+from sdgrpc.diffusion.sampling.denoise import OnStep, StepResult
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.start import prepare
 from sdgrpc.domain import (
@@ -31,111 +31,14 @@ from sdgrpc.domain import (
 )
 from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import CallSize, Job
+from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.engine.observing.observer import Stage
 from sdgrpc.engine.observing.reading import Reading
+from sdgrpc.engine.work import work_of
 from sdgrpc.errors import ModelError, OutOfMemory
-from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
-from sdgrpc.lora.store.library import FoundLora
+from sdgrpc.lora.fusing.cache import Lease
 from sdgrpc.machine.out_of_memory import as_out_of_memory
 from sdgrpc.parameters.writing import parameters_text
-
-
-@dataclass(slots=True)
-class ServedModel:
-    """A model with its fused sets and, per component, the switch that puts a set's weights in place."""
-
-    model: Model
-    sets: FusedSets
-    switches: Mapping[str, OverlaySwitch]
-
-    @classmethod
-    def of(cls, model: Model, *, lora_cache_bytes: int) -> ServedModel:
-        """Wrap a loaded model."""
-        components = model.lora_components()
-        sets = FusedSets(components, base=model.info.base, capacity_bytes=lora_cache_bytes)
-        return cls(model, sets, {name: OverlaySwitch(module) for name, module in components.items()})
-
-    def use(self, component: str, lease: Lease) -> None:
-        """Point `component` at the weights of the lease's set."""
-        self.switches[component].use(lease.overlay.tensors.get(component, {}))
-
-    def restore(self) -> None:
-        """Give the model its pristine weights back, once no thread uses it."""
-        for switch in self.switches.values():
-            switch.use({})
-
-    def unload(self) -> None:
-        """Free the weights, but for the VAE's, which go with the last preview that needs them."""
-        self.restore()
-        for network in self.model.lora_components().values():
-            network.to("meta")
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    @property
-    def weight_bytes(self) -> int:
-        """What the pristine weights hold."""
-        networks = (self.model.vae, *self.model.lora_components().values())
-        return sum(network.get_memory_footprint() for network in networks)
-
-
-@dataclass(slots=True)
-class LocalWork:
-    """What a job holds on the device: its model, the files it named, its set once fused, its denoising.
-
-    `open` gives the model once the job was chosen to begin, or raises why it could not be loaded. `steps` is
-    sent a prediction for each thing that it wants the UNet to evaluate (`wanted`), until the `latents` are
-    there. `region` is what an inpainting job redraws. Implements `engine.job.JobWork`.
-    """
-
-    open: Callable[[], ServedModel]
-    files: Sequence[FoundLora]
-    lease: Lease | None = field(default=None)
-    opened: ServedModel | None = field(default=None)
-    region: Region | None = field(default=None)
-    steps: Denoising | None = field(default=None)
-    wanted: ModelInput | None = field(default=None)
-    latents: torch.Tensor | None = field(default=None)
-
-    @property
-    def served(self) -> ServedModel:
-        """The model, kept from its first use on."""
-        if self.opened is None:
-            self.opened = self.open()
-        return self.opened
-
-    def begin(self, steps: Denoising) -> bool:
-        """Take the first request of a denoising; True if it has none."""
-        self.steps = steps
-        return self._take(lambda: next(steps))
-
-    def advance(self, prediction: torch.Tensor) -> bool:
-        """Send a prediction and take the next request; True once the latents are there."""
-        steps = self.steps
-        assert steps is not None, "advance comes after begin"  # noqa: S101
-        return self._take(lambda: steps.send(prediction))
-
-    def _take(self, step: Callable[[], ModelInput]) -> bool:
-        try:
-            self.wanted = step()
-        except StopIteration as stop:
-            self.wanted, self.latents = None, stop.value
-            return True
-        return False
-
-    def close(self) -> None:
-        """See `JobWork.close`."""
-        if self.steps is not None:
-            self.steps.close()
-        if self.lease is not None:
-            self.lease.release()
-        self.steps = self.lease = self.wanted = self.latents = self.region = self.opened = None
-
-
-def work_of(job: Job) -> LocalWork:
-    """Return what this runner holds for a job that has not ended."""
-    assert isinstance(job.work, LocalWork), "the job has ended"  # noqa: S101
-    return job.work
 
 
 class LocalRunner:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sdgrpc.engine.job import Job
-from sdgrpc.engine.jobs import Jobs
 from sdgrpc.engine.options import LoopOptions
+from sdgrpc.engine.queueing.phases import Phases
 from sdgrpc.engine.timing.estimates import ENOUGH, Estimates
 from sdgrpc.engine.timing.refusals import Door
 from sdgrpc.errors import DeadlineTooSoon
@@ -22,7 +22,7 @@ class World:
             estimates.called(make_task(), 1, 1.0)
             estimates.finished(make_task(), 2.0)
         self.door = Door(LoopOptions(**options), estimates)
-        self.jobs = Jobs()
+        self.jobs = Phases()
         self.count = 0
 
     def job(self, steps: int = 10, seconds: float | None = None, **task) -> Job:

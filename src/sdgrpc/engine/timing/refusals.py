@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from sdgrpc.engine.admission import check_share
 from sdgrpc.engine.job import Job
-from sdgrpc.engine.jobs import Jobs
 from sdgrpc.engine.options import LoopOptions
+from sdgrpc.engine.queueing.phases import Phases
+from sdgrpc.engine.queueing.turns import check_share
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.meter import Turnover
 from sdgrpc.errors import DeadlineTooSoon, Draining, QueueFull
 
 
 class Door:
-    """Judges a job before it is queued, from what is measured. Called with the loop's lock held."""
+    """Judges a job before it is queued, from what is measured. Called with the queue's lock held."""
 
     def __init__(self, options: LoopOptions, estimates: Estimates) -> None:
         self._options, self._estimates = options, estimates
         self.turnover = Turnover()
 
     def check_room(
-        self, jobs: Jobs, caller: str, *, draining: bool, ahead: int = 0, ahead_of_caller: int = 0
+        self, jobs: Phases, caller: str, *, draining: bool, ahead: int = 0, ahead_of_caller: int = 0
     ) -> None:
         """Raise Draining, QueueFull or TokenQueueFull if a job of `caller` would not be taken now.
 
@@ -36,7 +36,7 @@ class Door:
         most = self._options.max_queued_jobs_per_token
         check_share(jobs.queued, caller, most, retry_after=max(1.0, seconds), ahead=ahead_of_caller)
 
-    def check_deadline(self, job: Job, jobs: Jobs, place: int) -> None:
+    def check_deadline(self, job: Job, jobs: Phases, place: int) -> None:
         """Raise DeadlineTooSoon if a job that has that place in the queue cannot be drawn in time.
 
         One of a model and size that was not drawn lately is let in.
@@ -55,13 +55,13 @@ class Door:
             f"before it; the deadline is in {left:.2g} s; allow more time, or ask for less"
         )
 
-    def estimated_wait(self, jobs: Jobs) -> float:
+    def estimated_wait(self, jobs: Phases) -> float:
         """Return the seconds until a job sent now would begin, as far as recent jobs tell."""
         if not jobs.queued and len(jobs.stepping) < self._options.max_running_jobs:
             return 0.0
         return self.turnover.mean_seconds * (len(jobs.queued) + 1) / max(len(jobs.stepping), 1)
 
-    def _wait_for(self, job: Job, jobs: Jobs, place: int) -> float:
+    def _wait_for(self, job: Job, jobs: Phases, place: int) -> float:
         """Return the seconds of other jobs' calls that one has to sit out at least.
 
         So many have to end first that it may run, the shortest at best. Of those that go on, each of its own

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import ModelInfo, ModelState, ResidentSet
-from sdgrpc.engine.admission import Turns
 from sdgrpc.engine.hashing.models import WeightFiles
-from sdgrpc.engine.residency import ModelLease, ModelPool
-from sdgrpc.engine.runner import ServedModel
+from sdgrpc.engine.models.lease import ModelLease
+from sdgrpc.engine.models.residency import ModelPool
+from sdgrpc.engine.models.served_model import ServedModel
+from sdgrpc.engine.queueing.turns import Turns
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.errors import ModelError, ModelNotFound

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdgrpc.engine.admission import FirstCome, Turns, Waiting, check_share
 from sdgrpc.engine.job import Job
-from sdgrpc.engine.residency import ModelPool
+from sdgrpc.engine.models.residency import ModelPool
+from sdgrpc.engine.queueing.policy import FirstCome
+from sdgrpc.engine.queueing.turns import Turns, Waiting, check_share
 from sdgrpc.errors import TokenQueueFull
 from tests.support.jobs import make_task
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Generic, TypeVar
 
-from sdgrpc.engine.admission import Turns, Waiting
 from sdgrpc.engine.job import Job
+from sdgrpc.engine.models.lease import ModelLease
+from sdgrpc.engine.queueing.turns import Turns, Waiting
 from sdgrpc.errors import Draining, EngineFailed, ModelError, OutOfMemory, SdgrpcError
 
 logger = logging.getLogger(__name__)
@@ -31,21 +32,8 @@ Failure = Callable[[], SdgrpcError]
 """Makes what is raised; an error that was raised before would keep what it was raised in."""
 
 
-class ModelLease(Generic[M]):
-    """A use of a model outside the loop; `model` gives it once it is there. Whoever made it calls `leave`."""
-
-    def __init__(self, waiting: Waiting, leave: Callable[[int], None]) -> None:
-        self.waiting = waiting
-        self.model: Future[M] = Future()
-        self._leave = leave
-
-    def leave(self) -> None:
-        """Let the model go, or stop waiting for it. May be called twice."""
-        self._leave(self.waiting.waiting_id)
-
-
 class ModelPool(Generic[M]):
-    """Keeps at most `capacity` models in memory. Implements Admission; thread safe.
+    """Keeps at most `capacity` models in memory. Implements QueuePolicy; thread safe.
 
     Args:
         held: models that are there and stay, by name; they take no slot.
@@ -103,7 +91,7 @@ class ModelPool(Generic[M]):
             return self._resident[self._users[job_id]]
 
     def choose(self, queued: Iterable[Job], *, room: bool) -> Job | None:
-        """See `Admission.choose`; begins to load where somebody waits for that, and lets leases begin."""
+        """See `QueuePolicy.choose`; begins to load where somebody waits for that, and lets leases begin."""
         with self._lock:
             if self._closed:
                 return None
@@ -123,12 +111,12 @@ class ModelPool(Generic[M]):
             return None
 
     def place(self, queued: Iterable[Job], job: Job) -> int:
-        """See `Admission.place`."""
+        """See `QueuePolicy.place`."""
         with self._lock:
             return self._turns.place(queued, job)
 
     def leave(self, job: Job) -> None:
-        """See `Admission.leave`."""
+        """See `QueuePolicy.leave`."""
         with self._lock:
             self._forget(job.job_id)
 

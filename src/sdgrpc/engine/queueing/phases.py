@@ -8,8 +8,8 @@ from sdgrpc.engine.job import Job
 from sdgrpc.errors import SdgrpcError
 
 
-class Jobs:
-    """Jobs that wait, are prepared, step and finish. Everything needs the loop's lock."""
+class Phases:
+    """Jobs that wait, are prepared, step and finish. Everything needs the queue's lock."""
 
     def __init__(self) -> None:
         self.queued: deque[Job] = deque()

@@ -24,7 +24,7 @@ from sdgrpc.domain import (
     Progress,
 )
 from sdgrpc.engine.local import LocalEngine
-from sdgrpc.engine.models import Loadable
+from sdgrpc.engine.models.served_models import Loadable
 from sdgrpc.engine.opening import loadable, open_engine
 from sdgrpc.engine.options import EngineOptions
 from sdgrpc.errors import ModelError, ModelNotFound

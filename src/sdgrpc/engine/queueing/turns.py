@@ -1,11 +1,11 @@
-"""Which queued job begins next: what the loop asks, whose turn it is, and how many of a caller may wait."""
+"""Whose turn it is among callers, and how many jobs of one may wait."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from sdgrpc.engine.job import Job
 from sdgrpc.errors import TokenQueueFull
@@ -20,7 +20,7 @@ class Waiting(NamedTuple):
 
     @classmethod
     def of(cls, job: Job) -> Waiting:
-        """Return what a queued job is to the admission."""
+        """Return what a queued job is to the policy."""
         return cls(job.job_id, job.task.model, job.task.caller)
 
 
@@ -86,51 +86,3 @@ def check_share(
             f"{waiting} jobs of {caller!r} wait already (max_queued_jobs_per_token); try again later",
             retry_after=retry_after,
         )
-
-
-class Admission(Protocol):
-    """What decides which queued job begins. Called with the loop's lock held; `on_change` is called without.
-
-    `on_change` is set by the loop, to be called whenever `choose` may answer otherwise than before.
-    """
-
-    on_change: Callable[[], None]
-
-    def choose(self, queued: Iterable[Job], *, room: bool) -> Job | None:
-        """Return the job that begins now, None if none may; `queued` is in the order of arrival."""
-        ...
-
-    def place(self, queued: Iterable[Job], job: Job) -> int:
-        """Return how many of the queued jobs come before this one, by what is known now."""
-        ...
-
-    def leave(self, job: Job) -> None:
-        """Forget a job that ended; unknown ones are forgotten already."""
-        ...
-
-
-class FirstCome:
-    """The oldest job of the caller whose turn it is begins: every model is there."""
-
-    def __init__(self, turns: Turns | None = None) -> None:
-        self.on_change: Callable[[], None] = lambda: None
-        self._turns = turns or Turns()
-
-    def choose(self, queued: Iterable[Job], *, room: bool) -> Job | None:
-        """See `Admission.choose`."""
-        if not room:
-            return None
-        jobs = {job.job_id: job for job in queued}
-        first = next(iter(self._turns.order(map(Waiting.of, jobs.values()))), None)
-        if first is None:
-            return None
-        self._turns.begin(first)
-        return jobs[first.waiting_id]
-
-    def place(self, queued: Iterable[Job], job: Job) -> int:
-        """See `Admission.place`."""
-        return self._turns.place(queued, job)
-
-    def leave(self, job: Job) -> None:
-        """See `Admission.leave`."""
-        self._turns.end(job.job_id)

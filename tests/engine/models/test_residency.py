@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdgrpc.engine.job import Job
-from sdgrpc.engine.residency import ModelPool
+from sdgrpc.engine.models.residency import ModelPool
 from sdgrpc.errors import Draining, ModelError
 from tests.support.jobs import make_task
 

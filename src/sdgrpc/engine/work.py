@@ -1,0 +1,74 @@
+"""What a job holds on the device, from its set to its latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from sdgrpc.diffusion.pictures.inpainting import Region
+from sdgrpc.diffusion.sampling.denoise import Denoising, ModelInput
+from sdgrpc.engine.job import Job
+from sdgrpc.engine.models.served_model import ServedModel
+from sdgrpc.lora.fusing.cache import Lease
+from sdgrpc.lora.store.library import FoundLora
+
+
+@dataclass(slots=True)
+class LocalWork:
+    """What a job holds on the device: its model, the files it named, its set once fused, its denoising.
+
+    `open` gives the model once the job was chosen to begin, or raises why it could not be loaded. `steps` is
+    sent a prediction for each thing that it wants the UNet to evaluate (`wanted`), until the `latents` are
+    there. `region` is what an inpainting job redraws. Implements `engine.job.JobWork`.
+    """
+
+    open: Callable[[], ServedModel]
+    files: Sequence[FoundLora]
+    lease: Lease | None = field(default=None)
+    opened: ServedModel | None = field(default=None)
+    region: Region | None = field(default=None)
+    steps: Denoising | None = field(default=None)
+    wanted: ModelInput | None = field(default=None)
+    latents: torch.Tensor | None = field(default=None)
+
+    @property
+    def served(self) -> ServedModel:
+        """The model, kept from its first use on."""
+        if self.opened is None:
+            self.opened = self.open()
+        return self.opened
+
+    def begin(self, steps: Denoising) -> bool:
+        """Take the first request of a denoising; True if it has none."""
+        self.steps = steps
+        return self._take(lambda: next(steps))
+
+    def advance(self, prediction: torch.Tensor) -> bool:
+        """Send a prediction and take the next request; True once the latents are there."""
+        steps = self.steps
+        assert steps is not None, "advance comes after begin"  # noqa: S101
+        return self._take(lambda: steps.send(prediction))
+
+    def _take(self, step: Callable[[], ModelInput]) -> bool:
+        try:
+            self.wanted = step()
+        except StopIteration as stop:
+            self.wanted, self.latents = None, stop.value
+            return True
+        return False
+
+    def close(self) -> None:
+        """See `JobWork.close`."""
+        if self.steps is not None:
+            self.steps.close()
+        if self.lease is not None:
+            self.lease.release()
+        self.steps = self.lease = self.wanted = self.latents = self.region = self.opened = None
+
+
+def work_of(job: Job) -> LocalWork:
+    """Return what this runner holds for a job that has not ended."""
+    assert isinstance(job.work, LocalWork), "the job has ended"  # noqa: S101
+    return job.work
