@@ -262,7 +262,7 @@ def test_rooms_are_small(folder: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_files_are_short(path: Path) -> None:
-    """At most 250 lines, so that a file is about one thing; where it is longer, look for the second noun in it."""
+    """At most 250 lines; a longer file is about two things, and is split between them."""
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONG
 
 
