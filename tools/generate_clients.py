@@ -1,6 +1,7 @@
-"""Generate the stubs of `clients/python` and `clients/go` from `protos/`, or with `--check` prove them fresh.
+"""Generate the stubs of clients/python, go and typescript from `protos/`, or with `--check` prove them fresh.
 
-Go's plugins are those that clients/go/tools/go.mod pins; they are built by the Go toolchain.
+Go's plugins are those that clients/go/tools/go.mod pins, built by the Go toolchain; TypeScript's is that of
+clients/typescript/package-lock.json, installed by npm. Rust's crate generates its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from google.rpc import error_details_pb2
+
 from tools.compiler import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +24,11 @@ CLIENTS = ROOT / "clients"
 SOURCES = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("sdgrpc/v1/*.proto"))
 GO_MODULE = "example.com/sdgrpc"
 GO_PLUGINS = ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc")
-SUFFIXES = ("_pb2.py", "_pb2_grpc.py", ".pb.go")
+SUFFIXES = ("_pb2.py", "_pb2_grpc.py", ".pb.go", "_pb.ts")
+ELSEWHERE = {"node_modules", "dist"}
+"""Folders with other people's stubs, and copies of ours."""
+DETAILS = "google/rpc/error_details.proto"
+"""What errors are told in; the other languages' libraries have it."""
 
 
 def generate_python(target: Path) -> None:
@@ -45,7 +52,27 @@ def generate_go(target: Path) -> None:
         protoc([*arguments, *SOURCES], protos=PROTOS)
 
 
-GENERATORS: dict[str, Callable[[Path], None]] = {"python": generate_python, "go": generate_go}
+def generate_typescript(target: Path) -> None:
+    """Write the modules below `target`/src/gen; needs `npm` in the PATH."""
+    folder, output = CLIENTS / "typescript", target / "src/gen"
+    plugin = folder / "node_modules/.bin/protoc-gen-es"
+    if not plugin.exists():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], check=True, cwd=folder)  # noqa: S607
+    output.mkdir(parents=True, exist_ok=True)
+    arguments = [
+        f"--plugin=protoc-gen-es={plugin}",
+        f"--es_out={output}",
+        "--es_opt=target=ts,import_extension=js",
+    ]
+    common = Path(error_details_pb2.__file__).parents[2]
+    protoc([*arguments, f"-I{common}", *SOURCES, DETAILS], protos=PROTOS)
+
+
+GENERATORS: dict[str, Callable[[Path], None]] = {
+    "python": generate_python,
+    "go": generate_go,
+    "typescript": generate_typescript,
+}
 
 
 def stale_files(language: str) -> Sequence[str]:
@@ -56,8 +83,8 @@ def stale_files(language: str) -> Sequence[str]:
         names = {
             str(path.relative_to(tree))
             for tree in trees
-            for path in tree.rglob("v1/*")
-            if path.name.endswith(SUFFIXES)
+            for path in tree.rglob("*")
+            if path.name.endswith(SUFFIXES) and not ELSEWHERE & set(path.relative_to(tree).parts)
         }
         _, differing, missing = filecmp.cmpfiles(trees[0], trees[1], sorted(names), shallow=False)
     return sorted([*differing, *missing])

@@ -6,8 +6,11 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -167,3 +170,15 @@ def running_envoy(
         finally:
             process.terminate()
             process.wait(30)
+
+
+def main() -> None:
+    """`python -m tests.support.envoy HOST:PORT…`: run it until SIGTERM; it prints where it listens."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with tempfile.TemporaryDirectory() as folder, running_envoy(Path(folder), sys.argv[1:]) as envoy:
+        print(f"listening on {envoy.target}", flush=True)  # noqa: T201 - as a server does
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+/** The table of tests/contract in the repository, whose README says what each word means. */
+
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+
+import { create, fromJson } from "@bufbuild/protobuf";
+import type { JsonValue } from "@bufbuild/protobuf";
+
+import {
+  GenerateRequestSchema,
+  ImageSchema,
+  InpaintRequestSchema,
+  TransformRequestSchema,
+} from "../../src/v1.js";
+import type { GenerateRequest, Image, InpaintRequest, TransformRequest } from "../../src/v1.js";
+
+/** The root of the repository, seen from dist/tests/contract. */
+export const ROOT = fileURLToPath(new URL("../../../../..", import.meta.url));
+
+const KEYS = ["name", "kind", "method", "request", "files", "timeout_seconds", "expect"];
+const EXPECTED = [
+  ...["outcome", "request_id", "model", "step_count", "width", "height", "seeds", "media_type", "warnings"],
+  ...["loras", "previews", "reason", "metadata", "violations", "resource", "retry"],
+];
+
+export interface ExpectedLora {
+  readonly name: string;
+  readonly strength: number;
+  readonly text_encoder_strength: number;
+}
+
+export interface Expect {
+  readonly outcome: string;
+  readonly request_id?: string;
+  readonly model?: string;
+  readonly step_count?: number;
+  readonly width?: number;
+  readonly height?: number;
+  readonly seeds?: readonly number[];
+  readonly media_type?: string;
+  readonly warnings?: readonly string[];
+  readonly loras?: readonly ExpectedLora[];
+  readonly previews?: { readonly content: "picture" | "latent"; readonly steps: readonly number[] };
+  readonly reason?: string;
+  readonly metadata?: Readonly<Record<string, string>>;
+  readonly violations?: readonly string[];
+  readonly resource?: { readonly type: string; readonly name: string };
+  readonly retry?: boolean;
+}
+
+export interface Case {
+  readonly name: string;
+  readonly kind: string;
+  readonly method: "Generate" | "Transform" | "Inpaint";
+  readonly request: JsonValue;
+  readonly files?: Readonly<Record<string, string>>;
+  readonly timeout_seconds?: number;
+  readonly expect: Expect;
+}
+
+export interface Table {
+  readonly server: { readonly arguments: readonly string[] };
+  readonly cases: readonly Case[];
+}
+
+export type CaseRequest =
+  | { readonly method: "Generate"; readonly message: GenerateRequest }
+  | { readonly method: "Transform"; readonly message: TransformRequest }
+  | { readonly method: "Inpaint"; readonly message: InpaintRequest };
+
+export function contractFile(name: string): string {
+  return `${ROOT}/tests/contract/${name}`;
+}
+
+/** An unknown key is an error. */
+export async function readTable(): Promise<Table> {
+  const table = JSON.parse(await readFile(contractFile("cases.json"), "utf8")) as Table;
+  for (const each of table.cases) {
+    const unknown = [
+      ...Object.keys(each).filter((key) => !KEYS.includes(key)),
+      ...Object.keys(each.expect).filter((key) => !EXPECTED.includes(key)),
+    ];
+    if (unknown.length > 0) {
+      throw new Error(`${each.name}: unknown keys ${unknown.join(", ")}`);
+    }
+  }
+  return table;
+}
+
+/** The case's message, with the content of its files. */
+export async function requestOf({ method, request, files = {} }: Case): Promise<CaseRequest> {
+  const file = async (field: string): Promise<Image | undefined> => {
+    const path = files[field];
+    return path === undefined ? undefined : create(ImageSchema, { data: await readFile(contractFile(path)) });
+  };
+  const [image, mask] = [await file("image"), await file("mask")];
+  switch (method) {
+    case "Generate":
+      return { method, message: fromJson(GenerateRequestSchema, request) };
+    case "Transform": {
+      const message = fromJson(TransformRequestSchema, request);
+      return { method, message: image ? { ...message, image } : message };
+    }
+    case "Inpaint": {
+      const message = fromJson(InpaintRequestSchema, request);
+      return { method, message: { ...message, ...(image && { image }), ...(mask && { mask }) } };
+    }
+  }
+}
