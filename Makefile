@@ -83,10 +83,10 @@ format: setup ## format Python and protos
 	$(BIN)/ruff format .
 	$(BIN)/buf format --write protos
 
-gen: setup ## regenerate src/sdgrpc/v1 and the clients' stubs from protos/; Go's and Rust's where go and cargo are installed
+gen: setup ## regenerate src/sdgrpc/v1 and the clients' stubs from protos/; Go's, TypeScript's and Rust's where go, npm and cargo are installed
 	$(BIN)/python tools/generate.py
 	$(BIN)/python -m tools.settings_docs
-	$(BIN)/python -m tools.generate_clients python $$(command -v go >/dev/null && echo go)
+	$(BIN)/python -m tools.generate_clients python $$(command -v go >/dev/null && echo go) $$(command -v npm >/dev/null && echo typescript)
 	@if command -v cargo >/dev/null; then cd clients/rust && cargo run --quiet -p codegen; fi
 
 descriptors: setup ## write build/sdgrpc.protoset, the contract for tools without reflection

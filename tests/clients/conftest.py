@@ -5,6 +5,8 @@ A language is an entry of CLIENTS. Without its toolchain it is skipped, or fails
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -22,12 +24,27 @@ CARGO_TARGET = str(Path.home() / ".cache/sdgrpc/rust-target")  # shared by every
 RUN_SECONDS = 1500  # a fresh machine downloads and compiles the libraries first
 
 
+def install_typescript() -> None:
+    """Have its libraries, as the lock names them, and its programs built, once for all who want them."""
+    folder = ROOT / "clients/typescript"
+    locked = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    stamp = folder / "node_modules/.installed"
+    with (folder / ".install.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.is_file() or stamp.read_text() != locked:
+            subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=folder, check=True)
+            stamp.write_text(locked)
+        subprocess.run(["npm", "run", "--silent", "build"], cwd=folder, check=True)
+
+
 @dataclass(frozen=True)
 class Client:
     """How to run a language's tests in `clients/<language>`, and the programs that takes."""
 
     command: Sequence[str]
     needs: Sequence[str] = ()
+    before: Callable[[], None] = lambda: None
+    """What is to be done first."""
     slow: bool = False
     """Compiling it takes minutes: it runs only where everything is required."""
 
@@ -44,6 +61,9 @@ class ClientRun:
 CLIENTS = {
     "go": Client(["go", "test", "-race", "-count=1", "./..."], needs=["go", "gcc"]),
     "rust": Client(["cargo", "test", "--locked", "--all-features"], needs=["cargo", "cc"], slow=True),
+    "typescript": Client(
+        ["sh", "-c", "npm ci --no-audit --no-fund --silent && npm test"], needs=["node", "npm"]
+    ),
     "python": Client([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly"]),
 }
 
@@ -93,6 +113,7 @@ def run_client(tmp_path_factory: pytest.TempPathFactory) -> RunClient:
     def run(language: str) -> ClientRun:
         require_client(language)
         if language not in runs:
+            CLIENTS[language].before()
             path = tmp_path_factory.mktemp(language) / "hashes.json"
             done = run_in(language, CLIENTS[language].command, SDGRPC_CONTRACT_HASHES=str(path))
             hashes = json.loads(path.read_text("utf-8")) if path.is_file() else {}

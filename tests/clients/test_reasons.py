@@ -19,6 +19,13 @@ def reasons(kind: type[errors.SdgrpcError] = errors.SdgrpcError) -> Iterator[str
         yield from reasons(one)
 
 
+def test_typescript_names_every_reason() -> None:
+    """As a type, so that an editor knows them."""
+    text = (ROOT / "clients/typescript/src/errors.ts").read_text(encoding="utf-8")
+    (named,) = re.findall(r"REASONS = \[(.*?)\]", text, re.DOTALL)
+    assert set(reasons()) - OF_THE_START == set(re.findall(r'"([A-Z_]+)"', named))
+
+
 def test_go_names_every_reason() -> None:
     """As a constant, so that a program can compare with it."""
     text = (ROOT / "clients/go/errors.go").read_text(encoding="utf-8")

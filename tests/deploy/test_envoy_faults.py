@@ -17,7 +17,7 @@ import pytest
 
 from sdgrpc.client import AsyncClient, Client, Progress
 from sdgrpc.testing import draw_script, scripted_server
-from tests.clients.conftest import CARGO_TARGET, require_client
+from tests.clients.conftest import CARGO_TARGET, install_typescript, require_client
 from tests.support.envoy import Envoy, program, running_envoy
 from tests.support.server import ServerProcess, environment, started_server, target_of
 
@@ -67,6 +67,13 @@ def draw_go(target: str, folder: Path) -> int:
     return draw_by([str(folder / "draw")], "go", "-server", target, "-output", str(folder / "go"))
 
 
+def draw_typescript(target: str, folder: Path) -> int:
+    """With the TypeScript client, over gRPC-Web."""
+    require_client("typescript")
+    install_typescript()
+    return draw_by(["node", "dist/examples/draw.js"], "typescript", f"http://{target}", str(folder / "ts"))
+
+
 def draw_rust(target: str, folder: Path) -> int:
     """With the Rust client; compiling it takes minutes."""
     if os.environ.get("SDGRPC_REQUIRE_ALL") != "1":
@@ -76,8 +83,11 @@ def draw_rust(target: str, folder: Path) -> int:
     return draw_by(command, "rust", target, str(folder / "rust"))
 
 
+DRAWS = [draw, draw_async, draw_go, draw_typescript, draw_rust]
+
+
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("draws", [draw, draw_async, draw_go, draw_rust], ids=lambda draws: draws.__name__)
+@pytest.mark.parametrize("draws", DRAWS, ids=lambda draws: draws.__name__)
 def test_a_death_in_mid_job_is_not_seen(draws: Callable[[str, Path], int], tmp_path: Path) -> None:
     """Envoy ends the calls of a killed server; each client goes on at the next, and no step comes twice."""
     program()

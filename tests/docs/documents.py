@@ -19,7 +19,7 @@ DOCUMENTS = sorted(
 )
 """Every page but the changelog, which names what is gone."""
 
-ENDINGS = "py|md|proto|json|toml|yml|yaml|sh|png|binpb|txt|mod|rs|go"
+ENDINGS = "py|md|proto|json|toml|yml|yaml|sh|png|binpb|txt|mod|rs|go|ts"
 _CODE = re.compile(r"`([^`\n]+)`")
 _PATH = re.compile(rf"(?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:{ENDINGS})")
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
