@@ -15,7 +15,7 @@ from sdgrpc.lora.files.hashing import Hashes
 from sdgrpc.lora.files.reading import ReadLimits
 from sdgrpc.lora.store.folders import IndexedFile
 from sdgrpc.lora.store.parsed import ParsedFiles
-from sdgrpc.machine.turns import Turns
+from sdgrpc.machine.keyed_locks import KeyedLocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Contents:
         self._parsed = ParsedFiles(cache_bytes)
         self._hashes: dict[Path, tuple[IndexedFile, Hashes]] = {}
         self._uploads: dict[Path, Hashes] = {}
-        self._reading = Turns()
+        self._reading = KeyedLocks()
 
     def file(self, file: IndexedFile, config: str) -> FoundLora:
         """Return a file of a folder, hashed now if it is new; blocks meanwhile.

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from sdgrpc.lora.dialects.adapter import Adapter
-from sdgrpc.machine.turns import Turns
+from sdgrpc.machine.keyed_locks import KeyedLocks
 
 
 class ParsedFiles:
@@ -17,7 +17,7 @@ class ParsedFiles:
         self._capacity = capacity_bytes
         self._adapters: OrderedDict[str, Adapter] = OrderedDict()
         self._lock = threading.Lock()
-        self._parsing = Turns()
+        self._parsing = KeyedLocks()
 
     def get(self, sha256: str, parse_file: Callable[[], Adapter]) -> Adapter:
         """Return the adapter of that hash, made by `parse_file` if it is not there."""

@@ -7,37 +7,37 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sdgrpc.machine.turns import Turns
+from sdgrpc.machine.keyed_locks import KeyedLocks
 
 
 def test_one_at_a_time_for_a_key() -> None:
     """Of many threads that want the same, one is inside; afterwards nothing is left."""
-    turns, inside, most = Turns(), [0], [0]
+    locks, inside, most = KeyedLocks(), [0], [0]
 
     def work(_: int) -> None:
         for _ in range(200):
-            with turns.of("a"):
+            with locks.of("a"):
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 inside[0] -= 1
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(work, range(4)))
-    assert (most[0], inside[0], len(turns)) == (1, 0, 0)
+    assert (most[0], inside[0], len(locks)) == (1, 0, 0)
 
 
 def test_other_keys_do_not_wait() -> None:
     """A thread inside with one key keeps nobody from another, but those who want the same."""
-    turns, entered = Turns(), threading.Event()
+    locks, entered = KeyedLocks(), threading.Event()
 
     def enter() -> None:
-        with turns.of("a"):
+        with locks.of("a"):
             entered.set()
 
-    with turns.of("a"):
+    with locks.of("a"):
         thread = threading.Thread(target=enter)
         thread.start()
-        with turns.of("b"):
+        with locks.of("b"):
             assert not entered.is_set()
     thread.join(30)
     assert entered.is_set()
@@ -45,8 +45,8 @@ def test_other_keys_do_not_wait() -> None:
 
 def test_a_failure_gives_the_turn_back() -> None:
     """Whatever happens inside."""
-    turns = Turns()
-    with pytest.raises(ValueError, match="it"), turns.of("a"):
+    locks = KeyedLocks()
+    with pytest.raises(ValueError, match="it"), locks.of("a"):
         raise ValueError("it")
-    with turns.of("a"):
-        assert len(turns) == 1
+    with locks.of("a"):
+        assert len(locks) == 1
