@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sdgrpc.domain import LoraRef
 from sdgrpc.lora.bases.architectures import TextPlan, UNetPlan
-from sdgrpc.lora.bases.names import TEXT_ENCODER, UNET
+from sdgrpc.lora.bases.module_names import TEXT_ENCODER, UNET
 from sdgrpc.lora.dialects.adapt import adapt
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.files.reading import read

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from sdgrpc.lora.bases.names import NameIndex
+from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.bases.placement import place
 from sdgrpc.lora.dialects.adapt import adapt
 from sdgrpc.lora.files.reading import read

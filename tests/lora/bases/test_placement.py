@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdgrpc.lora.bases import architectures
-from sdgrpc.lora.bases.names import NameIndex
+from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.bases.placement import place
 from sdgrpc.lora.fusing.changes import weight_change
 from tests.support.loras import adapter_of

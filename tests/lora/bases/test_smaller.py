@@ -8,7 +8,7 @@ import torch
 from sdgrpc.errors import LoraIncompatible
 from sdgrpc.lora.bases.architectures import index, shapes
 from sdgrpc.lora.bases.detect import base_of, check, no_base, place_or_refuse
-from sdgrpc.lora.bases.names import UNET, NameIndex, Shape
+from sdgrpc.lora.bases.module_names import UNET, NameIndex, Shape
 from sdgrpc.lora.bases.smaller import SMALLER, smaller_by_blocks
 from sdgrpc.lora.dialects.adapter import Adapter
 from tests.support.loras import adapter_of

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sdgrpc.lora.bases.architectures import index
-from sdgrpc.lora.bases.names import NameIndex
+from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.summary import summarize
 from sdgrpc.lora.dialects import adapt

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdgrpc.errors import LoraMalformed, LoraUnsupported
-from sdgrpc.lora.bases.names import NameIndex
+from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.bases.placement import place
 from sdgrpc.lora.dialects.keys import parse
 from sdgrpc.lora.files.reading import TensorFile

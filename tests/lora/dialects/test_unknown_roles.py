@@ -8,7 +8,7 @@ import torch
 from sdgrpc.errors import LoraUnsupported
 from sdgrpc.lora.bases.architectures import index
 from sdgrpc.lora.bases.detect import base_of, check, place_or_refuse
-from sdgrpc.lora.bases.names import NameIndex
+from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.fusing.cache import FusedSets
 from tests.support.loras import (
     CROSS,

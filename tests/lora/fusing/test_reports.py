@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdgrpc.lora.bases.names import NameIndex
+from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.bases.placement import place
 from sdgrpc.lora.dialects.keys import parse
 from sdgrpc.lora.dialects.peft import PeftConfig

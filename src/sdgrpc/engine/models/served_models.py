@@ -18,7 +18,7 @@ from sdgrpc.engine.queueing.turns import Turns
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.errors import ModelError, ModelNotFound
-from sdgrpc.lora.bases.names import NameIndex, Shape
+from sdgrpc.lora.bases.module_names import NameIndex, Shape
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.fusing.cache import SetStats
 

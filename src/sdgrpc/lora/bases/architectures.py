@@ -15,7 +15,7 @@ from pathlib import Path
 from sdgrpc.domain.bases import OWN, SD2, SD15, SDXL
 from sdgrpc.embedded import embedded_folder
 from sdgrpc.errors import LoraError
-from sdgrpc.lora.bases.names import TEXT_ENCODER, TEXT_ENCODER_2, UNET, NameIndex, Shape
+from sdgrpc.lora.bases.module_names import TEXT_ENCODER, TEXT_ENCODER_2, UNET, NameIndex, Shape
 from sdgrpc.lora.files.reading import read_shapes
 
 Shapes = dict[str, Shape]

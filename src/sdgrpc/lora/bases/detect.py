@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from sdgrpc.domain.bases import BASES, OWN
 from sdgrpc.errors import LoraIncompatible, LoraMalformed, LoraUnsupported
 from sdgrpc.lora.bases.architectures import PLANS, index, known_bases
-from sdgrpc.lora.bases.names import UNET, NameIndex
+from sdgrpc.lora.bases.module_names import UNET, NameIndex
 from sdgrpc.lora.bases.placement import Placement, place
 from sdgrpc.lora.bases.smaller import smaller_by_blocks
 from sdgrpc.lora.dialects.adapter import Adapter, AdapterModule

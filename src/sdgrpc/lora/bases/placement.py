@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from sdgrpc.lora.algorithms.registry import LORA
 from sdgrpc.lora.bases.architectures import VARIANT_INPUTS
-from sdgrpc.lora.bases.names import CONV_IN, Module, NameIndex
+from sdgrpc.lora.bases.module_names import CONV_IN, Module, NameIndex
 from sdgrpc.lora.dialects.adapter import Adapter, AdapterModule
 
 INPAINTING_INPUTS = 5

@@ -8,7 +8,7 @@ from pathlib import Path
 from sdgrpc.domain.bases import base_of_width
 from sdgrpc.errors import ModelError
 from sdgrpc.lora.bases.architectures import model_folder_shapes
-from sdgrpc.lora.bases.names import UNET, NameIndex
+from sdgrpc.lora.bases.module_names import UNET, NameIndex
 
 
 @dataclass(frozen=True, slots=True)

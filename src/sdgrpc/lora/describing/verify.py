@@ -15,7 +15,7 @@ from sdgrpc.domain.bases import UNKNOWN
 from sdgrpc.errors import LoraError, LoraIncompatible
 from sdgrpc.lora.bases.architectures import index
 from sdgrpc.lora.bases.detect import base_of, no_base, place_or_refuse
-from sdgrpc.lora.bases.names import TEXT_ENCODER, TEXT_ENCODER_2, UNET
+from sdgrpc.lora.bases.module_names import TEXT_ENCODER, TEXT_ENCODER_2, UNET
 from sdgrpc.lora.bases.placement import Placed, Placement
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.dialects.adapt import read_adapter, sketch_adapter

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sdgrpc.domain import LoraRef, ResidentLora, ResidentSet
-from sdgrpc.lora.bases.names import NameIndex
+from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.fusing.fuser import Parameter
 from sdgrpc.lora.fusing.lease import Lease
 from sdgrpc.lora.fusing.lora_set import LoraSet

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sdgrpc.domain import RecommendedSampling
 from sdgrpc.lora.algorithms.frobenius import product_norm
-from sdgrpc.lora.bases.names import UNET
+from sdgrpc.lora.bases.module_names import UNET
 from sdgrpc.lora.bases.placement import Placed, Placement
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.tokens import NO_TOKENS, Vocabulary

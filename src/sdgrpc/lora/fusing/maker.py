@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sdgrpc.domain import LoraReport
 from sdgrpc.errors import LoraMalformed
 from sdgrpc.lora.bases.detect import place_or_refuse
-from sdgrpc.lora.bases.names import NameIndex
+from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.tokens import embedding_widths
 from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter, PlacedFile, Plan, plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sdgrpc.lora.bases import architectures
-from sdgrpc.lora.bases.names import PREFIXES, NameIndex
+from sdgrpc.lora.bases.module_names import PREFIXES, NameIndex
 
 TO_Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 TO_OUT = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
