@@ -83,3 +83,19 @@ def test_a_set_that_is_there_is_a_short_trip() -> None:
     files = trail(lambda: sets.acquire(ASKED))
     assert set(files) - {"made_for.py"} == {"cache.py", "lora_set.py", "contents.py", "maker.py", "lease.py"}
     assert files.count("maker.py") == files.count("lease.py") == 1
+
+
+def test_files_that_are_known_are_not_placed_again() -> None:
+    """A new set of them is only planned, fused and reported: nothing is read, judged or looked up by name."""
+    sets = FusedSets(small_components(), base="small", capacity_bytes=1 << 30)
+    sets.acquire(ASKED).release()
+    files = set(trail(lambda: sets.acquire([(file, ref(0.11)) for file in FILES])))
+    assert not files & {
+        "reading.py",
+        "keys.py",
+        "detect.py",
+        "smaller.py",
+        "module_names.py",
+        "key_endings.py",
+    }
+    assert {"maker.py", "fuser.py", "reports.py"} <= files
