@@ -51,7 +51,7 @@ class Server:
             self._servicer,
             CatalogServicer(settings, self._gate),
             JobServicer(settings, self._gate, self._kept),
-            [ReceivingInterceptor(DIFFUSION, settings, self._gate, holding)],
+            [ReceivingInterceptor(DIFFUSION, settings, self._gate, holding, self._kept.has_any)],
             observers,
         )
         self._loading: asyncio.Future[Engine] | None = None

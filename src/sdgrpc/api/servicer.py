@@ -109,7 +109,10 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
             request.request_id = uuid.uuid4().hex
         if not keeps and not self._kept.has(caller(), request.request_id):
             return None
-        with self._holding.place(engine, caller()), self._holding.holding(request.ByteSize()):
+        with ExitStack() as held:
+            if not self._kept.answers(caller(), request.request_id):
+                held.enter_context(self._holding.place(engine, caller()))
+            held.enter_context(self._holding.holding(request.ByteSize()))
             content = await self._in_thread(request, partial(Content.of, request))
         job = self._kept.find(caller(), request.request_id, content)
         if job is None and keeps:

@@ -207,6 +207,23 @@ async def test_the_same_request_is_drawn_once() -> None:
         assert len(api.engine.tasks) == 1
 
 
+async def test_the_same_request_needs_no_room() -> None:
+    """With a full queue a request finds its job again; one that would have to be drawn is refused."""
+    async with held() as api:
+        first = api.stub.Generate(kept())
+        await until_running(first)
+        api.engine.queue_size = 1
+        again = api.stub.Generate(kept())
+        await until_running(again)
+        for other in (kept(request_id="other"), generate()):
+            error = await failure_of(api.stub.Generate(other))
+            assert details_of(error)["ErrorInfo"].reason == "QUEUE_FULL"
+        first.cancel()
+        api.engine.gate.set()
+        assert (await events_of(again))[-1].WhichOneof("event") == "finished"
+        assert len(api.engine.tasks) == 1
+
+
 async def test_the_same_request_while_it_runs_or_is_read() -> None:
     """Two that come at the same time are one job, before its pictures are read even."""
     request = transform(request_id="mine", on_disconnect=pb.ON_DISCONNECT_KEEP)

@@ -52,6 +52,11 @@ class KeptJob:
         """Whether it ended without its pictures."""
         return self.log.ended and self.log.error is not None
 
+    @property
+    def is_void(self) -> bool:
+        """Whether the same request has to be drawn anew, since this job has no pictures to give."""
+        return self.failed or self.cancelled or self.overflowed
+
     async def run(self, request: Request, draw: Draw, make_room: Callable[[], bool]) -> None:
         """Draw, and keep what happens; `make_room` tells whether that has room. Failures end the log."""
         try:

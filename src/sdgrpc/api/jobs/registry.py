@@ -66,6 +66,15 @@ class KeptJobs:
         """Tell whether there is a job of that id."""
         return (caller, request_id) in self._jobs
 
+    def has_any(self, caller: str) -> bool:
+        """Tell whether there is a job of that caller."""
+        return any(owner == caller for owner, _ in self._jobs)
+
+    def answers(self, caller: str, request_id: str) -> bool:
+        """Tell whether a request of that id may be answered by a job that is there; else it is drawn."""
+        job = self._jobs.get((caller, request_id))
+        return job is not None and not job.is_void
+
     def find(self, caller: str, request_id: str, content: Content) -> KeptJob | None:
         """Return the job that answers a request already, None where it is to be drawn.
 
@@ -81,7 +90,7 @@ class KeptJobs:
                 f"a job {request_id!r} with other content is kept here; give this one another "
                 "request_id, or attach to that one"
             )
-        if job.failed or job.cancelled or job.overflowed:
+        if job.is_void:
             self._forget(job)
             return None
         return job

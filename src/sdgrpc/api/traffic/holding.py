@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from sdgrpc.engine.base import Engine
 from sdgrpc.errors import QueueFull
 
 RETRY_SECONDS = 2.0
+MOST_RETURNING = 4
+"""Requests received at a time without a place, since they may be of jobs that are there."""
 
 
 class Holding:
@@ -26,6 +28,7 @@ class Holding:
         self._budget = body_budget_bytes
         self._bytes = 0
         self._places: Counter[str] = Counter()
+        self._returning = 0
 
     @property
     def held_bytes(self) -> int:
@@ -48,6 +51,33 @@ class Holding:
             self._places[caller] -= 1
             if not self._places[caller]:
                 del self._places[caller]
+
+    @contextmanager
+    def place_or_return(self, engine: Engine, caller: str, *, may_return: bool) -> Iterator[None]:
+        """Hold a place, or none where none is left and the request may be of a job that is kept already.
+
+        Which it is tells only the request, so a few are received all the same.
+
+        Raises:
+            QueueFull, TokenQueueFull, Draining: as `place`.
+
+        """
+        with ExitStack() as held:
+            try:
+                held.enter_context(self.place(engine, caller))
+            except QueueFull:
+                if not may_return or self._returning >= MOST_RETURNING:
+                    raise
+                held.enter_context(self._received_without_place())
+            yield
+
+    @contextmanager
+    def _received_without_place(self) -> Iterator[None]:
+        self._returning += 1
+        try:
+            yield
+        finally:
+            self._returning -= 1
 
     def check(self) -> None:
         """Raise QueueFull where no request would be received now."""

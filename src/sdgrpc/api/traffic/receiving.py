@@ -33,12 +33,20 @@ MAX_FIELDS = 1000
 class ReceivingInterceptor(aio.ServerInterceptor):
     """Receives the requests of one service's methods that answer with a stream.
 
-    Requests of other services of its package are parsed here too, but received as grpc does.
+    Requests of other services of its package are parsed here too, but received as grpc does. `may_return`
+    tells of a caller whether a request of its may be of a job that is kept already, which needs no room.
     """
 
-    def __init__(self, service: str, settings: Settings, gate: Gate, holding: Holding) -> None:
+    def __init__(
+        self,
+        service: str,
+        settings: Settings,
+        gate: Gate,
+        holding: Holding,
+        may_return: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._prefix, self._package = f"/{service}/", f"/{service.rpartition('.')[0]}."
-        self._gate, self._holding = gate, holding
+        self._gate, self._holding, self._may_return = gate, holding, may_return
         self._seconds = settings.receive_timeout
         self._most_fields = MAX_FIELDS + settings.max_loras
 
@@ -89,7 +97,9 @@ class ReceivingInterceptor(aio.ServerInterceptor):
         return call
 
     async def _received(self, context: Context, parse: Callable[[bytes], Message]) -> Message:
-        with self._holding.place(self._gate.engine(), caller()):
+        who = caller()
+        may_return = self._may_return(who)
+        with self._holding.place_or_return(self._gate.engine(), who, may_return=may_return):
             self._holding.check()
             try:
                 data = await asyncio.wait_for(context.read(), self._seconds)
