@@ -23,8 +23,8 @@ pub(crate) trait Routed {
     fn tell(&self, metadata: &mut MetadataMap) {
         let (set, job) = self.routing();
         for (key, id) in [(LORA_SET, set), (JOB, job)] {
-            if let Ok(id) = id.parse()
-                && id != ""
+            if !id.is_empty()
+                && let Ok(id) = id.parse()
             {
                 metadata.insert(key, id);
             }

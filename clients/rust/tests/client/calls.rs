@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt};
 use sdgrpc::v1::{GenerateRequest, InpaintRequest, TransformRequest};
 use sdgrpc::{Client, ErrorKind, Event};
-use tonic::Code;
 use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
 
 use crate::server::{Running, Script, Seen, Then, accepted, finished, image};
 
@@ -46,6 +46,20 @@ async fn a_deadline_ends_the_stream_here_and_is_told_to_the_server() {
     assert!(job.next().await.is_none());
     assert_eq!(metadata(&server).await.get("grpc-timeout").unwrap(), "2000000u");
     assert!(matches!(server.seen().await, Seen::Dropped));
+}
+
+#[tokio::test]
+async fn a_stream_that_a_proxy_resets_at_the_deadline_has_met_it() {
+    for (left, kind) in [(10, ErrorKind::DeadlineExceeded), (300, ErrorKind::Internal)] {
+        let timeout = Duration::from_millis(500);
+        let then = Then::FailAfter(timeout - Duration::from_millis(left), Status::internal("reset"));
+        let server = Running::start(Script { events: vec![accepted()], then, ..Default::default() }).await;
+        let builder = Client::builder(server.address.to_string()).resume(Duration::ZERO);
+        let client = builder.connect().await.unwrap();
+        let mut job = client.generate(GenerateRequest::default()).timeout(timeout).await.unwrap();
+        assert!(matches!(job.try_next().await.unwrap(), Some(Event::Accepted(_))));
+        assert_eq!(job.try_next().await.unwrap_err().kind(), kind);
+    }
 }
 
 #[tokio::test]

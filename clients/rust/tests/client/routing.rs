@@ -44,7 +44,7 @@ async fn server() -> Running {
 }
 
 async fn told_by(server: &Running, call: Call<Job>) -> BTreeMap<String, String> {
-    call.await.unwrap();
+    drop(call.await.unwrap());
     loop {
         if let Seen::Call(metadata) = server.seen().await {
             return told(&metadata);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -27,6 +28,7 @@ type Replies<T> = BoxStream<'static, Result<T, Status>>;
 pub enum Then {
     End,
     Fail(Status),
+    FailAfter(Duration, Status),
     /// Stay open until the client goes.
     Wait,
 }
@@ -133,6 +135,11 @@ impl Scripted {
         match self.script.then.clone() {
             Then::End => stream::empty().boxed(),
             Then::Fail(status) => stream::iter([Err(status)]).boxed(),
+            Then::FailAfter(wait, status) => stream::once(async move {
+                tokio::time::sleep(wait).await;
+                Err(status)
+            })
+            .boxed(),
             Then::Wait => {
                 let guard = Guard(self.seen.clone());
                 stream::pending().inspect(move |_| _ = &guard).boxed()
