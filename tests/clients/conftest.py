@@ -62,7 +62,7 @@ CLIENTS = {
     "go": Client(["go", "test", "-race", "-count=1", "./..."], needs=["go", "gcc"]),
     "rust": Client(["cargo", "test", "--locked", "--all-features"], needs=["cargo", "cc"], slow=True),
     "typescript": Client(
-        ["sh", "-c", "npm ci --no-audit --no-fund --silent && npm test"], needs=["node", "npm"]
+        ["npm", "run", "test:built"], needs=["node", "npm", "envoy"], before=install_typescript
     ),
     "python": Client([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly"]),
 }
@@ -72,7 +72,8 @@ RunClient = Callable[[str], ClientRun]
 
 def missing_programs(language: str) -> list[str]:
     """The programs that a language's tests need and that are not there."""
-    return [program for program in CLIENTS[language].needs if shutil.which(program) is None]
+    path = f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"
+    return [program for program in CLIENTS[language].needs if shutil.which(program, path=path) is None]
 
 
 def require_client(language: str) -> None:

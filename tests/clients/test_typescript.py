@@ -14,7 +14,7 @@ FOLDER = ROOT / "clients/typescript"
 pytestmark = pytest.mark.timeout(1600)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def installed() -> Path:
     """Its folder, with what the lock names."""
     require_client("typescript")

@@ -87,10 +87,9 @@ def imports() -> dict[str, str]:
     found = {}
     for name in LIBRARIES:
         place = FOLDER / "node_modules" / name
-        for key, target in json.loads((place / "package.json").read_text("utf-8"))["exports"].items():
-            while isinstance(target, dict):
-                target = target.get("import") or target.get("default")
-            if isinstance(target, str) and target.endswith(".js"):
+        for key, exported in json.loads((place / "package.json").read_text("utf-8"))["exports"].items():
+            target = exported.get("import", "") if isinstance(exported, dict) else exported
+            if target.endswith(".js"):
                 found[name + key[1:]] = f"/node_modules/{name}/{target.removeprefix('./')}"
     return found
 
@@ -115,7 +114,7 @@ def browser(folder: Path, address: str) -> Iterator[None]:
 
 
 def test_a_page_draws(tmp_path: Path) -> None:
-    """Events, a picture, a refusal's fields; the loop that is left cancels; where the call belongs is told."""
+    """Events, a picture, a refusal's fields; leaving the loop cancels; where the call belongs is told."""
     require_client("typescript")
     program()
     install_typescript()
@@ -139,15 +138,7 @@ def test_a_page_draws(tmp_path: Path) -> None:
             with browser(browser_place, f"http://127.0.0.1:{site.server_port}/"):
                 found = told.get(timeout=60)
                 assert found == {
-                    "kinds": [
-                        "accepted",
-                        "prepared",
-                        "progress",
-                        "progress",
-                        "progress",
-                        "image",
-                        "finished",
-                    ],
+                    "kinds": ["accepted", "prepared", *3 * ["progress"], "image", "finished"],
                     "size": [8, 8],
                     "violations": [
                         {"field": "sampling.steps", "description": "999 is above 150"},

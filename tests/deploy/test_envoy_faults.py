@@ -22,7 +22,8 @@ from tests.support.envoy import Envoy, program, running_envoy
 from tests.support.server import ServerProcess, environment, started_server, target_of
 
 ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = {"loras": ["postcard:0.5"], "steps": 24, "seed": 7}
+LORA = {"loras": ["postcard:0.5"]}
+OPTIONS = {**LORA, "steps": 24, "seed": 7}
 LORAS = ["postcard:0.75", "sepia:0.5"]
 NAMES = ("one", "two")
 
@@ -166,20 +167,53 @@ class Drawing:
             return self._result.result(120)
 
 
+def check_sets(envoy: Envoy) -> None:
+    """What one caller has prepared another finds fused."""
+    for name in ("postcard", "sepia", "flower", "night"):
+        with Client(envoy.target) as client:
+            client.wait_until_ready()
+            assert not client.prepare_loras([f"{name}:0.25"]).lora_set_cached
+        with Client(envoy.target) as client:
+            result = client.generate("a", loras=[f"{name}:0.25"], steps=1).result()
+        assert result.prepared.lora_set_cached
+
+
+def check_kept(servers: Sequence[ServerProcess], envoy: Envoy) -> None:
+    """Kept jobs are found by their id alone, and cancelled by it; each server has some."""
+    options = {"steps": 2, "on_disconnect": "keep", **LORA}
+    ids = [f"kept {number}" for number in range(8)]
+    with Client(envoy.target) as client:
+        for seed, request_id in enumerate(ids):
+            client.generate("a", seed=seed, request_id=request_id, **options).detach()
+    with Client(envoy.target) as client:
+        assert [client.attach(each).images()[0].seed for each in ids] == list(range(8))
+        assert [client.cancel_job(each).request_id for each in ids] == ids
+    for server in servers:
+        with Client(server.target) as client:
+            assert client.list_jobs()
+
+
+def check_cancel(servers: Sequence[ServerProcess], client: Client) -> None:
+    """A cancel frees the engine."""
+    job = client.generate("a red star", width=256, height=256, **{**OPTIONS, "steps": 150})
+    next(event for event in job if isinstance(event, Progress))
+    busy = where_it_runs(servers)
+    finished = state_of(busy)[2]
+    job.cancel()
+    with Client(busy.target) as direct:
+        for status in direct.watch_status(min_interval=0.1):
+            if (status.running, status.queued) == (0, 0):
+                break
+    assert status.jobs_finished == finished
+
+
 def test_the_real_thing(tmp_path: Path) -> None:
-    """A cancel frees the engine; one server drains and loses nothing; the other's death changes no byte."""
+    """Sets and kept jobs are found again, a cancel frees the engine, and a drain loses nothing."""
     with pair(tmp_path, "--no-batching") as (servers, envoy), Client(envoy.target) as client:
+        check_sets(envoy)
+        check_kept(servers, envoy)
+        check_cancel(servers, client)
         undisturbed = client.generate("a red star", width=256, height=256, **OPTIONS).images()
-        cancelled = client.generate("a red star", width=256, height=256, **{**OPTIONS, "steps": 150})
-        next(event for event in cancelled if isinstance(event, Progress))
-        busy = where_it_runs(servers)
-        finished = state_of(busy)[2]
-        cancelled.cancel()
-        with Client(busy.target) as direct:
-            for status in direct.watch_status(min_interval=0.1):
-                if (status.running, status.queued) == (0, 0):
-                    break
-        assert status.jobs_finished == finished
 
         drawing = Drawing(envoy.target)
         assert drawing.reached.wait(60)

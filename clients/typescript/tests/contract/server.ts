@@ -31,7 +31,12 @@ export async function openDoor(python: string, serverArguments: readonly string[
     theirs === undefined
       ? await start(python, ["-m", "sdgrpc", "serve", "--listen", "127.0.0.1:0", ...serverArguments])
       : undefined;
-  const envoy = await start(python, ["-m", "tests.support.envoy", theirs ?? server!.target]);
+  const envoy = await start(python, ["-m", "tests.support.envoy", theirs ?? server!.target]).catch(
+    async (failure: unknown) => {
+      await (server && end(server.process));
+      throw failure;
+    },
+  );
   return {
     address: envoy.target,
     drain: server && (() => server.process.kill("SIGTERM")),
