@@ -107,6 +107,20 @@ func TestLeavingTheLoopCancels(t *testing.T) {
 	<-ended
 }
 
+// Kept jobs come whole, of however many pages.
+func TestListJobsTurnsPages(t *testing.T) {
+	fake := &fakeServer{listJobs: func(request *pb.ListJobsRequest) *pb.ListJobsResponse {
+		return &pb.ListJobsResponse{
+			Jobs:          []*pb.Job{{RequestId: "of" + request.GetPageToken()}},
+			NextPageToken: map[string]string{"": "2", "2": "3"}[request.GetPageToken()],
+		}
+	}}
+	jobs, err := connect(t, fake.serve(t, nil)).ListJobs(testContext(t))
+	if err != nil || len(jobs) != 3 || jobs[2].RequestId != "of3" {
+		t.Fatal(jobs, err)
+	}
+}
+
 // Pages are asked for one by one, with the same filter, and no more than are looked at.
 func TestListLorasTurnsPages(t *testing.T) {
 	var asked []string

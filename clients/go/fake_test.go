@@ -27,6 +27,7 @@ type fakeServer struct {
 
 	generate  func(*pb.GenerateRequest, grpc.ServerStreamingServer[pb.JobEvent]) error
 	listLoras func(*pb.ListLorasRequest) *pb.ListLorasResponse
+	listJobs  func(*pb.ListJobsRequest) *pb.ListJobsResponse
 	upload    func(grpc.ClientStreamingServer[pb.UploadLoraRequest, pb.UploadLoraResponse]) error
 }
 
@@ -38,6 +39,10 @@ func (f *fakeServer) Generate(
 
 func (f *fakeServer) ListLoras(_ context.Context, request *pb.ListLorasRequest) (*pb.ListLorasResponse, error) {
 	return f.listLoras(request), nil
+}
+
+func (f *fakeServer) ListJobs(_ context.Context, request *pb.ListJobsRequest) (*pb.ListJobsResponse, error) {
+	return f.listJobs(request), nil
 }
 
 func (f *fakeServer) UploadLora(

@@ -13,10 +13,20 @@ func (c *Client) Attach(ctx context.Context, request *pb.AttachJobRequest) Event
 	return events(ctx, c.patience, request, c.jobs.AttachJob)
 }
 
-// ListJobs returns this caller's jobs that the server keeps, the oldest first.
+// ListJobs returns this caller's jobs that the server keeps, the oldest first, of as many pages as there are.
 func (c *Client) ListJobs(ctx context.Context) ([]*pb.Job, error) {
-	answer, err := c.jobs.ListJobs(ctx, &pb.ListJobsRequest{})
-	return answer.GetJobs(), errorOf(err)
+	var jobs []*pb.Job
+	request := &pb.ListJobsRequest{}
+	for {
+		page, err := c.jobs.ListJobs(ctx, request)
+		if err != nil {
+			return nil, errorOf(err)
+		}
+		jobs = append(jobs, page.GetJobs()...)
+		if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
+			return jobs, nil
+		}
+	}
 }
 
 // CancelJob ends a job that the server keeps before its next step, and returns what it was before. One that

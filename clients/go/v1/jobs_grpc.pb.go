@@ -43,7 +43,7 @@ type JobServiceClient interface {
 	// Ends a job before its next step: its readers see CANCELLED with the reason JOB_CANCELLED. One that has
 	// ended stays as it is.
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
-	// Lists jobs, the oldest first.
+	// Lists jobs, the oldest first, page by page. Jobs that come or go between two pages shift nothing.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
 }
 
@@ -111,7 +111,7 @@ type JobServiceServer interface {
 	// Ends a job before its next step: its readers see CANCELLED with the reason JOB_CANCELLED. One that has
 	// ended stays as it is.
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
-	// Lists jobs, the oldest first.
+	// Lists jobs, the oldest first, page by page. Jobs that come or go between two pages shift nothing.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
 	mustEmbedUnimplementedJobServiceServer()
 }

@@ -23,13 +23,29 @@ impl Client {
         })
     }
 
-    /// This caller's jobs that the server keeps, the oldest first.
+    /// This caller's jobs that the server keeps, the oldest first, of as many pages as there are; the client's
+    /// timeout is for all of them.
     pub fn list_jobs(&self) -> Call<Vec<v1::Job>> {
         let mut service = self.kept();
         self.call(async move |context| {
-            let answer = service.list_jobs(context.request(v1::ListJobsRequest {}));
-            Ok(context.answer(answer).await?.jobs)
+            let mut jobs = Vec::new();
+            let mut request = v1::ListJobsRequest::default();
+            loop {
+                let answer = service.list_jobs(context.request(request.clone()));
+                let page = context.answer(answer).await?;
+                jobs.extend(page.jobs);
+                if page.next_page_token.is_empty() {
+                    return Ok(jobs);
+                }
+                request.page_token = page.next_page_token;
+            }
         })
+    }
+
+    /// One page of them.
+    pub fn list_jobs_page(&self, request: v1::ListJobsRequest) -> Call<v1::ListJobsResponse> {
+        let mut service = self.kept();
+        self.call(async move |context| context.answer(service.list_jobs(context.request(request))).await)
     }
 
     /// End a job that the server keeps before its next step; what it was before. One that has ended stays as it is.

@@ -155,10 +155,16 @@ class AsyncClient(AsyncCatalogCalls):
         call = self._jobs.AttachJob
         return AsyncJob(resumption, lambda request, timeout: call(request, timeout=timeout), self._jobs)
 
-    async def list_jobs(self) -> tuple[KeptJob, ...]:
-        """Return this caller's jobs that are kept, the oldest first."""
+    async def list_jobs(self, *, page_size: int = 0) -> tuple[KeptJob, ...]:
+        """Return this caller's jobs that are kept, the oldest first; asked for in pages of `page_size`."""
+        request, jobs = jobs_pb2.ListJobsRequest(page_size=page_size), list[KeptJob]()
         try:
-            return kept_jobs((await self._jobs.ListJobs(jobs_pb2.ListJobsRequest())).jobs)
+            while True:
+                page = await self._jobs.ListJobs(request)
+                jobs += kept_jobs(page.jobs)
+                if not page.next_page_token:
+                    return tuple(jobs)
+                request.page_token = page.next_page_token
         except grpc.aio.AioRpcError as error:
             raise server_error(error) from error
 

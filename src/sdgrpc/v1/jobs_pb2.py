@@ -16,15 +16,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sdgrpc.v1 import diffusion_pb2 as sdgrpc_dot_v1_dot_diffusion__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14sdgrpc/v1/jobs.proto\x12\tsdgrpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sdgrpc/v1/diffusion.proto\"V\n\x10\x41ttachJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_after_sequence\"&\n\x10\x43\x61ncelJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"0\n\x11\x43\x61ncelJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.sdgrpc.v1.Job\"\x11\n\x0fListJobsRequest\"0\n\x10ListJobsResponse\x12\x1c\n\x04jobs\x18\x01 \x03(\x0b\x32\x0e.sdgrpc.v1.Job\"\xf3\x02\n\x03Job\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\"\n\x05state\x18\x03 \x01(\x0e\x32\x13.sdgrpc.v1.JobState\x12\r\n\x05model\x18\x04 \x01(\t\x12\x12\n\nstep_count\x18\x05 \x01(\x05\x12\x0c\n\x04step\x18\x06 \x01(\x05\x12\x13\n\x0bimage_count\x18\x07 \x01(\x05\x12\x17\n\x0fimages_finished\x18\x08 \x01(\x05\x12\x15\n\rlast_sequence\x18\t \x01(\x03\x12\x0f\n\x07readers\x18\n \x01(\x05\x12\x12\n\nsize_bytes\x18\x0b \x01(\x03\x12+\n\x07\x63reated\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65xpires\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x66\x61ilure_reason\x18\x0e \x01(\t\x12\x17\n\x0f\x66\x61ilure_message\x18\x0f \x01(\t*\x99\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x16\n\x12JOB_STATE_FINISHED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\xda\x01\n\nJobService\x12?\n\tAttachJob\x12\x1b.sdgrpc.v1.AttachJobRequest\x1a\x13.sdgrpc.v1.JobEvent0\x01\x12\x46\n\tCancelJob\x12\x1b.sdgrpc.v1.CancelJobRequest\x1a\x1c.sdgrpc.v1.CancelJobResponse\x12\x43\n\x08ListJobs\x12\x1a.sdgrpc.v1.ListJobsRequest\x1a\x1b.sdgrpc.v1.ListJobsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14sdgrpc/v1/jobs.proto\x12\tsdgrpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sdgrpc/v1/diffusion.proto\"V\n\x10\x41ttachJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_after_sequence\"&\n\x10\x43\x61ncelJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"0\n\x11\x43\x61ncelJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.sdgrpc.v1.Job\"8\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"I\n\x10ListJobsResponse\x12\x1c\n\x04jobs\x18\x01 \x03(\x0b\x32\x0e.sdgrpc.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf3\x02\n\x03Job\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\"\n\x05state\x18\x03 \x01(\x0e\x32\x13.sdgrpc.v1.JobState\x12\r\n\x05model\x18\x04 \x01(\t\x12\x12\n\nstep_count\x18\x05 \x01(\x05\x12\x0c\n\x04step\x18\x06 \x01(\x05\x12\x13\n\x0bimage_count\x18\x07 \x01(\x05\x12\x17\n\x0fimages_finished\x18\x08 \x01(\x05\x12\x15\n\rlast_sequence\x18\t \x01(\x03\x12\x0f\n\x07readers\x18\n \x01(\x05\x12\x12\n\nsize_bytes\x18\x0b \x01(\x03\x12+\n\x07\x63reated\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65xpires\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x66\x61ilure_reason\x18\x0e \x01(\t\x12\x17\n\x0f\x66\x61ilure_message\x18\x0f \x01(\t*\x99\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x16\n\x12JOB_STATE_FINISHED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\xda\x01\n\nJobService\x12?\n\tAttachJob\x12\x1b.sdgrpc.v1.AttachJobRequest\x1a\x13.sdgrpc.v1.JobEvent0\x01\x12\x46\n\tCancelJob\x12\x1b.sdgrpc.v1.CancelJobRequest\x1a\x1c.sdgrpc.v1.CancelJobResponse\x12\x43\n\x08ListJobs\x12\x1a.sdgrpc.v1.ListJobsRequest\x1a\x1b.sdgrpc.v1.ListJobsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sdgrpc.v1.jobs_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_JOBSTATE']._serialized_start=717
-  _globals['_JOBSTATE']._serialized_end=870
+  _globals['_JOBSTATE']._serialized_start=781
+  _globals['_JOBSTATE']._serialized_end=934
   _globals['_ATTACHJOBREQUEST']._serialized_start=95
   _globals['_ATTACHJOBREQUEST']._serialized_end=181
   _globals['_CANCELJOBREQUEST']._serialized_start=183
@@ -32,11 +32,11 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_CANCELJOBRESPONSE']._serialized_start=223
   _globals['_CANCELJOBRESPONSE']._serialized_end=271
   _globals['_LISTJOBSREQUEST']._serialized_start=273
-  _globals['_LISTJOBSREQUEST']._serialized_end=290
-  _globals['_LISTJOBSRESPONSE']._serialized_start=292
-  _globals['_LISTJOBSRESPONSE']._serialized_end=340
-  _globals['_JOB']._serialized_start=343
-  _globals['_JOB']._serialized_end=714
-  _globals['_JOBSERVICE']._serialized_start=873
-  _globals['_JOBSERVICE']._serialized_end=1091
+  _globals['_LISTJOBSREQUEST']._serialized_end=329
+  _globals['_LISTJOBSRESPONSE']._serialized_start=331
+  _globals['_LISTJOBSRESPONSE']._serialized_end=404
+  _globals['_JOB']._serialized_start=407
+  _globals['_JOB']._serialized_end=778
+  _globals['_JOBSERVICE']._serialized_start=937
+  _globals['_JOBSERVICE']._serialized_end=1155
 # @@protoc_insertion_point(module_scope)

@@ -49,7 +49,7 @@ class JobServiceStub:
     ended stays as it is.
     """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]
-    """Lists jobs, the oldest first."""
+    """Lists jobs, the oldest first, page by page. Jobs that come or go between two pages shift nothing."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -71,7 +71,7 @@ class JobServiceAsyncStub(JobServiceStub):
     ended stays as it is.
     """
     ListJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists jobs, the oldest first."""
+    """Lists jobs, the oldest first, page by page. Jobs that come or go between two pages shift nothing."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Finds jobs again that were sent with ON_DISCONNECT_KEEP: those that run, and those that ended within the
@@ -108,6 +108,6 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.ListJobsResponse, _abc.Awaitable[_jobs_pb2.ListJobsResponse]]:
-        """Lists jobs, the oldest first."""
+        """Lists jobs, the oldest first, page by page. Jobs that come or go between two pages shift nothing."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

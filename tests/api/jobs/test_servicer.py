@@ -421,6 +421,41 @@ async def test_callers_see_their_own_jobs_alone(tmp_path: Path) -> None:
         assert bare(await events_of(attach(api, metadata=ann))) == bare(first)
 
 
+async def test_jobs_come_page_by_page() -> None:
+    """Pages join without a gap or a repetition, also where jobs come and go between them."""
+    async with running_api(FakeEngine()) as api:
+        names = [f"job {number}" for number in range(5)]
+        for request_id in names:
+            await events_of(api.stub.Generate(kept(request_id=request_id)))
+        page = await api.jobs.ListJobs(jobs_pb2.ListJobsRequest(page_size=2))
+        seen = [job.request_id for job in page.jobs]
+        api.server._kept._forget(api.server._kept.get("", "job 1"))
+        await events_of(api.stub.Generate(kept(request_id="late")))
+        while page.next_page_token:
+            request = jobs_pb2.ListJobsRequest(page_size=2, page_token=page.next_page_token)
+            page = await api.jobs.ListJobs(request)
+            seen += [job.request_id for job in page.jobs]
+            assert len(page.jobs) <= 2
+        assert seen == [*names, "late"]
+        assert [job.request_id for job in await jobs_of(api)] == ["job 0", *names[2:], "late"]
+
+
+async def refused(api: Api, **fields: Any) -> set[str]:
+    """The fields that a list is refused for."""
+    with pytest.raises(aio.AioRpcError) as caught:
+        await api.jobs.ListJobs(jobs_pb2.ListJobsRequest(**fields))
+    return set(violations_of(caught.value))
+
+
+@pytest.mark.parametrize("token", ["1", "W10=", "WyIiLDFd", "WyJhIiwiYiJd", "[" * 3000])
+async def test_other_page_tokens_are_refused(token: str) -> None:
+    """With the field that is wrong; so are pages of more than a thousand."""
+    async with running_api(FakeEngine()) as api:
+        assert await refused(api, page_token=token) == {"page_token"}
+        for size in (-1, 1001):
+            assert await refused(api, page_size=size) == {"page_size"}
+
+
 async def test_jobs_are_forgotten_in_time() -> None:
     """After `keep_seconds`; with 0 as soon as they end."""
     async with running_api(FakeEngine(), keep_seconds=0.2) as api:

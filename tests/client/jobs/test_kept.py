@@ -11,6 +11,7 @@ import pytest
 from sdgrpc.client import (
     AsyncClient,
     Client,
+    InvalidRequestError,
     JobCancelledError,
     JobExistsError,
     JobNotFoundError,
@@ -83,6 +84,24 @@ async def test_cancelling_a_kept_job() -> None:
                 await reader.result()
         states = {job.request_id: job.state for job in await client.list_jobs()}
         assert states == {"handle": JobState.CANCELLED, "id": JobState.CANCELLED}
+
+
+async def test_the_list_is_whole_however_small_its_pages_are() -> None:
+    """In both clients."""
+    async with running_api(FakeEngine()) as api, AsyncClient(api.server.address) as client:
+        for request_id in "abc":
+            await client.generate("a cat", on_disconnect="keep", request_id=request_id).result()
+        for size in (0, 1, 2, 3):
+            assert [job.request_id for job in await client.list_jobs(page_size=size)] == ["a", "b", "c"]
+
+        def listed(size: int) -> list[str]:
+            with Client(api.server.address) as ordinary:
+                return [job.request_id for job in ordinary.list_jobs(page_size=size)]
+
+        for size in (0, 1, 2, 3):
+            assert await asyncio.to_thread(listed, size) == ["a", "b", "c"]
+        with pytest.raises(InvalidRequestError):
+            await client.list_jobs(page_size=-1)
 
 
 async def test_the_same_for_ordinary_code() -> None:

@@ -2313,12 +2313,22 @@ pub struct CancelJobResponse {
     #[prost(message, optional, tag = "1")]
     pub job: ::core::option::Option<Job>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListJobsRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListJobsRequest {
+    /// Jobs per page, at most 1000; 0 is 1000.
+    #[prost(int32, tag = "1")]
+    pub page_size: i32,
+    /// `next_page_token` of the page before; empty is the first page.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListJobsResponse {
     #[prost(message, repeated, tag = "1")]
     pub jobs: ::prost::alloc::vec::Vec<Job>,
+    /// Empty after the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 /// A job that is kept.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2552,7 +2562,7 @@ pub mod job_service_client {
                 .insert(GrpcMethod::new("sdgrpc.v1.JobService", "CancelJob"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists jobs, the oldest first.
+        /// Lists jobs, the oldest first, page by page. Jobs that come or go between two pages shift nothing.
         pub async fn list_jobs(
             &mut self,
             request: impl tonic::IntoRequest<super::ListJobsRequest>,
@@ -2615,7 +2625,7 @@ pub mod job_service_server {
             tonic::Response<super::CancelJobResponse>,
             tonic::Status,
         >;
-        /// Lists jobs, the oldest first.
+        /// Lists jobs, the oldest first, page by page. Jobs that come or go between two pages shift nothing.
         async fn list_jobs(
             &self,
             request: tonic::Request<super::ListJobsRequest>,

@@ -22,7 +22,9 @@ Draw = Callable[[Callable[[], bool]], AsyncGenerator[pb.JobEvent, None]]
 
 @dataclass(eq=False)
 class KeptJob:
-    """A job and what happened to it. `expires`, a time of the wall clock, is set once it ended.
+    """A job and what happened to it. `number` grows from job to job.
+
+    `expires`, a time of the wall clock, is set once it ended.
 
     It has `overflowed` once its events had no room: it then lives for its readers alone.
     """
@@ -32,6 +34,7 @@ class KeptJob:
     kind: TaskKind
     content: Content
     log: EventLog
+    number: int = 0
     created: float = field(default_factory=time.time)
     expires: float | None = None
     accepted: pb.Accepted | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import OrderedDict
@@ -36,6 +37,7 @@ class KeptJobs:
         self._jobs: dict[Key, KeptJob] = {}
         self._ended: OrderedDict[KeptJob, asyncio.TimerHandle] = OrderedDict()
         self._bytes = 0
+        self._numbers = itertools.count()
 
     @property
     def held_bytes(self) -> int:
@@ -115,6 +117,7 @@ class KeptJobs:
                 f"{self._budget}); try again later or on another server",
                 retry_after=RETRY_SECONDS,
             )
+        job.number = next(self._numbers)
         self._jobs[caller, job.request_id] = job
         job.log.on_left, job.on_end = self._left(job), partial(self._on_end, job)
         job.running = asyncio.create_task(job.run(request, draw, self._make_room))

@@ -15,8 +15,9 @@ from sdgrpc.api.catalog_tables import judge
 from sdgrpc.api.gate import Gate
 from sdgrpc.api.jobs.kept import KeptJob
 from sdgrpc.api.jobs.messages import job_message
+from sdgrpc.api.jobs.paging import MAX_PAGE, page_of
 from sdgrpc.api.jobs.registry import KeptJobs
-from sdgrpc.api.rules import name, number
+from sdgrpc.api.rules import name, number, zero_or
 from sdgrpc.api.tables import MAX_NAME, Table
 from sdgrpc.api.traffic.writing import Writer
 from sdgrpc.errors import FieldViolation, InvalidRequest, ReaderStalled, TooManyCalls
@@ -35,7 +36,7 @@ JOB_TABLES: Mapping[type[Message], Table] = {
         "after_sequence": number(-1, MAX_SEQUENCE),
     },
     pb.CancelJobRequest: {"request_id": name(MAX_NAME, needed=True)},
-    pb.ListJobsRequest: {},
+    pb.ListJobsRequest: {"page_size": zero_or(number(1, MAX_PAGE)), "page_token": name(4096)},
 }
 
 
@@ -75,8 +76,10 @@ class JobServicer(pb_grpc.JobServiceServicer):
         self, request: pb.ListJobsRequest, context: Context
     ) -> pb.ListJobsResponse:
         """See the contract."""
-        del request, context
-        return pb.ListJobsResponse(jobs=map(job_message, self._kept.of(caller())))
+        del context
+        judge(request, JOB_TABLES)
+        jobs, token = page_of(self._kept.of(caller()), request.page_size or MAX_PAGE, request.page_token)
+        return pb.ListJobsResponse(jobs=map(job_message, jobs), next_page_token=token)
 
 
 async def follow(job: KeptJob, after: int, context: Context, writer: Writer) -> None:

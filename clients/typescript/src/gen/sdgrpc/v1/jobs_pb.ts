@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sdgrpc/v1/jobs.proto.
  */
 export const file_sdgrpc_v1_jobs: GenFile = /*@__PURE__*/
-  fileDesc("ChRzZGdycGMvdjEvam9icy5wcm90bxIJc2RncnBjLnYxIlYKEEF0dGFjaEpvYlJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIbCg5hZnRlcl9zZXF1ZW5jZRgCIAEoA0gAiAEBQhEKD19hZnRlcl9zZXF1ZW5jZSImChBDYW5jZWxKb2JSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkiMAoRQ2FuY2VsSm9iUmVzcG9uc2USGwoDam9iGAEgASgLMg4uc2RncnBjLnYxLkpvYiIRCg9MaXN0Sm9ic1JlcXVlc3QiMAoQTGlzdEpvYnNSZXNwb25zZRIcCgRqb2JzGAEgAygLMg4uc2RncnBjLnYxLkpvYiLzAgoDSm9iEhIKCnJlcXVlc3RfaWQYASABKAkSDgoGbWV0aG9kGAIgASgJEiIKBXN0YXRlGAMgASgOMhMuc2RncnBjLnYxLkpvYlN0YXRlEg0KBW1vZGVsGAQgASgJEhIKCnN0ZXBfY291bnQYBSABKAUSDAoEc3RlcBgGIAEoBRITCgtpbWFnZV9jb3VudBgHIAEoBRIXCg9pbWFnZXNfZmluaXNoZWQYCCABKAUSFQoNbGFzdF9zZXF1ZW5jZRgJIAEoAxIPCgdyZWFkZXJzGAogASgFEhIKCnNpemVfYnl0ZXMYCyABKAMSKwoHY3JlYXRlZBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHZXhwaXJlcxgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOZmFpbHVyZV9yZWFzb24YDiABKAkSFwoPZmFpbHVyZV9tZXNzYWdlGA8gASgJKpkBCghKb2JTdGF0ZRIZChVKT0JfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBKT0JfU1RBVEVfUVVFVUVEEAESFQoRSk9CX1NUQVRFX1JVTk5JTkcQAhIWChJKT0JfU1RBVEVfRklOSVNIRUQQAxIUChBKT0JfU1RBVEVfRkFJTEVEEAQSFwoTSk9CX1NUQVRFX0NBTkNFTExFRBAFMtoBCgpKb2JTZXJ2aWNlEj8KCUF0dGFjaEpvYhIbLnNkZ3JwYy52MS5BdHRhY2hKb2JSZXF1ZXN0GhMuc2RncnBjLnYxLkpvYkV2ZW50MAESRgoJQ2FuY2VsSm9iEhsuc2RncnBjLnYxLkNhbmNlbEpvYlJlcXVlc3QaHC5zZGdycGMudjEuQ2FuY2VsSm9iUmVzcG9uc2USQwoITGlzdEpvYnMSGi5zZGdycGMudjEuTGlzdEpvYnNSZXF1ZXN0Ghsuc2RncnBjLnYxLkxpc3RKb2JzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp, file_sdgrpc_v1_diffusion]);
+  fileDesc("ChRzZGdycGMvdjEvam9icy5wcm90bxIJc2RncnBjLnYxIlYKEEF0dGFjaEpvYlJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIbCg5hZnRlcl9zZXF1ZW5jZRgCIAEoA0gAiAEBQhEKD19hZnRlcl9zZXF1ZW5jZSImChBDYW5jZWxKb2JSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkiMAoRQ2FuY2VsSm9iUmVzcG9uc2USGwoDam9iGAEgASgLMg4uc2RncnBjLnYxLkpvYiI4Cg9MaXN0Sm9ic1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiSQoQTGlzdEpvYnNSZXNwb25zZRIcCgRqb2JzGAEgAygLMg4uc2RncnBjLnYxLkpvYhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki8wIKA0pvYhISCgpyZXF1ZXN0X2lkGAEgASgJEg4KBm1ldGhvZBgCIAEoCRIiCgVzdGF0ZRgDIAEoDjITLnNkZ3JwYy52MS5Kb2JTdGF0ZRINCgVtb2RlbBgEIAEoCRISCgpzdGVwX2NvdW50GAUgASgFEgwKBHN0ZXAYBiABKAUSEwoLaW1hZ2VfY291bnQYByABKAUSFwoPaW1hZ2VzX2ZpbmlzaGVkGAggASgFEhUKDWxhc3Rfc2VxdWVuY2UYCSABKAMSDwoHcmVhZGVycxgKIAEoBRISCgpzaXplX2J5dGVzGAsgASgDEisKB2NyZWF0ZWQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKB2V4cGlyZXMYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDmZhaWx1cmVfcmVhc29uGA4gASgJEhcKD2ZhaWx1cmVfbWVzc2FnZRgPIAEoCSqZAQoISm9iU3RhdGUSGQoVSk9CX1NUQVRFX1VOU1BFQ0lGSUVEEAASFAoQSk9CX1NUQVRFX1FVRVVFRBABEhUKEUpPQl9TVEFURV9SVU5OSU5HEAISFgoSSk9CX1NUQVRFX0ZJTklTSEVEEAMSFAoQSk9CX1NUQVRFX0ZBSUxFRBAEEhcKE0pPQl9TVEFURV9DQU5DRUxMRUQQBTLaAQoKSm9iU2VydmljZRI/CglBdHRhY2hKb2ISGy5zZGdycGMudjEuQXR0YWNoSm9iUmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABEkYKCUNhbmNlbEpvYhIbLnNkZ3JwYy52MS5DYW5jZWxKb2JSZXF1ZXN0Ghwuc2RncnBjLnYxLkNhbmNlbEpvYlJlc3BvbnNlEkMKCExpc3RKb2JzEhouc2RncnBjLnYxLkxpc3RKb2JzUmVxdWVzdBobLnNkZ3JwYy52MS5MaXN0Sm9ic1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_sdgrpc_v1_diffusion]);
 
 /**
  * @generated from message sdgrpc.v1.AttachJobRequest
@@ -86,6 +86,19 @@ export const CancelJobResponseSchema: GenMessage<CancelJobResponse> = /*@__PURE_
  * @generated from message sdgrpc.v1.ListJobsRequest
  */
 export type ListJobsRequest = Message<"sdgrpc.v1.ListJobsRequest"> & {
+  /**
+   * Jobs per page, at most 1000; 0 is 1000.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty is the first page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
 };
 
 /**
@@ -103,6 +116,13 @@ export type ListJobsResponse = Message<"sdgrpc.v1.ListJobsResponse"> & {
    * @generated from field: repeated sdgrpc.v1.Job jobs = 1;
    */
   jobs: Job[];
+
+  /**
+   * Empty after the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
 };
 
 /**
@@ -298,7 +318,7 @@ export const JobService: GenService<{
     output: typeof CancelJobResponseSchema;
   },
   /**
-   * Lists jobs, the oldest first.
+   * Lists jobs, the oldest first, page by page. Jobs that come or go between two pages shift nothing.
    *
    * @generated from rpc sdgrpc.v1.JobService.ListJobs
    */
