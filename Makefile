@@ -8,7 +8,7 @@ WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-random coverage test-oldest test-python mutants lock audit sbom lint format gen descriptors contract ghz grpcurl clean
+.PHONY: help setup demo play test test-random coverage test-oldest test-python mutants lock audit sbom lint format gen descriptors contract ghz grpcurl clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ endif
 
 demo: setup ## start a server, draw over gRPC, write demo/
 	$(BIN)/sdgrpc demo --output demo
+
+play: setup ## start a server with the embedded model and the page to draw on, and print its address
+	$(BIN)/sdgrpc serve --listen 127.0.0.1:0 --web 127.0.0.1:8080 --upload-dir build/loras --lora-dir src/sdgrpc/assets/tiny/loras
 
 test: setup ## the whole test suite, in WORKERS (2) processes
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -54,7 +57,7 @@ test-python: ## the suite on another Python: make test-python PYTHON=python3.13
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(UPGRADE)
 
 lock: setup ## write locks/: every dependency of the image and of CI with its version and hashes
-	$(LOCK) pyproject.toml --extra server -o locks/server.txt
+	$(LOCK) pyproject.toml --extra server -c locks/shared.in -o locks/server.txt
 	$(LOCK) locks/build.in -o locks/build.txt
 	$(LOCK) pyproject.toml locks/build.in --extra server --extra web --group dev -c locks/server.txt -o locks/dev.txt
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from sdgrpc.cli.failures import failures_as_lines, server_extra
 from sdgrpc.cli.settings_flags import settings_command
 
 if TYPE_CHECKING:
+    from sdgrpc.cli.doors.beside import BesideDoor
     from sdgrpc.cli.observing.watch import Watch
     from sdgrpc.engine.base import Engine
     from sdgrpc.machine.ending import ProcessEnd
@@ -30,6 +31,13 @@ def serve_with(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", envvar="SDGRPC_CONFIG", help="A TOML file of settings.")
     ] = None,
+    web: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Also serve the page and the OpenAI images API there, as `sdgrpc web` does; on loopback only.",
+        ),
+    ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Say every setting's value and where it was said, and end.")
     ] = False,
@@ -37,6 +45,7 @@ def serve_with(
     """Serve, with the flags that were given."""
     with failures_as_lines(), server_extra():
         from sdgrpc.api.server import serve as serve_until_stopped
+        from sdgrpc.cli.doors.beside import BesideDoor
         from sdgrpc.cli.observing.watch import watched
         from sdgrpc.errors import EngineFailed
         from sdgrpc.logs.configured import configure_logging
@@ -53,13 +62,23 @@ def serve_with(
         keep_freed_memory()
         end = ProcessEnd()
         try:
+            door = BesideDoor(web, settings)
             with listening_to_signals(settings.log_level), watched(settings) as watch:
                 opening = partial(_open_engine, settings, end, watch)
-                asyncio.run(serve_until_stopped(settings, opening, end=end, observers=watch.calls))
+                serving = partial(serve_until_stopped, settings, opening, end=end, observers=watch.calls)
+                asyncio.run(_with_door(serving, door))
         except EngineFailed:
             end.now(STUCK)  # Python's own end would wait for threads that hang, or use a lost device
         finally:
             gc.unfreeze()  # otherwise some libraries complain of leaks at the end
+
+
+async def _with_door(serving: Callable[..., Awaitable[None]], door: BesideDoor) -> None:
+    """Serve, and close the door with the server."""
+    try:
+        await serving(announce=door.opened)
+    finally:
+        await door.close()
 
 
 def _open_engine(settings: Settings, end: ProcessEnd, watch: Watch) -> Engine:

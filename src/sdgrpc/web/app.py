@@ -26,8 +26,8 @@ logger = logging.getLogger("sdgrpc.web")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build_app(client: AsyncClient, callers: Callers = LOCAL_CALLERS) -> Starlette:
-    """Return the door in front of `client`'s server; the client is closed with it."""
+def build_app(client: AsyncClient, callers: Callers = LOCAL_CALLERS, *, page: bool = False) -> Starlette:
+    """Return the door in front of `client`'s server, with the page if asked; the client is closed with it."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -53,6 +53,10 @@ def build_app(client: AsyncClient, callers: Callers = LOCAL_CALLERS) -> Starlett
         lifespan=lifespan,
     )
     app.state.client = client
+    if page:
+        from sdgrpc.web.page import mount_page  # seconds of imports
+
+        mount_page(app, client)
     return app
 
 

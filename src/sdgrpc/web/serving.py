@@ -112,6 +112,11 @@ def config(app: Starlette, listen: Listen) -> uvicorn.Config:
     )
 
 
+def beside(app: Starlette, listen: Listen, ready: Callable[[], None]) -> uvicorn.Server:
+    """Return a server for an event loop that is not its own; `ready` is called once it listens."""
+    return _Server(config(app, listen), ready)
+
+
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)

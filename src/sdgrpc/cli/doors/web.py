@@ -59,7 +59,7 @@ def web(
         ),
     ] = None,
 ) -> None:
-    """Answer the OpenAI images API by drawing on a server; see docs/openai.md.
+    """Serve a page to draw on and the OpenAI images API, before a server; see docs/page.md and docs/openai.md.
 
     A caller's bearer token is passed on to the server, which decides. --token is for callers without one, and
     only on loopback: whoever reaches the door would draw with it.
@@ -75,12 +75,12 @@ def web(
                 f"token: other machines may reach {listen}, and would draw with it; let them show their own"
             )
         client = AsyncClient(connection.server, tls=connection.trust(), token=connection.token or None)
-        app = build_app(client, _callers(place, host_name or [], cors or []))
+        app = build_app(client, callers_of(place, host_name or [], cors or []), page=True)
         serve(app, place, lambda address: typer.echo(f"listening on {address}"))
 
 
-def _callers(place: Listen, names: list[str], origins: list[str]) -> Callers:
-    """A door on loopback goes by loopback's names alone, unless it is told others."""
+def callers_of(place: Listen, names: list[str], origins: list[str]) -> Callers:
+    """Return who may call: a door on loopback goes by loopback's names alone, unless it is told others."""
     from sdgrpc.web.guard import LOOPBACK, Callers
 
     own = [*LOOPBACK, place.host] if place.is_local else [place.host]

@@ -1,0 +1,154 @@
+"""Draw: the form becomes jobs, their events become updates of the page."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from sdgrpc.client import (
+    AsyncClient,
+    AsyncJob,
+    Event,
+    JobCancelledError,
+    Lora,
+    Options,
+    Progress,
+    Result,
+    SdgrpcServerError,
+)
+from sdgrpc.web.page.failing import by_field
+from sdgrpc.web.page.form import Form, Missing
+from sdgrpc.web.page.running import Running
+from sdgrpc.web.page.stage import Stage
+
+SHOWN_EVERY = 0.05
+"""Seconds: twenty previews each second are as many as anybody sees."""
+STRIP = (0.0, 0.25, 0.5, 0.75, 1.0)
+SEEDS = 2**31
+
+
+@dataclass(frozen=True)
+class Update:
+    """What the page shows now; `wrong` are messages by component, `results` come with the end."""
+
+    stage: Stage
+    results: tuple[Result, ...] = ()
+    wrong: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
+
+
+@dataclass
+class Artist:
+    """Draws for all pages that are open."""
+
+    client: AsyncClient
+    running: Running
+
+    async def draw(self, form: Form, session: str) -> AsyncIterator[Update]:
+        """Draw what the form says."""
+        stage = Stage(int(form.values["count"] or 1), form.values["prompt"] or "")
+        options = form.options()
+        options["seed"] = _seed(form)
+        async for update in self._drawn(stage, session, form, [options]):
+            yield update
+
+    async def strip(self, form: Form, session: str) -> AsyncIterator[Update]:
+        """Draw five pictures with the first LoRA led from 0 to 1, which share everything else."""
+        stage = Stage(len(STRIP), form.values["prompt"] or "")
+        loras = form.loras()
+        if not loras:
+            stage.ended("failed", "A strip needs a LoRA")
+            yield Update(stage, wrong={"loras": "choose the LoRA that the strip leads from 0 to 1"})
+            return
+        stage.captions = [f"{loras[0].name} {strength:g}" for strength in STRIP]
+        options = form.options()
+        options["seed"], options["image_count"] = _seed(form), 1
+        each = [_at(options, loras, strength) for strength in STRIP]
+        async for update in self._drawn(stage, session, form, each):
+            yield update
+
+    async def _drawn(
+        self, stage: Stage, session: str, form: Form, each: list[Options]
+    ) -> AsyncIterator[Update]:
+        jobs: list[AsyncJob] = []
+        seed = each[0]["seed"]
+        try:
+            jobs += [form.start(self.client, options) for options in each]
+            with self.running.holding(session, *jobs):
+                yield Update(stage, seed=seed)
+                async for shown in _shown(jobs, stage):
+                    yield Update(shown, seed=seed)
+                results = tuple([await job.result() for job in jobs])
+            yield Update(stage, results, seed=seed)
+        except JobCancelledError:
+            stage.ended("cancelled", "Cancelled")
+            yield Update(stage)
+        except SdgrpcServerError as error:
+            wrong = by_field(error, form.values["mode"])
+            stage.ended("failed", wrong.get("") or "; ".join(wrong.values()))
+            yield Update(stage, wrong=wrong)
+        except Missing as missing:
+            stage.ended("failed", str(missing))
+            yield Update(stage, wrong={missing.field: str(missing)})
+        except ValueError as error:  # what the client refuses to send
+            stage.ended("failed", str(error))
+            yield Update(stage, wrong={"": str(error)})
+        finally:
+            for job in jobs:
+                job.close()
+
+
+def _seed(form: Form) -> int:
+    """The form's seed where it is kept, else a new one."""
+    seed = form.values["seed"]
+    return int(seed) if seed is not None and form.values["locked"] else secrets.randbelow(SEEDS)
+
+
+def _at(options: Options, loras: list[Lora], strength: float) -> Options:
+    led = replace(loras[0], strength=strength, text_encoder_strength=strength)
+    return {**options, "loras": [led, *loras[1:]]}
+
+
+async def _shown(jobs: list[AsyncJob], stage: Stage) -> AsyncIterator[Stage]:
+    """Yield the stage as events of the jobs come, at most every `SHOWN_EVERY` seconds and at their ends."""
+    events: asyncio.Queue[tuple[int, Event | BaseException | None]] = asyncio.Queue()
+
+    async def read(index: int, job: AsyncJob) -> None:
+        try:
+            async for event in job:
+                events.put_nowait((index, event))
+            events.put_nowait((index, None))
+        except SdgrpcServerError as error:
+            events.put_nowait((index, error))
+
+    readers = [asyncio.ensure_future(read(index, job)) for index, job in enumerate(jobs)]
+    left, last = len(jobs), 0.0
+    try:
+        while left:
+            index, event = await events.get()
+            if isinstance(event, BaseException):
+                raise event
+            if event is None:
+                left -= 1
+                continue
+            stage.take(_placed(event, index))
+            now = time.monotonic()
+            if not isinstance(event, Progress) or now - last >= SHOWN_EVERY:
+                last = now
+                yield stage
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+
+def _placed(event: Event, index: int) -> Event:
+    """Put the only picture of a strip's job where it stands in the strip."""
+    if index == 0:
+        return event
+    if isinstance(event, Progress):
+        return replace(event, previews=tuple(replace(one, image_index=index) for one in event.previews))
+    return replace(event, index=index) if hasattr(event, "index") else event  # type: ignore[type-var]

@@ -1,0 +1,38 @@
+"""A failure -> the field of the form that it stands at, and what is said there."""
+
+from __future__ import annotations
+
+import re
+
+from sdgrpc.client import NotFoundError, SdgrpcServerError
+
+_FIELDS = {
+    "image_count": "count",
+    "sigma_spacing": "spacing",
+    "timestep_spacing": "spacing",
+    "blur": "mask_blur",
+}
+
+
+def by_field(error: SdgrpcServerError, mode: str) -> dict[str, str]:
+    """Return what is wrong by component; `""` is what belongs to none."""
+    if error.violations:
+        found: dict[str, str] = {}
+        for one in error.violations:
+            name = component(one.field, mode)
+            found[name] = f"{found[name]}; {one.description}" if name in found else one.description
+        return found
+    if isinstance(error, NotFoundError) and error.resource is not None:
+        return {"loras" if error.resource.type.endswith("Lora") else "model": error.message}
+    if error.reason.startswith("LORA_"):
+        return {"loras": error.message}
+    return {"": error.message or error.code}
+
+
+def component(field: str, mode: str) -> str:
+    """Return the component for a field of the contract: `count` for `sampling.image_count`."""
+    name = re.sub(r"^(sampling|output\.preview|output|mask_options|source)\.", "", field)
+    top = re.split(r"[.\[]", name)[0]
+    if mode == "mask":
+        top = {"image": "editor", "mask": "editor", "strength": "mask_strength"}.get(top, top)
+    return _FIELDS.get(top, top)

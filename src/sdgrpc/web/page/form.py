@@ -1,0 +1,105 @@
+"""What stands in the form -> what the client's calls take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from sdgrpc.client import (
+    AsyncClient,
+    AsyncJob,
+    Lora,
+    Options,
+    PreviewKind,
+    PreviewOptions,
+    SigmaSpacing,
+    TimestepSpacing,
+)
+from sdgrpc.web.page.masks import painted
+
+TEXT, PICTURE, MASK = "text", "picture", "mask"
+OWN = "the model's own"
+SPACINGS = [
+    (OWN, ""),
+    *(
+        (f"{one.value} (noise levels)", f"sigma:{one.value}")
+        for one in SigmaSpacing
+        if one.value != "default"
+    ),
+    *((f"{one.value} (timesteps)", f"timestep:{one.value}") for one in TimestepSpacing),
+]
+Strengths = Mapping[str, tuple[float, float]]
+
+
+class Missing(ValueError):
+    """A field of the form that is needed is empty: `field` is its name."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form, by the names of its components; `unfit` are the chosen LoRAs that the model cannot take."""
+
+    values: Mapping[str, Any]
+    strengths: Strengths
+    unfit: frozenset[str]
+
+    def loras(self) -> list[Lora]:
+        """Return the LoRAs that fit, with their strengths."""
+        chosen = [name for name in self.values["loras"] or () if name not in self.unfit]
+        return [Lora(name, *self.strengths.get(name, (1.0, 1.0))) for name in chosen]
+
+    def options(self) -> Options:
+        """Return what all calls take; what is empty is the model's own."""
+        values = self.values
+        options: dict[str, Any] = {
+            "loras": self.loras(),
+            "preview": PreviewOptions(PreviewKind.PICTURE, every_n_steps=1),
+            "image_count": int(values["count"] or 1),
+        }
+        for name in ("negative_prompt", "model", "steps", "guidance_scale", "scheduler", "width", "height"):
+            if values[name] not in (None, "", 0) or (name == "guidance_scale" and values[name] == 0):
+                options[name] = values[name]
+        for name in ("steps", "width", "height"):
+            if name in options:
+                options[name] = int(options[name])
+        kind, _, spacing = (values["spacing"] or "").partition(":")
+        if spacing:
+            options[f"{kind}_spacing"] = spacing
+        if values["seed"] is not None:
+            options["seed"] = int(values["seed"])
+        return options  # type: ignore[return-value]  # built key by key
+
+    def start(self, client: AsyncClient, options: Options | None = None) -> AsyncJob:
+        """Begin to draw what the open tab says.
+
+        Raises:
+            Missing: there is no prompt, picture or mask where one is needed.
+
+        """
+        values, options = self.values, options or self.options()
+        prompt = (values["prompt"] or "").strip()
+        if not prompt:
+            raise Missing("prompt", "say what to draw")
+        if values["mode"] == PICTURE:
+            if not isinstance(values["image"], Image.Image):
+                raise Missing("image", "drop or paste a picture here first")
+            return client.transform(prompt, values["image"], strength=values["strength"], **options)
+        if values["mode"] == MASK:
+            found = painted(values["editor"])
+            if found is None:
+                raise Missing("editor", "put a picture here and paint what is to be redrawn")
+            return client.inpaint(
+                prompt,
+                *found,
+                strength=values["mask_strength"],
+                mask_blur=values["mask_blur"] or 0.0,
+                **options,
+            )
+        return client.generate(prompt, **options)

@@ -1,0 +1,44 @@
+"""A picture's parameters -> the form."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sdgrpc.parameters import Parameters, read_parameters
+from sdgrpc.web.page.form import Strengths
+
+
+def restored(
+    text: str, models: Collection[str], loras: Collection[str]
+) -> tuple[dict[str, Any], Strengths, list[str]]:
+    """Return the components' values, the LoRAs' strengths, and what of the text could not be used."""
+    found = read_parameters(text)
+    notes = list(found.notes)
+    values: dict[str, Any] = {
+        "prompt": found.prompt,
+        "negative_prompt": found.negative_prompt,
+        "spacing": _spacing(found),
+        "scheduler": found.scheduler.value if found.scheduler else "",
+    }
+    for name in ("steps", "guidance_scale", "width", "height", "seed"):
+        if getattr(found, name) is not None:
+            values[name] = getattr(found, name)
+    if found.seed is not None:
+        values["locked"] = True
+    if found.model in models:
+        values["model"] = found.model
+    elif found.model:
+        notes.append(f"the server has no model {found.model!r}")
+    notes += [f"the server has no LoRA {one.name!r}" for one in found.loras if one.name not in loras]
+    strengths = {
+        one.name: (one.strength, one.text_encoder_strength) for one in found.loras if one.name in loras
+    }
+    values["loras"] = list(strengths)
+    return values, strengths, notes
+
+
+def _spacing(found: Parameters) -> str:
+    if found.sigma_spacing is not None and found.sigma_spacing.value != "default":
+        return f"sigma:{found.sigma_spacing.value}"
+    return f"timestep:{found.timestep_spacing.value}" if found.timestep_spacing else ""
