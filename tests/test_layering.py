@@ -75,7 +75,7 @@ ROOMS: Mapping[str, set[str]] = {
     "logs": set(),
     "metrics": {"domain", "errors", "settings", "engine", "api"},
     "client": {"domain", "errors", "v1"},
-    "web": {"client", "errors"},
+    "web": {"client", "errors", "parameters"},
     "testing": {"v1"},
     "terminal": {"client"},
     "demo": {*GROUND, "settings", "images", "client", "terminal"},

@@ -35,7 +35,7 @@ def serve_with(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Also serve the page and the OpenAI images API there, as `sdgrpc web` does; on loopback only.",
+            help="Also serve the page and the OpenAI images API there, on loopback: `sdgrpc web`.",
         ),
     ] = None,
     print_config: Annotated[

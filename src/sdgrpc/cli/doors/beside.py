@@ -36,6 +36,7 @@ class BesideDoor:
         if settings.tls_certificate is not None:
             raise SettingsError("web: the server has TLS; run `sdgrpc web` beside it, with --tls-ca")
         with web_extra():
+            import sdgrpc.web.page  # noqa: F401 - takes seconds, in which the event loop would stand still
             from sdgrpc.web.serving import Listen
 
             self._place = Listen(address)

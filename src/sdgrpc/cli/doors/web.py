@@ -59,7 +59,7 @@ def web(
         ),
     ] = None,
 ) -> None:
-    """Serve a page to draw on and the OpenAI images API, before a server; see docs/page.md and docs/openai.md.
+    """Serve a page to draw on and the OpenAI images API; see docs/page.md and docs/openai.md.
 
     A caller's bearer token is passed on to the server, which decides. --token is for callers without one, and
     only on loopback: whoever reaches the door would draw with it.

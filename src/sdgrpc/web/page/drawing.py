@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from sdgrpc.client import (
     AsyncClient,
     AsyncJob,
+    DrawnImage,
     Event,
     JobCancelledError,
     Lora,
@@ -151,4 +152,4 @@ def _placed(event: Event, index: int) -> Event:
         return event
     if isinstance(event, Progress):
         return replace(event, previews=tuple(replace(one, image_index=index) for one in event.previews))
-    return replace(event, index=index) if hasattr(event, "index") else event  # type: ignore[type-var]
+    return replace(event, index=index) if isinstance(event, DrawnImage) else event

@@ -52,6 +52,7 @@ def sources(mode: gr.State) -> Fields:
             found["image"] = gr.Image(
                 label="Drop or paste a picture",
                 type="pil",
+                format="png",
                 sources=["upload", "clipboard"],
                 buttons=[],
                 height=260,
@@ -64,6 +65,7 @@ def sources(mode: gr.State) -> Fields:
             found["editor"] = gr.ImageEditor(
                 label="Put a picture here and paint what is to be redrawn",
                 type="pil",
+                format="png",
                 sources=["upload", "clipboard"],
                 transforms=(),
                 layers=False,

@@ -14,7 +14,10 @@ from sdgrpc.web.page.rows import lora_rows
 from sdgrpc.web.page.stage import empty_stage
 from sdgrpc.web.page.wiring import wire
 
-HEAD = '<header class="head"><h1>sd<i>grpc</i></h1><span>Say it, add a LoRA, watch it become a picture.</span></header>'
+HEAD = (
+    '<header class="page-head"><h1>sd<i>grpc</i></h1>'
+    "<span>Say it, add a LoRA, watch it become a picture.</span></header>"
+)
 STORAGE = "sdgrpc-history"
 
 
@@ -23,11 +26,9 @@ def build_page(client: AsyncClient) -> gr.Blocks:
     with gr.Blocks(
         title="sdgrpc", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)
     ) as page:
-        parts: dict[str, Any] = {
-            name: gr.State(value)
-            for name, value in (("files", {}), ("strengths", {}), ("mode_state", TEXT), ("drawn", []))
-        }
-        # The key is no secret: what it hides lies in the same browser. A random one would end with the server.
+        states = (("files", {}), ("strengths", {}), ("mode_state", TEXT), ("drawn", []))
+        parts: dict[str, Any] = {name: gr.State(value) for name, value in states}
+        # No secret: what the key hides lies in the same browser. A random one would end with the server.
         parts["past"] = gr.BrowserState([], storage_key=STORAGE, secret="sdgrpc")  # noqa: S106
         gr.HTML(HEAD)
         with gr.Row(equal_height=False):
@@ -45,20 +46,20 @@ def build_page(client: AsyncClient) -> gr.Blocks:
                 with gr.Accordion("Size, steps, seed", open=True):
                     parts |= fields.sampling()
                     parts |= fields.seeds()
-            with gr.Column(scale=7, min_width=330):
+            with gr.Column(scale=7, min_width=330, elem_id="outcome"):
                 _outcome(parts)
         wire(page, parts, Hands(client))
-    return page
+    return page  # type: ignore[no-any-return]  # the block is its own context
 
 
 def _outcome(parts: dict[str, Any]) -> None:
     """Lay out the stage, the report and the history."""
-    parts["stage"] = gr.HTML(empty_stage(), elem_id="stage", js_on_load=None)
+    parts["stage"] = gr.HTML(empty_stage(), elem_id="stage", padding=False, js_on_load=None)
     with gr.Row(visible=False) as parts["after"]:
         parts["as_input"] = gr.Button("Use as input", size="sm", elem_id="as_input")
         parts["to_mask"] = gr.Button("Paint a mask on it", size="sm", elem_id="to_mask")
         parts["same_seed"] = gr.Button("Same seed", size="sm", elem_id="same_seed")
-    parts["report"] = gr.HTML("", elem_id="report", js_on_load=None)
+    parts["report"] = gr.HTML("", elem_id="report", padding=False, js_on_load=None)
     parts["text"] = gr.Textbox(
         label="Parameters", buttons=["copy"], lines=3, interactive=False, visible=False, elem_id="text"
     )

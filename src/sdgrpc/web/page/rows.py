@@ -19,7 +19,7 @@ def lora_rows(parts: dict[str, Any]) -> None:
     @gr.render(
         inputs=[parts["loras"], parts["files"], strengths],
         triggers=[parts["loras"].change, parts["files"].change],
-    )
+    )  # type: ignore[untyped-decorator]
     def rows(chosen: list[str] | None, files: dict[str, Any], now: dict[str, Any]) -> None:
         for name in chosen or ():
             file = files.get(name)
@@ -29,16 +29,13 @@ def lora_rows(parts: dict[str, Any]) -> None:
             unet, text = now.get(name, (1.0, 1.0))
             with gr.Group(key=f"group-{name}"):
                 gr.HTML(heading(file), padding=True, js_on_load=None)
-                with gr.Row():
-                    both = [
-                        gr.Slider(-1, 2, value, step=0.05, label=label, min_width=140, key=f"{kind}-{name}")
-                        for kind, label, value in (
-                            ("unet", f"Strength of {name}", unet),
-                            ("text", f"{name}: text encoder", text),
-                        )
-                    ]
+                both = [_slider(f"Strength of {name}", unet), _slider(f"Text encoder of {name}", text)]
             for slider in both:
                 slider.change(_kept(name), [strengths, *both], strengths, **QUIET)
+
+
+def _slider(label: str, value: float) -> gr.Slider:
+    return gr.Slider(-1, 2, value, step=0.05, label=label, interactive=True, key=label)
 
 
 def _kept(name: str) -> Callable[..., dict[str, Any]]:

@@ -83,7 +83,11 @@ def _opening(page: gr.Blocks, wired: Wired, hands: Hands) -> None:
     async def chosen(model: str) -> dict[Any, Any]:
         return wired.named(await hands.model_chosen(model))
 
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+    quiet: dict[str, Any] = {
+        "show_progress": "hidden",
+        "api_visibility": "private",
+        "concurrency_limit": None,
+    }
     page.load(opened, wired.of("past"), wired.of(*names, "gallery"), **quiet)
     wired.parts["model"].input(chosen, wired.of("model"), wired.of("files", "loras"), **quiet)
 
@@ -149,7 +153,7 @@ def _afterwards(wired: Wired, hands: Hands) -> None:
 
     def to_mask(drawn: list[bytes]) -> dict[Any, Any]:
         picture = hands.picture(drawn)
-        canvas = {"background": picture, "layers": [], "composite": None}
+        canvas: dict[str, Any] = {"background": picture, "layers": [], "composite": None}
         return wired.named({"editor": canvas, "tabs": gr.update(selected=MASK), "mode": MASK})
 
     drawn, parts = wired.of("drawn"), wired.parts

@@ -1,0 +1,284 @@
+"""The page in Debian's Chromium, before a server of its own: `serve --web` with the embedded model."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageChops
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from sdgrpc.client import Client
+from tests.support.assets import LORAS
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+MANY = "150"
+"""Steps: seconds, in which something can be done to a job."""
+
+
+@dataclass
+class Served:
+    """A server's addresses: gRPC's and the page's."""
+
+    grpc: str
+    page: str
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    path = shutil.which("chromium")
+    if path is None:
+        if os.environ.get("SDGRPC_REQUIRE_ALL") == "1":
+            pytest.fail("SDGRPC_REQUIRE_ALL=1, but chromium is not there")
+        pytest.skip("needs chromium")
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(chromium: str) -> Iterator[Served]:  # noqa: ARG001 - no server where no browser is
+    command = [sys.executable, "-m", "sdgrpc", "serve", "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0"]
+    command += ["--lora-dir", str(LORAS)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        lines = (process.stdout.readline() for _ in range(2))
+        grpc, page = (line.split()[-1] for line in lines)
+        yield Served(grpc, page)
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One for all tests; its event loop ends with it, so no test of this file is async."""
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1300, "height": 1000})
+    context.set_default_timeout(30_000)
+    opened = context.new_page()
+    arrive(opened, served.page)
+    yield opened
+    context.close()
+
+
+def arrive(page: Page, address: str) -> None:
+    page.goto(address)
+    ready(page)
+
+
+def ready(page: Page) -> None:
+    """Wait until the page knows the server's models."""
+    page.wait_for_function("document.querySelector('#model input')?.value")
+
+
+def say(page: Page, prompt: str, steps: str = "4", seed: str = "7") -> None:
+    page.fill("#prompt textarea", prompt)
+    page.fill("#steps input", steps)
+    page.fill("#seed input", seed)
+    page.check("#locked input")
+
+
+def until(page: Page, state: str) -> None:
+    page.wait_for_selector(f"#stage [data-state={state}]")
+
+
+def draw(page: Page) -> Image.Image:
+    """Draw, and return the picture."""
+    page.click("#draw")
+    until(page, "drawing")
+    until(page, "done")
+    page.wait_for_selector("#draw:not([disabled])")
+    return shown(page)
+
+
+def shown(page: Page) -> Image.Image:
+    address = page.get_attribute("#stage figure img", "src") or ""
+    return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB")
+
+
+def until_status(served: Served, running: int) -> int:
+    """Wait until the server says that so many jobs run and wait: how many have finished."""
+    with Client(served.grpc) as client:
+        for status in client.watch_status(min_interval=0.05):
+            if status.running + status.queued == running:
+                return status.jobs_finished
+    raise AssertionError("the watch ended")
+
+
+def choose(page: Page, typed: str) -> None:
+    page.click("#loras input")
+    page.keyboard.type(typed)
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(f"#lora-rows >> text=Strength of {typed}")
+
+
+def test_asks_no_other_host(browser: Browser, served: Served) -> None:
+    """Nothing that the browser asks for, in drawing a picture, is of another host."""
+    context = browser.new_context()
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    arrive(page, served.page)
+    say(page, "a star")
+    draw(page)
+    context.close()
+    assert len(asked) > 10
+    assert [one for one in asked if not one.startswith((f"{served.page}/", "data:", "blob:"))] == []
+
+
+def test_a_preview_comes_before_the_last_step(page: Page) -> None:
+    """The stage has a picture while steps are left, and parameters once it is done."""
+    say(page, "a red star", MANY)
+    page.click("#draw")
+    page.wait_for_selector("#stage [data-state=drawing] figure img")
+    stage = page.locator("#stage section")
+    assert int(stage.get_attribute("data-step")) < int(stage.get_attribute("data-steps")) == int(MANY)
+    until(page, "done")
+    page.wait_for_selector("#text textarea")
+    assert "Seed: 7" in page.input_value("#text textarea")
+
+
+def test_cancel_frees_the_engine(page: Page, served: Served) -> None:
+    """The server has no job any more, and finished none."""
+    before = until_status(served, 0)
+    say(page, "a red star", MANY)
+    page.click("#draw")
+    page.wait_for_selector("#stage [data-state=drawing] figure img")
+    page.click("#cancel")
+    until(page, "cancelled")
+    assert until_status(served, 0) == before
+
+
+def test_a_closed_tab_cancels_its_job(browser: Browser, served: Served) -> None:
+    """Nobody presses anything; the page is gone."""
+    before = until_status(served, 0)
+    context = browser.new_context()
+    page = context.new_page()
+    arrive(page, served.page)
+    say(page, "a red star", MANY)
+    page.fill("#count input", "4")
+    page.click("#draw")
+    page.wait_for_selector("#stage [data-state=drawing] figure img")
+    page.close()
+    assert until_status(served, 0) == before
+    context.close()
+
+
+def test_a_reload_in_mid_job(page: Page, served: Served) -> None:
+    """The old page's job ends, and the new page draws."""
+    before = until_status(served, 0)
+    say(page, "a red star", MANY)
+    page.fill("#count input", "4")
+    page.click("#draw")
+    page.wait_for_selector("#stage [data-state=drawing] figure img")
+    page.reload()
+    ready(page)
+    assert until_status(served, 0) == before
+    say(page, "a red star")
+    assert draw(page).size == (128, 128)
+
+
+def test_a_violation_stands_at_its_field(page: Page) -> None:
+    """What the server says of the width stands at the width; the next drawing takes it off."""
+    say(page, "a star")
+    page.fill("#width input", "100")
+    page.click("#draw")
+    until(page, "failed")
+    page.wait_for_selector("#width.wrong")
+    assert "multiple of 8" in page.inner_text("#width")
+    assert page.locator(".wrong").count() == 1
+    page.fill("#width input", "128")
+    draw(page)
+    page.wait_for_selector("#width:not(.wrong)")
+
+
+def test_a_lora_moves_the_picture(page: Page) -> None:
+    """Found by typing, it changes the picture, its report is there, and the browser keeps both pictures."""
+    say(page, "a red star")
+    plain = draw(page)
+    choose(page, "night")
+    moved = draw(page)
+    assert ImageChops.difference(plain, moved).getbbox()
+    assert re.search(r"night\s+1 / 1\s+\d+ unet", page.inner_text("#report"))
+    for box in page.locator("#lora-rows input[type=number]").all():
+        box.fill("0")
+        box.press("Tab")
+    page.wait_for_timeout(500)
+    assert ImageChops.difference(plain, draw(page)).getbbox() is None
+    page.reload()
+    ready(page)
+    page.wait_for_function("document.querySelectorAll('#gallery img').length === 3")
+
+
+def test_a_painted_mask_keeps_the_rest(page: Page) -> None:
+    """A stroke of the mouse in the middle redraws there and leaves the corners as they were."""
+    say(page, "a red star on a blue background", "20")
+    before = draw(page)
+    page.click("#to_mask")
+    canvas = page.locator("#editor canvas").first
+    canvas.wait_for()
+    page.wait_for_selector("#editor [aria-label='Brush']")
+    page.locator("#editor [aria-label='Brush']").first.click()
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(middle[0] - 20, middle[1])
+    page.mouse.down()
+    page.mouse.move(middle[0] + 20, middle[1], steps=8)
+    page.mouse.up()
+    page.fill("#prompt textarea", "a green heart on a white background")
+    after = draw(page)
+    changed = ImageChops.difference(before, after).convert("L")
+    assert changed.getbbox()
+    for corner in ((0, 0, 24, 24), (104, 0, 128, 24), (0, 104, 24, 128), (104, 104, 128, 128)):
+        assert changed.crop(corner).getbbox() is None
+
+
+def test_a_pictures_parameters_come_back(page: Page, tmp_path: Path) -> None:
+    """A picture that is brought to a fresh page brings its prompt, seed, steps and LoRA."""
+    say(page, "a yellow heart", "5", "1234")
+    choose(page, "sepia")
+    draw(page)
+    with page.expect_download() as download:
+        page.click("#report a")
+    saved = tmp_path / download.value.suggested_filename
+    download.value.save_as(saved)
+    assert saved.name == "1234.png"
+    page.reload()
+    ready(page)
+    page.click("text=Bring a picture's parameters back")
+    page.set_input_files("#from_file input[type=file]", saved)
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'a yellow heart'")
+    assert (page.input_value("#seed input"), page.input_value("#steps input")) == ("1234", "5")
+    page.wait_for_selector("#lora-rows >> text=Strength of sepia")
+
+
+def test_a_strip_leads_one_lora(page: Page) -> None:
+    """Five pictures, the first as without the LoRA, each different."""
+    say(page, "a red star")
+    plain = draw(page)
+    choose(page, "stripes")
+    page.click("#strip")
+    page.wait_for_selector("#stage [data-state=done] figcaption >> text=stripes 1")
+    sources = [one.get_attribute("src") for one in page.locator("#stage figure img").all()]
+    assert len(set(sources)) == 5
+    assert ImageChops.difference(plain, shown(page)).getbbox() is None
