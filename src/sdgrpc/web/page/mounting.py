@@ -15,7 +15,6 @@ from starlette.applications import Starlette
 
 from sdgrpc.client import AsyncClient
 from sdgrpc.web.page.layout import build_page
-from sdgrpc.web.page.theme import theme
 
 SANS = ["Inter", "Segoe UI", "Roboto", "Helvetica Neue", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "DejaVu Sans Mono", "monospace"]
