@@ -26,7 +26,12 @@ def build_page(client: AsyncClient) -> gr.Blocks:
     with gr.Blocks(
         title="sdgrpc", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)
     ) as page:
-        states = (("files", {}), ("strengths", {}), ("mode_state", TEXT), ("drawn", []))
+        states: tuple[tuple[str, Any], ...] = (
+            ("files", {}),
+            ("strengths", {}),
+            ("mode_state", TEXT),
+            ("drawn", []),
+        )
         parts: dict[str, Any] = {name: gr.State(value) for name, value in states}
         # No secret: what the key hides lies in the same browser. A random one would end with the server.
         parts["past"] = gr.BrowserState([], storage_key=STORAGE, secret="sdgrpc")  # noqa: S106
