@@ -219,9 +219,9 @@ def test_a_lora_moves_the_picture(page: Page) -> None:
     assert ImageChops.difference(plain, moved).getbbox()
     assert re.search(r"night\s+1 / 1\s+\d+ unet", page.inner_text("#report"))
     for box in page.locator("#lora-rows input[type=number]").all():
-        box.fill("0")
-        box.press("Tab")
-    page.wait_for_timeout(500)
+        with page.expect_response(lambda answer: "/run/" in answer.url):
+            box.fill("0")
+            box.press("Tab")
     assert ImageChops.difference(plain, draw(page)).getbbox() is None
     page.reload()
     ready(page)

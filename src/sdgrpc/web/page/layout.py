@@ -36,8 +36,8 @@ def build_page(client: AsyncClient) -> gr.Blocks:
         # No secret: what the key hides lies in the same browser. A random one would end with the server.
         parts["past"] = gr.BrowserState([], storage_key=STORAGE, secret="sdgrpc")  # noqa: S106
         gr.HTML(HEAD)
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=330):
+        with gr.Row(equal_height=False, elem_id="desk"):
+            with gr.Column(scale=5, min_width=330, elem_id="form"):
                 parts |= fields.prompts()
                 with gr.Column(elem_id="lora-rows"):
                     lora_rows(parts)
@@ -48,7 +48,7 @@ def build_page(client: AsyncClient) -> gr.Blocks:
                     )
                     parts["strip"] = gr.Button("Strip 0 → 1", elem_id="strip", min_width=110)
                 parts |= fields.sources(parts["mode_state"])
-                with gr.Accordion("Size, steps, seed", open=True):
+                with gr.Accordion("Size, steps, seed", open=True, elem_id="how"):
                     parts |= fields.sampling()
                     parts |= fields.seeds()
             with gr.Column(scale=7, min_width=330, elem_id="outcome"):
