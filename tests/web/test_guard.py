@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -77,6 +79,24 @@ async def test_bodies_are_bounded(server) -> None:
         answer = await post(root, content=pieces(), headers={"content-type": "application/json"})
         assert answer.status_code == 413
         assert (await post(root, json=ASK)).status_code == 200
+
+
+@pytest.mark.parametrize("path", [PATH, "/nothing"])
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_refusal_is_heard_before_the_body_is_sent(server, path, announced) -> None:
+    """A caller that only sends, megabytes beyond the limit, reads the refusal and not a reset."""
+    body = b"x" * (4 * MAX_JSON_BYTES)
+    length = f"content-length: {len(body)}" if announced else "transfer-encoding: chunked"
+    chunk = body if announced else b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    async with doored(server.target) as root:
+        host, port = root.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n{length}\r\n\r\n"
+        writer.write(head.encode() + chunk)
+        await writer.drain()
+        answer = await reader.readline()
+        writer.close()
+    assert int(answer.split()[1]) == (413 if path == PATH or announced else 404)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sdgrpc.web.failures import Refused
+from sdgrpc.web.unread import Lingering
 
 MAX_JSON_BYTES = 4 << 20
 MAX_FORM_BYTES = 72 << 20
@@ -88,13 +89,14 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
+        lingering = Lingering(receive, secured)
         try:
             self.callers.check(headers)
-            limited = _limited(headers, receive)
+            limited = _limited(headers, lingering.receive)
         except Refused as refused:
-            await refused.response()(scope, receive, secured)
+            await refused.response()(scope, lingering.receive, lingering.send)
             return
-        await self.app(scope, limited, secured)
+        await self.app(scope, limited, lingering.send)
 
 
 def _limited(headers: Headers, receive: Receive) -> Receive:
@@ -118,7 +120,7 @@ def _limited(headers: Headers, receive: Receive) -> Receive:
 
 
 def too_large(limit: int) -> Refused:
-    """Return the refusal of a body; the connection ends with it, for the rest is not read."""
+    """Return the refusal of a body; the connection ends with it, for no more than a part of the rest is read."""
     return Refused(
         f"the body has more than {limit} bytes", None, "body_too_large", 413, headers={"connection": "close"}
     )
