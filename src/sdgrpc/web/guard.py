@@ -120,7 +120,7 @@ def _limited(headers: Headers, receive: Receive) -> Receive:
 
 
 def too_large(limit: int) -> Refused:
-    """Return the refusal of a body; the connection ends with it, for no more than a part of the rest is read."""
+    """Return the refusal of a body; the connection ends with it, for the rest is not read to its end."""
     return Refused(
         f"the body has more than {limit} bytes", None, "body_too_large", 413, headers={"connection": "close"}
     )

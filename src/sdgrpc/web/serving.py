@@ -61,6 +61,30 @@ class Listen:
         except ValueError:
             return self.host == "localhost"
 
+    def check_files(self) -> None:
+        """Read the TLS files.
+
+        Raises:
+            SettingsError: one is missing or not what it should be, and which.
+
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        for path in (self.certificate, self.key, self.client_ca):
+            if path is not None and not path.is_file():
+                raise SettingsError(f"{path} is no file")
+        try:
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"{self.certificate} and {self.key} are no certificate (PEM) and its key: {_reason(error)}"
+            ) from None
+        try:
+            if self.client_ca is not None:
+                context.load_verify_locations(self.client_ca)
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{self.client_ca} is no authority (PEM): {_reason(error)}") from None
+
     def bound(self) -> socket.socket:
         """Take the port.
 
@@ -83,10 +107,10 @@ def serve(app: Starlette, listen: Listen, ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is told the address.
 
     Raises:
-        SettingsError: the port cannot be taken.
-        OSError: a TLS file cannot be read.
+        SettingsError: the port cannot be taken, or a TLS file not be used.
 
     """
+    listen.check_files()
     bound = listen.bound()
     scheme = "https" if listen.certificate else "http"
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
@@ -115,6 +139,13 @@ def config(app: Starlette, listen: Listen) -> uvicorn.Config:
 def beside(app: Starlette, listen: Listen, ready: Callable[[], None]) -> uvicorn.Server:
     """Return a server for an event loop that is not its own; `ready` is called once it listens."""
     return _Server(config(app, listen), ready)
+
+
+def _reason(error: Exception) -> str:
+    """Return what OpenSSL or the system says, without where in its source."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "nothing in it is PEM").lower().replace("_", " ")
+    return str(getattr(error, "strerror", None) or error)
 
 
 class _Server(uvicorn.Server):

@@ -1,4 +1,7 @@
-"""Answers before the body was read: a connection closed with bytes unread is reset, and the answer lost with it."""
+"""Answers before the body was read.
+
+A connection that is closed with bytes unread is reset, and the answer is lost with it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ LINGER_BYTES = 256 << 20
 
 
 class Lingering:
-    """One request's `receive` and `send`: a refusal ends only once the caller has heard it and stopped sending."""
+    """One request's `receive` and `send`: a refusal ends once its caller has stopped sending."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive

@@ -1,0 +1,1 @@
+"""Mirrors `src/sdgrpc/cli/doors`."""
