@@ -15,6 +15,9 @@ from sdgrpc.web.masks import has_transparency, white_where_transparent
 if TYPE_CHECKING:
     from sdgrpc.web.fields import Asked
 
+DECODED_SIDE = 512
+"""The longer side of previews by the model's decoder where the picture's size is the server's choice."""
+
 
 def client_of(request: Request) -> AsyncClient:
     """Return the client with the caller's token where it shows one.
@@ -80,4 +83,7 @@ async def _previews(client: AsyncClient, asked: Asked, options: dict[str, Any]) 
         steps = next((one.steps for one in models if options["model"] in ("", one.name)), 0)
     run = steps if not asked.edit else int(steps * asked.edit.get("strength", 0.0))
     every = max(run // (asked.partial_images + 1), 1)
-    return PreviewOptions(PreviewKind(asked.preview), every_n_steps=every)
+    kind, side = PreviewKind(asked.preview), 0
+    if kind is PreviewKind.DECODED:
+        side = max(options.get("width", 0), options.get("height", 0)) or DECODED_SIDE
+    return PreviewOptions(kind, every_n_steps=every, max_side=side)

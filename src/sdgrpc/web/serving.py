@@ -144,7 +144,7 @@ def beside(app: Starlette, listen: Listen, ready: Callable[[], None]) -> uvicorn
 def _reason(error: Exception) -> str:
     """Return what OpenSSL or the system says, without where in its source."""
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "nothing in it is PEM").lower().replace("_", " ")
+        return (error.reason or "no PEM in it").replace("_", " ").lower().replace("pem", "PEM")
     return str(getattr(error, "strerror", None) or error)
 
 
