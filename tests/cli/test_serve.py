@@ -65,8 +65,10 @@ def test_flags_reach_the_settings(run, monkeypatch, tmp_path: Path) -> None:
     """What was given as a flag wins over the environment and the file; what was not is left to them."""
     seen: list[Settings] = []
 
-    async def fake_serve(settings: Settings, _open_engine: object, *, end: object, observers: object) -> None:
-        assert (end, observers) != (None, None)
+    async def fake_serve(
+        settings: Settings, _open_engine: object, *, announce: object, end: object, observers: object
+    ) -> None:
+        assert None not in (announce, end, observers)
         seen.append(settings)
 
     monkeypatch.setattr("sdgrpc.api.server.serve", fake_serve)
