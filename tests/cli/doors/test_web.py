@@ -93,5 +93,5 @@ def test_a_certificate_that_is_none(run, tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert certificate in result.stderr
     authority(tmp_path)
-    authorities = ("--listen-certificate", "ca.pem", "--listen-key", "ca.key", "--listen-client-ca", "door.pem")
-    assert "door.pem is no authority" in run("web", "--listen", "127.0.0.1:0", *authorities).stderr
+    trusted = ("--listen-certificate", "ca.pem", "--listen-key", "ca.key", "--listen-client-ca", "door.pem")
+    assert "door.pem is no authority" in run("web", "--listen", "127.0.0.1:0", *trusted).stderr
