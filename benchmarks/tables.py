@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,11 @@ def alternate(works: Mapping[str, Work], rounds: int, *, warm_up: int = 1) -> di
 def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
     """The median of each list."""
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The value that a share of the sorted values is below."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def machine() -> dict[str, Any]:

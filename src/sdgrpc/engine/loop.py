@@ -7,6 +7,7 @@ neither stops the steps of other jobs.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from sdgrpc.engine.observing.observer import Observer, Stage
 from sdgrpc.engine.options import LoopOptions
 from sdgrpc.engine.queueing.policy import QueuePolicy
 from sdgrpc.engine.queueing.queue import JobQueue
-from sdgrpc.engine.scheduler import StepScheduler
+from sdgrpc.engine.scheduler import Rest, StepScheduler
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.meter import Meter
@@ -42,7 +43,8 @@ class EngineLoop:
         clock: Clock = time.monotonic,
     ) -> None:
         self._supervisor = supervisor or Supervisor()
-        self.queue = JobQueue(options, policy=policy, supervisor=self._supervisor, estimates=estimates)
+        self._estimates = estimates or Estimates()
+        self.queue = JobQueue(options, policy=policy, supervisor=self._supervisor, estimates=self._estimates)
         self.meter = Meter(clock=clock)
         self._runner = runner
         self._clock = clock
@@ -50,7 +52,9 @@ class EngineLoop:
         limits = RowLimits(options.max_rows_per_call, options.rows_by_model)
         self._calls = Calls(runner, limits, self.meter, observer or Observer())
         patience, batching = options.max_wait_calls, options.batching
-        self._scheduler = StepScheduler(max_rows=limits.of, patience=patience, batching=batching)
+        self._scheduler = StepScheduler(
+            max_rows=limits.of, patience=patience, batching=batching, order=options.next_call
+        )
         self._finisher = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-finish")
         self._threads = [
             self._supervisor.thread("sdgrpc-prepare", self._prepare_jobs),
@@ -108,10 +112,11 @@ class EngineLoop:
             job.stream.put(job.report)
             self._hand_to_finisher(job)
             return
+        rest = self._rest(job)
         with self._changed:  # whoever reads that it is prepared may count on the next call
             job.stream.put(job.report)
             self._phases.step(job)
-            self._scheduler.add(job.job_id, job.group, job.rows, job.size)
+            self._scheduler.add(job.job_id, job.group, job.rows, job.size, rest)
             self._changed.notify_all()
 
     # The step thread.
@@ -129,7 +134,7 @@ class EngineLoop:
             dropped = [job for job in self._phases.stepping.values() if job.unwanted]
             for job in dropped:
                 self._forget(job)
-            batch = [self._phases.stepping[job_id] for job_id in self._scheduler.next_batch()]
+            batch = [self._phases.stepping[job_id] for job_id in self._scheduler.next_batch(self._clock())]
         for job in dropped:
             self._drop(job)
         return batch
@@ -146,8 +151,14 @@ class EngineLoop:
         if self._runner.advance(job, prediction):
             self._hand_to_finisher(job)
             return
+        rest = self._rest(job)
         with self._changed:  # guided steps have other rows than those that are not
-            self._scheduler.update(job.job_id, job.group, job.rows, job.size)
+            self._scheduler.update(job.job_id, job.group, job.rows, job.size, rest)
+
+    def _rest(self, job: Job) -> Rest:
+        """What is left of a job that steps, as far as measured calls tell."""
+        deadline = math.inf if job.deadline is None else job.deadline
+        return Rest(self._estimates.left(job.task, job.steps_left), deadline)
 
     # Finishing.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from sdgrpc.settings import ROWS_PER_CALL, Settings
 
@@ -21,7 +21,7 @@ class LoopOptions:
 
     `queue_size` jobs may wait; at most `max_running_jobs` are stepping at a time; a UNet call has at most
     `max_rows_per_call` rows (guidance takes two per image), or for a model in `rows_by_model` as many as that
-    says; a job waits for at most `max_wait_calls` calls of others, see StepScheduler.
+    says; `next_call` says whose it is, a job waits for at most `max_wait_calls` of others: StepScheduler.
 
     Of each caller with a name at most `max_running_jobs_per_token` jobs run and `max_queued_jobs_per_token`
     wait; None is as many as there is room for.
@@ -31,6 +31,7 @@ class LoopOptions:
     max_running_jobs: int = default("max_running_jobs")
     max_rows_per_call: int = ROWS_PER_CALL
     rows_by_model: Mapping[str, int] = field(default_factory=dict)
+    next_call: Literal["least_work", "least_slack", "oldest"] = default("next_call")
     max_wait_calls: int = default("max_wait_calls")
     batching: bool = default("batching")
     max_running_jobs_per_token: int | None = default("max_running_jobs_per_token")

@@ -114,6 +114,11 @@ class DrawingSettings(BaseModel):
         description="Rows of a UNet call, for every model or for one; guidance takes two a picture; "
         "repeat it.",
     )
+    next_call: Literal["least_work", "least_slack", "oldest"] = Field(
+        "least_work",
+        description="Whose UNet call is next: of the jobs that can still be done by their deadlines, the one "
+        "with the least work left or with the least slack; or the oldest of all.",
+    )
     max_wait_calls: Count = Field(
         8,
         description="Calls of others that a job may have to sit out, or one round of all running jobs where "

@@ -58,6 +58,16 @@ def test_steps_take_the_fastest_of_the_last_calls(estimates) -> None:
     assert estimates.alone(make_task(steps=10)).steps == pytest.approx(20.0)
 
 
+def test_what_is_left_of_a_job(estimates) -> None:
+    """Its last steps and its images; nothing is known to be left of another size."""
+    measure(estimates, 0.5)
+    for _ in range(ENOUGH):
+        estimates.finished(make_task(), 2.0)
+    assert estimates.left(make_task(steps=10), 4) == pytest.approx(4.0)
+    assert estimates.left(make_task(steps=10), 0) == pytest.approx(2.0)
+    assert estimates.left(make_task(steps=10, width=128), 4) == 0.0
+
+
 def test_other_numbers_of_rows_are_in_proportion(estimates) -> None:
     """To the nearest that was measured."""
     measure(estimates, 1.0, rows=2)

@@ -90,7 +90,19 @@ def test_steps_that_were_taken_do_not_count() -> None:
 
 def test_a_job_beside_others_waits_for_its_turns_only() -> None:
     """One of two steps sits out eight calls a step at most, however long the other is."""
-    world = World(max_wait_calls=8)
+    world = World(max_wait_calls=8, next_call="oldest")
     world.running(100)
     assert world.refuses(world.job(2, seconds=19.5))
     assert not world.refuses(world.job(2, seconds=20.5))
+
+
+@pytest.mark.parametrize(("next_call", "least"), [("least_work", 4 + 6), ("least_slack", 6), ("oldest", 14)])
+def test_only_jobs_that_go_before_it_count(next_call: str, least: float) -> None:
+    """Beside jobs of four steps and of 60, one of four steps and two seconds to decode, with patience 2.
+
+    By work the shorter goes before it, by slack nobody need, by age both, for eight calls at most.
+    """
+    world = World(max_wait_calls=2, next_call=next_call)
+    world.running(4, 60)
+    assert world.refuses(world.job(4, seconds=least - 0.5))
+    assert not world.refuses(world.job(4, seconds=least + 0.5))

@@ -69,19 +69,28 @@ class Estimates:
     def alone(self, task: Task) -> Cost | None:
         """Return what the whole task takes if nothing else runs; None where its size is not known."""
         with self._lock:
-            known = self._known(task)
-            if not known:
-                return None
-            images = self._sizes[_key(task)].images
-            each = min(images) if len(images) >= ENOUGH else 0.0
-            steps = sum(_seconds(known, rows) for rows in rows_of_steps(task))
-            return Cost(steps, task.sampling.image_count * each)
+            return self._cost(task, task.step_count)
+
+    def left(self, task: Task, steps: int) -> float:
+        """Return what the last `steps` steps of a task and its images take alone; 0 if unknown."""
+        with self._lock:
+            cost = self._cost(task, steps)
+            return cost.seconds if cost else 0.0
+
+    def _cost(self, task: Task, steps: int) -> Cost | None:
+        known = self._known(task)
+        if not known:
+            return None
+        images = self._sizes[_key(task)].images
+        each = min(images) if len(images) >= ENOUGH else 0.0
+        seconds = sum(_seconds(known, rows) for rows in _last(task, steps))
+        return Cost(seconds, task.sampling.image_count * each)
 
     def share(self, task: Task, steps: int) -> float:
         """Return what the last `steps` steps of a task cost in the best calls to share; 0 if unknown."""
         with self._lock:
             known = self._known(task)
-            rows = sum(rows_of_steps(task)[max(task.step_count - steps, 0) :])
+            rows = sum(_last(task, steps))
             return rows * min((call / rows for rows, call in known.items()), default=0.0)
 
     def _known(self, task: Task) -> dict[int, float]:
@@ -114,6 +123,11 @@ def rows_of_steps(task: Task) -> list[int]:
         inside = interval is None or interval.holds(skipped + step, sampling.steps)
         rows.append(asks * sampling.image_count * (2 if inside and sampling.guidance_scale > 1 else 1))
     return rows
+
+
+def _last(task: Task, steps: int) -> list[int]:
+    """The rows of the last `steps` steps."""
+    return rows_of_steps(task)[max(task.step_count - steps, 0) :]
 
 
 def _seconds(known: Mapping[int, float], rows: int) -> float:

@@ -65,14 +65,27 @@ class Door:
         """Return the seconds of other jobs' calls that one has to sit out at least.
 
         So many have to end first that it may run, the shortest at best. Of those that go on, each of its own
-        steps waits for at most `max_wait_calls` calls.
+        steps waits for at most `max_wait_calls` calls of those that go before it.
         """
-        queued = sorted(self._share(other) for other in jobs.queued if other is not job)[:place]
-        shares = sorted([*queued, *map(self._share, jobs.begun)])
-        first = max(0, len(shares) - self._options.max_running_jobs + 1)
+        queued = sorted((other for other in jobs.queued if other is not job), key=self._share)[:place]
+        ahead = sorted([*queued, *jobs.begun], key=self._share)
+        first = max(0, len(ahead) - self._options.max_running_jobs + 1)
         longest = max((self._estimates.share(other.task, 1) for other in jobs.all), default=0.0)
-        beside = job.task.step_count * self._options.max_wait_calls * longest
-        return sum(shares[:first]) + min(sum(shares[first:]), beside)
+        bound = job.task.step_count * self._options.max_wait_calls * longest
+        beside = sum(self._share(other) for other in ahead[first:] if self._goes_before(other, job))
+        return sum(map(self._share, ahead[:first])) + min(beside, bound)
+
+    def _goes_before(self, other: Job, job: Job) -> bool:
+        """Whether all calls of one job surely come before those of a new one, as long as patience lasts.
+
+        By slack none do: that of the job that runs grows.
+        """
+        if self._options.next_call == "least_work":
+            return self._left(other) <= self._left(job)
+        return self._options.next_call == "oldest"
+
+    def _left(self, job: Job) -> float:
+        return self._estimates.left(job.task, job.steps_left)
 
     def _share(self, job: Job) -> float:
         return self._estimates.share(job.task, job.steps_left)
