@@ -58,7 +58,7 @@ def test_a_server_that_vanished_is_noticed() -> None:
     with (
         scripted_server(draw_script()) as server,
         vanishing(server.target, gone) as target,
-        api.Client(target, options=brisk) as client,
+        api.Client(target, options=brisk, resume_seconds=0) as client,
     ):
         assert client.generate("a star").images()
         gone.set()

@@ -1,9 +1,10 @@
-"""What is secret is written nowhere: through every failpoint, in the log, the metrics and the statuses."""
+"""What is secret is written nowhere: not in the log, metrics, spans and statuses, at no failpoint."""
 
 from __future__ import annotations
 
 import base64
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
@@ -16,6 +17,7 @@ from sdgrpc.v1 import diffusion_pb2 as pb
 from tests.faults.conftest import FaultyServer, faulty_server
 from tests.faults.launcher import PLACES
 from tests.support.api import png, transform
+from tests.support.otlp import Receiver, receiving
 
 PROMPT, NEGATIVE, TOKEN = "canary-Prompt \u00e9\nof 'two' lines", "canary-Negative", "canary-Token-0123456789"
 SECRETS = (PROMPT, NEGATIVE, TOKEN, "canary-", "canary-Prompt")
@@ -23,15 +25,34 @@ PICTURE = png(64, 64, colour=(17, 171, 34))
 HEADERS = (("authorization", f"Bearer {TOKEN}"),)
 
 
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    """Who is sent the spans of all servers here."""
+    with receiving() as receiver:
+        yield receiver
+
+
 @pytest.fixture(scope="module", params=["text", "json"])
-def server(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
-    """A server that logs all it can, with a token and metrics."""
+def server(request, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
+    """A server that logs all it can, with a token, metrics and traces; it has sent all spans at its end."""
     folder = tmp_path_factory.mktemp("canary")
     (folder / "tokens").write_text(f"ann: {TOKEN}\n")
     (folder / "tokens").chmod(0o600)
     flags = ("--token-file", str(folder / "tokens"), "--metrics", "127.0.0.1:0", "--log-level", "debug")
-    with faulty_server(folder, *flags, "--log-format", request.param) as server:
+    traces = ("--traces", f"http://{receiver.address}")
+    with faulty_server(folder, *flags, *traces, "--log-format", request.param) as server:
         yield server
+        server.signal(signal.SIGTERM)
+        server.wait()
+    assert {"queue", "encode", "denoise", "decode"} < {span.name for span in receiver.spans}
+    assert not [secret for secret in secrets() if secret in receiver.text]
+
+
+def secrets() -> tuple[str, ...]:
+    """All that must be nowhere: words, and a picture as bytes, hexadecimal or base64 would show it."""
+    encoded = base64.b64encode(PICTURE[16:64]).decode()
+    pixels = repr(bytes((17, 171, 34)) * 4)[2:-1]
+    return (*SECRETS, repr(PICTURE[16:40])[2:-1], encoded, PICTURE[16:40].hex(), pixels)
 
 
 def sinks(server: FaultyServer, error: grpc.RpcError | None) -> dict[str, str]:
@@ -59,15 +80,8 @@ def test_secrets_are_in_no_sink(server: FaultyServer, where: str, what: str) -> 
     except grpc.RpcError as failed:
         error = failed
     server.heal()
-    encoded = base64.b64encode(PICTURE[16:64]).decode()
-    picture = (
-        repr(PICTURE[16:40])[2:-1],
-        encoded,
-        PICTURE[16:40].hex(),
-        repr(bytes((17, 171, 34)) * 4)[2:-1],
-    )
     for name, text in sinks(server, error).items():
-        assert not [secret for secret in (*SECRETS, *picture) if secret in text], name
+        assert not [secret for secret in secrets() if secret in text], name
     if (where, what) == ("encode", "quote"):
         assert "<prompt>" in server.log_text(), "the error did quote it"
     assert "rpc=Transform" in server.log_text() or '"rpc": "Transform"' in server.log_text()

@@ -11,7 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -72,9 +74,16 @@ def test_alerts_ask_for_metrics_that_there_are() -> None:
 
 
 def ask(address: str, path: str, **query: str) -> dict:
-    """Ask Prometheus' API."""
-    with urlopen(f"http://{address}/api/v1/{path}?{urlencode(query)}", timeout=30) as answer:
-        return json.load(answer)["data"]
+    """Ask Prometheus' API, which is not ready as soon as its port is open."""
+    for _ in range(600):
+        try:
+            with urlopen(f"http://{address}/api/v1/{path}?{urlencode(query)}", timeout=30) as answer:
+                return json.load(answer)["data"]
+        except HTTPError as error:
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            time.sleep(0.1)
+    raise AssertionError("Prometheus never became ready")
 
 
 @contextmanager

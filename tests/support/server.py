@@ -35,7 +35,7 @@ class ServerProcess:
 
 def environment() -> dict[str, str]:
     """Ours, without the settings of a developer's shell."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SDGRPC_")}
+    return {name: value for name, value in os.environ.items() if not name.startswith(("SDGRPC_", "OTEL_"))}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 
 import openai
 import pytest
@@ -49,6 +50,18 @@ async def test_generates_what_the_server_draws(door) -> None:
             image_count=2,
         ).images()
     assert [base64.b64decode(one.b64_json) for one in answer.data] == [one.image.data for one in drawn]
+
+
+async def test_a_callers_trace_goes_on_to_the_server(door, caplog: pytest.LogCaptureFixture) -> None:
+    """The header of the HTTP call is that of the gRPC calls, whose lines in the log name the trace."""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    with caplog.at_level(logging.INFO, "sdgrpc.api.calls.log"):
+        async with door.openai() as client:
+            await client.images.generate(
+                prompt="a star", size="64x64", extra_body={"steps": 2}, extra_headers=headers
+            )
+    assert any("rpc=Generate" in line and f"trace_id={trace}" in line for line in caplog.messages)
 
 
 async def test_a_lora_is_a_model(door) -> None:

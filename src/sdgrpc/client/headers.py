@@ -1,4 +1,4 @@
-"""What every call of a channel takes along: a bearer token, and where it belongs."""
+"""What every call of a channel takes along: a bearer token, where it belongs, and its caller's trace."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from sdgrpc.client.routing import routing
+from sdgrpc.client.trace_context import trace_headers
 
 _Channel = TypeVar("_Channel")
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
 def with_headers(channel: _Channel, token: str | None) -> _Channel:
-    """Return the channel as one whose calls bear `authorization: Bearer <token>` and what `routing` says.
+    """Return the channel as one whose calls bear `authorization: Bearer <token>`, and where they belong.
 
     What is called is wrapped, not intercepted: intercepted streams of grpc.aio lose their cancellation, and
     grpc's own credentials for calls are refused by a connection without TLS, as to a proxy beside the server.
@@ -51,7 +52,7 @@ class _Headed:
         def multi_callable(*arguments: object, **options: object) -> Callable[..., object]:
             call = kind(*arguments, **options)
             return lambda request, **more: call(
-                request, metadata=(*self._metadata, *routing(request)), **more
+                request, metadata=(*self._metadata, *routing(request), *trace_headers()), **more
             )
 
         return multi_callable

@@ -14,6 +14,7 @@ from sdgrpc.settings.kinds import (
     PlainAddress,
     Seconds,
     Unset,
+    Url,
 )
 
 
@@ -49,6 +50,10 @@ class ObservingSettings(BaseModel):
     metrics: Annotated[PlainAddress | None, Unset("no metrics")] = Field(
         None,
         description="Where Prometheus finds metrics, by plain HTTP without tokens; port 0 takes a free one.",
+    )
+    traces: Annotated[Url | None, Unset("OTEL_EXPORTER_OTLP_ENDPOINT, or no traces")] = Field(
+        None,
+        description="The OTLP receiver that spans go to, such as http://localhost:4317 (extra [telemetry]).",
     )
 
 

@@ -59,6 +59,12 @@ def _plain_address(value: str) -> str:
     return _address(value)
 
 
+def _url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", value):
+        raise ValueError("is not http://HOST:PORT or https://HOST:PORT")
+    return value
+
+
 def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
         raise ValueError(f"{value!r} is not auto, cpu, mps, cuda or cuda:NUMBER")
@@ -126,6 +132,7 @@ Period = Annotated[float, Field(ge=0.1), Metavar("SECONDS")]
 Factor = Annotated[float, Field(ge=1), Metavar("X")]
 Strength = Annotated[float, Metavar("X")]
 Address = Annotated[str, AfterValidator(_address), Metavar("HOST:PORT")]
+Url = Annotated[str, AfterValidator(_url), Metavar("URL")]
 PlainAddress = Annotated[str, AfterValidator(_plain_address), Metavar("HOST:PORT")]
 Device = Annotated[str, AfterValidator(_device), Metavar("auto|cpu|mps|cuda|cuda:N")]
 File = Annotated[Path, AfterValidator(_file), Metavar("FILE")]

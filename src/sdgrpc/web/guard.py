@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sdgrpc.client.trace_context import passing_on
 from sdgrpc.web.failures import Refused
 from sdgrpc.web.unread import Lingering
 
@@ -96,7 +97,8 @@ class Guard:
         except Refused as refused:
             await refused.response()(scope, lingering.receive, lingering.send)
             return
-        await self.app(scope, limited, lingering.send)
+        with passing_on(headers):
+            await self.app(scope, limited, lingering.send)
 
 
 def _limited(headers: Headers, receive: Receive) -> Receive:

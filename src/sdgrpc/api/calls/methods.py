@@ -1,10 +1,11 @@
-"""The methods that a server may have, for labels that nobody outside can make more of."""
+"""The methods that a server may have, for labels that nobody outside can make more of; and codes' numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -31,3 +32,9 @@ def method_label(path: str) -> str:
     """Return the name of the method that a call's path asks for; `unknown` for any other."""
     name = path.removeprefix("/")
     return name if name in METHODS else UNKNOWN
+
+
+def code_number(code: str) -> int:
+    """Return gRPC's number of a status: 5 for NOT_FOUND."""
+    number: int = grpc.StatusCode[code].value[0]
+    return number

@@ -16,6 +16,7 @@ from grpc import aio
 from sdgrpc.api.access.callers import caller, certificate_name
 from sdgrpc.api.calls.call import CANCELLED, CURRENT, Call, CallObserver
 from sdgrpc.api.calls.methods import method_label
+from sdgrpc.api.calls.trace_context import trace_id_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +37,8 @@ class ObservingInterceptor(aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:  # noqa: ANN401 - grpc's handlers have no public type
         """Return the call's handler, wrapped."""
-        call = Call(
-            method_label(handler_call_details.method), tuple(handler_call_details.invocation_metadata or ())
-        )
+        metadata = tuple(handler_call_details.invocation_metadata or ())
+        call = Call(method_label(handler_call_details.method), metadata, trace_id=trace_id_of(metadata))
         CURRENT.set(call)
         handler = await continuation(handler_call_details)
         if handler is None:  # no such method: UNIMPLEMENTED is grpc's to say
