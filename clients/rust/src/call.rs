@@ -50,6 +50,14 @@ impl<T> Call<T> {
         self.timeout = Some(timeout);
         self
     }
+
+    /// Headers of this call beside the client's own, such as `traceparent`; they replace those of the same name.
+    pub fn metadata(mut self, metadata: MetadataMap) -> Self {
+        let mut headers = self.metadata.into_headers();
+        headers.extend(metadata.into_headers());
+        self.metadata = MetadataMap::from_headers(headers);
+        self
+    }
 }
 
 impl<T: 'static> IntoFuture for Call<T> {

@@ -113,6 +113,26 @@ async fn without_a_timeout_there_is_none_and_metadata_is_sent() {
 }
 
 #[tokio::test]
+async fn a_call_has_headers_of_its_own_beside_the_clients() {
+    let server = Running::start(whole()).await;
+    let headers = |pairs: &[(&'static str, &str)]| {
+        let mut all = MetadataMap::new();
+        pairs.iter().for_each(|(name, value)| drop(all.insert(*name, value.parse().unwrap())));
+        all
+    };
+    let shared = headers(&[("authorization", "Bearer x"), ("x-tenant", "a")]);
+    let builder = Client::builder(server.address.to_string()).metadata(shared);
+    let client = builder.connect().await.unwrap();
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let own = headers(&[("traceparent", trace), ("x-tenant", "b")]);
+    client.generate(GenerateRequest::default()).metadata(own).await.unwrap().images().await.unwrap();
+    let seen = metadata(&server).await;
+    assert_eq!(seen.get("authorization").unwrap(), "Bearer x");
+    assert_eq!(seen.get("traceparent").unwrap(), trace);
+    assert_eq!(seen.get_all("x-tenant").iter().collect::<Vec<_>>(), ["b"]);
+}
+
+#[tokio::test]
 async fn images_come_in_the_order_of_their_index() {
     let server = Running::start(whole()).await;
     let job = server.client().await.inpaint(InpaintRequest::default()).await.unwrap();
