@@ -66,6 +66,12 @@ func (c *Client) PrepareLoras(
 	return answer, errorOf(err)
 }
 
+// PlanJob tells what a request would do, without drawing it.
+func (c *Client) PlanJob(ctx context.Context, request *pb.PlanJobRequest) (*pb.PlanJobResponse, error) {
+	answer, err := c.catalog.PlanJob(routed(ctx, request), request)
+	return answer, errorOf(err)
+}
+
 // WatchStatus yields the server's state now and whenever it changes, at most once in `interval` (0 is a
 // second), until the loop or the context ends. An error comes last.
 func (c *Client) WatchStatus(

@@ -90,6 +90,14 @@ func checkPreparing(t *testing.T, client *sdgrpc.Client) {
 		t.Fatal(err)
 	}
 	request := &pb.GenerateRequest{Prompt: "a star", Loras: loras, Width: 64, Height: 64, Sampling: &pb.Sampling{Steps: 1}}
+	inside := &pb.PlanJobRequest_Generate{Generate: request}
+	plan, err := client.PlanJob(testContext(t), &pb.PlanJobRequest{Request: inside})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !plan.GetLoraSetResident() || plan.GetLoraSetId() != answer.GetPrepared().GetLoraSetId() || plan.GetUnetSteps() != 1 {
+		t.Errorf("%v after %v", plan, answer)
+	}
 	result, err := sdgrpc.Collect(client.Generate(testContext(t), request))
 	if err != nil {
 		t.Fatal(err)

@@ -54,6 +54,8 @@ func routing(request proto.Message) (set, job string) {
 		if request.GetOnDisconnect() == pb.OnDisconnect_ON_DISCONNECT_KEEP {
 			job = jobID(request.GetRequestId())
 		}
+	case *pb.PlanJobRequest:
+		set = planned(request)
 	case *pb.PrepareLorasRequest:
 		set = loraSetID(request.GetModel(), request.GetLoras(), "")
 	case *pb.AttachJobRequest:
@@ -62,6 +64,16 @@ func routing(request proto.Message) (set, job string) {
 		job = jobID(request.GetRequestId())
 	}
 	return set, job
+}
+
+// planned is the set of the request that a plan is asked of: the server that has it fused knows best.
+func planned(request *pb.PlanJobRequest) string {
+	for _, drawn := range []drawing{request.GetGenerate(), request.GetTransform(), request.GetInpaint()} {
+		if set := loraSetID(drawn.GetModel(), drawn.GetLoras(), drawn.GetPrompt()); set != "" {
+			return set
+		}
+	}
+	return ""
 }
 
 // loraSetID depends on the model, the LoRAs in any order, their strengths, and the text of the prompt's tags.

@@ -256,3 +256,29 @@ async def test_bad_intervals_are_refused(interval: Duration) -> None:
         watch = api.catalog.WatchStatus(pb.WatchStatusRequest(min_interval=interval))
         error = await error_of(watch.read())
     assert list(violations_of(error)) == ["min_interval"]
+
+
+async def test_a_plan_is_the_task_s_and_takes_no_place() -> None:
+    """Every default is filled in as the job's would be, and nothing is submitted."""
+    engine = FakeEngine()
+    async with running_api(engine) as api:
+        request = diffusion_pb2.GenerateRequest(prompt="a <lora:inks:0.5> cat")
+        plan = await api.catalog.PlanJob(pb.PlanJobRequest(generate=request))
+    assert engine.tasks == []
+    assert (engine.planned[0].prompt, engine.planned[0].loras[0].strength) == ("a  cat", 0.5)
+    accepted = plan.accepted
+    assert (accepted.step_count, accepted.sampling.steps, accepted.width) == (4, 4, 64)
+    assert accepted.sampling.scheduler == diffusion_pb2.SCHEDULER_EULER
+    assert [lora.name for lora in plan.loras] == ["inks"]
+    assert (plan.estimated_wait.ToMilliseconds(), plan.estimated_steps.ToMilliseconds()) == (1500, 2500)
+    assert not plan.HasField("estimated_decoding")
+
+
+async def test_a_plan_fails_as_its_request() -> None:
+    """By the request's own fields; and one of the three requests is needed."""
+    async with running_api(FakeEngine()) as api:
+        bad = diffusion_pb2.TransformRequest(sampling=diffusion_pb2.Sampling(steps=-1), strength=2)
+        failed = await error_of(api.catalog.PlanJob(pb.PlanJobRequest(transform=bad)))
+        assert set(violations_of(failed)) == {"sampling.steps", "strength", "image"}
+        failed = await error_of(api.catalog.PlanJob(pb.PlanJobRequest()))
+        assert set(violations_of(failed)) == {"request"}

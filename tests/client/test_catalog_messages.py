@@ -81,6 +81,14 @@ def test_preparing(client, catalog) -> None:
     assert [lora.name for lora in catalog.asked[0].loras] == ["ink", "sepia"]
 
 
+def test_planning(client, catalog) -> None:
+    """A plan is asked for as a job is, and is a record."""
+    plan = client.plans.generate("a star", loras=["ink:0.8"], seed=7)
+    assert (plan.unet_steps, plan.estimated_steps_seconds, plan.estimated_decoding_seconds) == (11, 2.0, None)
+    assert (plan.accepted.sampling.seed, plan.loras[0].text_encoder_strength) == (7, 0.5)
+    assert catalog.asked[0].generate.loras[0].name == "ink"
+
+
 def test_watching(client, catalog) -> None:
     """Reports come as records; closing the iterator ends the call on the server."""
     watch = client.watch_status(min_interval=0.5)
@@ -104,6 +112,7 @@ async def test_the_same_for_asyncio(catalog, tmp_path) -> None:
         assert (await client.get_lora("ink")).file.name == "ink"
         assert not (await client.upload_lora(path)).existed
         assert (await client.prepare_loras(["ink"])).lora_set_id == "set"
+        assert (await client.plans.generate("a star")).unet_steps == 11
         async for report in client.watch_status():
             if report.running == 1:
                 break

@@ -36,9 +36,12 @@ def test_the_table_tells_sets_apart() -> None:
 
 
 def test_other_calls() -> None:
-    """PrepareLoras goes where the jobs will; all calls about a kept job go to one server."""
+    """PrepareLoras and PlanJob go where the jobs will; all calls about a kept job go to one server."""
     loras = [diffusion_pb2.Lora(name="postcard", strength=0.75)]
     assert dict(routing(catalog_pb2.PrepareLorasRequest(loras=loras))) == POSTCARD
+    drawn = diffusion_pb2.GenerateRequest(loras=loras, request_id="contract keep")
+    assert dict(routing(catalog_pb2.PlanJobRequest(generate=drawn))) == POSTCARD
+    assert routing(catalog_pb2.PlanJobRequest()) == ()
     assert dict(routing(jobs_pb2.AttachJobRequest(request_id="contract keep"))) == KEPT
     assert dict(routing(jobs_pb2.CancelJobRequest(request_id="contract keep"))) == KEPT
     assert routing(jobs_pb2.ListJobsRequest()) == routing(catalog_pb2.ListModelsRequest()) == ()

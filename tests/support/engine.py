@@ -15,11 +15,13 @@ from sdgrpc.domain import (
     Event,
     Finished,
     ImageReady,
+    JobPlan,
     LatentArray,
     LoraReport,
     ModelInfo,
     ModelState,
     Picture,
+    PlannedLora,
     Prepared,
     Preview,
     PreviewKind,
@@ -75,6 +77,7 @@ class FakeEngine:
     failures: dict[str, Exception] = field(default_factory=dict)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[Task] = field(default_factory=list)
+    planned: list[Task] = field(default_factory=list)
     time_limits: list[float | None] = field(default_factory=list)
     ready: bool = True
     steps: int = 0
@@ -166,6 +169,24 @@ class FakeEngine:
 
     def model_states(self) -> list[ModelState]:
         return [ModelState(info, "float32", resident=True, size_bytes=1000) for info in self.models]
+
+    async def plan(self, task: Task) -> JobPlan:
+        self._raise_at("submit")
+        self.planned.append(task)
+        loras = tuple(
+            PlannedLora(one.label, "0" * 64, one.strength, one.text_encoder_strength) for one in task.loras
+        )
+        steps = task.step_count
+        return JobPlan(
+            task,
+            len(self._running),
+            steps,
+            steps,
+            loras,
+            "set" if loras else "",
+            wait_seconds=1.5,
+            step_seconds=2.5,
+        )
 
     def status(self) -> EngineStatus:
         return EngineStatus(self.ready, len(self._running), 0, 1.0, 0.0, 0, 0, 0, self.finished)

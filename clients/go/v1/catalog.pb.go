@@ -1771,6 +1771,329 @@ func (x *ResidentLora) GetTextEncoderStrength() float32 {
 	return 0
 }
 
+type PlanJobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One is required.
+	//
+	// Types that are valid to be assigned to Request:
+	//
+	//	*PlanJobRequest_Generate
+	//	*PlanJobRequest_Transform
+	//	*PlanJobRequest_Inpaint
+	Request       isPlanJobRequest_Request `protobuf_oneof:"request"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanJobRequest) Reset() {
+	*x = PlanJobRequest{}
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanJobRequest) ProtoMessage() {}
+
+func (x *PlanJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanJobRequest.ProtoReflect.Descriptor instead.
+func (*PlanJobRequest) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PlanJobRequest) GetRequest() isPlanJobRequest_Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *PlanJobRequest) GetGenerate() *GenerateRequest {
+	if x != nil {
+		if x, ok := x.Request.(*PlanJobRequest_Generate); ok {
+			return x.Generate
+		}
+	}
+	return nil
+}
+
+func (x *PlanJobRequest) GetTransform() *TransformRequest {
+	if x != nil {
+		if x, ok := x.Request.(*PlanJobRequest_Transform); ok {
+			return x.Transform
+		}
+	}
+	return nil
+}
+
+func (x *PlanJobRequest) GetInpaint() *InpaintRequest {
+	if x != nil {
+		if x, ok := x.Request.(*PlanJobRequest_Inpaint); ok {
+			return x.Inpaint
+		}
+	}
+	return nil
+}
+
+type isPlanJobRequest_Request interface {
+	isPlanJobRequest_Request()
+}
+
+type PlanJobRequest_Generate struct {
+	Generate *GenerateRequest `protobuf:"bytes,1,opt,name=generate,proto3,oneof"`
+}
+
+type PlanJobRequest_Transform struct {
+	Transform *TransformRequest `protobuf:"bytes,2,opt,name=transform,proto3,oneof"`
+}
+
+type PlanJobRequest_Inpaint struct {
+	Inpaint *InpaintRequest `protobuf:"bytes,3,opt,name=inpaint,proto3,oneof"`
+}
+
+func (*PlanJobRequest_Generate) isPlanJobRequest_Request() {}
+
+func (*PlanJobRequest_Transform) isPlanJobRequest_Request() {}
+
+func (*PlanJobRequest_Inpaint) isPlanJobRequest_Request() {}
+
+// What a request would do if it were sent now. Nothing is held for it.
+type PlanJobResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the job would be told: every default filled in, and all warnings that can be known. A seed that the request
+	// leaves open is drawn here, and anew by the job: send it to draw what was planned.
+	Accepted *Accepted `protobuf:"bytes,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// Steps that ask the UNet (`step_reuse` forecasts the others), and those of them that are guided.
+	UnetSteps   int32 `protobuf:"varint,2,opt,name=unet_steps,json=unetSteps,proto3" json:"unet_steps,omitempty"`
+	GuidedSteps int32 `protobuf:"varint,3,opt,name=guided_steps,json=guidedSteps,proto3" json:"guided_steps,omitempty"`
+	// In the request's order.
+	Loras []*PlannedLora `protobuf:"bytes,4,rep,name=loras,proto3" json:"loras,omitempty"`
+	// As in Prepared; empty without LoRAs.
+	LoraSetId string `protobuf:"bytes,5,opt,name=lora_set_id,json=loraSetId,proto3" json:"lora_set_id,omitempty"`
+	// The fused set, and the model, are in memory now.
+	LoraSetResident bool `protobuf:"varint,6,opt,name=lora_set_resident,json=loraSetResident,proto3" json:"lora_set_resident,omitempty"`
+	ModelResident   bool `protobuf:"varint,7,opt,name=model_resident,json=modelResident,proto3" json:"model_resident,omitempty"`
+	// Until it would begin, as far as recent jobs tell.
+	EstimatedWait *durationpb.Duration `protobuf:"bytes,8,opt,name=estimated_wait,json=estimatedWait,proto3" json:"estimated_wait,omitempty"`
+	// Of its steps, and of decoding and writing its images, with the device to itself: from calls of its model and
+	// size that were measured in the last two minutes, and leaning to the short side. Unset where there are none.
+	EstimatedSteps    *durationpb.Duration `protobuf:"bytes,9,opt,name=estimated_steps,json=estimatedSteps,proto3" json:"estimated_steps,omitempty"`
+	EstimatedDecoding *durationpb.Duration `protobuf:"bytes,10,opt,name=estimated_decoding,json=estimatedDecoding,proto3" json:"estimated_decoding,omitempty"`
+	// That it needs beside what is in memory now: the model's weights and the fused set where they are not resident,
+	// and what a step of its model and size was measured to take beside them, which is 0 where none was, and on CPUs.
+	MemoryBytes   int64 `protobuf:"varint,11,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanJobResponse) Reset() {
+	*x = PlanJobResponse{}
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanJobResponse) ProtoMessage() {}
+
+func (x *PlanJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanJobResponse.ProtoReflect.Descriptor instead.
+func (*PlanJobResponse) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PlanJobResponse) GetAccepted() *Accepted {
+	if x != nil {
+		return x.Accepted
+	}
+	return nil
+}
+
+func (x *PlanJobResponse) GetUnetSteps() int32 {
+	if x != nil {
+		return x.UnetSteps
+	}
+	return 0
+}
+
+func (x *PlanJobResponse) GetGuidedSteps() int32 {
+	if x != nil {
+		return x.GuidedSteps
+	}
+	return 0
+}
+
+func (x *PlanJobResponse) GetLoras() []*PlannedLora {
+	if x != nil {
+		return x.Loras
+	}
+	return nil
+}
+
+func (x *PlanJobResponse) GetLoraSetId() string {
+	if x != nil {
+		return x.LoraSetId
+	}
+	return ""
+}
+
+func (x *PlanJobResponse) GetLoraSetResident() bool {
+	if x != nil {
+		return x.LoraSetResident
+	}
+	return false
+}
+
+func (x *PlanJobResponse) GetModelResident() bool {
+	if x != nil {
+		return x.ModelResident
+	}
+	return false
+}
+
+func (x *PlanJobResponse) GetEstimatedWait() *durationpb.Duration {
+	if x != nil {
+		return x.EstimatedWait
+	}
+	return nil
+}
+
+func (x *PlanJobResponse) GetEstimatedSteps() *durationpb.Duration {
+	if x != nil {
+		return x.EstimatedSteps
+	}
+	return nil
+}
+
+func (x *PlanJobResponse) GetEstimatedDecoding() *durationpb.Duration {
+	if x != nil {
+		return x.EstimatedDecoding
+	}
+	return nil
+}
+
+func (x *PlanJobResponse) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+// A LoRA of a request, found.
+type PlannedLora struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Name                string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Sha256              string                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Strength            float32                `protobuf:"fixed32,3,opt,name=strength,proto3" json:"strength,omitempty"`
+	TextEncoderStrength float32                `protobuf:"fixed32,4,opt,name=text_encoder_strength,json=textEncoderStrength,proto3" json:"text_encoder_strength,omitempty"`
+	// Why the model cannot take it, which would fail the job; empty if it can.
+	Refusal string `protobuf:"bytes,5,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// As in LoraReport, as far as the file's header tells.
+	Warnings      []string `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedLora) Reset() {
+	*x = PlannedLora{}
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedLora) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedLora) ProtoMessage() {}
+
+func (x *PlannedLora) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedLora.ProtoReflect.Descriptor instead.
+func (*PlannedLora) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PlannedLora) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PlannedLora) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *PlannedLora) GetStrength() float32 {
+	if x != nil {
+		return x.Strength
+	}
+	return 0
+}
+
+func (x *PlannedLora) GetTextEncoderStrength() float32 {
+	if x != nil {
+		return x.TextEncoderStrength
+	}
+	return 0
+}
+
+func (x *PlannedLora) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
+func (x *PlannedLora) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 var File_sdgrpc_v1_catalog_proto protoreflect.FileDescriptor
 
 const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
@@ -1924,7 +2247,33 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\fResidentLora\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\tR\x06sha256\x12\x1a\n" +
 	"\bstrength\x18\x02 \x01(\x02R\bstrength\x122\n" +
-	"\x15text_encoder_strength\x18\x03 \x01(\x02R\x13textEncoderStrength2\xd3\x03\n" +
+	"\x15text_encoder_strength\x18\x03 \x01(\x02R\x13textEncoderStrength\"\xc9\x01\n" +
+	"\x0ePlanJobRequest\x128\n" +
+	"\bgenerate\x18\x01 \x01(\v2\x1a.sdgrpc.v1.GenerateRequestH\x00R\bgenerate\x12;\n" +
+	"\ttransform\x18\x02 \x01(\v2\x1b.sdgrpc.v1.TransformRequestH\x00R\ttransform\x125\n" +
+	"\ainpaint\x18\x03 \x01(\v2\x19.sdgrpc.v1.InpaintRequestH\x00R\ainpaintB\t\n" +
+	"\arequest\"\x98\x04\n" +
+	"\x0fPlanJobResponse\x12/\n" +
+	"\baccepted\x18\x01 \x01(\v2\x13.sdgrpc.v1.AcceptedR\baccepted\x12\x1d\n" +
+	"\n" +
+	"unet_steps\x18\x02 \x01(\x05R\tunetSteps\x12!\n" +
+	"\fguided_steps\x18\x03 \x01(\x05R\vguidedSteps\x12,\n" +
+	"\x05loras\x18\x04 \x03(\v2\x16.sdgrpc.v1.PlannedLoraR\x05loras\x12\x1e\n" +
+	"\vlora_set_id\x18\x05 \x01(\tR\tloraSetId\x12*\n" +
+	"\x11lora_set_resident\x18\x06 \x01(\bR\x0floraSetResident\x12%\n" +
+	"\x0emodel_resident\x18\a \x01(\bR\rmodelResident\x12@\n" +
+	"\x0eestimated_wait\x18\b \x01(\v2\x19.google.protobuf.DurationR\restimatedWait\x12B\n" +
+	"\x0festimated_steps\x18\t \x01(\v2\x19.google.protobuf.DurationR\x0eestimatedSteps\x12H\n" +
+	"\x12estimated_decoding\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x11estimatedDecoding\x12!\n" +
+	"\fmemory_bytes\x18\v \x01(\x03R\vmemoryBytes\"\xbf\x01\n" +
+	"\vPlannedLora\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x1a\n" +
+	"\bstrength\x18\x03 \x01(\x02R\bstrength\x122\n" +
+	"\x15text_encoder_strength\x18\x04 \x01(\x02R\x13textEncoderStrength\x12\x18\n" +
+	"\arefusal\x18\x05 \x01(\tR\arefusal\x12\x1a\n" +
+	"\bwarnings\x18\x06 \x03(\tR\bwarnings2\x95\x04\n" +
 	"\x0eCatalogService\x12I\n" +
 	"\n" +
 	"ListModels\x12\x1c.sdgrpc.v1.ListModelsRequest\x1a\x1d.sdgrpc.v1.ListModelsResponse\x12F\n" +
@@ -1932,7 +2281,8 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\aGetLora\x12\x19.sdgrpc.v1.GetLoraRequest\x1a\x1a.sdgrpc.v1.GetLoraResponse\x12K\n" +
 	"\n" +
 	"UploadLora\x12\x1c.sdgrpc.v1.UploadLoraRequest\x1a\x1d.sdgrpc.v1.UploadLoraResponse(\x01\x12O\n" +
-	"\fPrepareLoras\x12\x1e.sdgrpc.v1.PrepareLorasRequest\x1a\x1f.sdgrpc.v1.PrepareLorasResponse\x12N\n" +
+	"\fPrepareLoras\x12\x1e.sdgrpc.v1.PrepareLorasRequest\x1a\x1f.sdgrpc.v1.PrepareLorasResponse\x12@\n" +
+	"\aPlanJob\x12\x19.sdgrpc.v1.PlanJobRequest\x1a\x1a.sdgrpc.v1.PlanJobResponse\x12N\n" +
 	"\vWatchStatus\x12\x1d.sdgrpc.v1.WatchStatusRequest\x1a\x1e.sdgrpc.v1.WatchStatusResponse0\x01b\x06proto3"
 
 var (
@@ -1947,7 +2297,7 @@ func file_sdgrpc_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_catalog_proto_rawDescData
 }
 
-var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_sdgrpc_v1_catalog_proto_goTypes = []any{
 	(*ListModelsRequest)(nil),     // 0: sdgrpc.v1.ListModelsRequest
 	(*ListModelsResponse)(nil),    // 1: sdgrpc.v1.ListModelsResponse
@@ -1971,55 +2321,72 @@ var file_sdgrpc_v1_catalog_proto_goTypes = []any{
 	(*ResidentModel)(nil),         // 19: sdgrpc.v1.ResidentModel
 	(*ResidentLoraSet)(nil),       // 20: sdgrpc.v1.ResidentLoraSet
 	(*ResidentLora)(nil),          // 21: sdgrpc.v1.ResidentLora
-	nil,                           // 22: sdgrpc.v1.GetLoraResponse.MetadataEntry
-	(*Sampling)(nil),              // 23: sdgrpc.v1.Sampling
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
-	(Scheduler)(0),                // 25: sdgrpc.v1.Scheduler
-	(TimestepSpacing)(0),          // 26: sdgrpc.v1.TimestepSpacing
-	(*Lora)(nil),                  // 27: sdgrpc.v1.Lora
-	(*Prepared)(nil),              // 28: sdgrpc.v1.Prepared
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*PlanJobRequest)(nil),        // 22: sdgrpc.v1.PlanJobRequest
+	(*PlanJobResponse)(nil),       // 23: sdgrpc.v1.PlanJobResponse
+	(*PlannedLora)(nil),           // 24: sdgrpc.v1.PlannedLora
+	nil,                           // 25: sdgrpc.v1.GetLoraResponse.MetadataEntry
+	(*Sampling)(nil),              // 26: sdgrpc.v1.Sampling
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(Scheduler)(0),                // 28: sdgrpc.v1.Scheduler
+	(TimestepSpacing)(0),          // 29: sdgrpc.v1.TimestepSpacing
+	(*Lora)(nil),                  // 30: sdgrpc.v1.Lora
+	(*Prepared)(nil),              // 31: sdgrpc.v1.Prepared
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*GenerateRequest)(nil),       // 33: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),      // 34: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),        // 35: sdgrpc.v1.InpaintRequest
+	(*Accepted)(nil),              // 36: sdgrpc.v1.Accepted
 }
 var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
 	3,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
 	2,  // 1: sdgrpc.v1.ListModelsResponse.lora_strength_range:type_name -> sdgrpc.v1.LoraStrengthRange
-	23, // 2: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
+	26, // 2: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
 	4,  // 3: sdgrpc.v1.Model.latent_format:type_name -> sdgrpc.v1.LatentFormat
 	7,  // 4: sdgrpc.v1.ListLorasResponse.loras:type_name -> sdgrpc.v1.LoraFile
-	24, // 5: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
+	27, // 5: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
 	7,  // 6: sdgrpc.v1.GetLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	22, // 7: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
+	25, // 7: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
 	11, // 8: sdgrpc.v1.GetLoraResponse.modules:type_name -> sdgrpc.v1.LoraModule
 	10, // 9: sdgrpc.v1.GetLoraResponse.recommended_sampling:type_name -> sdgrpc.v1.RecommendedSampling
-	25, // 10: sdgrpc.v1.RecommendedSampling.scheduler:type_name -> sdgrpc.v1.Scheduler
-	26, // 11: sdgrpc.v1.RecommendedSampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
-	25, // 12: sdgrpc.v1.RecommendedSampling.other_schedulers:type_name -> sdgrpc.v1.Scheduler
+	28, // 10: sdgrpc.v1.RecommendedSampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	29, // 11: sdgrpc.v1.RecommendedSampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	28, // 12: sdgrpc.v1.RecommendedSampling.other_schedulers:type_name -> sdgrpc.v1.Scheduler
 	13, // 13: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
 	7,  // 14: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	27, // 15: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
-	28, // 16: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
-	29, // 17: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
-	29, // 18: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
+	30, // 15: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
+	31, // 16: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
+	32, // 17: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
+	32, // 18: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
 	19, // 19: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
 	20, // 20: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
 	21, // 21: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
-	0,  // 22: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
-	5,  // 23: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
-	8,  // 24: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
-	12, // 25: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
-	15, // 26: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
-	17, // 27: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
-	1,  // 28: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
-	6,  // 29: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
-	9,  // 30: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
-	14, // 31: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
-	16, // 32: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
-	18, // 33: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
-	28, // [28:34] is the sub-list for method output_type
-	22, // [22:28] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	33, // 22: sdgrpc.v1.PlanJobRequest.generate:type_name -> sdgrpc.v1.GenerateRequest
+	34, // 23: sdgrpc.v1.PlanJobRequest.transform:type_name -> sdgrpc.v1.TransformRequest
+	35, // 24: sdgrpc.v1.PlanJobRequest.inpaint:type_name -> sdgrpc.v1.InpaintRequest
+	36, // 25: sdgrpc.v1.PlanJobResponse.accepted:type_name -> sdgrpc.v1.Accepted
+	24, // 26: sdgrpc.v1.PlanJobResponse.loras:type_name -> sdgrpc.v1.PlannedLora
+	32, // 27: sdgrpc.v1.PlanJobResponse.estimated_wait:type_name -> google.protobuf.Duration
+	32, // 28: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
+	32, // 29: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
+	0,  // 30: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
+	5,  // 31: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
+	8,  // 32: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
+	12, // 33: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
+	15, // 34: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
+	22, // 35: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
+	17, // 36: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
+	1,  // 37: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
+	6,  // 38: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
+	9,  // 39: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
+	14, // 40: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
+	16, // 41: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
+	23, // 42: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
+	18, // 43: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
+	37, // [37:44] is the sub-list for method output_type
+	30, // [30:37] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_catalog_proto_init() }
@@ -2038,13 +2405,18 @@ func file_sdgrpc_v1_catalog_proto_init() {
 		(*UploadLoraRequest_Header)(nil),
 		(*UploadLoraRequest_Chunk)(nil),
 	}
+	file_sdgrpc_v1_catalog_proto_msgTypes[22].OneofWrappers = []any{
+		(*PlanJobRequest_Generate)(nil),
+		(*PlanJobRequest_Transform)(nil),
+		(*PlanJobRequest_Inpaint)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_catalog_proto_rawDesc), len(file_sdgrpc_v1_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

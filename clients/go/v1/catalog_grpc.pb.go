@@ -27,6 +27,7 @@ const (
 	CatalogService_GetLora_FullMethodName      = "/sdgrpc.v1.CatalogService/GetLora"
 	CatalogService_UploadLora_FullMethodName   = "/sdgrpc.v1.CatalogService/UploadLora"
 	CatalogService_PrepareLoras_FullMethodName = "/sdgrpc.v1.CatalogService/PrepareLoras"
+	CatalogService_PlanJob_FullMethodName      = "/sdgrpc.v1.CatalogService/PlanJob"
 	CatalogService_WatchStatus_FullMethodName  = "/sdgrpc.v1.CatalogService/WatchStatus"
 )
 
@@ -48,6 +49,9 @@ type CatalogServiceClient interface {
 	UploadLora(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadLoraRequest, UploadLoraResponse], error)
 	// Fuses a LoRA set ahead of its first use.
 	PrepareLoras(ctx context.Context, in *PrepareLorasRequest, opts ...grpc.CallOption) (*PrepareLorasResponse, error)
+	// Tells what a request would do, without drawing: it fails as the request would at the door, and takes no place in
+	// the queue.
+	PlanJob(ctx context.Context, in *PlanJobRequest, opts ...grpc.CallOption) (*PlanJobResponse, error)
 	// Reports the server's state now and whenever it changes, until the caller ends the stream.
 	WatchStatus(ctx context.Context, in *WatchStatusRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchStatusResponse], error)
 }
@@ -113,6 +117,16 @@ func (c *catalogServiceClient) PrepareLoras(ctx context.Context, in *PrepareLora
 	return out, nil
 }
 
+func (c *catalogServiceClient) PlanJob(ctx context.Context, in *PlanJobRequest, opts ...grpc.CallOption) (*PlanJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanJobResponse)
+	err := c.cc.Invoke(ctx, CatalogService_PlanJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *catalogServiceClient) WatchStatus(ctx context.Context, in *WatchStatusRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchStatusResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &CatalogService_ServiceDesc.Streams[1], CatalogService_WatchStatus_FullMethodName, cOpts...)
@@ -150,6 +164,9 @@ type CatalogServiceServer interface {
 	UploadLora(grpc.ClientStreamingServer[UploadLoraRequest, UploadLoraResponse]) error
 	// Fuses a LoRA set ahead of its first use.
 	PrepareLoras(context.Context, *PrepareLorasRequest) (*PrepareLorasResponse, error)
+	// Tells what a request would do, without drawing: it fails as the request would at the door, and takes no place in
+	// the queue.
+	PlanJob(context.Context, *PlanJobRequest) (*PlanJobResponse, error)
 	// Reports the server's state now and whenever it changes, until the caller ends the stream.
 	WatchStatus(*WatchStatusRequest, grpc.ServerStreamingServer[WatchStatusResponse]) error
 	mustEmbedUnimplementedCatalogServiceServer()
@@ -176,6 +193,9 @@ func (UnimplementedCatalogServiceServer) UploadLora(grpc.ClientStreamingServer[U
 }
 func (UnimplementedCatalogServiceServer) PrepareLoras(context.Context, *PrepareLorasRequest) (*PrepareLorasResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PrepareLoras not implemented")
+}
+func (UnimplementedCatalogServiceServer) PlanJob(context.Context, *PlanJobRequest) (*PlanJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanJob not implemented")
 }
 func (UnimplementedCatalogServiceServer) WatchStatus(*WatchStatusRequest, grpc.ServerStreamingServer[WatchStatusResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchStatus not implemented")
@@ -280,6 +300,24 @@ func _CatalogService_PrepareLoras_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CatalogService_PlanJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CatalogServiceServer).PlanJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CatalogService_PlanJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CatalogServiceServer).PlanJob(ctx, req.(*PlanJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CatalogService_WatchStatus_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchStatusRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -313,6 +351,10 @@ var CatalogService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PrepareLoras",
 			Handler:    _CatalogService_PrepareLoras_Handler,
+		},
+		{
+			MethodName: "PlanJob",
+			Handler:    _CatalogService_PlanJob_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -112,6 +112,12 @@ impl Client {
         })
     }
 
+    /// What a request would do, without drawing it.
+    pub fn plan_job(&self, request: v1::PlanJobRequest) -> Call<v1::PlanJobResponse> {
+        let mut catalog = self.catalog();
+        self.call(async move |context| context.answer(catalog.plan_job(context.routed(request))).await)
+    }
+
     /// The server's state now and whenever it changes, at most every `min_interval`. Dropping the stream ends
     /// the call.
     pub fn watch_status(

@@ -46,6 +46,20 @@ macro_rules! drawn {
 
 drawn!(v1::GenerateRequest, v1::TransformRequest, v1::InpaintRequest);
 
+/// The set of the request that a plan is asked of: the server that has it fused knows best.
+impl Routed for v1::PlanJobRequest {
+    fn routing(&self) -> (String, String) {
+        use v1::plan_job_request::Request;
+        let set = match &self.request {
+            Some(Request::Generate(drawn)) => lora_set_id(&drawn.model, &drawn.loras, &drawn.prompt),
+            Some(Request::Transform(drawn)) => lora_set_id(&drawn.model, &drawn.loras, &drawn.prompt),
+            Some(Request::Inpaint(drawn)) => lora_set_id(&drawn.model, &drawn.loras, &drawn.prompt),
+            None => String::new(),
+        };
+        (set, String::new())
+    }
+}
+
 impl Routed for v1::PrepareLorasRequest {
     fn routing(&self) -> (String, String) {
         (lora_set_id(&self.model, &self.loras, ""), String::new())

@@ -10,6 +10,7 @@ import { SdgrpcError, errorOf } from "./errors.js";
 import {
   CatalogService,
   ListLorasRequestSchema,
+  PlanJobRequestSchema,
   PrepareLorasRequestSchema,
 } from "./gen/sdgrpc/v1/catalog_pb.js";
 import type {
@@ -18,6 +19,7 @@ import type {
   LoraFile,
   LoraStrengthRange,
   Model,
+  PlanJobResponse,
   WatchStatusResponse,
 } from "./gen/sdgrpc/v1/catalog_pb.js";
 import type { Prepared } from "./gen/sdgrpc/v1/diffusion_pb.js";
@@ -87,6 +89,17 @@ export abstract class CatalogCalls {
       throw new SdgrpcError("DATA_LOSS", "the answer has no `prepared`", { reason: "INCOMPLETE_ANSWER" });
     }
     return prepared;
+  }
+
+  /** What a request would do, without drawing it. */
+  async planJob(
+    request: MessageInitShape<typeof PlanJobRequestSchema>,
+    options: CallOptions = {},
+  ): Promise<PlanJobResponse> {
+    const message = create(PlanJobRequestSchema, request);
+    const drawn = message.request.value;
+    const headers = drawn === undefined ? {} : loraSetHeaders(drawn.model, drawn.loras, drawn.prompt);
+    return typed(this.#catalog.planJob(message, this.call(options, headers)));
   }
 
   /** The server's state now and whenever it changes; leaving the loop ends the call. */

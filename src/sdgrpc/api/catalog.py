@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from grpc import aio
@@ -9,11 +10,12 @@ from grpc import aio
 from sdgrpc.api import catalog_codec as codec
 from sdgrpc.api.access.callers import caller
 from sdgrpc.api.catalog_tables import catalog_tables, judge, model_of
-from sdgrpc.api.codec import lora_ref, prepared
+from sdgrpc.api.codec import Request, lora_ref, prepared
 from sdgrpc.api.gate import Gate
 from sdgrpc.api.uploading import receive
 from sdgrpc.api.watching import Watchers
-from sdgrpc.domain import LoraQuery, LoraRef
+from sdgrpc.domain import LoraQuery, LoraRef, Task
+from sdgrpc.engine.base import Engine
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import catalog_pb2 as pb
 from sdgrpc.v1 import catalog_pb2_grpc as pb_grpc
@@ -21,12 +23,14 @@ from sdgrpc.v1 import catalog_pb2_grpc as pb_grpc
 DEFAULT_PAGE = 100
 
 Context = aio.ServicerContext[Any, Any]
+ReadTask = Callable[[Request, Engine], Awaitable[Task]]
 
 
 class CatalogServicer(pb_grpc.CatalogServiceServicer):
-    """Answers about the engine behind `gate`, and takes files for it."""
+    """Answers about the engine behind `gate`, and takes files for it. `read` judges requests that draw."""
 
-    def __init__(self, settings: Settings, gate: Gate) -> None:
+    def __init__(self, settings: Settings, gate: Gate, read: ReadTask) -> None:
+        self._read = read
         self._tables, self._gate = catalog_tables(settings), gate
         self._strengths = pb.LoraStrengthRange(
             minimum=settings.lora_strength_min, maximum=settings.lora_strength_max
@@ -93,6 +97,16 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
             model = model_of(request.model, engine.models).name
             report = await engine.prepare_loras(model, tuple(map(lora_ref, request.loras)), caller=caller())
             return pb.PrepareLorasResponse(prepared=prepared(report))
+
+    async def PlanJob(  # noqa: N802
+        self, request: pb.PlanJobRequest, context: Context
+    ) -> pb.PlanJobResponse:
+        """See the contract."""
+        del context
+        judge(request, self._tables)
+        with self._gate.enter() as engine:
+            task = await self._read(getattr(request, request.WhichOneof("request") or ""), engine)
+            return codec.planned(await engine.plan(task))
 
     async def WatchStatus(  # type: ignore[override]  # noqa: N802 - writes, as DiffusionServicer's calls
         self, request: pb.WatchStatusRequest, context: Context

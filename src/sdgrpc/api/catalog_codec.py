@@ -9,16 +9,19 @@ from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sdgrpc.api.codec import duration
+from sdgrpc.api.codec import accepted, duration
 from sdgrpc.api.sampling.messages import scheduler_value, timestep_spacing_value
 from sdgrpc.domain import (
     DEFAULT_ETA,
     DEFAULT_GAMMA,
+    Accepted,
     EngineStatus,
+    JobPlan,
     LoraDetails,
     LoraInfo,
     LoraModuleInfo,
     ModelState,
+    PlannedLora,
     RecommendedSampling,
 )
 from sdgrpc.errors import FieldViolation, InvalidRequest
@@ -195,3 +198,38 @@ def _digest(request: pb.ListLorasRequest) -> str:
 
 def _bad_token(sentence: str) -> InvalidRequest:
     return InvalidRequest([FieldViolation("page_token", sentence)])
+
+
+def planned(plan: JobPlan) -> pb.PlanJobResponse:
+    """What a request would do."""
+    known = {
+        name: duration(seconds)
+        for name, seconds in (
+            ("estimated_steps", plan.step_seconds),
+            ("estimated_decoding", plan.decoding_seconds),
+        )
+        if seconds is not None
+    }
+    return pb.PlanJobResponse(
+        accepted=accepted(Accepted(plan.queue_position, plan.task, plan.task.warnings)),
+        unet_steps=plan.unet_steps,
+        guided_steps=plan.guided_steps,
+        loras=map(_planned_lora, plan.loras),
+        lora_set_id=plan.lora_set_id,
+        lora_set_resident=plan.lora_set_resident,
+        model_resident=plan.model_resident,
+        estimated_wait=duration(plan.wait_seconds),
+        memory_bytes=plan.memory_bytes,
+        **known,
+    )
+
+
+def _planned_lora(lora: PlannedLora) -> pb.PlannedLora:
+    return pb.PlannedLora(
+        name=clean(lora.name),
+        sha256=lora.sha256,
+        strength=lora.strength,
+        text_encoder_strength=lora.text_encoder_strength,
+        refusal=clean(lora.refusal),
+        warnings=map(clean, lora.warnings),
+    )

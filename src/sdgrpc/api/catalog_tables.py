@@ -31,6 +31,8 @@ from sdgrpc.v1 import catalog_pb2 as pb
 MAX_PAGE = 1000
 MAX_UPLOAD_NAME = 200
 MAX_INTERVAL = 3600.0
+ONE_OF: Mapping[type[Message], str] = {pb.GetLoraRequest: "source", pb.PlanJobRequest: "request"}
+"""Requests that need one of several fields, and what these are called together."""
 
 
 def upload_name(value: str) -> Iterator[Complaint]:
@@ -83,6 +85,8 @@ def catalog_tables(settings: Settings) -> Mapping[type[Message], Table]:
             "size_bytes": number(1, settings.max_upload_bytes),
         },
         pb.PrepareLorasRequest: {"model": model, "loras": loras(settings)},
+        # What is inside is judged as the request itself, by its own names of fields.
+        pb.PlanJobRequest: dict.fromkeys(("generate", "transform", "inpaint"), anything),
         pb.WatchStatusRequest: {"min_interval": interval},
     }
 
@@ -90,9 +94,10 @@ def catalog_tables(settings: Settings) -> Mapping[type[Message], Table]:
 def judge(request: Message, tables: Mapping[type[Message], Table], *, below: str = "") -> None:
     """Raise InvalidRequest with every violation; `below` is the path of the message."""
     rule = fields(tables[type(request)])
-    if isinstance(request, pb.GetLoraRequest):
-        rule = every(exactly_one("source"), rule)
-    found = [FieldViolation(f"{below}{path}".lstrip(".") or "source", text) for path, text in rule(request)]
+    chosen = ONE_OF.get(type(request), "")
+    if chosen:
+        rule = every(exactly_one(chosen), rule)
+    found = [FieldViolation(f"{below}{path}".lstrip(".") or chosen, text) for path, text in rule(request)]
     if found:
         raise InvalidRequest(found)
 

@@ -130,7 +130,8 @@ def _mask_options(request: Request) -> domain.MaskOptions:
     return domain.MaskOptions(shortest(options.blur), padding)
 
 
-def _accepted(event: domain.Accepted) -> pb.Accepted:
+def accepted(event: domain.Accepted) -> pb.Accepted:
+    """A request that is valid, every default filled in."""
     task = event.task
     return pb.Accepted(
         queue_position=event.queue_position,
@@ -209,7 +210,7 @@ def _finished(event: domain.Finished) -> pb.Finished:
 
 
 _EVENTS: Mapping[type[domain.Event], tuple[str, Callable[[Any], Any]]] = {
-    domain.Accepted: ("accepted", _accepted),
+    domain.Accepted: ("accepted", accepted),
     domain.Prepared: ("prepared", prepared),
     domain.Progress: ("progress", _progress),
     domain.ImageReady: ("image", _image_ready),

@@ -49,7 +49,7 @@ class Server:
         self._listener = Listener(
             settings,
             self._servicer,
-            CatalogServicer(settings, self._gate),
+            CatalogServicer(settings, self._gate, self._servicer.task_of),
             JobServicer(settings, self._gate, self._kept),
             [ReceivingInterceptor(DIFFUSION, settings, self._gate, holding, self._kept.has_any)],
             observers,

@@ -150,6 +150,11 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
                     yield codec.job_event(event, task.request_id, sequence)
                     sequence += 1
 
+    async def task_of(self, request: Request, engine: Engine) -> Task:
+        """Judge a request that is not to be drawn; it takes its memory of what requests may."""
+        with self._holding.holding(request.ByteSize()):
+            return replace(await self._read(request, engine), caller=caller())
+
     async def _read(self, request: Request, engine: Engine) -> Task:
         """Make a task of the request."""
         return await self._in_thread(

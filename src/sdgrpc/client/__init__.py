@@ -42,6 +42,7 @@ from sdgrpc.client.jobs.job_sync import Job
 from sdgrpc.client.jobs.records import JobState, KeptJob, OnDisconnect
 from sdgrpc.client.loras import Lora
 from sdgrpc.client.pictures import DrawnImage, open_image
+from sdgrpc.client.plans import Plan
 from sdgrpc.client.records import (
     LatentFormat,
     LoraDetails,
@@ -63,6 +64,7 @@ from sdgrpc.domain import (
     ImageReady,
     LatentArray,
     LoraReport,
+    PlannedLora,
     Prepared,
     Preview,
     PreviewKind,
@@ -118,6 +120,8 @@ __all__ = [
     "Options",
     "OutOfMemoryError",
     "PermissionDeniedError",
+    "Plan",
+    "PlannedLora",
     "Prepared",
     "Preview",
     "PreviewKind",

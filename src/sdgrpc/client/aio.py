@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 import grpc.aio
@@ -20,6 +20,7 @@ from sdgrpc.client.channel import (
     health_watch,
     not_ready,
 )
+from sdgrpc.client.drawing import DrawingCalls
 from sdgrpc.client.errors import (
     DeadlineExceededError,
     UnavailableError,
@@ -28,28 +29,20 @@ from sdgrpc.client.errors import (
 from sdgrpc.client.headers import check_token, with_headers
 from sdgrpc.client.jobs.records import KeptJob, attach_request, kept_job, kept_jobs
 from sdgrpc.client.jobs.resuming import DEFAULT_SECONDS, Resumption
-from sdgrpc.client.requests import (
-    Options,
-    generate_request,
-    inpaint_request,
-    mask_message,
-    transform_request,
-)
+from sdgrpc.client.requests import Drawn, Options
 from sdgrpc.v1 import jobs_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 from sdgrpc.v1.jobs_pb2_grpc import JobServiceStub
 
 if TYPE_CHECKING:
-    from sdgrpc.client.pictures import ImageLike
-    from sdgrpc.domain import ResizeMode
     from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceAsyncStub
     from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceAsyncStub
     from sdgrpc.v1.jobs_pb2_grpc import JobServiceAsyncStub
 from sdgrpc.client.jobs.job_aio import AsyncJob
 
 
-class AsyncClient(AsyncCatalogCalls):
+class AsyncClient(AsyncCatalogCalls, DrawingCalls[AsyncJob]):
     """Draws on a server from one event loop; close it, or use it in an `async with` block.
 
     `target`, `tls`, `token`, `options` and `resume_seconds` are as of `Client`.
@@ -100,46 +93,8 @@ class AsyncClient(AsyncCatalogCalls):
     def _jobs(self) -> JobServiceAsyncStub:
         return JobServiceStub(self._channel)
 
-    def generate(self, prompt: str, **options: Unpack[Options]) -> AsyncJob:
-        """Draw images from a prompt."""
-        request = generate_request(prompt, options)
-        return self._job(self._stub.Generate, request, options)
-
-    def transform(
-        self,
-        prompt: str,
-        image: ImageLike,
-        *,
-        strength: float | None = None,
-        resize_mode: ResizeMode | str | None = None,
-        **options: Unpack[Options],
-    ) -> AsyncJob:
-        """Redraw `image` under a prompt; `strength` is how far from it, in [0, 1].
-
-        With `width` or `height` alone it keeps its proportions; `resize_mode` ("stretch", "crop", "pad") says
-        how it is brought to a size of other proportions.
-        """
-        request = transform_request(prompt, image, strength, resize_mode, options)
-        return self._job(self._stub.Transform, request, options)
-
-    def inpaint(
-        self,
-        prompt: str,
-        image: ImageLike,
-        mask: ImageLike,
-        *,
-        strength: float | None = None,
-        mask_blur: float = 0.0,
-        crop_padding: int | None = None,
-        resize_mode: ResizeMode | str | None = None,
-        **options: Unpack[Options],
-    ) -> AsyncJob:
-        """Redraw the part of `image` where `mask` is white; see `Client.inpaint`."""
-        use = mask_message(mask_blur, crop_padding)
-        request = inpaint_request(prompt, image, mask, strength, use, resize_mode, options)
-        return self._job(self._stub.Inpaint, request, options)
-
-    def _job(self, call: Any, request: Any, options: Options) -> AsyncJob:  # noqa: ANN401 - one of three
+    def _send(self, request: Drawn, options: Options) -> AsyncJob:
+        call: Any = getattr(self._stub, type(request).__name__.removesuffix("Request"))
         resumption = Resumption(request, self._resume_seconds, options.get("timeout"))
         return AsyncJob(resumption, lambda request, timeout: call(request, timeout=timeout), self._jobs)
 

@@ -16,6 +16,7 @@ from sdgrpc.client import catalog_messages
 from sdgrpc.client.errors import server_error
 from sdgrpc.client.events import prepared
 from sdgrpc.client.loras import LoraLike, lora_messages
+from sdgrpc.client.plans import AsyncPlans
 from sdgrpc.client.records import LoraDetails, LoraFile, LoraStrengthRange, Model, ServerStatus, UploadedLora
 from sdgrpc.domain import Prepared
 from sdgrpc.v1 import catalog_pb2 as pb
@@ -94,6 +95,19 @@ class AsyncCatalogCalls(ABC):
         request = pb.PrepareLorasRequest(model=model, loras=lora_messages(loras))
         with _typed_failures():
             return prepared((await self._catalog.PrepareLoras(request, timeout=timeout)).prepared)
+
+    @property
+    def plans(self) -> AsyncPlans:
+        """What jobs would do; see `CatalogCalls.plans`."""
+
+        async def ask(
+            request: pb.PlanJobRequest,
+            timeout: float | None,  # noqa: ASYNC109 - a gRPC deadline
+        ) -> pb.PlanJobResponse:
+            with _typed_failures():
+                return await self._catalog.PlanJob(request, timeout=timeout)
+
+        return AsyncPlans(ask)
 
     async def watch_status(self, *, min_interval: float | None = None) -> AsyncIterator[ServerStatus]:
         """Yield the server's state now and whenever it changes; see `CatalogCalls.watch_status`."""

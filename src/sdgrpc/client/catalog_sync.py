@@ -14,6 +14,7 @@ from sdgrpc.client import catalog_messages
 from sdgrpc.client.errors import server_error
 from sdgrpc.client.events import prepared
 from sdgrpc.client.loras import LoraLike, lora_messages
+from sdgrpc.client.plans import Plans
 from sdgrpc.client.records import LoraDetails, LoraFile, LoraStrengthRange, Model, ServerStatus, UploadedLora
 from sdgrpc.domain import Prepared
 from sdgrpc.v1 import catalog_pb2 as pb
@@ -87,6 +88,16 @@ class CatalogCalls:
         request = pb.PrepareLorasRequest(model=model, loras=lora_messages(loras))
         with _typed_failures():
             return prepared(self._catalog.PrepareLoras(request, timeout=timeout).prepared)
+
+    @property
+    def plans(self) -> Plans:
+        """What jobs would do: `plans.generate(…)` takes what `generate` does and draws nothing."""
+
+        def ask(request: pb.PlanJobRequest, timeout: float | None) -> pb.PlanJobResponse:
+            with _typed_failures():
+                return self._catalog.PlanJob(request, timeout=timeout)
+
+        return Plans(ask)
 
     def watch_status(self, *, min_interval: float | None = None) -> Iterator[ServerStatus]:
         """Yield the server's state now and whenever it changes, at most every `min_interval` seconds.

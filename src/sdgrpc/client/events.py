@@ -74,8 +74,8 @@ class Collector:
         if kind is None:
             return None
         if kind == "accepted":
-            self._accepted = accepted = _accepted(message)
-            return accepted
+            self._accepted = accepted(message.accepted, message.request_id)
+            return self._accepted
         event = _DECODERS[kind](getattr(message, kind))
         match event:
             case Prepared():
@@ -99,17 +99,17 @@ class Collector:
         return Result(self._accepted, self._prepared, images, self._finished)
 
 
-def _accepted(message: pb.JobEvent) -> Accepted:
-    accepted = message.accepted
+def accepted(message: pb.Accepted, request_id: str = "") -> Accepted:
+    """Decode what a job is told when it is queued."""
     return Accepted(
-        request_id=message.request_id,
-        queue_position=accepted.queue_position,
-        sampling=sampling(accepted.sampling),
-        width=accepted.width,
-        height=accepted.height,
-        model=accepted.model,
-        step_count=accepted.step_count,
-        warnings=tuple(accepted.warnings),
+        request_id=request_id,
+        queue_position=message.queue_position,
+        sampling=sampling(message.sampling),
+        width=message.width,
+        height=message.height,
+        model=message.model,
+        step_count=message.step_count,
+        warnings=tuple(message.warnings),
     )
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from sdgrpc.client.pictures import ImageLike
 
 _E = TypeVar("_E", bound=Enum)
+Drawn = pb.GenerateRequest | pb.TransformRequest | pb.InpaintRequest
+"""A request that draws."""
+
 _R = TypeVar("_R", pb.GenerateRequest, pb.TransformRequest, pb.InpaintRequest)
 
 

@@ -30,6 +30,9 @@ def routing(request: object) -> tuple[tuple[str, str], ...]:
         found.append((LORA_SET, lora_set_id(request.model, request.loras, request.prompt)))
         keeps = request.on_disconnect == pb.ON_DISCONNECT_KEEP
         found.append((JOB, job_id(request.request_id) if keeps else ""))
+    elif isinstance(request, catalog_pb2.PlanJobRequest):
+        drawn = getattr(request, request.WhichOneof("request") or "generate")
+        found.append((LORA_SET, lora_set_id(drawn.model, drawn.loras, drawn.prompt)))
     elif isinstance(request, catalog_pb2.PrepareLorasRequest):
         found.append((LORA_SET, lora_set_id(request.model, request.loras)))
     elif isinstance(request, jobs_pb2.AttachJobRequest | jobs_pb2.CancelJobRequest):

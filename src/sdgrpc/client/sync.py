@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Self
 
 import grpc
 
@@ -18,33 +18,24 @@ from sdgrpc.client.channel import (
     health_watch,
     not_ready,
 )
+from sdgrpc.client.drawing import DrawingCalls
 from sdgrpc.client.errors import (
     DeadlineExceededError,
     UnavailableError,
     server_error,
 )
 from sdgrpc.client.headers import with_headers
+from sdgrpc.client.jobs.job_sync import Job
 from sdgrpc.client.jobs.records import KeptJob, attach_request, kept_job, kept_jobs
 from sdgrpc.client.jobs.resuming import DEFAULT_SECONDS, Resumption
-from sdgrpc.client.requests import (
-    Options,
-    generate_request,
-    inpaint_request,
-    mask_message,
-    transform_request,
-)
+from sdgrpc.client.requests import Drawn, Options
 from sdgrpc.v1 import jobs_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 from sdgrpc.v1.jobs_pb2_grpc import JobServiceStub
 
-if TYPE_CHECKING:
-    from sdgrpc.client.pictures import ImageLike
-    from sdgrpc.domain import ResizeMode
-from sdgrpc.client.jobs.job_sync import Job
 
-
-class Client(CatalogCalls):
+class Client(CatalogCalls, DrawingCalls[Job]):
     """Draws on a server and asks what it has; close it, or use it in a `with` block. Threads may share it.
 
     `target` is a host, `host:port`, `http://…`, `https://…` or `unix:/path`; without `tls` the connection is
@@ -85,50 +76,8 @@ class Client(CatalogCalls):
         self._jobs = JobServiceStub(self._channel)
         self._resume_seconds = resume_seconds
 
-    def generate(self, prompt: str, **options: Unpack[Options]) -> Job:
-        """Draw images from a prompt."""
-        return self._job(self._stub.Generate, generate_request(prompt, options), options)
-
-    def transform(
-        self,
-        prompt: str,
-        image: ImageLike,
-        *,
-        strength: float | None = None,
-        resize_mode: ResizeMode | str | None = None,
-        **options: Unpack[Options],
-    ) -> Job:
-        """Redraw `image` under a prompt; `strength` is how far from it, in [0, 1].
-
-        With `width` or `height` alone it keeps its proportions; `resize_mode` ("stretch", "crop", "pad") says
-        how it is brought to a size of other proportions.
-        """
-        request = transform_request(prompt, image, strength, resize_mode, options)
-        return self._job(self._stub.Transform, request, options)
-
-    def inpaint(
-        self,
-        prompt: str,
-        image: ImageLike,
-        mask: ImageLike,
-        *,
-        strength: float | None = None,
-        mask_blur: float = 0.0,
-        crop_padding: int | None = None,
-        resize_mode: ResizeMode | str | None = None,
-        **options: Unpack[Options],
-    ) -> Job:
-        """Redraw the part of `image` where `mask`, an image of the same size, is white.
-
-        `mask_blur` is pixels of its edge; with `crop_padding` only a crop around the mask, with so many
-        pixels of padding, is redrawn at full resolution. Then, and without `width` and `height`, the result
-        has the size of `image`.
-        """
-        use = mask_message(mask_blur, crop_padding)
-        request = inpaint_request(prompt, image, mask, strength, use, resize_mode, options)
-        return self._job(self._stub.Inpaint, request, options)
-
-    def _job(self, call: Any, request: Any, options: Options) -> Job:  # noqa: ANN401 - one of three kinds
+    def _send(self, request: Drawn, options: Options) -> Job:
+        call: Any = getattr(self._stub, type(request).__name__.removesuffix("Request"))
         resumption = Resumption(request, self._resume_seconds, options.get("timeout"))
         return Job(resumption, lambda request, timeout: call(request, timeout=timeout), self._jobs)
 

@@ -24,6 +24,7 @@ from sdgrpc.domain.lora_files import (
 from sdgrpc.domain.models import ModelInfo, ModelState
 from sdgrpc.domain.output import Output, PreviewKind, PreviewOptions
 from sdgrpc.domain.pictures import EncodedImage, LatentArray, Picture, ResizeMode
+from sdgrpc.domain.plans import JobPlan, PlannedLora
 from sdgrpc.domain.recommended import RecommendedSampling
 from sdgrpc.domain.sampling import (
     DEFAULT_ETA,
@@ -62,6 +63,7 @@ __all__ = [
     "Finished",
     "GuidanceInterval",
     "ImageReady",
+    "JobPlan",
     "LatentArray",
     "LoraDetails",
     "LoraInfo",
@@ -75,6 +77,7 @@ __all__ = [
     "ModelState",
     "Output",
     "Picture",
+    "PlannedLora",
     "Prepared",
     "Preview",
     "PreviewKind",

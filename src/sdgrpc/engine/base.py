@@ -8,6 +8,7 @@ from typing import Protocol
 from sdgrpc.domain import (
     EngineStatus,
     Event,
+    JobPlan,
     LoraDetails,
     LoraInfo,
     LoraPage,
@@ -123,6 +124,15 @@ class Engine(Protocol):
             UploadsOff: the operator allows none.
             InvalidRequest: it is too large, or its name is that of a file in the server's folders.
             StorageFull: there is no room.
+
+        """
+        ...
+
+    async def plan(self, task: Task) -> JobPlan:
+        """Tell what `task` would do, without drawing; it takes no place in the queue.
+
+        Raises:
+            QueueFull, Draining, EngineFailed, ModelNotFound, LoraNotFound, ModelError: as `submit` at once.
 
         """
         ...

@@ -53,6 +53,8 @@ class Job:
 
     `deadline` is a time of the clock, after which nobody waits for the pictures; None waits for ever.
 
+    `call_bytes` is the memory that its last UNet call took beside the weights; 0 where that is not measured.
+
     `set_id` names its LoRA set; `observer` is told what happens to it.
 
     `work` is the runner's: the generator of docs/architecture.md, and what it runs on. A job that is not
@@ -77,6 +79,7 @@ class Job:
     rows: int = 0
     largest_batch: int = 0
     unet_calls: int = 0
+    call_bytes: int = 0
     report: Prepared = field(default_factory=Prepared)
     times: Times = field(init=False)
 

@@ -17,6 +17,7 @@ from sdgrpc.domain import (
     Accepted,
     EngineStatus,
     Event,
+    JobPlan,
     LoraDetails,
     LoraInfo,
     LoraPage,
@@ -47,6 +48,7 @@ from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.runner import SupervisedRunner
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
+from sdgrpc.engine.timing.planning import Planner
 from sdgrpc.engine.work import LocalWork
 from sdgrpc.lora.fusing.lora_set import LoraSet
 from sdgrpc.lora.store.library import FoundLora, LoraLibrary
@@ -96,6 +98,7 @@ class LocalEngine:
             estimates=estimates,
             observer=self._observer,
         )
+        self._planner = Planner(self._loop, self._models, library, estimates)
         self._catalog = EngineCatalog(
             self._models, library, self._loop, options.max_upload_bytes, self._job_ids, self._supervisor
         )
@@ -218,6 +221,12 @@ class LocalEngine:
     async def begin_upload(self, header: UploadHeader) -> Upload | LoraInfo:
         """See `Engine.begin_upload`."""
         return await self._catalog.begin_upload(header)
+
+    async def plan(self, task: Task) -> JobPlan:
+        """See `Engine.plan`."""
+        self._models.check_usable(task.model)
+        self._loop.queue.check_room(task.caller)
+        return await self._in(self._readers, "plan", partial(self._planner.plan, task))
 
     def status(self) -> EngineStatus:
         """See `Engine.status`."""

@@ -38,6 +38,7 @@ from sdgrpc.engine.work import work_of
 from sdgrpc.errors import ModelError, OutOfMemory
 from sdgrpc.lora.fusing.cache import Lease
 from sdgrpc.machine.out_of_memory import as_out_of_memory
+from sdgrpc.machine.step_memory import StepMemory
 from sdgrpc.parameters.writing import parameters_text
 
 
@@ -100,7 +101,10 @@ class LocalRunner:
         requests = [work.wanted for work in works if work.wanted is not None]
         assert lease is not None and len(requests) == len(jobs), "predict comes after prepare"  # noqa: S101, PT018
         works[0].served.use("unet", lease)
-        return as_out_of_memory(lambda: predict(model, requests, max_rows), model.device)
+        meter = StepMemory(model.device)
+        answers = as_out_of_memory(lambda: predict(model, requests, max_rows), model.device)
+        jobs[0].call_bytes = meter.taken()
+        return answers
 
     @torch.inference_mode()
     def advance(self, job: Job, prediction: object) -> bool:

@@ -75,6 +75,30 @@ class Catalog(CatalogServiceServicer):
             prepared=diffusion_pb2.Prepared(lora_set_id="set", fuse_duration=duration)
         )
 
+    def PlanJob(self, request: pb.PlanJobRequest, context: grpc.ServicerContext) -> pb.PlanJobResponse:
+        self.asked.append(request)
+        sampling = diffusion_pb2.Sampling(
+            steps=20, guidance_scale=2.0, scheduler=diffusion_pb2.SCHEDULER_EULER, seed=7, image_count=1
+        )
+        sampling.sigma_spacing = diffusion_pb2.SIGMA_SPACING_DEFAULT
+        accepted = diffusion_pb2.Accepted(
+            model="embedded", width=128, height=128, step_count=20, sampling=sampling, warnings=["image: odd"]
+        )
+        lora = pb.PlannedLora(
+            name="ink", sha256=HASH, strength=0.8, text_encoder_strength=0.5, warnings=["made for 4 steps"]
+        )
+        return pb.PlanJobResponse(
+            accepted=accepted,
+            unet_steps=11,
+            guided_steps=8,
+            loras=[lora],
+            lora_set_id=HASH,
+            model_resident=True,
+            estimated_wait=Duration(seconds=1, nanos=500_000_000),
+            estimated_steps=Duration(seconds=2),
+            memory_bytes=3 << 20,
+        )
+
     def WatchStatus(
         self, request: pb.WatchStatusRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchStatusResponse]:

@@ -856,3 +856,147 @@ class ResidentLora(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResidentLora: _TypeAlias = ResidentLora  # noqa: Y015
+
+@_typing.final
+class PlanJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATE_FIELD_NUMBER: _builtins.int
+    TRANSFORM_FIELD_NUMBER: _builtins.int
+    INPAINT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generate(self) -> _diffusion_pb2.GenerateRequest: ...
+    @_builtins.property
+    def transform(self) -> _diffusion_pb2.TransformRequest: ...
+    @_builtins.property
+    def inpaint(self) -> _diffusion_pb2.InpaintRequest: ...
+    def __init__(
+        self,
+        *,
+        generate: _diffusion_pb2.GenerateRequest | None = ...,
+        transform: _diffusion_pb2.TransformRequest | None = ...,
+        inpaint: _diffusion_pb2.InpaintRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generate", b"generate", "inpaint", b"inpaint", "request", b"request", "transform", b"transform"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generate", b"generate", "inpaint", b"inpaint", "request", b"request", "transform", b"transform"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["generate", "transform", "inpaint"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___PlanJobRequest: _TypeAlias = PlanJobRequest  # noqa: Y015
+
+@_typing.final
+class PlanJobResponse(_message.Message):
+    """What a request would do if it were sent now. Nothing is held for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    UNET_STEPS_FIELD_NUMBER: _builtins.int
+    GUIDED_STEPS_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
+    LORA_SET_ID_FIELD_NUMBER: _builtins.int
+    LORA_SET_RESIDENT_FIELD_NUMBER: _builtins.int
+    MODEL_RESIDENT_FIELD_NUMBER: _builtins.int
+    ESTIMATED_WAIT_FIELD_NUMBER: _builtins.int
+    ESTIMATED_STEPS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_DECODING_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    unet_steps: _builtins.int
+    """Steps that ask the UNet (`step_reuse` forecasts the others), and those of them that are guided."""
+    guided_steps: _builtins.int
+    lora_set_id: _builtins.str
+    """As in Prepared; empty without LoRAs."""
+    lora_set_resident: _builtins.bool
+    """The fused set, and the model, are in memory now."""
+    model_resident: _builtins.bool
+    memory_bytes: _builtins.int
+    """That it needs beside what is in memory now: the model's weights and the fused set where they are not resident,
+    and what a step of its model and size was measured to take beside them, which is 0 where none was, and on CPUs.
+    """
+    @_builtins.property
+    def accepted(self) -> _diffusion_pb2.Accepted:
+        """As the job would be told: every default filled in, and all warnings that can be known. A seed that the request
+        leaves open is drawn here, and anew by the job: send it to draw what was planned.
+        """
+
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedLora]:
+        """In the request's order."""
+
+    @_builtins.property
+    def estimated_wait(self) -> _duration_pb2.Duration:
+        """Until it would begin, as far as recent jobs tell."""
+
+    @_builtins.property
+    def estimated_steps(self) -> _duration_pb2.Duration:
+        """Of its steps, and of decoding and writing its images, with the device to itself: from calls of its model and
+        size that were measured in the last two minutes, and leaning to the short side. Unset where there are none.
+        """
+
+    @_builtins.property
+    def estimated_decoding(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        accepted: _diffusion_pb2.Accepted | None = ...,
+        unet_steps: _builtins.int = ...,
+        guided_steps: _builtins.int = ...,
+        loras: _abc.Iterable[Global___PlannedLora] | None = ...,
+        lora_set_id: _builtins.str = ...,
+        lora_set_resident: _builtins.bool = ...,
+        model_resident: _builtins.bool = ...,
+        estimated_wait: _duration_pb2.Duration | None = ...,
+        estimated_steps: _duration_pb2.Duration | None = ...,
+        estimated_decoding: _duration_pb2.Duration | None = ...,
+        memory_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "estimated_decoding", b"estimated_decoding", "estimated_steps", b"estimated_steps", "estimated_wait", b"estimated_wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "estimated_decoding", b"estimated_decoding", "estimated_steps", b"estimated_steps", "estimated_wait", b"estimated_wait", "guided_steps", b"guided_steps", "lora_set_id", b"lora_set_id", "lora_set_resident", b"lora_set_resident", "loras", b"loras", "memory_bytes", b"memory_bytes", "model_resident", b"model_resident", "unet_steps", b"unet_steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanJobResponse: _TypeAlias = PlanJobResponse  # noqa: Y015
+
+@_typing.final
+class PlannedLora(_message.Message):
+    """A LoRA of a request, found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    TEXT_ENCODER_STRENGTH_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    sha256: _builtins.str
+    strength: _builtins.float
+    text_encoder_strength: _builtins.float
+    refusal: _builtins.str
+    """Why the model cannot take it, which would fail the job; empty if it can."""
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in LoraReport, as far as the file's header tells."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        strength: _builtins.float = ...,
+        text_encoder_strength: _builtins.float = ...,
+        refusal: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "refusal", b"refusal", "sha256", b"sha256", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedLora: _TypeAlias = PlannedLora  # noqa: Y015

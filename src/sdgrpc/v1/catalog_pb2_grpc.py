@@ -40,6 +40,11 @@ class CatalogServiceStub(object):
                 request_serializer=sdgrpc_dot_v1_dot_catalog__pb2.PrepareLorasRequest.SerializeToString,
                 response_deserializer=sdgrpc_dot_v1_dot_catalog__pb2.PrepareLorasResponse.FromString,
                 )
+        self.PlanJob = channel.unary_unary(
+                '/sdgrpc.v1.CatalogService/PlanJob',
+                request_serializer=sdgrpc_dot_v1_dot_catalog__pb2.PlanJobRequest.SerializeToString,
+                response_deserializer=sdgrpc_dot_v1_dot_catalog__pb2.PlanJobResponse.FromString,
+                )
         self.WatchStatus = channel.unary_stream(
                 '/sdgrpc.v1.CatalogService/WatchStatus',
                 request_serializer=sdgrpc_dot_v1_dot_catalog__pb2.WatchStatusRequest.SerializeToString,
@@ -88,6 +93,14 @@ class CatalogServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanJob(self, request, context):
+        """Tells what a request would do, without drawing: it fails as the request would at the door, and takes no place in
+        the queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchStatus(self, request, context):
         """Reports the server's state now and whenever it changes, until the caller ends the stream.
         """
@@ -122,6 +135,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.PrepareLoras,
                     request_deserializer=sdgrpc_dot_v1_dot_catalog__pb2.PrepareLorasRequest.FromString,
                     response_serializer=sdgrpc_dot_v1_dot_catalog__pb2.PrepareLorasResponse.SerializeToString,
+            ),
+            'PlanJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanJob,
+                    request_deserializer=sdgrpc_dot_v1_dot_catalog__pb2.PlanJobRequest.FromString,
+                    response_serializer=sdgrpc_dot_v1_dot_catalog__pb2.PlanJobResponse.SerializeToString,
             ),
             'WatchStatus': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchStatus,
@@ -221,6 +239,23 @@ class CatalogService(object):
         return grpc.experimental.unary_unary(request, target, '/sdgrpc.v1.CatalogService/PrepareLoras',
             sdgrpc_dot_v1_dot_catalog__pb2.PrepareLorasRequest.SerializeToString,
             sdgrpc_dot_v1_dot_catalog__pb2.PrepareLorasResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def PlanJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/sdgrpc.v1.CatalogService/PlanJob',
+            sdgrpc_dot_v1_dot_catalog__pb2.PlanJobRequest.SerializeToString,
+            sdgrpc_dot_v1_dot_catalog__pb2.PlanJobResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

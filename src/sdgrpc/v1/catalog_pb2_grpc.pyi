@@ -48,6 +48,10 @@ class CatalogServiceStub:
     """
     PrepareLoras: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.PrepareLorasRequest, _catalog_pb2.PrepareLorasResponse]
     """Fuses a LoRA set ahead of its first use."""
+    PlanJob: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.PlanJobRequest, _catalog_pb2.PlanJobResponse]
+    """Tells what a request would do, without drawing: it fails as the request would at the door, and takes no place in
+    the queue.
+    """
     WatchStatus: _grpc.UnaryStreamMultiCallable[_catalog_pb2.WatchStatusRequest, _catalog_pb2.WatchStatusResponse]
     """Reports the server's state now and whenever it changes, until the caller ends the stream."""
 
@@ -69,6 +73,10 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """
     PrepareLoras: _aio.UnaryUnaryMultiCallable[_catalog_pb2.PrepareLorasRequest, _catalog_pb2.PrepareLorasResponse]  # type: ignore[assignment]
     """Fuses a LoRA set ahead of its first use."""
+    PlanJob: _aio.UnaryUnaryMultiCallable[_catalog_pb2.PlanJobRequest, _catalog_pb2.PlanJobResponse]  # type: ignore[assignment]
+    """Tells what a request would do, without drawing: it fails as the request would at the door, and takes no place in
+    the queue.
+    """
     WatchStatus: _aio.UnaryStreamMultiCallable[_catalog_pb2.WatchStatusRequest, _catalog_pb2.WatchStatusResponse]  # type: ignore[assignment]
     """Reports the server's state now and whenever it changes, until the caller ends the stream."""
 
@@ -117,6 +125,16 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.PrepareLorasResponse, _abc.Awaitable[_catalog_pb2.PrepareLorasResponse]]:
         """Fuses a LoRA set ahead of its first use."""
+
+    @_abc_1.abstractmethod
+    def PlanJob(
+        self,
+        request: _catalog_pb2.PlanJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.PlanJobResponse, _abc.Awaitable[_catalog_pb2.PlanJobResponse]]:
+        """Tells what a request would do, without drawing: it fails as the request would at the door, and takes no place in
+        the queue.
+        """
 
     @_abc_1.abstractmethod
     def WatchStatus(

@@ -1589,6 +1589,80 @@ pub struct ResidentLora {
     #[prost(float, tag = "3")]
     pub text_encoder_strength: f32,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlanJobRequest {
+    /// One is required.
+    #[prost(oneof = "plan_job_request::Request", tags = "1, 2, 3")]
+    pub request: ::core::option::Option<plan_job_request::Request>,
+}
+/// Nested message and enum types in `PlanJobRequest`.
+pub mod plan_job_request {
+    /// One is required.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Request {
+        #[prost(message, tag = "1")]
+        Generate(super::GenerateRequest),
+        #[prost(message, tag = "2")]
+        Transform(super::TransformRequest),
+        #[prost(message, tag = "3")]
+        Inpaint(super::InpaintRequest),
+    }
+}
+/// What a request would do if it were sent now. Nothing is held for it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlanJobResponse {
+    /// As the job would be told: every default filled in, and all warnings that can be known. A seed that the request
+    /// leaves open is drawn here, and anew by the job: send it to draw what was planned.
+    #[prost(message, optional, tag = "1")]
+    pub accepted: ::core::option::Option<Accepted>,
+    /// Steps that ask the UNet (`step_reuse` forecasts the others), and those of them that are guided.
+    #[prost(int32, tag = "2")]
+    pub unet_steps: i32,
+    #[prost(int32, tag = "3")]
+    pub guided_steps: i32,
+    /// In the request's order.
+    #[prost(message, repeated, tag = "4")]
+    pub loras: ::prost::alloc::vec::Vec<PlannedLora>,
+    /// As in Prepared; empty without LoRAs.
+    #[prost(string, tag = "5")]
+    pub lora_set_id: ::prost::alloc::string::String,
+    /// The fused set, and the model, are in memory now.
+    #[prost(bool, tag = "6")]
+    pub lora_set_resident: bool,
+    #[prost(bool, tag = "7")]
+    pub model_resident: bool,
+    /// Until it would begin, as far as recent jobs tell.
+    #[prost(message, optional, tag = "8")]
+    pub estimated_wait: ::core::option::Option<::prost_types::Duration>,
+    /// Of its steps, and of decoding and writing its images, with the device to itself: from calls of its model and
+    /// size that were measured in the last two minutes, and leaning to the short side. Unset where there are none.
+    #[prost(message, optional, tag = "9")]
+    pub estimated_steps: ::core::option::Option<::prost_types::Duration>,
+    #[prost(message, optional, tag = "10")]
+    pub estimated_decoding: ::core::option::Option<::prost_types::Duration>,
+    /// That it needs beside what is in memory now: the model's weights and the fused set where they are not resident,
+    /// and what a step of its model and size was measured to take beside them, which is 0 where none was, and on CPUs.
+    #[prost(int64, tag = "11")]
+    pub memory_bytes: i64,
+}
+/// A LoRA of a request, found.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlannedLora {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub sha256: ::prost::alloc::string::String,
+    #[prost(float, tag = "3")]
+    pub strength: f32,
+    #[prost(float, tag = "4")]
+    pub text_encoder_strength: f32,
+    /// Why the model cannot take it, which would fail the job; empty if it can.
+    #[prost(string, tag = "5")]
+    pub refusal: ::prost::alloc::string::String,
+    /// As in LoraReport, as far as the file's header tells.
+    #[prost(string, repeated, tag = "6")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// Generated client implementations.
 pub mod catalog_service_client {
     #![allow(
@@ -1808,6 +1882,32 @@ pub mod catalog_service_client {
                 .insert(GrpcMethod::new("sdgrpc.v1.CatalogService", "PrepareLoras"));
             self.inner.unary(req, path, codec).await
         }
+        /// Tells what a request would do, without drawing: it fails as the request would at the door, and takes no place in
+        /// the queue.
+        pub async fn plan_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PlanJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PlanJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sdgrpc.v1.CatalogService/PlanJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sdgrpc.v1.CatalogService", "PlanJob"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Reports the server's state now and whenever it changes, until the caller ends the stream.
         pub async fn watch_status(
             &mut self,
@@ -1887,6 +1987,12 @@ pub mod catalog_service_server {
             tonic::Response<super::PrepareLorasResponse>,
             tonic::Status,
         >;
+        /// Tells what a request would do, without drawing: it fails as the request would at the door, and takes no place in
+        /// the queue.
+        async fn plan_job(
+            &self,
+            request: tonic::Request<super::PlanJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::PlanJobResponse>, tonic::Status>;
         /// Server streaming response type for the WatchStatus method.
         type WatchStatusStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::WatchStatusResponse, tonic::Status>,
@@ -2191,6 +2297,51 @@ pub mod catalog_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PrepareLorasSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sdgrpc.v1.CatalogService/PlanJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct PlanJobSvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::UnaryService<super::PlanJobRequest>
+                    for PlanJobSvc<T> {
+                        type Response = super::PlanJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PlanJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::plan_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PlanJobSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

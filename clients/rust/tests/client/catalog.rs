@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use sdgrpc::v1::{GetLoraRequest, ListLorasRequest, Lora, PrepareLorasRequest, get_lora_request};
+use sdgrpc::v1::{
+    GenerateRequest, GetLoraRequest, ListLorasRequest, Lora, PlanJobRequest, PrepareLorasRequest, get_lora_request,
+    plan_job_request,
+};
 use sdgrpc::{ErrorKind, Result};
 use sha2::{Digest, Sha256};
 
@@ -102,6 +105,17 @@ async fn a_set_is_prepared() -> Result<()> {
     assert_eq!((prepared.lora_set_id.as_str(), prepared.fuse_duration), ("set", Duration::from_millis(1500)));
     let error = client.prepare_loras(PrepareLorasRequest::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::IncompleteAnswer);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_is_planned_where_its_set_is() -> Result<()> {
+    let server = Running::start(Script::default()).await;
+    let drawn = GenerateRequest { loras: vec![Lora::named("ink", 0.5)], ..Default::default() };
+    let request = PlanJobRequest { request: Some(plan_job_request::Request::Generate(drawn)) };
+    assert_eq!(server.client().await.plan_job(request).await?.unet_steps, 7);
+    let Seen::Prepare(metadata) = server.seen().await else { panic!("not a plan") };
+    assert!(metadata.contains_key("x-sdgrpc-lora-set"));
     Ok(())
 }
 

@@ -244,6 +244,11 @@ impl CatalogService for Scripted {
         Ok(Response::new(PrepareLorasResponse { prepared }))
     }
 
+    async fn plan_job(&self, request: Request<PlanJobRequest>) -> Outcome<PlanJobResponse> {
+        self.seen.send(Seen::Prepare(request.metadata().clone())).ok();
+        Ok(Response::new(PlanJobResponse { unet_steps: 7, ..Default::default() }))
+    }
+
     async fn watch_status(&self, _: Request<WatchStatusRequest>) -> Outcome<Self::WatchStatusStream> {
         let report = |running| Ok(WatchStatusResponse { ready: true, running, ..Default::default() });
         let reports = stream::iter([report(1), report(0)]);

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sdgrpc.cli.connection import once_loaded
 from sdgrpc.cli.drawing.again import completed, read_picture, say
 from sdgrpc.cli.drawing.options import DrawOptions
+from sdgrpc.cli.drawing.plan import print_plan
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
 from sdgrpc.cli.output import OutputPattern, save
-from sdgrpc.client import Client, Job, Options, Result
+from sdgrpc.client import Options, Result
+from sdgrpc.client.drawing import DrawingCalls
 from sdgrpc.domain import (
     ResizeMode,
 )
@@ -35,7 +37,9 @@ class Drawing:
     picture: Parameters = NO_PICTURE
 
 
-Begin = Callable[[Client, Drawing], Job]
+Calls = DrawingCalls[Any]
+"""A client, or the plans of one."""
+Begin = Callable[[Calls, Drawing], Any]
 
 Prompt = Annotated[
     str | None,
@@ -55,13 +59,13 @@ Picture = Annotated[Path, typer.Option("--image", "-i", metavar="FILE", help="A 
 def generate(options: DrawOptions, prompt: Prompt = None) -> None:
     """Draw pictures from a prompt, or again from a picture."""
 
-    def start(client: Client, drawing: Drawing) -> Job:
+    def start(calls: Calls, drawing: Drawing) -> object:
         if drawing.picture.strength is not None:
             say(
                 f"Denoising strength: {drawing.picture.strength:g} is not used: the picture was made of "
                 "another, which it does not hold; use `transform` or `inpaint`"
             )
-        return client.generate(drawing.prompt, **drawing.request)
+        return calls.generate(drawing.prompt, **drawing.request)
 
     _draw(prompt, options, start)
 
@@ -78,9 +82,9 @@ def transform(
 ) -> None:
     """Redraw a picture under a prompt."""
 
-    def start(client: Client, drawing: Drawing) -> Job:
+    def start(calls: Calls, drawing: Drawing) -> object:
         wanted = drawing.picture.strength if strength is None else strength
-        return client.transform(
+        return calls.transform(
             drawing.prompt,
             image,
             strength=wanted,
@@ -112,10 +116,10 @@ def inpaint(
 ) -> None:
     """Redraw the masked part of a picture under a prompt."""
 
-    def start(client: Client, drawing: Drawing) -> Job:
+    def start(calls: Calls, drawing: Drawing) -> object:
         picture = drawing.picture
         blur = picture.mask_blur if mask_blur is None else mask_blur
-        return client.inpaint(
+        return calls.inpaint(
             drawing.prompt,
             image,
             mask,
@@ -140,10 +144,18 @@ def _draw(prompt: str | None, options: DrawOptions, start: Begin) -> None:
         picture = read_picture(options.from_picture) if options.from_picture else None
     with options.connected() as client:
 
+        def wanted() -> Drawing:
+            if picture is None:
+                return Drawing(prompt or "", request)
+            return Drawing(*completed(client, request, prompt, picture), picture)
+
+        if options.dry_run:
+            plan = once_loaded(lambda: start(client.plans, wanted()), options.wait)
+            print_plan(plan, as_json=options.as_json)
+            return
+
         def drawn() -> Result:
-            drawing = Drawing(prompt or "", request)
-            if picture is not None:
-                drawing = Drawing(*completed(client, request, prompt, picture), picture)
+            drawing = wanted()
             job = start(client, drawing)
             if options.keep:
                 say(f"kept as {drawing.request['request_id']}: `sdgrpc jobs attach` finds it by that")

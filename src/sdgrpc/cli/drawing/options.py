@@ -142,6 +142,12 @@ class DrawOptions(ConnectionOptions):
             "--keep", help="Let the job go on if this command ends; `sdgrpc jobs attach` finds it again."
         ),
     ] = False
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would be drawn, from which LoRAs and in what time, and draw nothing."
+        ),
+    ] = False
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Give up after so long.")] = None
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait for a server that is loading.")

@@ -45,7 +45,7 @@ class SupervisedRunner:
             raise first_step_failed(size.model) from error
         self._stepped.add(size.model)
         if rows <= max_rows:
-            self._estimates.called(jobs[0].task, rows, time.monotonic() - began)
+            self._estimates.called(jobs[0].task, rows, time.monotonic() - began, jobs[0].call_bytes)
         return answers
 
     def advance(self, job: Job, prediction: object) -> bool:

@@ -28,6 +28,7 @@ class _Measured:
     latest: float
     calls: dict[int, deque[float]] = field(default_factory=dict)
     images: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
+    call_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,18 @@ class Estimates:
         self._lock = threading.Lock()
         self._sizes: OrderedDict[SizeKey, _Measured] = OrderedDict()
 
-    def called(self, task: Task, rows: int, seconds: float) -> None:
-        """Note a UNet call of `rows` rows for jobs of the task's model and size."""
+    def called(self, task: Task, rows: int, seconds: float, call_bytes: int = 0) -> None:
+        """Note a UNet call of `rows` rows for jobs of the task's model and size, and the memory it took."""
         with self._lock:
-            calls = self._measured(task).calls
-            calls.setdefault(rows, deque(maxlen=KEPT_CALLS)).append(seconds)
+            measured = self._measured(task)
+            measured.calls.setdefault(rows, deque(maxlen=KEPT_CALLS)).append(seconds)
+            measured.call_bytes = max(measured.call_bytes, call_bytes)
+
+    def step_bytes(self, task: Task) -> int:
+        """Return the most memory that a call of the task's model and size took lately; 0 if unknown."""
+        with self._lock:
+            measured = self._sizes.get(_key(task))
+            return 0 if measured is None else measured.call_bytes
 
     def finished(self, task: Task, seconds: float) -> None:
         """Note how long it took to decode and write all images of a task."""

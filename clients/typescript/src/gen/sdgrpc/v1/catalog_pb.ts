@@ -9,7 +9,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Lora, Prepared, Sampling, Scheduler, TimestepSpacing } from "./diffusion_pb.js";
+import type { Accepted, GenerateRequest, InpaintRequest, Lora, Prepared, Sampling, Scheduler, TimestepSpacing, TransformRequest } from "./diffusion_pb.js";
 import { file_sdgrpc_v1_diffusion } from "./diffusion_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sdgrpc/v1/catalog.proto.
  */
 export const file_sdgrpc_v1_catalog: GenFile = /*@__PURE__*/
-  fileDesc("ChdzZGdycGMvdjEvY2F0YWxvZy5wcm90bxIJc2RncnBjLnYxIhMKEUxpc3RNb2RlbHNSZXF1ZXN0InEKEkxpc3RNb2RlbHNSZXNwb25zZRIgCgZtb2RlbHMYASADKAsyEC5zZGdycGMudjEuTW9kZWwSOQoTbG9yYV9zdHJlbmd0aF9yYW5nZRgCIAEoCzIcLnNkZ3JwYy52MS5Mb3JhU3RyZW5ndGhSYW5nZSI1ChFMb3JhU3RyZW5ndGhSYW5nZRIPCgdtaW5pbXVtGAEgASgCEg8KB21heGltdW0YAiABKAIimwIKBU1vZGVsEgwKBG5hbWUYASABKAkSDAoEYmFzZRgCIAEoCRISCgppbnBhaW50aW5nGAMgASgIEhcKD3ByZWRpY3Rpb25fdHlwZRgEIAEoCRINCgVkdHlwZRgFIAEoCRINCgV3aWR0aBgGIAEoBRIOCgZoZWlnaHQYByABKAUSJQoIc2FtcGxpbmcYCCABKAsyEy5zZGdycGMudjEuU2FtcGxpbmcSLgoNbGF0ZW50X2Zvcm1hdBgJIAEoCzIXLnNkZ3JwYy52MS5MYXRlbnRGb3JtYXQSEAoIcmVzaWRlbnQYCiABKAgSEgoKc2l6ZV9ieXRlcxgLIAEoAxIOCgZzaGEyNTYYDCABKAkSDgoGYXV0b3YyGA0gASgJIl0KDExhdGVudEZvcm1hdBIQCghjaGFubmVscxgBIAEoBRIUCgxzY2FsZV9mYWN0b3IYAiABKAUSEwoLcmdiX2ZhY3RvcnMYAyADKAISEAoIcmdiX2JpYXMYBCADKAIibAoQTGlzdExvcmFzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRIMCgRiYXNlGAMgASgJEg0KBW1vZGVsGAQgASgJEhQKDGZpdHRpbmdfb25seRgFIAEoCCJQChFMaXN0TG9yYXNSZXNwb25zZRIiCgVsb3JhcxgBIAMoCzITLnNkZ3JwYy52MS5Mb3JhRmlsZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiiAIKCExvcmFGaWxlEgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMSLAoIbW9kaWZpZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGJhc2UYBSABKAkSEgoKYWxnb3JpdGhtcxgGIAMoCRIQCghyYW5rX21pbhgHIAEoBRIQCghyYW5rX21heBgIIAEoBRIVCg10cmlnZ2VyX3dvcmRzGAkgAygJEgwKBGZpdHMYCiABKAgSDwoHcmVmdXNhbBgLIAEoCRIQCghtYWRlX2ZvchgMIAEoCRIOCgZhdXRvdjMYDSABKAkiZAoOR2V0TG9yYVJlcXVlc3QSDgoEbmFtZRgBIAEoCUgAEhAKBnNoYTI1NhgCIAEoCUgAEg0KBW1vZGVsGAMgASgJEhcKD2luY2x1ZGVfbW9kdWxlcxgEIAEoCEIICgZzb3VyY2Ui6gIKD0dldExvcmFSZXNwb25zZRIhCgRsb3JhGAEgASgLMhMuc2RncnBjLnYxLkxvcmFGaWxlEhQKDHRlbnNvcl9jb3VudBgCIAEoBRIUCgxtb2R1bGVfY291bnQYAyABKAUSGQoRdW5tYXRjaGVkX3RlbnNvcnMYBCABKAUSGgoSdW5tYXRjaGVkX2V4YW1wbGVzGAUgAygJEjoKCG1ldGFkYXRhGAYgAygLMiguc2RncnBjLnYxLkdldExvcmFSZXNwb25zZS5NZXRhZGF0YUVudHJ5EiYKB21vZHVsZXMYByADKAsyFS5zZGdycGMudjEuTG9yYU1vZHVsZRI8ChRyZWNvbW1lbmRlZF9zYW1wbGluZxgIIAEoCzIeLnNkZ3JwYy52MS5SZWNvbW1lbmRlZFNhbXBsaW5nGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLaAgoTUmVjb21tZW5kZWRTYW1wbGluZxINCgVzdGVwcxgBIAEoBRIbCg5ndWlkYW5jZV9zY2FsZRgCIAEoAkgAiAEBEicKCXNjaGVkdWxlchgDIAEoDjIULnNkZ3JwYy52MS5TY2hlZHVsZXISNAoQdGltZXN0ZXBfc3BhY2luZxgEIAEoDjIaLnNkZ3JwYy52MS5UaW1lc3RlcFNwYWNpbmcSEQoJc3RlcHNfbWluGAUgASgFEhEKCXN0ZXBzX21heBgGIAEoBRIfChJndWlkYW5jZV9zY2FsZV9tYXgYByABKAJIAYgBARIuChBvdGhlcl9zY2hlZHVsZXJzGAggAygOMhQuc2RncnBjLnYxLlNjaGVkdWxlchIXCg9wcmVkaWN0aW9uX3R5cGUYCSABKAlCEQoPX2d1aWRhbmNlX3NjYWxlQhUKE19ndWlkYW5jZV9zY2FsZV9tYXgilAEKCkxvcmFNb2R1bGUSEQoJY29tcG9uZW50GAEgASgJEgwKBHBhdGgYAiABKAkSEQoJYWxnb3JpdGhtGAMgASgJEgwKBHJhbmsYBCABKAUSEgoFYWxwaGEYBSABKAJIAIgBARIXCgpkZWx0YV9ub3JtGAYgASgCSAGIAQFCCAoGX2FscGhhQg0KC19kZWx0YV9ub3JtIlsKEVVwbG9hZExvcmFSZXF1ZXN0Ei0KBmhlYWRlchgBIAEoCzIbLnNkZ3JwYy52MS5VcGxvYWRMb3JhSGVhZGVySAASDwoFY2h1bmsYAiABKAxIAEIGCgRwYXJ0IkQKEFVwbG9hZExvcmFIZWFkZXISDAoEbmFtZRgBIAEoCRIOCgZzaGEyNTYYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoAyJIChJVcGxvYWRMb3JhUmVzcG9uc2USIQoEbG9yYRgBIAEoCzITLnNkZ3JwYy52MS5Mb3JhRmlsZRIPCgdleGlzdGVkGAIgASgIIkQKE1ByZXBhcmVMb3Jhc1JlcXVlc3QSDQoFbW9kZWwYASABKAkSHgoFbG9yYXMYAiADKAsyDy5zZGdycGMudjEuTG9yYSI9ChRQcmVwYXJlTG9yYXNSZXNwb25zZRIlCghwcmVwYXJlZBgBIAEoCzITLnNkZ3JwYy52MS5QcmVwYXJlZCJFChJXYXRjaFN0YXR1c1JlcXVlc3QSLwoMbWluX2ludGVydmFsGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIuQCChNXYXRjaFN0YXR1c1Jlc3BvbnNlEg0KBXJlYWR5GAEgASgIEg8KB3J1bm5pbmcYAiABKAUSDgoGcXVldWVkGAMgASgFEhIKCnF1ZXVlX3NpemUYBCABKAUSFQoNcm93c19wZXJfY2FsbBgFIAEoAhIYChBzdGVwc19wZXJfc2Vjb25kGAYgASgCEjEKDmVzdGltYXRlZF93YWl0GAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBm1vZGVscxgIIAMoCzIYLnNkZ3JwYy52MS5SZXNpZGVudE1vZGVsEi0KCWxvcmFfc2V0cxgJIAMoCzIaLnNkZ3JwYy52MS5SZXNpZGVudExvcmFTZXQSFgoObG9yYV9zZXRfYnl0ZXMYCiABKAMSHQoVbG9yYV9zZXRfYnVkZ2V0X2J5dGVzGAsgASgDEhUKDWpvYnNfZmluaXNoZWQYDCABKAMiMQoNUmVzaWRlbnRNb2RlbBIMCgRuYW1lGAEgASgJEhIKCnNpemVfYnl0ZXMYAiABKAMigQEKD1Jlc2lkZW50TG9yYVNldBITCgtsb3JhX3NldF9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgDEg4KBmluX3VzZRgEIAEoCBImCgVsb3JhcxgFIAMoCzIXLnNkZ3JwYy52MS5SZXNpZGVudExvcmEiTwoMUmVzaWRlbnRMb3JhEg4KBnNoYTI1NhgBIAEoCRIQCghzdHJlbmd0aBgCIAEoAhIdChV0ZXh0X2VuY29kZXJfc3RyZW5ndGgYAyABKAIy0wMKDkNhdGFsb2dTZXJ2aWNlEkkKCkxpc3RNb2RlbHMSHC5zZGdycGMudjEuTGlzdE1vZGVsc1JlcXVlc3QaHS5zZGdycGMudjEuTGlzdE1vZGVsc1Jlc3BvbnNlEkYKCUxpc3RMb3JhcxIbLnNkZ3JwYy52MS5MaXN0TG9yYXNSZXF1ZXN0Ghwuc2RncnBjLnYxLkxpc3RMb3Jhc1Jlc3BvbnNlEkAKB0dldExvcmESGS5zZGdycGMudjEuR2V0TG9yYVJlcXVlc3QaGi5zZGdycGMudjEuR2V0TG9yYVJlc3BvbnNlEksKClVwbG9hZExvcmESHC5zZGdycGMudjEuVXBsb2FkTG9yYVJlcXVlc3QaHS5zZGdycGMudjEuVXBsb2FkTG9yYVJlc3BvbnNlKAESTwoMUHJlcGFyZUxvcmFzEh4uc2RncnBjLnYxLlByZXBhcmVMb3Jhc1JlcXVlc3QaHy5zZGdycGMudjEuUHJlcGFyZUxvcmFzUmVzcG9uc2USTgoLV2F0Y2hTdGF0dXMSHS5zZGdycGMudjEuV2F0Y2hTdGF0dXNSZXF1ZXN0Gh4uc2RncnBjLnYxLldhdGNoU3RhdHVzUmVzcG9uc2UwAWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_sdgrpc_v1_diffusion]);
+  fileDesc("ChdzZGdycGMvdjEvY2F0YWxvZy5wcm90bxIJc2RncnBjLnYxIhMKEUxpc3RNb2RlbHNSZXF1ZXN0InEKEkxpc3RNb2RlbHNSZXNwb25zZRIgCgZtb2RlbHMYASADKAsyEC5zZGdycGMudjEuTW9kZWwSOQoTbG9yYV9zdHJlbmd0aF9yYW5nZRgCIAEoCzIcLnNkZ3JwYy52MS5Mb3JhU3RyZW5ndGhSYW5nZSI1ChFMb3JhU3RyZW5ndGhSYW5nZRIPCgdtaW5pbXVtGAEgASgCEg8KB21heGltdW0YAiABKAIimwIKBU1vZGVsEgwKBG5hbWUYASABKAkSDAoEYmFzZRgCIAEoCRISCgppbnBhaW50aW5nGAMgASgIEhcKD3ByZWRpY3Rpb25fdHlwZRgEIAEoCRINCgVkdHlwZRgFIAEoCRINCgV3aWR0aBgGIAEoBRIOCgZoZWlnaHQYByABKAUSJQoIc2FtcGxpbmcYCCABKAsyEy5zZGdycGMudjEuU2FtcGxpbmcSLgoNbGF0ZW50X2Zvcm1hdBgJIAEoCzIXLnNkZ3JwYy52MS5MYXRlbnRGb3JtYXQSEAoIcmVzaWRlbnQYCiABKAgSEgoKc2l6ZV9ieXRlcxgLIAEoAxIOCgZzaGEyNTYYDCABKAkSDgoGYXV0b3YyGA0gASgJIl0KDExhdGVudEZvcm1hdBIQCghjaGFubmVscxgBIAEoBRIUCgxzY2FsZV9mYWN0b3IYAiABKAUSEwoLcmdiX2ZhY3RvcnMYAyADKAISEAoIcmdiX2JpYXMYBCADKAIibAoQTGlzdExvcmFzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRIMCgRiYXNlGAMgASgJEg0KBW1vZGVsGAQgASgJEhQKDGZpdHRpbmdfb25seRgFIAEoCCJQChFMaXN0TG9yYXNSZXNwb25zZRIiCgVsb3JhcxgBIAMoCzITLnNkZ3JwYy52MS5Mb3JhRmlsZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiiAIKCExvcmFGaWxlEgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMSLAoIbW9kaWZpZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGJhc2UYBSABKAkSEgoKYWxnb3JpdGhtcxgGIAMoCRIQCghyYW5rX21pbhgHIAEoBRIQCghyYW5rX21heBgIIAEoBRIVCg10cmlnZ2VyX3dvcmRzGAkgAygJEgwKBGZpdHMYCiABKAgSDwoHcmVmdXNhbBgLIAEoCRIQCghtYWRlX2ZvchgMIAEoCRIOCgZhdXRvdjMYDSABKAkiZAoOR2V0TG9yYVJlcXVlc3QSDgoEbmFtZRgBIAEoCUgAEhAKBnNoYTI1NhgCIAEoCUgAEg0KBW1vZGVsGAMgASgJEhcKD2luY2x1ZGVfbW9kdWxlcxgEIAEoCEIICgZzb3VyY2Ui6gIKD0dldExvcmFSZXNwb25zZRIhCgRsb3JhGAEgASgLMhMuc2RncnBjLnYxLkxvcmFGaWxlEhQKDHRlbnNvcl9jb3VudBgCIAEoBRIUCgxtb2R1bGVfY291bnQYAyABKAUSGQoRdW5tYXRjaGVkX3RlbnNvcnMYBCABKAUSGgoSdW5tYXRjaGVkX2V4YW1wbGVzGAUgAygJEjoKCG1ldGFkYXRhGAYgAygLMiguc2RncnBjLnYxLkdldExvcmFSZXNwb25zZS5NZXRhZGF0YUVudHJ5EiYKB21vZHVsZXMYByADKAsyFS5zZGdycGMudjEuTG9yYU1vZHVsZRI8ChRyZWNvbW1lbmRlZF9zYW1wbGluZxgIIAEoCzIeLnNkZ3JwYy52MS5SZWNvbW1lbmRlZFNhbXBsaW5nGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLaAgoTUmVjb21tZW5kZWRTYW1wbGluZxINCgVzdGVwcxgBIAEoBRIbCg5ndWlkYW5jZV9zY2FsZRgCIAEoAkgAiAEBEicKCXNjaGVkdWxlchgDIAEoDjIULnNkZ3JwYy52MS5TY2hlZHVsZXISNAoQdGltZXN0ZXBfc3BhY2luZxgEIAEoDjIaLnNkZ3JwYy52MS5UaW1lc3RlcFNwYWNpbmcSEQoJc3RlcHNfbWluGAUgASgFEhEKCXN0ZXBzX21heBgGIAEoBRIfChJndWlkYW5jZV9zY2FsZV9tYXgYByABKAJIAYgBARIuChBvdGhlcl9zY2hlZHVsZXJzGAggAygOMhQuc2RncnBjLnYxLlNjaGVkdWxlchIXCg9wcmVkaWN0aW9uX3R5cGUYCSABKAlCEQoPX2d1aWRhbmNlX3NjYWxlQhUKE19ndWlkYW5jZV9zY2FsZV9tYXgilAEKCkxvcmFNb2R1bGUSEQoJY29tcG9uZW50GAEgASgJEgwKBHBhdGgYAiABKAkSEQoJYWxnb3JpdGhtGAMgASgJEgwKBHJhbmsYBCABKAUSEgoFYWxwaGEYBSABKAJIAIgBARIXCgpkZWx0YV9ub3JtGAYgASgCSAGIAQFCCAoGX2FscGhhQg0KC19kZWx0YV9ub3JtIlsKEVVwbG9hZExvcmFSZXF1ZXN0Ei0KBmhlYWRlchgBIAEoCzIbLnNkZ3JwYy52MS5VcGxvYWRMb3JhSGVhZGVySAASDwoFY2h1bmsYAiABKAxIAEIGCgRwYXJ0IkQKEFVwbG9hZExvcmFIZWFkZXISDAoEbmFtZRgBIAEoCRIOCgZzaGEyNTYYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoAyJIChJVcGxvYWRMb3JhUmVzcG9uc2USIQoEbG9yYRgBIAEoCzITLnNkZ3JwYy52MS5Mb3JhRmlsZRIPCgdleGlzdGVkGAIgASgIIkQKE1ByZXBhcmVMb3Jhc1JlcXVlc3QSDQoFbW9kZWwYASABKAkSHgoFbG9yYXMYAiADKAsyDy5zZGdycGMudjEuTG9yYSI9ChRQcmVwYXJlTG9yYXNSZXNwb25zZRIlCghwcmVwYXJlZBgBIAEoCzITLnNkZ3JwYy52MS5QcmVwYXJlZCJFChJXYXRjaFN0YXR1c1JlcXVlc3QSLwoMbWluX2ludGVydmFsGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIuQCChNXYXRjaFN0YXR1c1Jlc3BvbnNlEg0KBXJlYWR5GAEgASgIEg8KB3J1bm5pbmcYAiABKAUSDgoGcXVldWVkGAMgASgFEhIKCnF1ZXVlX3NpemUYBCABKAUSFQoNcm93c19wZXJfY2FsbBgFIAEoAhIYChBzdGVwc19wZXJfc2Vjb25kGAYgASgCEjEKDmVzdGltYXRlZF93YWl0GAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBm1vZGVscxgIIAMoCzIYLnNkZ3JwYy52MS5SZXNpZGVudE1vZGVsEi0KCWxvcmFfc2V0cxgJIAMoCzIaLnNkZ3JwYy52MS5SZXNpZGVudExvcmFTZXQSFgoObG9yYV9zZXRfYnl0ZXMYCiABKAMSHQoVbG9yYV9zZXRfYnVkZ2V0X2J5dGVzGAsgASgDEhUKDWpvYnNfZmluaXNoZWQYDCABKAMiMQoNUmVzaWRlbnRNb2RlbBIMCgRuYW1lGAEgASgJEhIKCnNpemVfYnl0ZXMYAiABKAMigQEKD1Jlc2lkZW50TG9yYVNldBITCgtsb3JhX3NldF9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgDEg4KBmluX3VzZRgEIAEoCBImCgVsb3JhcxgFIAMoCzIXLnNkZ3JwYy52MS5SZXNpZGVudExvcmEiTwoMUmVzaWRlbnRMb3JhEg4KBnNoYTI1NhgBIAEoCRIQCghzdHJlbmd0aBgCIAEoAhIdChV0ZXh0X2VuY29kZXJfc3RyZW5ndGgYAyABKAIiqwEKDlBsYW5Kb2JSZXF1ZXN0Ei4KCGdlbmVyYXRlGAEgASgLMhouc2RncnBjLnYxLkdlbmVyYXRlUmVxdWVzdEgAEjAKCXRyYW5zZm9ybRgCIAEoCzIbLnNkZ3JwYy52MS5UcmFuc2Zvcm1SZXF1ZXN0SAASLAoHaW5wYWludBgDIAEoCzIZLnNkZ3JwYy52MS5JbnBhaW50UmVxdWVzdEgAQgkKB3JlcXVlc3QihQMKD1BsYW5Kb2JSZXNwb25zZRIlCghhY2NlcHRlZBgBIAEoCzITLnNkZ3JwYy52MS5BY2NlcHRlZBISCgp1bmV0X3N0ZXBzGAIgASgFEhQKDGd1aWRlZF9zdGVwcxgDIAEoBRIlCgVsb3JhcxgEIAMoCzIWLnNkZ3JwYy52MS5QbGFubmVkTG9yYRITCgtsb3JhX3NldF9pZBgFIAEoCRIZChFsb3JhX3NldF9yZXNpZGVudBgGIAEoCBIWCg5tb2RlbF9yZXNpZGVudBgHIAEoCBIxCg5lc3RpbWF0ZWRfd2FpdBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIyCg9lc3RpbWF0ZWRfc3RlcHMYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNQoSZXN0aW1hdGVkX2RlY29kaW5nGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhQKDG1lbW9yeV9ieXRlcxgLIAEoAyJ/CgtQbGFubmVkTG9yYRIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRIQCghzdHJlbmd0aBgDIAEoAhIdChV0ZXh0X2VuY29kZXJfc3RyZW5ndGgYBCABKAISDwoHcmVmdXNhbBgFIAEoCRIQCgh3YXJuaW5ncxgGIAMoCTKVBAoOQ2F0YWxvZ1NlcnZpY2USSQoKTGlzdE1vZGVscxIcLnNkZ3JwYy52MS5MaXN0TW9kZWxzUmVxdWVzdBodLnNkZ3JwYy52MS5MaXN0TW9kZWxzUmVzcG9uc2USRgoJTGlzdExvcmFzEhsuc2RncnBjLnYxLkxpc3RMb3Jhc1JlcXVlc3QaHC5zZGdycGMudjEuTGlzdExvcmFzUmVzcG9uc2USQAoHR2V0TG9yYRIZLnNkZ3JwYy52MS5HZXRMb3JhUmVxdWVzdBoaLnNkZ3JwYy52MS5HZXRMb3JhUmVzcG9uc2USSwoKVXBsb2FkTG9yYRIcLnNkZ3JwYy52MS5VcGxvYWRMb3JhUmVxdWVzdBodLnNkZ3JwYy52MS5VcGxvYWRMb3JhUmVzcG9uc2UoARJPCgxQcmVwYXJlTG9yYXMSHi5zZGdycGMudjEuUHJlcGFyZUxvcmFzUmVxdWVzdBofLnNkZ3JwYy52MS5QcmVwYXJlTG9yYXNSZXNwb25zZRJACgdQbGFuSm9iEhkuc2RncnBjLnYxLlBsYW5Kb2JSZXF1ZXN0Ghouc2RncnBjLnYxLlBsYW5Kb2JSZXNwb25zZRJOCgtXYXRjaFN0YXR1cxIdLnNkZ3JwYy52MS5XYXRjaFN0YXR1c1JlcXVlc3QaHi5zZGdycGMudjEuV2F0Y2hTdGF0dXNSZXNwb25zZTABYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_sdgrpc_v1_diffusion]);
 
 /**
  * @generated from message sdgrpc.v1.ListModelsRequest
@@ -966,6 +966,179 @@ export const ResidentLoraSchema: GenMessage<ResidentLora> = /*@__PURE__*/
   messageDesc(file_sdgrpc_v1_catalog, 21);
 
 /**
+ * @generated from message sdgrpc.v1.PlanJobRequest
+ */
+export type PlanJobRequest = Message<"sdgrpc.v1.PlanJobRequest"> & {
+  /**
+   * One is required.
+   *
+   * @generated from oneof sdgrpc.v1.PlanJobRequest.request
+   */
+  request: {
+    /**
+     * @generated from field: sdgrpc.v1.GenerateRequest generate = 1;
+     */
+    value: GenerateRequest;
+    case: "generate";
+  } | {
+    /**
+     * @generated from field: sdgrpc.v1.TransformRequest transform = 2;
+     */
+    value: TransformRequest;
+    case: "transform";
+  } | {
+    /**
+     * @generated from field: sdgrpc.v1.InpaintRequest inpaint = 3;
+     */
+    value: InpaintRequest;
+    case: "inpaint";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sdgrpc.v1.PlanJobRequest.
+ * Use `create(PlanJobRequestSchema)` to create a new message.
+ */
+export const PlanJobRequestSchema: GenMessage<PlanJobRequest> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_catalog, 22);
+
+/**
+ * What a request would do if it were sent now. Nothing is held for it.
+ *
+ * @generated from message sdgrpc.v1.PlanJobResponse
+ */
+export type PlanJobResponse = Message<"sdgrpc.v1.PlanJobResponse"> & {
+  /**
+   * As the job would be told: every default filled in, and all warnings that can be known. A seed that the request
+   * leaves open is drawn here, and anew by the job: send it to draw what was planned.
+   *
+   * @generated from field: sdgrpc.v1.Accepted accepted = 1;
+   */
+  accepted?: Accepted | undefined;
+
+  /**
+   * Steps that ask the UNet (`step_reuse` forecasts the others), and those of them that are guided.
+   *
+   * @generated from field: int32 unet_steps = 2;
+   */
+  unetSteps: number;
+
+  /**
+   * @generated from field: int32 guided_steps = 3;
+   */
+  guidedSteps: number;
+
+  /**
+   * In the request's order.
+   *
+   * @generated from field: repeated sdgrpc.v1.PlannedLora loras = 4;
+   */
+  loras: PlannedLora[];
+
+  /**
+   * As in Prepared; empty without LoRAs.
+   *
+   * @generated from field: string lora_set_id = 5;
+   */
+  loraSetId: string;
+
+  /**
+   * The fused set, and the model, are in memory now.
+   *
+   * @generated from field: bool lora_set_resident = 6;
+   */
+  loraSetResident: boolean;
+
+  /**
+   * @generated from field: bool model_resident = 7;
+   */
+  modelResident: boolean;
+
+  /**
+   * Until it would begin, as far as recent jobs tell.
+   *
+   * @generated from field: google.protobuf.Duration estimated_wait = 8;
+   */
+  estimatedWait?: Duration | undefined;
+
+  /**
+   * Of its steps, and of decoding and writing its images, with the device to itself: from calls of its model and
+   * size that were measured in the last two minutes, and leaning to the short side. Unset where there are none.
+   *
+   * @generated from field: google.protobuf.Duration estimated_steps = 9;
+   */
+  estimatedSteps?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration estimated_decoding = 10;
+   */
+  estimatedDecoding?: Duration | undefined;
+
+  /**
+   * That it needs beside what is in memory now: the model's weights and the fused set where they are not resident,
+   * and what a step of its model and size was measured to take beside them, which is 0 where none was, and on CPUs.
+   *
+   * @generated from field: int64 memory_bytes = 11;
+   */
+  memoryBytes: bigint;
+};
+
+/**
+ * Describes the message sdgrpc.v1.PlanJobResponse.
+ * Use `create(PlanJobResponseSchema)` to create a new message.
+ */
+export const PlanJobResponseSchema: GenMessage<PlanJobResponse> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_catalog, 23);
+
+/**
+ * A LoRA of a request, found.
+ *
+ * @generated from message sdgrpc.v1.PlannedLora
+ */
+export type PlannedLora = Message<"sdgrpc.v1.PlannedLora"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string sha256 = 2;
+   */
+  sha256: string;
+
+  /**
+   * @generated from field: float strength = 3;
+   */
+  strength: number;
+
+  /**
+   * @generated from field: float text_encoder_strength = 4;
+   */
+  textEncoderStrength: number;
+
+  /**
+   * Why the model cannot take it, which would fail the job; empty if it can.
+   *
+   * @generated from field: string refusal = 5;
+   */
+  refusal: string;
+
+  /**
+   * As in LoraReport, as far as the file's header tells.
+   *
+   * @generated from field: repeated string warnings = 6;
+   */
+  warnings: string[];
+};
+
+/**
+ * Describes the message sdgrpc.v1.PlannedLora.
+ * Use `create(PlannedLoraSchema)` to create a new message.
+ */
+export const PlannedLoraSchema: GenMessage<PlannedLora> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_catalog, 24);
+
+/**
  * Tells an orchestrator what it can ask of this server, and which server to ask.
  *
  * @generated from service sdgrpc.v1.CatalogService
@@ -1022,6 +1195,17 @@ export const CatalogService: GenService<{
     methodKind: "unary";
     input: typeof PrepareLorasRequestSchema;
     output: typeof PrepareLorasResponseSchema;
+  },
+  /**
+   * Tells what a request would do, without drawing: it fails as the request would at the door, and takes no place in
+   * the queue.
+   *
+   * @generated from rpc sdgrpc.v1.CatalogService.PlanJob
+   */
+  planJob: {
+    methodKind: "unary";
+    input: typeof PlanJobRequestSchema;
+    output: typeof PlanJobResponseSchema;
   },
   /**
    * Reports the server's state now and whenever it changes, until the caller ends the stream.

@@ -1,0 +1,122 @@
+"""What a task would do, from what is known without drawing: its files, memory, measured calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sdgrpc.domain import JobPlan, LoraRef, ModelState, PlannedLora, Task, TimestepSpacing
+from sdgrpc.engine.loop import EngineLoop
+from sdgrpc.engine.models.served_models import ServedModels
+from sdgrpc.engine.timing.estimates import Estimates, rows_of_steps
+from sdgrpc.errors import LoraError
+from sdgrpc.lora.bases.detect import place_or_refuse
+from sdgrpc.lora.bases.target import Target
+from sdgrpc.lora.fusing.fuser import Member, PlacedFile
+from sdgrpc.lora.fusing.lora_set import LoraSet
+from sdgrpc.lora.fusing.reports import warnings
+from sdgrpc.lora.headers.made_for import made_for
+from sdgrpc.lora.store.library import FoundLora, LoraLibrary
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A file of a task: placed in the model, or why it cannot be."""
+
+    file: FoundLora
+    ref: LoraRef
+    placed: PlacedFile | None
+    refusal: str = ""
+
+
+class Planner:
+    """Plans tasks for an engine. `plan` reads files that nobody read yet: call it in a thread."""
+
+    def __init__(
+        self, loop: EngineLoop, models: ServedModels, library: LoraLibrary, estimates: Estimates
+    ) -> None:
+        self._loop, self._models, self._library = loop, models, library
+        self._estimates = estimates
+
+    def plan(self, task: Task) -> JobPlan:
+        """See `Engine.plan`."""
+        files = [self._library.find(ref) for ref in task.loras]
+        with self._library.in_use(files):
+            return self._plan(task, files)
+
+    def _plan(self, task: Task, files: Sequence[FoundLora]) -> JobPlan:
+        state = next(one for one in self._models.states() if one.info.name == task.model)
+        target = self._models.target(task.model)
+        set_id = LoraSet.of(list(zip(files, task.loras, strict=True))).set_id
+        held = any((one.set_id, one.model) == (set_id, task.model) for one in self._models.resident_sets())
+        judged = [_judged(file, ref, target) for file, ref in zip(files, task.loras, strict=True)]
+        rows, cost = rows_of_steps(task), self._estimates.alone(task)
+        needed = self._estimates.step_bytes(task) + (0 if state.resident else state.size_bytes)
+        if set_id and not held:
+            needed += _set_bytes(judged, target, BYTES.get(state.dtype, 4))
+        return JobPlan(
+            task=task,
+            queue_position=self._loop.queue.counts()[1],
+            unet_steps=sum(count > 0 for count in rows),
+            guided_steps=sum(count > task.sampling.image_count for count in rows),
+            loras=tuple(_planned(one, task, state) for one in judged),
+            lora_set_id=set_id,
+            lora_set_resident=held,
+            model_resident=state.resident,
+            wait_seconds=self._loop.queue.estimated_wait(),
+            step_seconds=None if cost is None else cost.steps,
+            decoding_seconds=None if cost is None or not cost.images else cost.images,
+            memory_bytes=needed,
+        )
+
+
+def _judged(file: FoundLora, ref: LoraRef, target: Target) -> _Judged:
+    try:
+        adapter = file.adapter()
+        placement = place_or_refuse(adapter, target.names, target.base)
+    except LoraError as error:
+        return _Judged(file, ref, None, str(error))
+    placed = PlacedFile.of(adapter, placement, target.names.token_widths())
+    refusal = ""
+    if ref.strict and placed.unmatched:
+        refusal = f"{len(placed.unmatched)} of its tensors find no place, and strict is asked for"
+    return _Judged(file, ref, placed, refusal)
+
+
+def _set_bytes(judged: Sequence[_Judged], target: Target, element: int) -> int:
+    """What the fused copies of all touched weights take."""
+    touched = set()
+    for one in judged:
+        if one.placed is not None:
+            member = Member(one.placed, one.ref.strength, one.ref.text_encoder_strength)
+            touched |= {parameter for placed in member.active() for parameter in placed.parameters}
+    total = 0
+    for component, name in touched:
+        path, _, kind = name.rpartition(".")
+        module = target.names.modules[component, path]
+        total += math.prod(module.weight if kind == "weight" else module.bias or ())
+    return total * element
+
+
+def _planned(one: _Judged, task: Task, state: ModelState) -> PlannedLora:
+    return PlannedLora(
+        name=one.file.name,
+        sha256=one.file.sha256,
+        strength=one.ref.strength,
+        text_encoder_strength=one.ref.text_encoder_strength,
+        refusal=one.refusal,
+        warnings=() if one.placed is None else tuple(_warnings(one.file, one.placed, task, state)),
+    )
+
+
+def _warnings(file: FoundLora, placed: PlacedFile, task: Task, state: ModelState) -> Iterator[str]:
+    if placed.unmatched:
+        yield f"{len(placed.unmatched)} of its tensors find no place, such as {placed.unmatched[0]}"
+    yield from warnings(placed.placement, placed.norms, placed.vocabulary)
+    recommended = placed.recommended or made_for(file.name)
+    if recommended is not None:
+        trails = state.info.timestep_spacing is TimestepSpacing.TRAILING
+        yield from recommended.warnings(task.sampling, state.info.prediction_type, trails=trails)

@@ -1,0 +1,66 @@
+"""Plans say what the job then does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import save_file
+from torch import zeros
+
+from sdgrpc.domain import Accepted, Finished, GuidanceInterval, LoraRef, Prepared, StepReuse
+from sdgrpc.engine.timing.estimates import ENOUGH
+from sdgrpc.errors import LoraNotFound, ModelNotFound
+from tests.support.tasks import task
+
+ONE = LoraRef(0.8, 0.4, name="one")
+
+
+async def drawn(engine, asked):
+    return [event async for event in engine.submit(asked)]
+
+
+async def test_the_job_does_what_was_planned(open_tiny) -> None:
+    """The same set, held only afterwards; the bytes of it are what the plan said; seconds once measured."""
+    asked = task(loras=(ONE,), steps=max(5, ENOUGH))
+    async with open_tiny() as engine:
+        before = await engine.plan(asked)
+        assert (before.lora_set_resident, before.step_seconds) == (False, None)
+        events = await drawn(engine, asked)
+        prepared = next(event for event in events if isinstance(event, Prepared))
+        after = await engine.plan(asked)
+        held = engine.status().lora_set_bytes
+    report = prepared.loras[0]
+    assert before.lora_set_id == after.lora_set_id == prepared.lora_set_id
+    assert [(one.name, one.sha256, one.strength, one.text_encoder_strength) for one in before.loras] == [
+        (report.name, report.sha256, 0.8, 0.4)
+    ]
+    assert before.memory_bytes == held
+    assert (after.lora_set_resident, after.memory_bytes, after.wait_seconds) == (True, 0, 0.0)
+    assert after.step_seconds is not None
+    accepted = next(event for event in events if isinstance(event, Accepted))
+    assert (before.task, before.queue_position) == (accepted.task, accepted.queue_position)
+
+
+async def test_steps_are_those_that_ask(open_tiny) -> None:
+    """Forecast steps ask nothing; a part of the others is guided: as many calls as the job makes."""
+    reuse, interval = StepReuse(2), GuidanceInterval(0.25, 1.0)
+    asked = task(steps=12, step_reuse=reuse, guidance_interval=interval)
+    async with open_tiny() as engine:
+        plan = await engine.plan(asked)
+        finished = next(event for event in await drawn(engine, asked) if isinstance(event, Finished))
+    assert 0 < plan.guided_steps < plan.unet_steps < 12
+    # Where guidance begins the next two steps ask as well, which an estimate may leave out.
+    assert plan.unet_steps <= finished.unet_calls <= plan.unet_steps + 2
+
+
+async def test_a_file_that_does_not_fit_is_refused_in_the_plan(open_tiny, tmp_path) -> None:
+    """As the job would refuse it, without failing; one that is not there fails at the door."""
+    save_file({"lora_unet_nothing_like_it.lora_down.weight": zeros(2, 2)}, tmp_path / "odd.safetensors")
+    async with open_tiny(loras=tmp_path) as engine:
+        plan = await engine.plan(task(loras=(LoraRef(name="odd"),)))
+        assert plan.loras[0].refusal
+        with pytest.raises(LoraNotFound):
+            await engine.plan(task(loras=(LoraRef(name="absent"),)))
+        with pytest.raises(ModelNotFound):
+            await engine.plan(replace(task(), model="absent"))
