@@ -13,6 +13,7 @@
 
 from sdgrpc.client.aio import AsyncClient
 from sdgrpc.client.channel import Tls
+from sdgrpc.client.drawing.plans import Plan
 from sdgrpc.client.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -42,7 +43,6 @@ from sdgrpc.client.jobs.job_sync import Job
 from sdgrpc.client.jobs.records import JobState, KeptJob, OnDisconnect
 from sdgrpc.client.loras import Lora
 from sdgrpc.client.pictures import DrawnImage, open_image
-from sdgrpc.client.plans import Plan
 from sdgrpc.client.records import (
     LatentFormat,
     LoraDetails,

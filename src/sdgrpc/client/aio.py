@@ -20,7 +20,7 @@ from sdgrpc.client.channel import (
     health_watch,
     not_ready,
 )
-from sdgrpc.client.drawing import DrawingCalls
+from sdgrpc.client.drawing.calls import DrawingCalls
 from sdgrpc.client.errors import (
     DeadlineExceededError,
     UnavailableError,

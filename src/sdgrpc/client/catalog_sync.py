@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import grpc
 
 from sdgrpc.client import catalog_messages
+from sdgrpc.client.drawing.plans import Plans
 from sdgrpc.client.errors import server_error
 from sdgrpc.client.events import prepared
 from sdgrpc.client.loras import LoraLike, lora_messages
-from sdgrpc.client.plans import Plans
 from sdgrpc.client.records import LoraDetails, LoraFile, LoraStrengthRange, Model, ServerStatus, UploadedLora
 from sdgrpc.domain import Prepared
 from sdgrpc.v1 import catalog_pb2 as pb

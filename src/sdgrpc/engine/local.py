@@ -36,7 +36,7 @@ from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.lora_calls import EngineCatalog
-from sdgrpc.engine.models.served_models import Loadable, ServedModels
+from sdgrpc.engine.models.served_models import Loadable, ServedModels, weight_files
 from sdgrpc.engine.models.warm_up import warm_up
 from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.engine.options import DEFAULT_OPTIONS, EngineOptions, LoopOptions
@@ -51,7 +51,7 @@ from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.planning import Planner
 from sdgrpc.engine.work import LocalWork
 from sdgrpc.lora.fusing.lora_set import LoraSet
-from sdgrpc.lora.store.library import FoundLora, LoraLibrary
+from sdgrpc.lora.store.library import LoraLibrary
 
 T = TypeVar("T")
 
@@ -85,10 +85,7 @@ class LocalEngine:
         self._job_ids = itertools.count()
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-read")
         self._renderers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-preview")
-        files = {
-            model.info.name: model.files for model in models if isinstance(model, Loadable) and model.files
-        }
-        self._hashes = ModelHashes(files, FileHashes(options.cache_dir))
+        self._hashes = ModelHashes(weight_files(models), FileHashes(options.cache_dir))
         estimates = Estimates()
         self._loop = EngineLoop(
             SupervisedRunner(LocalRunner(self._prompts, self._hashes), self._supervisor, estimates),
@@ -156,11 +153,8 @@ class LocalEngine:
         deadline = None if time_limit is None else time.monotonic() + time_limit
         self._models.check_usable(task.model)
         self._loop.queue.check_room(task.caller)
-        files: list[FoundLora] = []
-        if task.loras:  # the index may have to look at the folder
-            files = await self._in(
-                self._readers, "find", lambda: [self._library.find(ref) for ref in task.loras]
-            )
+        find = partial(self._library.find_all, task.loras)  # the index may have to look at the folder
+        files = await self._in(self._readers, "find", find) if task.loras else []
         with self._library.in_use(files):
             job_id = next(self._job_ids)
             stream = EventStream(asyncio.get_running_loop(), self._undelivered)

@@ -17,7 +17,7 @@ from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
 from sdgrpc.cli.output import OutputPattern, save
 from sdgrpc.client import Options, Result
-from sdgrpc.client.drawing import DrawingCalls
+from sdgrpc.client.drawing.calls import DrawingCalls
 from sdgrpc.domain import (
     ResizeMode,
 )

@@ -42,6 +42,12 @@ class Loadable:
     files: WeightFiles | None = None
 
 
+def weight_files(models: Sequence[Model | Loadable]) -> dict[str, WeightFiles]:
+    """Where the weights of each model are, of those that are in files."""
+    loadable = [model for model in models if isinstance(model, Loadable)]
+    return {model.info.name: model.files for model in loadable if model.files}
+
+
 class ServedModels:
     """Models by name, the first the default. Thread safe.
 

@@ -43,7 +43,7 @@ class Planner:
 
     def plan(self, task: Task) -> JobPlan:
         """See `Engine.plan`."""
-        files = [self._library.find(ref) for ref in task.loras]
+        files = self._library.find_all(task.loras)
         with self._library.in_use(files):
             return self._plan(task, files)
 
@@ -79,7 +79,7 @@ def _judged(file: FoundLora, ref: LoraRef, target: Target) -> _Judged:
         placement = place_or_refuse(adapter, target.names, target.base)
     except LoraError as error:
         return _Judged(file, ref, None, str(error))
-    placed = PlacedFile.of(adapter, placement, target.names.token_widths())
+    placed = PlacedFile.of(adapter, placement, target.names.token_widths)
     refusal = ""
     if ref.strict and placed.unmatched:
         refusal = f"{len(placed.unmatched)} of its tensors find no place, and strict is asked for"

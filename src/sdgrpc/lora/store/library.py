@@ -158,6 +158,10 @@ class LoraLibrary:
         if self._uploads is not None:
             self._uploads.close()
 
+    def find_all(self, refs: Sequence[LoraRef]) -> list[FoundLora]:
+        """Return the file of each; raises as `find`."""
+        return [self.find(ref) for ref in refs]
+
     def find(self, ref: LoraRef) -> FoundLora:
         """Return the file that a request means. Blocks while folders are searched and the file is hashed.
 

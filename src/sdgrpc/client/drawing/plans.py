@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
-from sdgrpc.client.drawing import DrawingCalls
+from sdgrpc.client.drawing.calls import DrawingCalls
 from sdgrpc.client.events import Accepted, accepted
 from sdgrpc.client.requests import Drawn, Options
 from sdgrpc.domain import PlannedLora

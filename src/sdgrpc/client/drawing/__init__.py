@@ -1,0 +1,1 @@
+"""The three calls that draw, as jobs and as plans."""
