@@ -153,7 +153,7 @@ class LocalEngine:
         deadline = None if time_limit is None else time.monotonic() + time_limit
         self._models.check_usable(task.model)
         self._loop.queue.check_room(task.caller)
-        find = partial(self._library.find_all, task.loras)  # the index may have to look at the folder
+        find = partial(self._library.find_all, task.loras)
         files = await self._in(self._readers, "find", find) if task.loras else []
         with self._library.in_use(files):
             job_id = next(self._job_ids)
@@ -162,8 +162,7 @@ class LocalEngine:
             job.set_id = LoraSet.of(list(zip(files, task.loras, strict=True))).set_id
             # Held by the job alone, which lets the model go at its end, however late its events are read.
             job.work = LocalWork(partial(self._models.pool.of, job_id), files)
-            if counted:
-                job.observer = self._observer.begin(task)
+            job.observer = self._observer.begin(task) if counted else job.observer
             position = self._loop.queue.submit(job)
             try:
                 yield Accepted(position, task, task.warnings)
