@@ -67,8 +67,8 @@ class World:
         self.count += 1
         return self.count
 
-    def submit(self, *models: str) -> list[Job]:
-        jobs = [Job(self.next_id(), make_task(model=model), stream=None) for model in models]
+    def submit(self, *models: str, caller: str = "") -> list[Job]:
+        jobs = [Job(self.next_id(), make_task(model=model, caller=caller), stream=None) for model in models]
         self.queue += jobs
         return jobs
 
@@ -180,15 +180,16 @@ def test_jobs_of_other_models_go_on_while_one_is_loaded() -> None:
     assert world.begin().task.model == "b"
 
 
+@pytest.mark.parametrize("other", ["a", "c"])
 @pytest.mark.parametrize(
     ("error", "text"),
     [(ModelError("the file was cut"), "^the file was cut$"), (ValueError("odd"), "cannot be loaded.*odd")],
 )
-def test_a_model_that_cannot_be_loaded_ends_its_jobs_alone(error: Exception, text: str) -> None:
-    """Everybody who asked is told at once why; the next who asks tries again."""
+def test_a_model_that_cannot_be_loaded_ends_its_jobs_alone(error: Exception, text: str, other: str) -> None:
+    """Everybody who asked is told at once why, and nobody else; the next who asks tries again."""
     world = World()
     world.broken["b"] = error
-    world.submit("b", "a", "b")
+    world.submit("b", other, "b")
     assert world.begin() is None
     world.loader.run()
     for _ in range(2):
@@ -199,7 +200,9 @@ def test_a_model_that_cannot_be_loaded_ends_its_jobs_alone(error: Exception, tex
         world.end(job)
     assert world.begin() is None
     world.loader.run()
-    world.end(world.begin())
+    job = world.begin()
+    assert world.pool.of(job.job_id) == other
+    world.end(job)
     world.broken.clear()
     world.submit("b")
     assert world.begin() is None
@@ -219,6 +222,40 @@ def test_a_job_that_leaves_the_queue_blocks_nobody() -> None:
     world.queue.remove(waiting)
     world.pool.leave(waiting)
     assert world.begin() is behind
+
+
+def test_a_caller_that_held_others_up_has_had_its_turn() -> None:
+    """Its job waited for a place and left: its next one comes after those of whoever waited with it."""
+    world = World()
+    world.submit("a", caller="ann")
+    world.begin()
+    world.loader.run()
+    world.begin()
+    (held_up,) = world.submit("b", caller="ben")
+    world.submit("a", caller="ann")
+    assert world.begin().task.caller == "ann", "it overtakes"
+    world.queue.remove(held_up)
+    world.pool.leave(held_up)
+    assert world.begin() is None
+    world.submit("a", caller="ben")
+    world.submit("a", caller="ann")
+    assert [job.task.caller for job in world.begin_all()] == ["ann", "ben"]
+
+
+@pytest.mark.parametrize("waiting", ["a", "z"])
+def test_who_waits_behind_a_model_that_nobody_wants_any_more_is_overtaken_so_often(waiting: str) -> None:
+    """A model is being loaded whose jobs have left; the oldest of another one is still held by the bound."""
+    world = World(capacity=2, max_overtakes=3)
+    world.submit("c")
+    world.begin()
+    world.loader.run()
+    world.begin()
+    (gone,) = world.submit("m")
+    assert world.begin() is None
+    world.queue.remove(gone)
+    world.pool.leave(gone)
+    world.submit(waiting, *"cccccc")
+    assert len(world.begin_all()) == 3
 
 
 def test_a_visit_is_served_like_a_job() -> None:
