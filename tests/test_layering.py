@@ -103,7 +103,7 @@ LONG = 250
 """Lines of a file."""
 FULL, FULL_ROOM = 16, 12
 """Files in any folder, and in a room of `lora` and `diffusion`."""
-GRPC = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "google"}
+GRPC = {"grpc", "grpc_channelz", "grpc_health", "grpc_reflection", "grpc_status", "google"}
 SPEAKS_GRPC = {"api", "client", "testing", "v1"}
 USES_TORCH = {
     "machine",

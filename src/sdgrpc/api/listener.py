@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 from grpc import aio
+from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -41,6 +42,7 @@ DIFFUSION = pb.DESCRIPTOR.services_by_name["DiffusionService"].full_name
 CATALOG = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name
 JOBS = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 SERVICES = (DIFFUSION, CATALOG, JOBS, health.SERVICE_NAME, reflection.SERVICE_NAME)
+CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
 
 class Listener:
@@ -64,9 +66,13 @@ class Listener:
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
         jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        named = SERVICES
+        if settings.channelz:
+            channelz.add_channelz_servicer(self._server)
+            named = (*named, CHANNELZ)
         if settings.reflection:
-            reflection.enable_server_reflection(SERVICES, self._server, pool=symbol_pool())
-            self._server.add_generic_rpc_handlers([reflection_v1()])
+            reflection.enable_server_reflection(named, self._server, pool=symbol_pool())
+            self._server.add_generic_rpc_handlers([reflection_v1(named)])
         self.port = 0
 
     @property
@@ -155,10 +161,10 @@ class Health(health.aio.HealthServicer):
             self._watches -= 1
 
 
-def reflection_v1() -> grpc.GenericRpcHandler:
+def reflection_v1(services: Sequence[str]) -> grpc.GenericRpcHandler:
     """Reflection under its newer name, which tools ask for first; the messages are the same on the wire."""
     handler = grpc.stream_stream_rpc_method_handler(
-        reflection.aio.ReflectionServicer(SERVICES, pool=symbol_pool()).ServerReflectionInfo,
+        reflection.aio.ReflectionServicer(services, pool=symbol_pool()).ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

@@ -51,6 +51,10 @@ class ObservingSettings(BaseModel):
         None,
         description="Where Prometheus finds metrics, by plain HTTP without tokens; port 0 takes a free one.",
     )
+    channelz: bool = Field(
+        False,
+        description="Answer grpc.channelz.v1: the connections and streams of the port, for grpcdebug.",
+    )
     traces: Annotated[Url | None, Unset("OTEL_EXPORTER_OTLP_ENDPOINT, or no traces")] = Field(
         None,
         description="The OTLP receiver that spans go to, such as http://localhost:4317 (extra [telemetry]).",

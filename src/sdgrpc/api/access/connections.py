@@ -24,6 +24,7 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
         ("grpc.max_concurrent_streams", settings.queue_size + settings.max_running_jobs + CALLS_BESIDE_JOBS),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.enable_channelz", int(settings.channelz)),
         ("grpc.server_handshake_timeout_ms", _milliseconds(settings.handshake_timeout)),
         ("grpc.max_connection_idle_ms", _milliseconds(settings.connection_idle)),
         ("grpc.max_connection_age_ms", _milliseconds(settings.connection_age)),

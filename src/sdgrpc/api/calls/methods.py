@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -24,7 +25,7 @@ def methods_of(*files: Any) -> Iterator[str]:  # noqa: ANN401 - as protobuf's im
 
 
 OURS = tuple(methods_of(diffusion_pb2.DESCRIPTOR, catalog_pb2.DESCRIPTOR, jobs_pb2.DESCRIPTOR))
-OTHERS = (*methods_of(health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR), REFLECTION)
+OTHERS = (*methods_of(health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR, channelz_pb2.DESCRIPTOR), REFLECTION)
 METHODS = frozenset((*OURS, *OTHERS))
 
 
