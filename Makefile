@@ -80,6 +80,7 @@ lint: setup ## ruff, mypy --strict, buf lint and format, generated code fresh
 	$(BIN)/buf breaking protos --against protos/released.binpb
 	$(BIN)/python tools/generate.py --check
 	$(BIN)/python -m tools.settings_docs --check
+	$(BIN)/python -m tools.dashboard --check
 
 format: setup ## format Python and protos
 	$(BIN)/ruff check --fix .
@@ -89,6 +90,7 @@ format: setup ## format Python and protos
 gen: setup ## regenerate src/sdgrpc/v1 and the clients' stubs from protos/; Go's, TypeScript's and Rust's where go, npm and cargo are installed
 	$(BIN)/python tools/generate.py
 	$(BIN)/python -m tools.settings_docs
+	$(BIN)/python -m tools.dashboard
 	$(BIN)/python -m tools.generate_clients python $$(command -v go >/dev/null && echo go) $$(command -v npm >/dev/null && echo typescript)
 	@if command -v cargo >/dev/null; then cd clients/rust && cargo run --quiet -p codegen; fi
 

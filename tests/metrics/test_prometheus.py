@@ -119,8 +119,15 @@ def metrics_address(log: Path) -> str:
     return re.search(r"metrics on http://(\S+)/metrics", log.read_text()).group(1)
 
 
+def dashboard_queries() -> list[str]:
+    """What Grafana asks, with its variables replaced as it does."""
+    panels = json.loads((DEPLOY.parent / "grafana/sdgrpc.json").read_text())["panels"]
+    texts = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    return [text.replace("$instance", ".*").replace("$__rate_interval", "1m") for text in texts]
+
+
 def test_a_real_prometheus_scrapes_a_real_server(tmp_path: Path) -> None:
-    """It finds the server up, stores what was drawn, loads every alert, and none of them fires."""
+    """It finds the server up and stores what was drawn; no alert fires, and Grafana's queries are sound."""
     with running_server(tmp_path / "log", "--metrics", "127.0.0.1:0") as server:
         with Client(server.target) as client:
             assert list(client.generate("a star", steps=2))
@@ -137,6 +144,8 @@ def test_a_real_prometheus_scrapes_a_real_server(tmp_path: Path) -> None:
             (group,) = ask(address, "rules")["groups"]
             assert len(group["rules"]) == 9
             assert not ask(address, "alerts")["alerts"]
+            for query in dashboard_queries():
+                ask(address, "query", query=query)
 
 
 def test_a_taken_port_ends_the_start() -> None:

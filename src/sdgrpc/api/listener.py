@@ -66,7 +66,7 @@ class Listener:
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
         jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        named = SERVICES
+        named: Sequence[str] = SERVICES
         if settings.channelz:
             channelz.add_channelz_servicer(self._server)
             named = (*named, CHANNELZ)
