@@ -254,8 +254,8 @@ def build() -> str:
         .with_variable(DatasourceVariable("source").label("Prometheus").type("prometheus"))
         .with_variable(instance)
     )
-    for panel in NUMBERS:
-        dashboard = dashboard.with_panel(panel)
+    for one in NUMBERS:
+        dashboard = dashboard.with_panel(one)
     for title, panels in ROWS:
         dashboard = dashboard.with_row(Row(title))
         for panel in panels:
