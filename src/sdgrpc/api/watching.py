@@ -16,7 +16,8 @@ from sdgrpc.v1 import catalog_pb2 as pb
 
 MAX_WATCHERS = 64
 DEFAULT_INTERVAL = 1.0
-LOOK_SECONDS = 0.1  # an engine's state is numbers, not events: it is looked at so often, which costs little
+LOOK_SECONDS = 0.1
+"""An engine's state is numbers, of which some fade by themselves: it is looked at so often, once for all."""
 NOISE = 0.15
 """The share by which a measured number has to differ from the one reported, so that noise is no report."""
 
@@ -24,11 +25,18 @@ Context = aio.ServicerContext[Any, pb.WatchStatusResponse]
 
 
 class Watchers:
-    """Reports to at most 64 calls at a time; a slow reader gets fewer reports, and none waits in memory."""
+    """Reports to at most 64 calls at a time; a slow reader gets fewer reports, and none waits in memory.
+
+    One task looks at the engine while anybody watches, and wakes the calls where something changed: a call
+    that waits costs nothing.
+    """
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._count = 0
+        self._seen = pb.WatchStatusResponse()
+        self._changed = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
 
     async def watch(self, request: pb.WatchStatusRequest, context: Context) -> None:
         """Report until the call is cancelled or the server leaves.
@@ -46,23 +54,39 @@ class Watchers:
             await self._report(engine, interval_of(request), context)
         finally:
             self._count -= 1
+            if not self._count and self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
 
     async def _report(self, engine: Engine, interval: float, context: Context) -> None:
-        told = self._status(engine)
+        closing = self._gate.closing
+        told = self._seen = self._status(engine)
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look(engine))
+            self._looking.add_done_callback(lambda _: self._changed.set())
+        looking = self._looking
         await context.write(told)
-        while not self._gate.closing.is_set():
-            await self._sleep(interval)
-            while is_same(told, now := self._status(engine)) and not self._gate.closing.is_set():
-                await self._sleep(LOOK_SECONDS)
-            told = now
+        while not closing.is_set():
+            await first_of(asyncio.sleep(interval), closing.wait())
+            while is_same(told, self._seen) and not closing.is_set():
+                await first_of(self._changed.wait(), closing.wait())
+                if looking.done():
+                    looking.result()  # it does not end before the server does, but by an error
+            told = self._seen
             await context.write(told)
         if told.ready:
             await context.write(self._status(engine))
         raise Draining("the server is stopping; watch another")
 
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep, but not longer than the server stays."""
-        await first_of(asyncio.sleep(seconds), self._gate.closing.wait())
+    async def _look(self, engine: Engine) -> None:
+        """See what changes, and wake those who wait for it."""
+        while not self._gate.closing.is_set():
+            await asyncio.sleep(LOOK_SECONDS)
+            now = self._status(engine)
+            if not is_same(self._seen, now):
+                self._seen = now
+                self._changed.set()
+                self._changed = asyncio.Event()
 
     def _status(self, engine: Engine) -> pb.WatchStatusResponse:
         now = engine.status()
