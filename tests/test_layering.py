@@ -48,6 +48,7 @@ ROOMS: Mapping[str, set[str]] = {
         "lora.dialects",
         "lora.algorithms",
     },
+    "lora.resident": {*GROUND, "lora.bases", "lora.fusing"},
     "lora.describing": {
         *GROUND,
         "lora.headers",
@@ -61,7 +62,15 @@ ROOMS: Mapping[str, set[str]] = {
     "diffusion.model": {*GROUND},
     "diffusion.prompts": {*GROUND, "diffusion.model"},
     "diffusion.pictures": {*GROUND, "images", "diffusion.model"},
-    "diffusion.sampling": {*GROUND, "images", "diffusion.model", "diffusion.prompts", "diffusion.pictures"},
+    "diffusion.compiling": GROUND,
+    "diffusion.sampling": {
+        *GROUND,
+        "images",
+        "diffusion.compiling",
+        "diffusion.model",
+        "diffusion.prompts",
+        "diffusion.pictures",
+    },
     "diffusion.checkpoints": {
         *GROUND,
         "diffusion.model",

@@ -33,7 +33,7 @@ def write(kind: Kind, components: Mapping[str, nn.Module], path: Path, seed: int
     generator = torch.Generator().manual_seed(seed)
     tensors: dict[str, Tensor] = {}
     for component, module in components.items():
-        prefix = "lora_unet_" if component == "unet" else "lora_te_text_model_"
+        prefix = "lora_unet_" if component == "unet" else f"{_encoder(component, components)}_text_model_"
         for name, layer in module.named_modules():
             if isinstance(layer, nn.Linear | nn.Conv2d) and name.endswith(
                 tuple(f".{end}" for end in kind.layers)
@@ -48,3 +48,10 @@ def write(kind: Kind, components: Mapping[str, nn.Module], path: Path, seed: int
                 tensors[f"{spelling}.alpha"] = torch.tensor(float(kind.rank) / 2)
     save_file(tensors, path)
     return path
+
+
+def _encoder(component: str, components: Mapping[str, nn.Module]) -> str:
+    """kohya's name of a text encoder."""
+    if component == "text_encoder_2":
+        return "lora_te2"
+    return "lora_te1" if "text_encoder_2" in components else "lora_te"

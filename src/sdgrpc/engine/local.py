@@ -76,6 +76,7 @@ class LocalEngine:
             models,
             capacity=options.resident_models,
             lora_cache_bytes=options.lora_cache_bytes,
+            device_options=options.device,
             turns=Turns(options.loop.max_running_jobs_per_token),
             supervisor=self._supervisor,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from sdgrpc.engine.models.device_options import DeviceOptions
 from sdgrpc.settings import ROWS_PER_CALL, Settings
 
 
@@ -45,7 +46,7 @@ class EngineOptions:
     `resident_models` is how many of the models that were not given loaded may be in memory at a time. A call
     of the device that has not returned after `hang_factor` times the longest of its shape, and not before
     `hang_timeout` seconds, hangs, which ends the engine; with a timeout of 0 nothing counts as that. Models'
-    hashes are kept in `cache_dir`.
+    hashes are kept in `cache_dir`. `device` is how models use it.
     """
 
     loop: LoopOptions = field(default_factory=LoopOptions)
@@ -57,6 +58,7 @@ class EngineOptions:
     cache_dir: Path | None = None
     hang_timeout: float = default("hang_timeout")
     hang_factor: float = default("hang_factor")
+    device: DeviceOptions = field(default_factory=DeviceOptions)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -66,7 +68,8 @@ class EngineOptions:
             max_rows_per_call=settings.rows_per_call,
             rows_by_model=settings.rows_by_model,
         )
-        return cls(loop=loop, **_of_their_names(cls, settings, but=("loop",)))
+        device = DeviceOptions(**_of_their_names(DeviceOptions, settings, but=()))
+        return cls(loop=loop, device=device, **_of_their_names(cls, settings, but=("loop", "device")))
 
 
 def _of_their_names(options: type[Any], settings: Settings, *, but: tuple[str, ...]) -> dict[str, Any]:

@@ -101,8 +101,8 @@ class LocalRunner:
         requests = [work.wanted for work in works if work.wanted is not None]
         assert lease is not None and len(requests) == len(jobs), "predict comes after prepare"  # noqa: S101, PT018
         works[0].served.use("unet", lease)
-        meter = StepMemory(model.device)
-        answers = as_out_of_memory(lambda: predict(model, requests, max_rows), model.device)
+        meter, call = StepMemory(model.device), works[0].served.evaluator
+        answers = as_out_of_memory(lambda: predict(model, requests, max_rows, call), model.device)
         jobs[0].call_bytes = meter.taken()
         return answers
 

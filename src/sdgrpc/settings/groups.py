@@ -72,6 +72,18 @@ class ModelSettings(BaseModel):
         description="The type of the weights; auto is bfloat16 where the device is fast with it, else "
         "float16 on GPUs and float32 on CPUs, and float32 for small models.",
     )
+    compile: Literal["auto", "off", "blocks", "graphs"] = Field(
+        "auto",
+        description="How UNets are called: as they are (off), with their blocks compiled, or those recorded "
+        "as CUDA graphs, which is fastest; auto is blocks on CUDA and off elsewhere. A size's first pictures "
+        "are drawn as with off while it is compiled.",
+    )
+    compile_graphs: Count = Field(
+        16, description="CUDA graphs kept for each model: one for each size and number of rows."
+    )
+    compile_graph_bytes: Bytes = Field(
+        8 * GIB, description="Memory for what CUDA graphs compute in, for each model."
+    )
 
 
 class LoraSettings(BaseModel):
@@ -86,6 +98,13 @@ class LoraSettings(BaseModel):
         "without it such files and folders are left out, and logged.",
     )
     lora_cache_bytes: BytesOrNone = Field(2 * GIB, description="Memory for fused LoRA sets, for each model.")
+    resident_factors: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Keep the factors of LoRA files on the device, and multiply sets from them when they are "
+        "switched to, instead of keeping fused sets; auto does so on CUDA. Takes the memory of a second UNet "
+        "and its text encoders.",
+    )
+    lora_factor_bytes: Bytes = Field(4 * GIB, description="Memory for such factors, for each model.")
     max_loras: CountOrNone = Field(16, description="LoRA files of one request.")
     lora_strength_min: Strength = Field(0.0, description="The least strength of a LoRA.")
     lora_strength_max: Strength = Field(1.0, description="The greatest strength of a LoRA.")

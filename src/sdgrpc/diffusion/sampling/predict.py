@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from sdgrpc.diffusion.compiling.calls import UNetCall, UNetInputs, call_unet
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.sampling.denoise import ModelInput
 
@@ -21,24 +23,28 @@ class _Row:
 
 
 @torch.inference_mode()
-def predict(model: Model, inputs: Sequence[ModelInput], max_rows: int) -> list[torch.Tensor]:
+def predict(
+    model: Model, inputs: Sequence[ModelInput], max_rows: int, call: UNetCall | None = None
+) -> list[torch.Tensor]:
     """Evaluate the UNet for inputs of equal latent shape, guidance on or off and conditioning length.
 
     Each image has its own timestep, embedding and guidance scale. With guidance an image takes two rows,
     `[negatives; positives]` (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598). More rows than
     `max_rows` are split over several calls; an image's two rows stay together unless `max_rows` is 1.
+    `call` is how the UNet is called: as it is, unless something else is said.
 
     Returns one guided prediction `[n, 4, h, w]` per input, float32.
     """
     images = [(sample, one) for one in inputs for sample in torch.split(one.sample, 1)]
     sides = (True, False) if inputs[0].guided else (False,)
     size = max(1, max_rows // len(sides))
+    unet = call or partial(call_unet, model.unet)
     predictions = []
     for at in range(0, len(images), size):
         part = images[at : at + size]
         rows = [_Row(*image, negative) for negative in sides for image in part]
         calls = [rows] if len(rows) <= max_rows else [[row] for row in rows]
-        answers = torch.cat([_call(model, call) for call in calls])
+        answers = torch.cat([_call(model, part_rows, unet) for part_rows in calls])
         predictions.append(_guide(part, answers) if len(sides) == 2 else answers)
     return list(torch.split(torch.cat(predictions), [int(one.sample.shape[0]) for one in inputs]))
 
@@ -65,7 +71,7 @@ def _rescaled(guided: torch.Tensor, positive: torch.Tensor, shares: torch.Tensor
     return torch.where(shares > 0, shares * (guided * ratio) + (1 - shares) * guided, guided)
 
 
-def _call(model: Model, rows: Sequence[_Row]) -> torch.Tensor:
+def _call(model: Model, rows: Sequence[_Row], unet: UNetCall) -> torch.Tensor:
     """One UNet call; `[len(rows), 4, h, w]`."""
     samples = torch.cat([row.sample for row in rows])
     # Training timesteps are whole numbers below 1000, so float32 holds them and those between exactly enough.
@@ -73,10 +79,20 @@ def _call(model: Model, rows: Sequence[_Row]) -> torch.Tensor:
     told = [row.input.conditioning for row in rows]
     sides = [one.negative if row.negative else one.positive for row, one in zip(rows, told, strict=True)]
     embeddings = torch.cat([side for side in sides if side is not None])
-    return _unet(model, samples, timesteps, embeddings, _added_conditions(model, rows))
+    pooled, time_ids = _added_conditions(model, rows)
+    asked = UNetInputs(
+        samples.to(model.device, model.dtype),
+        timesteps.to(model.device),
+        embeddings.to(model.device, model.dtype),
+        pooled,
+        time_ids,
+    )
+    return unet(asked).to(torch.float32, copy=True)  # what a recorded call returned is overwritten
 
 
-def _added_conditions(model: Model, rows: Sequence[_Row]) -> dict[str, torch.Tensor] | None:
+def _added_conditions(
+    model: Model, rows: Sequence[_Row]
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """What SDXL is told beside the prompt: pooled embeddings `[rows, P]` and sizes `[rows, 6]`.
 
     The sizes are (height, width) of the original, (top, left) of its crop and (height, width) of the target,
@@ -84,31 +100,10 @@ def _added_conditions(model: Model, rows: Sequence[_Row]) -> dict[str, torch.Ten
     https://arxiv.org/abs/2307.01952). They stay float32; bfloat16 has no 1016.
     """
     if not model.is_sdxl:
-        return None
+        return None, None
     told = [(row.input.conditioning, row.negative) for row in rows]
     pooled = [one.negative_pooled if negative else one.pooled for one, negative in told]
     height, width = (side * model.info.vae_scale_factor for side in rows[0].sample.shape[-2:])
     sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=model.device)
     embeddings = torch.cat([one for one in pooled if one is not None])
-    return {
-        "text_embeds": embeddings.to(model.device, model.dtype),
-        "time_ids": sizes.repeat(len(rows), 1),
-    }
-
-
-def _unet(
-    model: Model,
-    samples: torch.Tensor,
-    timesteps: torch.Tensor,
-    embeddings: torch.Tensor,
-    added: dict[str, torch.Tensor] | None,
-) -> torch.Tensor:
-    output = model.unet(
-        samples.to(model.device, model.dtype),
-        timesteps.to(model.device),
-        encoder_hidden_states=embeddings.to(model.device, model.dtype),
-        added_cond_kwargs=added,
-        return_dict=False,
-    )
-    prediction: torch.Tensor = output[0]
-    return prediction.float()
+    return embeddings.to(model.device, model.dtype), sizes.repeat(len(rows), 1)

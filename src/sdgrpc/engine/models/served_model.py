@@ -1,50 +1,113 @@
-"""A model in memory with its fused LoRA sets."""
+"""A model in memory with its fused LoRA sets, and how its networks are called."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
+from torch import nn
 
+from sdgrpc.diffusion.compiling.evaluator import Evaluator
 from sdgrpc.diffusion.model import Model
+from sdgrpc.engine.models.device_options import DeviceOptions
+from sdgrpc.errors import ModelError
 from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
+from sdgrpc.lora.fusing.overlay import Overlay
+from sdgrpc.lora.resident.files import ResidentFiles
+from sdgrpc.lora.resident.switching import LiveSwitch
+
+BASE = Overlay({})
+"""Changes nothing."""
+
+
+class Switch(Protocol):
+    """Makes a network compute with a set."""
+
+    def __call__(self, overlay: Overlay) -> None:
+        """Do so; nothing if it does already."""
+        ...
 
 
 @dataclass(slots=True)
 class ServedModel:
-    """A model with its fused sets and, per component, the switch that puts a set's weights in place."""
+    """A model with its fused sets and, per component, the switch that puts a set's weights in place.
+
+    `resident` are the LoRA factors on the device, where sets are multiplied from those; `evaluator` calls the
+    UNet, from the step thread alone.
+    """
 
     model: Model
     sets: FusedSets
-    switches: Mapping[str, OverlaySwitch]
+    switches: Mapping[str, Switch]
+    evaluator: Evaluator
+    resident: ResidentFiles | None = None
 
     @classmethod
-    def of(cls, model: Model, *, lora_cache_bytes: int) -> ServedModel:
-        """Wrap a loaded model."""
+    def of(
+        cls, model: Model, *, lora_cache_bytes: int, options: DeviceOptions | None = None
+    ) -> ServedModel:
+        """Wrap a loaded model.
+
+        Raises:
+            ModelError: the options ask for what the device cannot do.
+
+        """
         components = model.lora_components()
-        sets = FusedSets(components, base=model.info.base, capacity_bytes=lora_cache_bytes)
-        return cls(model, sets, {name: OverlaySwitch(module) for name, module in components.items()})
+        chosen = (options or DeviceOptions()).on(model.device.type)
+        if chosen is None:
+            raise ModelError(
+                f"--compile graphs needs a CUDA device, and the model {model.info.name!r} is on "
+                f"{model.device.type}; use --compile blocks or off"
+            )
+        resident = None
+        if chosen.resident_factors:
+            resident = ResidentFiles(components, capacity_bytes=chosen.factor_bytes)
+        evaluator = Evaluator(model.unet, chosen.compiling)
+        sets = FusedSets(
+            components, base=model.info.base, capacity_bytes=lora_cache_bytes, resident=resident
+        )
+        return cls(model, sets, _switches(components, resident), evaluator, resident)
 
     def use(self, component: str, lease: Lease) -> None:
-        """Point `component` at the weights of the lease's set."""
-        self.switches[component].use(lease.overlay.tensors.get(component, {}))
+        """Have `component` compute with the weights of the lease's set."""
+        self.switches[component](lease.overlay)
 
     def restore(self) -> None:
         """Give the model its pristine weights back, once no thread uses it."""
+        self.evaluator.close()
         for switch in self.switches.values():
-            switch.use({})
+            switch(BASE)
 
     def unload(self) -> None:
         """Free the weights, but for the VAE's, which go with the last preview that needs them."""
         self.restore()
         for network in self.model.lora_components().values():
             network.to("meta")
+        if self.resident is not None:
+            self.resident.release()
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
 
     @property
     def weight_bytes(self) -> int:
-        """What the pristine weights hold."""
+        """What the weights hold, those that stand beside the pristine ones included."""
         networks = (self.model.vae, *self.model.lora_components().values())
-        return sum(network.get_memory_footprint() for network in networks)
+        beside = 0 if self.resident is None else self.resident.weight_bytes
+        return beside + sum(network.get_memory_footprint() for network in networks)
+
+
+def _switches(
+    components: Mapping[str, nn.Module], resident: ResidentFiles | None
+) -> dict[str, Callable[[Overlay], None]]:
+    if resident is not None:
+        return {name: LiveSwitch(resident.live[name], name).use for name in components}
+    return {
+        name: partial(_use_named, OverlaySwitch(network), name) for name, network in components.items()
+    }
+
+
+def _use_named(switch: OverlaySwitch, component: str, overlay: Overlay) -> None:
+    switch.use(overlay.tensors.get(component, {}))

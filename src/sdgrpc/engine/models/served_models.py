@@ -7,10 +7,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import ModelInfo, ModelState, ResidentSet
 from sdgrpc.engine.hashing.models import WeightFiles
+from sdgrpc.engine.models.device_options import DeviceOptions
 from sdgrpc.engine.models.lease import ModelLease
 from sdgrpc.engine.models.residency import ModelPool
 from sdgrpc.engine.models.served_model import ServedModel
@@ -55,6 +57,7 @@ class ServedModels:
         models: those that are loaded already stay in memory for good.
         capacity: how many of the others may be there at a time.
         lora_cache_bytes: what the fused sets of each may take while it is there.
+        device_options: how each uses its device.
         turns: who begins next.
         supervisor: watches over loading.
 
@@ -66,16 +69,17 @@ class ServedModels:
         *,
         capacity: int,
         lora_cache_bytes: int,
+        device_options: DeviceOptions | None = None,
         turns: Turns | None = None,
         supervisor: Supervisor | None = None,
     ) -> None:
-        self._lora_cache_bytes = lora_cache_bytes
+        self._wrap = partial(
+            ServedModel.of, lora_cache_bytes=lora_cache_bytes, options=device_options or DeviceOptions()
+        )
         self._supervisor = supervisor or Supervisor()
         self._loadable = {model.info.name: model for model in models if isinstance(model, Loadable)}
         held = {
-            model.info.name: ServedModel.of(model, lora_cache_bytes=lora_cache_bytes)
-            for model in models
-            if isinstance(model, Model)
+            model.info.name: self._wrap(model) for model in models if isinstance(model, Model)
         }
         self._states = {name: _state(served.model, served.weight_bytes) for name, served in held.items()}
         self._judges = {
@@ -154,7 +158,7 @@ class ServedModels:
         started = time.monotonic()
         with self._supervisor.call(CallShape("load", name, patience=LOAD_PATIENCE)):
             model = self._loadable[name].load()
-        served = ServedModel.of(model, lora_cache_bytes=self._lora_cache_bytes)
+        served = self._wrap(model)
         self._states[name] = _state(served.model, served.weight_bytes)
         logger.info("model %s was loaded in %.2f s", name, time.monotonic() - started)
         return served

@@ -18,7 +18,7 @@ from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.fusing.fuser import Parameter
 from sdgrpc.lora.fusing.lease import Lease
 from sdgrpc.lora.fusing.lora_set import LoraSet
-from sdgrpc.lora.fusing.maker import FusedSet, SetMaker
+from sdgrpc.lora.fusing.maker import FusedSet, Resident, SetMaker
 from sdgrpc.lora.fusing.overlay import Overlay, OverlaySwitch
 from sdgrpc.lora.fusing.spare import Buffers
 from sdgrpc.lora.store.contents import FoundLora
@@ -67,12 +67,20 @@ class FusedSets:
             written, and must be the pristine ones now.
         base: what the model is: `sd15`, `sd2`, `sdxl` or `embedded`.
         capacity_bytes: how much the sets may hold together.
+        resident: where low-rank factors are kept on the device; sets then hold products instead of weights.
 
     """
 
-    def __init__(self, components: Mapping[str, nn.Module], *, base: str, capacity_bytes: int) -> None:
+    def __init__(
+        self,
+        components: Mapping[str, nn.Module],
+        *,
+        base: str,
+        capacity_bytes: int,
+        resident: Resident | None = None,
+    ) -> None:
         self._capacity = capacity_bytes
-        self._maker = SetMaker(components, base=base)
+        self._maker = SetMaker(components, base=base, resident=resident)
         self._sets: OrderedDict[str, CachedSet] = OrderedDict()  # the least recently used first
         self._spare = Buffers()
         self._lock = threading.Lock()
@@ -155,7 +163,10 @@ class FusedSets:
     def _make(self, wanted: LoraSet, cached: CachedSet) -> None:
         """Fuse a set and settle its future; a failure reaches all who wait and leaves nothing behind."""
         try:
-            cached.future.set_result(self._maker.make(wanted, partial(self._make_room, cached)))
+            fused = self._maker.make(wanted, partial(self._make_room, cached))
+            with self._lock:
+                cached.nbytes = fused.overlay.nbytes
+            cached.future.set_result(fused)
         except BaseException as error:
             with self._lock:
                 del self._sets[wanted.set_id]

@@ -111,12 +111,12 @@ def plan(members: Sequence[Member]) -> Plan:
 
 
 class Fuser:
-    """Makes fused weights from pristine ones. Thread safe."""
+    """Makes fused weights from pristine ones, whose `norms` may be known. Thread safe."""
 
-    def __init__(self, pristine: Weights) -> None:
+    def __init__(self, pristine: Weights, norms: Mapping[Parameter, float] | None = None) -> None:
         self._pristine = pristine
         self._products = Products()
-        self._norms: dict[Parameter, float] = {}
+        self._norms = dict(norms or {})
 
     def fuse(self, planned: Plan, outs: Mapping[Parameter, Tensor]) -> None:
         """Write every planned parameter into its `out`, which lies in memory as the pristine one does.

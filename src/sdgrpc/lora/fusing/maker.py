@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,9 +19,9 @@ from sdgrpc.lora.bases.detect import place_or_refuse
 from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.tokens import embedding_widths
-from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter, PlacedFile, Plan, plan
+from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter, PlacedFile, Plan, Weights, plan
 from sdgrpc.lora.fusing.lora_set import LoraSet, MemberKey
-from sdgrpc.lora.fusing.overlay import Overlay
+from sdgrpc.lora.fusing.overlay import Overlay, Product
 from sdgrpc.lora.fusing.prompt_part import PromptPart, prompt_part
 from sdgrpc.lora.fusing.reports import report, unmatched_refused
 from sdgrpc.lora.headers.made_for import made_for
@@ -40,6 +41,34 @@ Room = Callable[[Mapping[Parameter, Tensor]], Mapping[Parameter, Tensor | None]]
 """Given the pristine weights that a set changes, counts their bytes and returns memory to fill for some."""
 
 
+class Resident(Protocol):
+    """Factors that are on the device already; `lora.resident.files` has them."""
+
+    @property
+    def pristine(self) -> Weights:
+        """The weights of every component, never written."""
+        ...
+
+    @property
+    def norms(self) -> Mapping[Parameter, float]:
+        """Their Frobenius norms, as far as known."""
+        ...
+
+    def placed(self, identity: str) -> PlacedFile | None:
+        """Where the modules of a file go whose factors are there."""
+        ...
+
+    def by_product(self, planned: Plan) -> set[Parameter]:
+        """The parameters of a plan that change by low-rank products alone."""
+        ...
+
+    def products(
+        self, members: Sequence[tuple[str, Member]], parameters: set[Parameter]
+    ) -> Mapping[str, Sequence[Product]] | None:
+        """What members, each with its file's identity, add to these; None if they must be fused whole."""
+        ...
+
+
 class SetMaker:
     """Makes LoRA sets for one model, one at a time; remembers how files are placed. Thread safe.
 
@@ -47,22 +76,27 @@ class SetMaker:
         components: `unet`, `text_encoder`, `text_encoder_2` -> the module. Their parameters are read, never
             written, and must be the pristine ones now.
         base: what the model is: `sd15`, `sd2`, `sdxl` or `embedded`.
+        resident: what low-rank changes are multiplied from, and who has the pristine weights then.
 
     """
 
-    def __init__(self, components: Mapping[str, nn.Module], *, base: str) -> None:
-        self._base = base
-        self._pristine = {
+    def __init__(
+        self, components: Mapping[str, nn.Module], *, base: str, resident: Resident | None = None
+    ) -> None:
+        self._base, self._resident = base, resident
+        self._pristine: Weights = {
             component: {name: parameter.detach() for name, parameter in module.named_parameters()}
             for component, module in components.items()
         }
+        if resident is not None:
+            self._pristine = resident.pristine
         self._names = NameIndex(
             {
                 component: {name: tuple(weight.shape) for name, weight in weights.items()}
                 for component, weights in self._pristine.items()
             }
         )
-        self._fuser = Fuser(self._pristine)
+        self._fuser = Fuser(self._pristine, {} if resident is None else resident.norms)
         self._token_widths = embedding_widths(self._pristine)
         self._placed: WeakKeyDictionary[Adapter, PlacedFile] = WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -89,10 +123,11 @@ class SetMaker:
             for one in wanted.members
         ]
         planned = plan(members)
-        spare = room({(component, name): self._pristine[component][name] for component, name in planned})
         # Tensors made in inference mode could not be written outside of it.
         with torch.inference_mode(False), torch.no_grad(), self._fuse_lock:
-            overlay = self._fill(planned, spare)
+            products = self._products(wanted, members, planned)
+            spare = room({(component, name): self._pristine[component][name] for component, name in planned})
+            overlay = Overlay(self._fill(planned, spare), products)
             reports = {
                 one.key: report(one, member, self._fuser)
                 for one, member in zip(wanted.members, members, strict=True)
@@ -104,7 +139,22 @@ class SetMaker:
                 )
         return FusedSet(overlay, reports, prompt_part(list(zip(wanted.members, members, strict=True))))
 
-    def _fill(self, planned: Plan, spare: Mapping[Parameter, Tensor | None]) -> Overlay:
+    def _products(
+        self, wanted: LoraSet, members: Sequence[Member], planned: Plan
+    ) -> Mapping[str, Sequence[Product]]:
+        """Take out of a plan what resident factors are multiplied for, and return that."""
+        if self._resident is None:
+            return {}
+        chosen = self._resident.by_product(planned)
+        named = [(one.file.identity, member) for one, member in zip(wanted.members, members, strict=True)]
+        products = self._resident.products(named, chosen)
+        for parameter in chosen if products is not None else ():
+            del planned[parameter]
+        return products or {}
+
+    def _fill(
+        self, planned: Plan, spare: Mapping[Parameter, Tensor | None]
+    ) -> Mapping[str, Mapping[str, Tensor]]:
         outs: dict[Parameter, Tensor] = {}
         named: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for component, name in planned:
@@ -113,10 +163,12 @@ class SetMaker:
                 out = torch.empty_like(self._pristine[component][name])
             outs[component, name] = named[component][name] = out
         self._fuser.fuse(planned, outs)
-        return Overlay(dict(named))
+        return dict(named)
 
     def _place(self, file: FoundLora) -> PlacedFile:
         """Read, check and place a file; what is known already is not done again."""
+        if self._resident is not None and (placed := self._resident.placed(file.identity)) is not None:
+            return placed
         adapter = file.adapter()
         with self._lock:
             known = self._placed.get(adapter)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -11,15 +11,39 @@ Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Overlay:
-    """The weights that a LoRA set changes: component -> parameter name -> tensor. Never written once made."""
+class Product:
+    """What a set adds to weights of one shape, `up` `(k, out, r)` times `down` `(k, r, columns)`.
 
-    tensors: Mapping[str, Tensors]
+    Both are in the weights' dtype. `slots` are the numbers of the k weights, in ascending order, in the stack
+    of number `stack`; see `lora.resident.stacks`.
+    """
+
+    stack: int
+    slots: tuple[int, ...]
+    up: Tensor
+    down: Tensor
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the tensors hold."""
-        return sum(tensor.nbytes for named in self.tensors.values() for tensor in named.values())
+        """Bytes of both factors."""
+        return self.up.nbytes + self.down.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """The weights that a LoRA set changes: component -> parameter name -> tensor. Never written once made.
+
+    `products` are, per component, what it adds to others where factors are resident.
+    """
+
+    tensors: Mapping[str, Tensors]
+    products: Mapping[str, Sequence[Product]] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tensors and the factors hold."""
+        whole = sum(tensor.nbytes for named in self.tensors.values() for tensor in named.values())
+        return whole + sum(one.nbytes for products in self.products.values() for one in products)
 
 
 class OverlaySwitch:

@@ -1,0 +1,45 @@
+"""How models use their device: what is compiled, and whether LoRA factors are kept there. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sdgrpc.diffusion.compiling.options import CompileOptions
+from sdgrpc.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenOptions:
+    """What was chosen for one device."""
+
+    compiling: CompileOptions
+    resident_factors: bool
+    factor_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOptions:
+    """The settings of the same names; `auto` is blocks and resident factors on CUDA, neither elsewhere."""
+
+    compile: Literal["auto", "off", "blocks", "graphs"] = "auto"
+    compile_graphs: int = Settings.model_fields["compile_graphs"].default
+    compile_graph_bytes: int = Settings.model_fields["compile_graph_bytes"].default
+    resident_factors: Literal["auto", "on", "off"] = "auto"
+    lora_factor_bytes: int = Settings.model_fields["lora_factor_bytes"].default
+
+    def on(self, device: str) -> ChosenOptions | None:
+        """Choose for a type of device; None where that has no graphs and they are asked for.
+
+        Graphs need weights at fixed addresses, which resident factors bring, asked for or not.
+        """
+        cuda = device == "cuda"
+        mode = self.compile if self.compile != "auto" else ("blocks" if cuda else "off")
+        if mode == "graphs" and not cuda:
+            return None
+        resident = cuda if self.resident_factors == "auto" else self.resident_factors == "on"
+        return ChosenOptions(
+            CompileOptions(mode, max_graphs=self.compile_graphs, graph_bytes=self.compile_graph_bytes),
+            resident or mode == "graphs",
+            self.lora_factor_bytes,
+        )
