@@ -79,7 +79,7 @@ class Run:
         yield pictures.single(self.subject(name), self._mode, 2 if self._tiny else count, 3)
 
     def _trace(self, name: str, count: int) -> Iterator[Record]:
-        modes = ("off", self._mode)
+        modes: tuple[pictures.Mode, ...] = ("off", self._mode)
         few = self._tiny
         yield pictures.trace(self.subject(name), modes, 2 if few else count, 6 if few else 40)
 

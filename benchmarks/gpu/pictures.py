@@ -1,4 +1,4 @@
-"""Whole pictures over gRPC: one at a time, previews, a trace with LoRAs, memory; beside diffusers in process."""
+"""Whole pictures over gRPC: one at a time, with previews, a trace with LoRAs; beside diffusers in process."""
 
 from __future__ import annotations
 
@@ -86,12 +86,11 @@ def our_server(subject: Subject, mode: Mode, *, rows: int = 16) -> Iterator[Ours
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    on = "on" if subject.model.device.type == "cuda" else "auto"
     options = EngineOptions(
         LoopOptions(max_rows_per_call=rows),
         8 << 30,
         hang_timeout=0,
-        device=DeviceOptions(compile=mode, resident_factors=on),
+        device=DeviceOptions(compile=mode, resident_factors="auto"),
     )
     engine = LocalEngine([subject.model], LoraLibrary([subject.folder]), options)
 
@@ -190,14 +189,13 @@ def trace(subject: Subject, modes: Sequence[Mode], steps: int, requests: int) ->
     rival, device = Diffusers(subject), subject.model.device
     rival.draw(Drawing(1))
     sample = drawings[: max(2, requests // 8)]
-    service = timed(lambda: [rival.draw(one) for one in sample], device) / len(sample)  # type: ignore[func-returns-value]
+    service = timed(lambda: [rival.draw(one) for one in sample], device) / len(sample)
     at, entries = 0.0, []
     for one in drawings:
         entries.append((at, one))
         at += chance.expovariate(0.8 / service)
     record: Record = {"diffusers_service_seconds": service, "requests": requests, "steps": steps}
     record["diffusers"] = _measured(rival.draw, entries, 1)
-    del rival
     for mode in modes:
         with our_server(subject, mode) as ours:
             ours.settle(1, 8)

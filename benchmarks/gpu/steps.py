@@ -49,7 +49,7 @@ def steps(subject: Subject, clock: Clock, rows: tuple[int, ...]) -> Iterator[Rec
 
 @torch.inference_mode()
 def whole(subject: Subject, clock: Clock, rows: int, needed: float) -> Record:
-    """diffusers as its users compile it, `torch.compile(unet)`, beside the same UNet as it is."""
+    """Time `torch.compile(unet)`, as diffusers' users compile it, beside the same UNet as it is."""
     if clock.left < needed:
         return {"rows": rows, "skipped": "no time left"}
     unet, inputs = subject.model.unet, subject.inputs(rows)

@@ -1,4 +1,4 @@
-"""SD1.5 and SDXL in their published configurations with random weights, made on the device, and LoRA files."""
+"""SD1.5 and SDXL, published configurations and random weights, made on the device; and LoRA files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""LoRA sets: a file that is new, a set of files whose factors are there, a set that is there; beside diffusers."""
+"""LoRA sets: new files, new sets of known files, sets that are there; beside diffusers."""
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -68,7 +69,7 @@ def switches(subject: Subject, *, resident: bool) -> Record:
     times["use alone"] = [timed(lambda n=n: again(n), device) for n in (*names, *names)]  # type: ignore[misc]
     times["two known files, new set"] = [
         timed(lambda n=n, m=m: pair(n, m), device)  # type: ignore[misc]
-        for n, m in zip(names, names[1:], strict=False)
+        for n, m in itertools.pairwise(names)
     ]
     held = max(lease.overlay.nbytes for lease in leases.values())
     record: Record = _summary(times) | {"largest_set_bytes": held}
@@ -91,7 +92,10 @@ def diffusers_switches(subject: Subject, clock: Clock) -> Record:
 
     def load(name: str, **options: Any) -> None:  # noqa: ANN401 - diffusers' own
         pipe.load_lora_weights(
-            subject.folder, weight_name=f"{name}.safetensors", adapter_name=options.pop("key", name), **options
+            subject.folder,
+            weight_name=f"{name}.safetensors",
+            adapter_name=options.pop("key", name),
+            **options,
         )
 
     for name in names[:3]:

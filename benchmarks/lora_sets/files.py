@@ -51,7 +51,7 @@ def write(kind: Kind, components: Mapping[str, nn.Module], path: Path, seed: int
 
 
 def _encoder(component: str, components: Mapping[str, nn.Module]) -> str:
-    """kohya's name of a text encoder."""
+    """Kohya's name of a text encoder."""
     if component == "text_encoder_2":
         return "lora_te2"
     return "lora_te1" if "text_encoder_2" in components else "lora_te"

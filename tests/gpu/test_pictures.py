@@ -30,7 +30,7 @@ NEAR = 2
 
 @asynccontextmanager
 async def engine_of(model: Model, **device):
-    options = EngineOptions(LoopOptions(max_rows_per_call=8), device=DeviceOptions(**device))
+    options = EngineOptions(LoopOptions(max_rows_per_call=2), device=DeviceOptions(**device))
     engine = LocalEngine([model], LoraLibrary([LORAS]), options)
     try:
         yield engine
@@ -52,7 +52,8 @@ def largest_difference(one: bytes, other: bytes) -> float:
     return float(np.abs(pixels(one).astype(float) - pixels(other)).max())
 
 
-async def test_alone_the_bytes_repeat_and_are_near_the_cpus(embedded, device, exact) -> None:
+@pytest.mark.usefixtures("exact")
+async def test_alone_the_bytes_repeat_and_are_near_the_cpus(embedded) -> None:
     """With and without LoRA sets, resident factors on, compiled nothing."""
     cpu = load("tiny", EMBEDDED, device=torch.device("cpu"), dtype=torch.float32)
     async with engine_of(cpu, compile="off") as engine:
@@ -65,11 +66,10 @@ async def test_alone_the_bytes_repeat_and_are_near_the_cpus(embedded, device, ex
         assert largest_difference(one, other) <= NEAR
 
 
-@pytest.mark.parametrize("mode", ["blocks", "graphs"])
-async def test_in_company_with_previews_while_compiling(embedded, device, exact, mode) -> None:
-    """Jobs side by side, each with a set of its own, during compilation and after it: near the eager bytes."""
-    if mode == "graphs" and device.type != "cuda":
-        pytest.skip("graphs are CUDA's")
+@pytest.mark.usefixtures("exact")
+async def test_beside_others_with_previews_while_compiling(embedded, device) -> None:
+    """Each job with a set of its own, during compilation and after it: near the eager bytes."""
+    mode = "graphs" if device.type == "cuda" else "blocks"
     preview = PreviewOptions(PreviewKind.DECODED, every_n_steps=2)
     async with engine_of(embedded, compile="off", resident_factors="on") as engine:
         expected = [image_of(await run(engine, one)) for one in tasks()]

@@ -15,8 +15,8 @@ from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.lora.store.library import LoraLibrary
 
 SETS = ([("lora0", 0.8)], [("lora1", 0.3)], [("lora0", 0.5), ("lora1", 1.0)], [("lora0", 40.0)], [])
-TOLERANCES = {torch.float32: 1e-6, torch.bfloat16: 1e-4}
-"""Relative to a weight: the same sums in another order, rounded once; some round to the neighbour."""
+TOLERANCES = {torch.float32: 1e-6, torch.bfloat16: 2e-3}
+"""Relative to a weight: the same sums in another order; in bfloat16 at most two roundings apart."""
 
 
 def served(folder: Path, device: torch.device, dtype: torch.dtype, *, resident: bool) -> ServedModel:

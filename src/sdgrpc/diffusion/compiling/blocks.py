@@ -39,7 +39,7 @@ def compiled_twin(unet: Network, backend: str | Callable[..., Any] = "inductor")
             alike = _structure(block)
             if alike not in compiled:
                 compiled[alike] = torch.compile(_own(type(block).forward), dynamic=False, backend=backend)
-            block.forward = partial(compiled[alike], block)  # type: ignore[method-assign]
+            block.forward = partial(compiled[alike], block)
     return twin
 
 
@@ -61,7 +61,11 @@ def _structure(block: nn.Module) -> Hashable:
 def _own(forward: Any) -> Callable[..., Any]:  # noqa: ANN401 - a plain function, which has no type of its own
     """Copy a function, code included: what is compiled is kept, and searched at each call, by code."""
     copy = FunctionType(
-        forward.__code__.replace(), forward.__globals__, forward.__name__, forward.__defaults__, forward.__closure__
+        forward.__code__.replace(),
+        forward.__globals__,
+        forward.__name__,
+        forward.__defaults__,
+        forward.__closure__,
     )
     copy.__kwdefaults__ = forward.__kwdefaults__
     return copy

@@ -126,7 +126,7 @@ class Evaluator:
 
     def _pool_bytes(self) -> int:
         """Memory that the graphs' pool holds."""
-        segments = torch.cuda.memory_snapshot(self._pool)
+        segments = torch.cuda.memory_snapshot(self._pool)  # type: ignore[no-untyped-call]
         return sum(int(segment["total_size"]) for segment in segments)
 
     @property

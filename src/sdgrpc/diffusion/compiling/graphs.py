@@ -6,6 +6,8 @@ with `lora.resident`'s live weights. All graphs share their memory for activatio
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,8 @@ WARM_UP = 2
 class Graph:
     """One call, recorded. Made on any thread; called by one at a time, in a stream's order."""
 
-    def __init__(self, call: UNetCall, inputs: UNetInputs, pool: object) -> None:
-        stream = torch.cuda.Stream(inputs.sample.device)
+    def __init__(self, call: UNetCall, inputs: UNetInputs, pool: Any) -> None:  # noqa: ANN401 - torch hides the type
+        stream = torch.cuda.Stream(inputs.sample.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(inputs.sample.device))
         with torch.cuda.stream(stream):
             self._inputs = inputs.each(lambda one: one.clone(memory_format=torch.preserve_format))
@@ -28,9 +30,7 @@ class Graph:
             stream.synchronize()
             self._graph = torch.cuda.CUDAGraph()
             # Other threads go on allocating and copying meanwhile, which concerns this thread alone.
-            with torch.cuda.graph(
-                self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
-            ):
+            with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
                 self._output = call(self._inputs)
             stream.synchronize()
 

@@ -90,9 +90,7 @@ def _call(model: Model, rows: Sequence[_Row], unet: UNetCall) -> torch.Tensor:
     return unet(asked).to(torch.float32, copy=True)  # what a recorded call returned is overwritten
 
 
-def _added_conditions(
-    model: Model, rows: Sequence[_Row]
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+def _added_conditions(model: Model, rows: Sequence[_Row]) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """What SDXL is told beside the prompt: pooled embeddings `[rows, P]` and sizes `[rows, 6]`.
 
     The sizes are (height, width) of the original, (top, left) of its crop and (height, width) of the target,

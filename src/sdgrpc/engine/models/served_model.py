@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -23,14 +22,6 @@ BASE = Overlay({})
 """Changes nothing."""
 
 
-class Switch(Protocol):
-    """Makes a network compute with a set."""
-
-    def __call__(self, overlay: Overlay) -> None:
-        """Do so; nothing if it does already."""
-        ...
-
-
 @dataclass(slots=True)
 class ServedModel:
     """A model with its fused sets and, per component, the switch that puts a set's weights in place.
@@ -41,14 +32,12 @@ class ServedModel:
 
     model: Model
     sets: FusedSets
-    switches: Mapping[str, Switch]
+    switches: Mapping[str, Callable[[Overlay], None]]
     evaluator: Evaluator
     resident: ResidentFiles | None = None
 
     @classmethod
-    def of(
-        cls, model: Model, *, lora_cache_bytes: int, options: DeviceOptions | None = None
-    ) -> ServedModel:
+    def of(cls, model: Model, *, lora_cache_bytes: int, options: DeviceOptions | None = None) -> ServedModel:
         """Wrap a loaded model.
 
         Raises:
@@ -66,9 +55,7 @@ class ServedModel:
         if chosen.resident_factors:
             resident = ResidentFiles(components, capacity_bytes=chosen.factor_bytes)
         evaluator = Evaluator(model.unet, chosen.compiling)
-        sets = FusedSets(
-            components, base=model.info.base, capacity_bytes=lora_cache_bytes, resident=resident
-        )
+        sets = FusedSets(components, base=model.info.base, capacity_bytes=lora_cache_bytes, resident=resident)
         return cls(model, sets, _switches(components, resident), evaluator, resident)
 
     def use(self, component: str, lease: Lease) -> None:
@@ -96,7 +83,8 @@ class ServedModel:
         """What the weights hold, those that stand beside the pristine ones included."""
         networks = (self.model.vae, *self.model.lora_components().values())
         beside = 0 if self.resident is None else self.resident.weight_bytes
-        return beside + sum(network.get_memory_footprint() for network in networks)
+        held: int = sum(network.get_memory_footprint() for network in networks)
+        return beside + held
 
 
 def _switches(
@@ -104,9 +92,7 @@ def _switches(
 ) -> dict[str, Callable[[Overlay], None]]:
     if resident is not None:
         return {name: LiveSwitch(resident.live[name], name).use for name in components}
-    return {
-        name: partial(_use_named, OverlaySwitch(network), name) for name, network in components.items()
-    }
+    return {name: partial(_use_named, OverlaySwitch(network), name) for name, network in components.items()}
 
 
 def _use_named(switch: OverlaySwitch, component: str, overlay: Overlay) -> None:

@@ -78,9 +78,7 @@ class ServedModels:
         )
         self._supervisor = supervisor or Supervisor()
         self._loadable = {model.info.name: model for model in models if isinstance(model, Loadable)}
-        held = {
-            model.info.name: self._wrap(model) for model in models if isinstance(model, Model)
-        }
+        held = {model.info.name: self._wrap(model) for model in models if isinstance(model, Model)}
         self._states = {name: _state(served.model, served.weight_bytes) for name, served in held.items()}
         self._judges = {
             name: Target(served.sets.names, served.model.info.base) for name, served in held.items()

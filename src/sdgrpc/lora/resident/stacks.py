@@ -130,7 +130,7 @@ def _role(name: str) -> tuple[str, str]:
     return ".".join(name.split(".")[-3:]), name
 
 
-def _as_weight(matrix: Tensor, shape: tuple[int, ...], last: bool) -> Tensor:  # noqa: FBT001
+def _as_weight(matrix: Tensor, shape: tuple[int, ...], last: bool) -> Tensor:
     """Return the view of a matrix `(out, columns)` that has the weight's own shape."""
     if not last:
         return matrix.view(shape)

@@ -20,7 +20,8 @@ class Uploader:
         self._device = device
         self._lock = threading.Lock()
         self._staging: dict[torch.dtype, Tensor] = {}
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        cuda = device.type == "cuda"
+        self._stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
 
     def upload(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return the tensors on the device, in their shapes; valid after `wait`."""
