@@ -80,7 +80,7 @@ class LocalEngine:
             turns=Turns(options.loop.max_running_jobs_per_token),
             supervisor=self._supervisor,
         )
-        self._library, self._options = library, options
+        self._library, self._options, self._ready = library, options, False
         self._undelivered = Undelivered(options.undelivered_budget_bytes)
         self._prompts = PromptCache(options.prompt_cache_bytes)
         self._job_ids = itertools.count()
@@ -100,7 +100,6 @@ class LocalEngine:
         self._catalog = EngineCatalog(
             self._models, library, self._loop, options.max_upload_bytes, self._job_ids, self._supervisor
         )
-        self._ready = False
         self._supervisor.start()
 
     @property
