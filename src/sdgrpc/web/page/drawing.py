@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from sdgrpc.client import (
@@ -20,9 +21,8 @@ from sdgrpc.client import (
     Result,
     SdgrpcServerError,
 )
-from sdgrpc.web.page.failing import by_field
 from sdgrpc.web.page.form import Form, Missing
-from sdgrpc.web.page.running import Running
+from sdgrpc.web.page.marks import by_field
 from sdgrpc.web.page.stage import Stage
 
 SHOWN_EVERY = 0.05
@@ -41,22 +41,49 @@ class Update:
     seed: int | None = None
 
 
+class Running:
+    """Jobs by the page's session. A session that has ended starts none."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, list[AsyncJob]] = {}
+
+    @contextmanager
+    def holding(self, session: str, *jobs: AsyncJob) -> Iterator[None]:
+        """Keep jobs for the block; they are closed at its end, however it ends."""
+        held = self._jobs.setdefault(session, [])
+        held.extend(jobs)
+        try:
+            yield
+        finally:
+            for job in jobs:
+                job.close()
+                held.remove(job)
+            if not held:
+                self._jobs.pop(session, None)
+
+    def cancel(self, session: str) -> int:
+        """Cancel what a page draws: how many jobs that were."""
+        jobs = list(self._jobs.get(session, ()))
+        for job in jobs:
+            job.cancel()
+        return len(jobs)
+
+
 @dataclass
 class Artist:
     """Draws for all pages that are open."""
 
-    client: AsyncClient
     running: Running
 
-    async def draw(self, form: Form, session: str) -> AsyncIterator[Update]:
+    async def draw(self, client: AsyncClient, form: Form, session: str) -> AsyncGenerator[Update]:
         """Draw what the form says."""
         stage = Stage(int(form.values["count"] or 1), form.values["prompt"] or "")
         options = form.options()
         options["seed"] = _seed(form)
-        async for update in self._drawn(stage, session, form, [options]):
+        async for update in self._drawn(stage, session, form, client, [options]):
             yield update
 
-    async def strip(self, form: Form, session: str) -> AsyncIterator[Update]:
+    async def strip(self, client: AsyncClient, form: Form, session: str) -> AsyncGenerator[Update]:
         """Draw five pictures with the first LoRA led from 0 to 1, which share everything else."""
         stage = Stage(len(STRIP), form.values["prompt"] or "")
         loras = form.loras()
@@ -68,16 +95,16 @@ class Artist:
         options = form.options()
         options["seed"], options["image_count"] = _seed(form), 1
         each = [_at(options, loras, strength) for strength in STRIP]
-        async for update in self._drawn(stage, session, form, each):
+        async for update in self._drawn(stage, session, form, client, each):
             yield update
 
     async def _drawn(
-        self, stage: Stage, session: str, form: Form, each: list[Options]
-    ) -> AsyncIterator[Update]:
+        self, stage: Stage, session: str, form: Form, client: AsyncClient, each: list[Options]
+    ) -> AsyncGenerator[Update]:
         jobs: list[AsyncJob] = []
         seed = each[0]["seed"]
         try:
-            jobs += [form.start(self.client, options) for options in each]
+            jobs += [form.start(client, options) for options in each]
             with self.running.holding(session, *jobs):
                 yield Update(stage, seed=seed)
                 async for shown in _shown(jobs, stage):
@@ -103,9 +130,13 @@ class Artist:
 
 
 def _seed(form: Form) -> int:
-    """The form's seed where it is kept, else a new one."""
-    seed = form.values["seed"]
-    return int(seed) if seed is not None and form.values["locked"] else secrets.randbelow(SEEDS)
+    """The form's seed where it is kept or was typed, else a new one.
+
+    The lock of a seed that is typed comes over the server, and may come after a quick press of Draw.
+    """
+    seed, values = form.values["seed"], form.values
+    kept = seed is not None and (values["locked"] or seed != values["shown_seed"])
+    return int(seed) if kept else secrets.randbelow(SEEDS)
 
 
 def _at(options: Options, loras: list[Lora], strength: float) -> Options:

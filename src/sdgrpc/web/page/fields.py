@@ -11,6 +11,8 @@ from sdgrpc.client import Scheduler
 from sdgrpc.web.page.form import MASK, OWN, PICTURE, SPACINGS, TEXT
 
 INFOS = {
+    "prompt": "Enter draws.",
+    "token": "This server draws for those who have one.",
     "loras": "Type a name, a trigger word or a base.",
     "steps": "0 is the model's own.",
     "seed": "Empty is a new one each time.",
@@ -25,13 +27,22 @@ Fields = dict[str, Any]
 
 
 def prompts() -> Fields:
-    """Return the prompts and the LoRAs."""
+    """Return the prompts and the LoRAs, behind a token where the server wants one."""
     return {
+        "token": gr.Textbox(
+            label="Token",
+            type="password",
+            info=INFOS["token"],
+            placeholder="Enter takes it",
+            visible=False,
+            elem_id="token",
+        ),
         "prompt": gr.Textbox(
             label="Prompt",
-            lines=3,
+            lines=1,
+            max_lines=8,
             placeholder="a red star on a blue background",
-            info="Shift+Enter draws.",
+            info=INFOS["prompt"],
             elem_id="prompt",
             autofocus=True,
         ),

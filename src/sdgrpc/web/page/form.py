@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,8 @@ SPACINGS = [
     ),
     *((f"{one.value} (timesteps)", f"timestep:{one.value}") for one in TimestepSpacing),
 ]
-Strengths = Mapping[str, tuple[float, float]]
+Strengths = Mapping[str, Sequence[float]]
+"""Of the UNet and of the text encoders, by the LoRA's name."""
 
 
 class Missing(ValueError):
@@ -52,7 +53,11 @@ class Form:
     def loras(self) -> list[Lora]:
         """Return the LoRAs that fit, with their strengths."""
         chosen = [name for name in self.values["loras"] or () if name not in self.unfit]
-        return [Lora(name, *self.strengths.get(name, (1.0, 1.0))) for name in chosen]
+        return [
+            Lora(name, strength=unet, text_encoder_strength=text)
+            for name in chosen
+            for unet, text in [self.strengths.get(name, (1.0, 1.0))]
+        ]
 
     def options(self) -> Options:
         """Return what all calls take; what is empty is the model's own."""

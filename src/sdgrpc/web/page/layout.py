@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,7 +11,7 @@ from sdgrpc.client import AsyncClient
 from sdgrpc.web.page import fields
 from sdgrpc.web.page.form import TEXT
 from sdgrpc.web.page.hands import Hands
-from sdgrpc.web.page.rows import lora_rows
+from sdgrpc.web.page.loras import lora_rows
 from sdgrpc.web.page.stage import empty_stage
 from sdgrpc.web.page.wiring import wire
 
@@ -19,6 +20,8 @@ HEAD = (
     "<span>Say it, add a LoRA, watch it become a picture.</span></header>"
 )
 STORAGE = "sdgrpc-history"
+DROPPING = Path(__file__).with_name("dropping.js")
+"""Gradio takes files only where it has a field for them."""
 
 
 def build_page(client: AsyncClient) -> gr.Blocks:
@@ -28,14 +31,17 @@ def build_page(client: AsyncClient) -> gr.Blocks:
     ) as page:
         states: tuple[tuple[str, Any], ...] = (
             ("files", {}),
-            ("strengths", {}),
+            ("models", {}),
+            ("shown_seed", None),
+            ("restores", 0),
             ("mode_state", TEXT),
             ("drawn", []),
         )
         parts: dict[str, Any] = {name: gr.State(value) for name, value in states}
         # No secret: what the key hides lies in the same browser. A random one would end with the server.
+        parts["strengths"] = gr.JSON({}, visible=False)
         parts["past"] = gr.BrowserState([], storage_key=STORAGE, secret="sdgrpc")  # noqa: S106
-        gr.HTML(HEAD)
+        gr.HTML(HEAD, js_on_load=DROPPING.read_text("utf-8"))
         with gr.Row(equal_height=False, elem_id="desk"):
             with gr.Column(scale=5, min_width=330, elem_id="form"):
                 parts |= fields.prompts()
@@ -68,13 +74,16 @@ def _outcome(parts: dict[str, Any]) -> None:
     parts["text"] = gr.Textbox(
         label="Parameters", buttons=["copy"], lines=3, interactive=False, visible=False, elem_id="text"
     )
-    with gr.Accordion("Bring a picture's parameters back", open=False):
-        parts["from_file"] = gr.File(
-            label="Drop a picture here", file_types=["image"], type="binary", height=110, elem_id="from_file"
-        )
-        parts["notes"] = gr.Markdown("", elem_id="notes")
+    parts["from_file"] = gr.UploadButton(
+        "Bring a picture's parameters back: choose it, or drop it anywhere",
+        file_types=["image"],
+        type="binary",
+        size="sm",
+        elem_id="from_file",
+    )
+    parts["notes"] = gr.Markdown("", elem_id="notes")
     parts["gallery"] = gr.Gallery(
-        label="Drawn in this browser; choose one to bring its parameters back",
+        label="Drawn in this browser",
         columns=8,
         height=170,
         allow_preview=False,

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from html import escape
+from typing import Any
+
+import gradio as gr
 
 from sdgrpc.client import AsyncClient, LoraFile
 
 Choices = list[tuple[str, str]]
+WORDS = 4
+"""Trigger words that are shown of a file."""
+# At once and in the browser: a way over the server could be overtaken by a quick press of Draw.
+_KEEP = "(kept, unet, text) => ({{ ...kept, [{name}]: [unet, text] }})"
 
 
 async def found(client: AsyncClient, model: str) -> dict[str, LoraFile]:
@@ -21,14 +29,15 @@ def choices(files: dict[str, LoraFile]) -> Choices:
 
 
 def _label(file: LoraFile) -> str:
-    words = ", ".join(file.trigger_words[:4])
+    words = ", ".join(word for word in file.trigger_words[:WORDS] if word != file.name)
     label = " · ".join(part for part in (file.name, words, file.base) if part)
     return label if file.fits else f"⊘ {label} · does not fit"
 
 
 def heading(file: LoraFile) -> str:
     """Return the head of a LoRA's row."""
-    said = [file.base, *(f"trigger: {word}" for word in file.trigger_words[:4]), file.made_for]
+    words = ", ".join(file.trigger_words[:WORDS])
+    said = [file.base, f"say {words}" if words else "", file.made_for]
     small = escape(" · ".join(filter(None, said)))
     return f'<div class="lora-head"><b>{escape(file.name)}</b> <small>{small}</small></div>'
 
@@ -36,3 +45,36 @@ def heading(file: LoraFile) -> str:
 def unfit(name: str, refusal: str) -> str:
     """Return the row of a LoRA that is left out."""
     return f'<div class="unfit"><b>⊘ {escape(name)}</b> is left out: {escape(refusal)}</div>'
+
+
+def lora_rows(parts: dict[str, Any]) -> None:
+    """Render a row for each chosen LoRA whenever the choice, the model or what was restored changes."""
+    strengths = parts["strengths"]
+
+    @gr.render(
+        inputs=[parts["loras"], parts["files"], strengths],
+        triggers=[parts["loras"].change, parts["files"].change, parts["restores"].change],
+    )  # type: ignore[untyped-decorator]
+    def rows(chosen: list[str] | None, files: dict[str, Any], now: dict[str, Any] | None) -> None:
+        for name in chosen or ():
+            file = files.get(name)
+            if file is None or not file.fits:
+                gr.HTML(unfit(name, file.refusal if file else "the server has no such file"), js_on_load=None)
+                continue
+            unet, text = (now or {}).get(name, (1.0, 1.0))
+            with gr.Group():
+                gr.HTML(heading(file), padding=True, js_on_load=None)
+                both = [_slider(f"Strength of {name}", unet), _slider(f"Text encoder of {name}", text)]
+            for slider in both:
+                slider.change(
+                    None,
+                    [strengths, *both],
+                    strengths,
+                    js=_KEEP.format(name=json.dumps(name)),
+                    show_progress="hidden",
+                    api_visibility="private",
+                )
+
+
+def _slider(label: str, value: float) -> gr.Slider:
+    return gr.Slider(-1, 2, value, step=0.05, label=label, interactive=True)

@@ -11,23 +11,26 @@ from sdgrpc.web.page.drawing import Update
 from sdgrpc.web.page.form import MASK, PICTURE
 from sdgrpc.web.page.hands import Changes, Hands
 from sdgrpc.web.page.history import gallery, parameters_of, with_result
+from sdgrpc.web.page.marks import LABELLED, marked
 from sdgrpc.web.page.report import report
-from sdgrpc.web.page.rows import QUIET
 
 FORM = (
     *("prompt", "negative_prompt", "loras", "model", "width", "height", "count", "steps", "guidance_scale"),
     *("scheduler", "spacing", "seed", "locked", "image", "strength", "editor", "mask_strength", "mask_blur"),
-    *("mode", "files", "strengths"),
+    *("token", "mode", "files", "models", "strengths", "shown_seed", "restores"),
 )
-MARKED = tuple(name for name in FORM if name not in ("locked", "mode", "files", "strengths"))
+_UNMARKED = ("locked", "mode", "files", "models", "strengths", "shown_seed", "restores")
+MARKED = tuple(name for name in FORM if name not in _UNMARKED)
 """Components that can be marked as wrong."""
-LABELLED = ("image", "editor")
-"""Those that have no line of information; their label says it."""
-OUTCOME = ("stage", "report", "text", "after", "drawn", "past", "gallery", "draw", "cancel", "strip", "seed")
+OUTCOME = (
+    *("stage", "report", "text", "after", "drawn", "past", "gallery"),
+    *("draw", "cancel", "strip", "seed", "shown_seed"),
+)
 RESTORED = (
     *("prompt", "negative_prompt", "loras", "model", "width", "height", "steps", "guidance_scale"),
-    *("scheduler", "spacing", "seed", "locked", "strengths", "notes"),
+    *("scheduler", "spacing", "seed", "locked", "strengths", "files", "restores", "notes"),
 )
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 class Wired:
@@ -35,8 +38,10 @@ class Wired:
 
     def __init__(self, parts: dict[str, Any]) -> None:
         self.parts = parts
-        self.labels = {name: parts[name].label for name in LABELLED}
-        self.infos = {name: getattr(parts[name], "info", None) for name in MARKED}
+        self.texts: dict[str, str] = {
+            name: parts[name].label if name in LABELLED else getattr(parts[name], "info", None) or ""
+            for name in MARKED
+        }
 
     def of(self, *names: str) -> list[Any]:
         """Return components."""
@@ -45,21 +50,6 @@ class Wired:
     def named(self, changes: Changes) -> dict[Any, Any]:
         """Return changes by component."""
         return {self.parts[name]: value for name, value in changes.items()}
-
-    def marked(self, wrong: dict[str, str], before: frozenset[str]) -> Changes:
-        """Mark what is wrong, and take the marks off what was."""
-        changes: Changes = {}
-        for name in {*wrong, *before} & set(MARKED):
-            said, classes = wrong.get(name), ["wrong"] if name in wrong else []
-            if name in LABELLED:
-                changes[name] = gr.update(
-                    label=f"⚠ {said}" if said else self.labels[name], elem_classes=classes
-                )
-            else:
-                changes[name] = gr.update(
-                    info=f"⚠ {said}" if said else self.infos[name] or "", elem_classes=classes
-                )
-        return changes
 
 
 def wire(page: gr.Blocks, parts: dict[str, Any], hands: Hands) -> None:
@@ -75,21 +65,18 @@ def wire(page: gr.Blocks, parts: dict[str, Any], hands: Hands) -> None:
 
 
 def _opening(page: gr.Blocks, wired: Wired, hands: Hands) -> None:
-    names = ("model", "files", "loras", "width", "height", "steps", "guidance_scale")
+    defaults = ("files", "loras", "width", "height", "steps", "guidance_scale")
 
-    async def opened(past: list[dict[str, Any]]) -> dict[Any, Any]:
-        return wired.named(await hands.opened() | {"gallery": gallery(past)})
+    async def opened(token: str | None, past: list[dict[str, Any]]) -> dict[Any, Any]:
+        return wired.named(await hands.opened(token) | {"gallery": gallery(past)})
 
-    async def chosen(model: str) -> dict[Any, Any]:
-        return wired.named(await hands.model_chosen(model))
+    async def chosen(model: str, models: dict[str, Any], token: str | None) -> dict[Any, Any]:
+        return wired.named(await hands.model_chosen(model, models, token))
 
-    quiet: dict[str, Any] = {
-        "show_progress": "hidden",
-        "api_visibility": "private",
-        "concurrency_limit": None,
-    }
-    page.load(opened, wired.of("past"), wired.of(*names, "gallery"), **quiet)
-    wired.parts["model"].input(chosen, wired.of("model"), wired.of("files", "loras"), **quiet)
+    quiet: dict[str, Any] = {**QUIET, "queue": True, "concurrency_limit": None}
+    inputs, outputs = wired.of("token", "past"), wired.of("token", "models", "model", *defaults, "gallery")
+    gr.on([page.load, wired.parts["token"].submit], opened, inputs, outputs, **quiet)
+    wired.parts["model"].input(chosen, wired.of("model", "models", "token"), wired.of(*defaults), **quiet)
 
 
 def _drawing(wired: Wired, hands: Hands) -> None:
@@ -97,7 +84,7 @@ def _drawing(wired: Wired, hands: Hands) -> None:
         async def draw(request: gr.Request, *given: Any) -> AsyncIterator[dict[Any, Any]]:  # noqa: ANN401
             values = dict(zip((*FORM, "past", "marks"), given, strict=True))
             busy = {"draw": _able(False), "strip": _able(False), "cancel": _able(True), "marks": frozenset()}
-            yield wired.named({**busy, **wired.marked({}, values["marks"])})
+            yield wired.named({**busy, **marked(wired.texts, {}, values["marks"])})
             drawing = hands.draw(values, request, strip=strip)
             async for update in drawing:
                 yield wired.named(_changes(wired, update, values))
@@ -127,7 +114,7 @@ def _drawing(wired: Wired, hands: Hands) -> None:
 def _changes(wired: Wired, update: Update, values: Changes) -> Changes:
     changes: Changes = {"stage": update.stage.html()}
     if update.wrong:
-        changes |= wired.marked(dict(update.wrong), frozenset()) | {"marks": frozenset(update.wrong)}
+        changes |= marked(wired.texts, update.wrong) | {"marks": frozenset(update.wrong)}
     if update.results:
         past = values["past"]
         for result in update.results:
@@ -141,6 +128,7 @@ def _changes(wired: Wired, update: Update, values: Changes) -> Changes:
             "past": past,
             "gallery": gallery(past),
             "seed": update.seed,
+            "shown_seed": update.seed,
         }
     return changes
 
@@ -162,15 +150,17 @@ def _afterwards(wired: Wired, hands: Hands) -> None:
     parts["same_seed"].click(lambda: True, None, parts["locked"], **QUIET)
     both = wired.of("seed", "locked")
     parts["die"].click(lambda: wired.named(hands.new_seed()), None, both, **QUIET)
+    parts["seed"].input(lambda seed: seed is not None, parts["seed"], parts["locked"], **QUIET)
+    parts["locked"].input(lambda seed: seed, parts["seed"], parts["shown_seed"], **QUIET)
 
 
 def _restoring(wired: Wired, hands: Hands) -> None:
-    def from_file(data: bytes | None, *given: Any) -> dict[Any, Any]:  # noqa: ANN401
-        return wired.named(hands.from_file(data, dict(zip(FORM, given, strict=True))))
+    async def from_file(data: bytes | None, *given: Any) -> dict[Any, Any]:  # noqa: ANN401
+        return wired.named(await hands.from_file(data, dict(zip(FORM, given, strict=True))))
 
-    def from_past(event: gr.SelectData, past: list[dict[str, Any]], *given: Any) -> dict[Any, Any]:  # noqa: ANN401
+    async def from_past(event: gr.SelectData, past: list[dict[str, Any]], *given: Any) -> dict[Any, Any]:  # noqa: ANN401
         text = past[int(event.index)]["text"]
-        return wired.named(hands.from_text(text, dict(zip(FORM, given, strict=True))))
+        return wired.named(await hands.from_text(text, dict(zip(FORM, given, strict=True))))
 
     form, outputs, parts = wired.of(*FORM), wired.of(*RESTORED), wired.parts
     parts["from_file"].upload(from_file, [parts["from_file"], *form], outputs, **QUIET)
