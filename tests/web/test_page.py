@@ -92,7 +92,6 @@ def say(page: Page, prompt: str, steps: str = "4", seed: str = "7") -> None:
     page.fill("#prompt textarea", prompt)
     page.fill("#steps input", steps)
     page.fill("#seed input", seed)
-    page.check("#locked input")
 
 
 def until(page: Page, state: str) -> None:
@@ -219,9 +218,7 @@ def test_a_lora_moves_the_picture(page: Page) -> None:
     assert ImageChops.difference(plain, moved).getbbox()
     assert re.search(r"night\s+1 / 1\s+\d+ unet", page.inner_text("#report"))
     for box in page.locator("#lora-rows input[type=number]").all():
-        with page.expect_response(lambda answer: "/run/" in answer.url):
-            box.fill("0")
-            box.press("Tab")
+        box.fill("0")
     assert ImageChops.difference(plain, draw(page)).getbbox() is None
     page.reload()
     ready(page)
@@ -265,8 +262,7 @@ def test_a_pictures_parameters_come_back(page: Page, tmp_path: Path) -> None:
     assert saved.name == "1234.png"
     page.reload()
     ready(page)
-    page.click("text=Bring a picture's parameters back")
-    page.set_input_files("#from_file input[type=file]", saved)
+    page.set_input_files("input[type=file]:has(+ #from_file)", saved)
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'a yellow heart'")
     assert (page.input_value("#seed input"), page.input_value("#steps input")) == ("1234", "5")
     page.wait_for_selector("#lora-rows >> text=Strength of sepia")

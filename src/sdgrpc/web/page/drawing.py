@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +30,9 @@ SHOWN_EVERY = 0.05
 """Seconds: twenty previews each second are as many as anybody sees."""
 STRIP = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = 2**31
+INT64 = 2**63
+Asked = Callable[[Options], list[Options]]
+"""What one call would take -> what the calls of a drawing take."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,7 @@ class Artist:
     async def draw(self, client: AsyncClient, form: Form, session: str) -> AsyncGenerator[Update]:
         """Draw what the form says."""
         stage = Stage(int(form.values["count"] or 1), form.values["prompt"] or "")
-        options = form.options()
-        options["seed"] = _seed(form)
-        async for update in self._drawn(stage, session, form, client, [options]):
+        async for update in self._drawn(stage, session, form, client, lambda one: [one]):
             yield update
 
     async def strip(self, client: AsyncClient, form: Form, session: str) -> AsyncGenerator[Update]:
@@ -92,18 +94,21 @@ class Artist:
             yield Update(stage, wrong={"loras": "choose the LoRA that the strip leads from 0 to 1"})
             return
         stage.captions = [f"{loras[0].name} {strength:g}" for strength in STRIP]
-        options = form.options()
-        options["seed"], options["image_count"] = _seed(form), 1
-        each = [_at(options, loras, strength) for strength in STRIP]
-        async for update in self._drawn(stage, session, form, client, each):
+
+        def led(options: Options) -> list[Options]:
+            options["image_count"] = 1
+            return [_at(options, loras, strength) for strength in STRIP]
+
+        async for update in self._drawn(stage, session, form, client, led):
             yield update
 
     async def _drawn(
-        self, stage: Stage, session: str, form: Form, client: AsyncClient, each: list[Options]
+        self, stage: Stage, session: str, form: Form, client: AsyncClient, asked: Asked
     ) -> AsyncGenerator[Update]:
         jobs: list[AsyncJob] = []
-        seed = each[0]["seed"]
         try:
+            seed = _seed(form)
+            each = asked({**form.options(), "seed": seed})
             jobs += [form.start(client, options) for options in each]
             with self.running.holding(session, *jobs):
                 yield Update(stage, seed=seed)
@@ -132,11 +137,14 @@ class Artist:
 def _seed(form: Form) -> int:
     """The form's seed where it is kept or was typed, else a new one.
 
-    The lock of a seed that is typed comes over the server, and may come after a quick press of Draw.
+    The lock of a seed that is typed may come to the server after a quick press of Draw.
     """
-    seed, values = form.values["seed"], form.values
-    kept = seed is not None and (values["locked"] or seed != values["shown_seed"])
-    return int(seed) if kept else secrets.randbelow(SEEDS)
+    said = str(form.values["seed"] or "").strip()
+    if not said or not (form.values["locked"] or said != form.values["shown_seed"]):
+        return secrets.randbelow(SEEDS)
+    if not re.fullmatch(r"-?[0-9]{1,20}", said) or not -INT64 <= int(said) < INT64:
+        raise Missing("seed", "a whole number of 64 bits, or nothing for a new one")
+    return int(said)
 
 
 def _at(options: Options, loras: list[Lora], strength: float) -> Options:

@@ -14,7 +14,7 @@ window.addEventListener("drop", (event) => {
   shade(false);
   if (!isOurs(event)) return;
   event.preventDefault();
-  const input = document.querySelector("input#from_file, #from_file input, .from_file input");
+  const input = document.querySelector("input[type=file]:has(+ #from_file)");
   input.files = event.dataTransfer.files;
   input.dispatchEvent(new Event("change", { bubbles: true }));
 });

@@ -120,27 +120,28 @@ def sampling() -> Fields:
             precision=0,
             minimum=0,
             step=1,
-            min_width=120,
+            min_width=190,
             elem_id="steps",
             info=INFOS["steps"],
         )
         found["guidance_scale"] = gr.Slider(
-            0, 20, 5, step=0.5, label="Guidance", min_width=160, elem_id="guidance_scale"
+            0, 20, 5, step=0.5, label="Guidance", min_width=190, elem_id="guidance_scale"
         )
     with gr.Row():
         schedulers: Sequence[tuple[str, str]] = [(OWN, ""), *((one.value, one.value) for one in Scheduler)]
         found["scheduler"] = gr.Dropdown(
-            schedulers, value="", label="Scheduler", min_width=150, elem_id="scheduler"
+            schedulers, value="", label="Scheduler", min_width=190, elem_id="scheduler"
         )
-        found["spacing"] = gr.Dropdown(SPACINGS, value="", label="Spacing", min_width=150, elem_id="spacing")
+        found["spacing"] = gr.Dropdown(SPACINGS, value="", label="Spacing", min_width=190, elem_id="spacing")
     return found
 
 
 def seeds() -> Fields:
     """Return the seed, its die and its lock."""
+    # A text: as a number, a browser would round seeds of more than 53 bits.
+    seed = gr.Textbox(label="Seed", info=INFOS["seed"], max_lines=1, elem_id="seed")
     with gr.Row(elem_classes=["seeds"]):
-        seed = gr.Number(None, label="Seed", precision=0, min_width=150, elem_id="seed", info=INFOS["seed"])
-        locked = gr.Checkbox(False, label="Keep this seed", min_width=110, elem_id="locked")
+        locked = gr.Checkbox(False, label="Keep this seed", min_width=140, elem_id="locked")
         die = gr.Button("Roll a seed", size="sm", min_width=110, elem_id="die")
     return {"seed": seed, "locked": locked, "die": die}
 

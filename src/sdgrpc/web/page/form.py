@@ -76,8 +76,6 @@ class Form:
         kind, _, spacing = (values["spacing"] or "").partition(":")
         if spacing:
             options[f"{kind}_spacing"] = spacing
-        if values["seed"] is not None:
-            options["seed"] = int(values["seed"])
         return options  # type: ignore[return-value]  # built key by key
 
     def start(self, client: AsyncClient, options: Options | None = None) -> AsyncJob:

@@ -119,7 +119,7 @@ class Hands:
     @staticmethod
     def new_seed() -> Changes:
         """Throw the die, and keep what it shows."""
-        return {"seed": secrets.randbelow(SEEDS), "locked": True}
+        return {"seed": str(secrets.randbelow(SEEDS)), "locked": True}
 
     @staticmethod
     def picture(drawn: list[bytes]) -> Image.Image | None:

@@ -43,7 +43,7 @@ def opened(entry: dict[str, Any]) -> Image.Image:
 
 def gallery(past: Past | None) -> list[tuple[Image.Image, str]]:
     """Return what the gallery shows."""
-    return [(opened(entry), f"seed {entry['seed']}") for entry in past or []]
+    return [(opened(entry), str(entry["seed"])) for entry in past or []]
 
 
 def _thumbnail(image: Image.Image) -> str:

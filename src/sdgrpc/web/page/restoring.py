@@ -21,11 +21,11 @@ def restored(
         "spacing": _spacing(found),
         "scheduler": found.scheduler.value if found.scheduler else "",
     }
-    for name in ("steps", "guidance_scale", "width", "height", "seed"):
+    for name in ("steps", "guidance_scale", "width", "height"):
         if getattr(found, name) is not None:
             values[name] = getattr(found, name)
     if found.seed is not None:
-        values["locked"] = True
+        values |= {"seed": str(found.seed), "locked": True}
     if found.model in models:
         values["model"] = found.model
     elif found.model:

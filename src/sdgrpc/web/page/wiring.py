@@ -127,8 +127,8 @@ def _changes(wired: Wired, update: Update, values: Changes) -> Changes:
             "drawn": images,
             "past": past,
             "gallery": gallery(past),
-            "seed": update.seed,
-            "shown_seed": update.seed,
+            "seed": str(update.seed),
+            "shown_seed": str(update.seed),
         }
     return changes
 
@@ -150,7 +150,7 @@ def _afterwards(wired: Wired, hands: Hands) -> None:
     parts["same_seed"].click(lambda: True, None, parts["locked"], **QUIET)
     both = wired.of("seed", "locked")
     parts["die"].click(lambda: wired.named(hands.new_seed()), None, both, **QUIET)
-    parts["seed"].input(lambda seed: seed is not None, parts["seed"], parts["locked"], **QUIET)
+    parts["seed"].input(None, parts["seed"], parts["locked"], js="(seed) => seed.trim() !== ''", **QUIET)
     parts["locked"].input(lambda seed: seed, parts["seed"], parts["shown_seed"], **QUIET)
 
 
