@@ -150,8 +150,14 @@ def _afterwards(wired: Wired, hands: Hands) -> None:
     parts["same_seed"].click(lambda: True, None, parts["locked"], **QUIET)
     both = wired.of("seed", "locked")
     parts["die"].click(lambda: wired.named(hands.new_seed()), None, both, **QUIET)
-    parts["seed"].input(None, parts["seed"], parts["locked"], js="(seed) => seed.trim() !== ''", **QUIET)
+    # Not `input`, which Gradio leaves out where a seed is pasted.
+    parts["seed"].change(_locking, wired.of("seed", "shown_seed"), parts["locked"], **QUIET)
     parts["locked"].input(lambda seed: seed, parts["seed"], parts["shown_seed"], **QUIET)
+
+
+def _locking(seed: str, shown: str | None) -> Any:  # noqa: ANN401 - Gradio's updates
+    """Lock a seed that somebody entered; one that the page shows after drawing is none of those."""
+    return gr.skip() if seed == shown else bool(seed.strip())
 
 
 def _restoring(wired: Wired, hands: Hands) -> None:
