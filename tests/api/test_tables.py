@@ -31,6 +31,7 @@ def table_of(name: str) -> tables.Table:
         "Output": tables.output_table(settings),
         "PreviewOptions": tables.preview_table(settings),
         "MaskOptions": tables.mask_table(settings),
+        "Margins": tables.margins_table(settings),
         "Image": tables.IMAGE_TABLE,
         "GuidanceInterval": tables.INTERVAL_TABLE,
         "StepReuse": tables.REUSE_TABLE,

@@ -290,6 +290,67 @@ func (ResizeMode) EnumDescriptor() ([]byte, []int) {
 	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{3}
 }
 
+// What the masked part of a picture starts from, as in the web UI of AUTOMATIC1111.
+type MaskedContent int32
+
+const (
+	// ORIGINAL.
+	MaskedContent_MASKED_CONTENT_UNSPECIFIED MaskedContent = 0
+	// What is there; nothing of it is left where `strength` is 1.
+	MaskedContent_MASKED_CONTENT_ORIGINAL MaskedContent = 1
+	// The colours around it, blurred into it. This and the next two are noised at a `strength` of 1 too.
+	MaskedContent_MASKED_CONTENT_FILL MaskedContent = 2
+	// Latents of noise, drawn after all others.
+	MaskedContent_MASKED_CONTENT_NOISE MaskedContent = 3
+	// Latents of zeros.
+	MaskedContent_MASKED_CONTENT_NOTHING MaskedContent = 4
+)
+
+// Enum value maps for MaskedContent.
+var (
+	MaskedContent_name = map[int32]string{
+		0: "MASKED_CONTENT_UNSPECIFIED",
+		1: "MASKED_CONTENT_ORIGINAL",
+		2: "MASKED_CONTENT_FILL",
+		3: "MASKED_CONTENT_NOISE",
+		4: "MASKED_CONTENT_NOTHING",
+	}
+	MaskedContent_value = map[string]int32{
+		"MASKED_CONTENT_UNSPECIFIED": 0,
+		"MASKED_CONTENT_ORIGINAL":    1,
+		"MASKED_CONTENT_FILL":        2,
+		"MASKED_CONTENT_NOISE":       3,
+		"MASKED_CONTENT_NOTHING":     4,
+	}
+)
+
+func (x MaskedContent) Enum() *MaskedContent {
+	p := new(MaskedContent)
+	*p = x
+	return p
+}
+
+func (x MaskedContent) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MaskedContent) Descriptor() protoreflect.EnumDescriptor {
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[4].Descriptor()
+}
+
+func (MaskedContent) Type() protoreflect.EnumType {
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[4]
+}
+
+func (x MaskedContent) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MaskedContent.Descriptor instead.
+func (MaskedContent) EnumDescriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{4}
+}
+
 // At which of the model's training timesteps, 0 to 999, the steps of a schedule are (table 2 of
 // https://arxiv.org/abs/2305.08891); in brackets, four steps of SCHEDULER_EULER.
 type TimestepSpacing int32
@@ -337,11 +398,11 @@ func (x TimestepSpacing) String() string {
 }
 
 func (TimestepSpacing) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[4].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[5].Descriptor()
 }
 
 func (TimestepSpacing) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[4]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[5]
 }
 
 func (x TimestepSpacing) Number() protoreflect.EnumNumber {
@@ -350,7 +411,7 @@ func (x TimestepSpacing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TimestepSpacing.Descriptor instead.
 func (TimestepSpacing) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{4}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{5}
 }
 
 // What a preview holds.
@@ -394,11 +455,11 @@ func (x PreviewKind) String() string {
 }
 
 func (PreviewKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[5].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[6].Descriptor()
 }
 
 func (PreviewKind) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[5]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[6]
 }
 
 func (x PreviewKind) Number() protoreflect.EnumNumber {
@@ -407,7 +468,7 @@ func (x PreviewKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PreviewKind.Descriptor instead.
 func (PreviewKind) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{5}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{6}
 }
 
 // Fields 1 to 7 mean the same in all three requests.
@@ -708,7 +769,7 @@ type InpaintRequest struct {
 	Image *Image `protobuf:"bytes,10,opt,name=image,proto3" json:"image,omitempty"`
 	// As in TransformRequest, but unset is 1: the masked part starts from noise.
 	Strength *float32 `protobuf:"fixed32,11,opt,name=strength,proto3,oneof" json:"strength,omitempty"`
-	// Required. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
+	// Required without `margins`. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
 	// as luminance; transparent parts count as black. The model sees one pixel of each 8 by 8, as in diffusers:
 	// strokes thinner than that may be missed, unless a crop is drawn larger.
 	Mask        *Image       `protobuf:"bytes,12,opt,name=mask,proto3" json:"mask,omitempty"`
@@ -717,7 +778,10 @@ type InpaintRequest struct {
 	// with `mask_options.crop_padding`: what is drawn would not fit back into its place.
 	ResizeMode ResizeMode `protobuf:"varint,14,opt,name=resize_mode,json=resizeMode,proto3,enum=sdgrpc.v1.ResizeMode" json:"resize_mode,omitempty"`
 	// As in GenerateRequest.
-	OnDisconnect  OnDisconnect `protobuf:"varint,15,opt,name=on_disconnect,json=onDisconnect,proto3,enum=sdgrpc.v1.OnDisconnect" json:"on_disconnect,omitempty"`
+	OnDisconnect OnDisconnect `protobuf:"varint,15,opt,name=on_disconnect,json=onDisconnect,proto3,enum=sdgrpc.v1.OnDisconnect" json:"on_disconnect,omitempty"`
+	// Widens `image` before anything else (outpainting): what is added has the colours of the picture's edges and is
+	// masked white; without a `mask` nothing else is redrawn.
+	Margins       *Margins `protobuf:"bytes,20,opt,name=margins,proto3" json:"margins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -855,6 +919,13 @@ func (x *InpaintRequest) GetOnDisconnect() OnDisconnect {
 		return x.OnDisconnect
 	}
 	return OnDisconnect_ON_DISCONNECT_UNSPECIFIED
+}
+
+func (x *InpaintRequest) GetMargins() *Margins {
+	if x != nil {
+		return x.Margins
+	}
+	return nil
 }
 
 // One LoRA and how strongly to apply it.
@@ -1418,7 +1489,15 @@ type MaskOptions struct {
 	Blur float32 `protobuf:"fixed32,1,opt,name=blur,proto3" json:"blur,omitempty"`
 	// Redraw a crop around the mask at full resolution, with this padding in pixels, and paste it back.
 	// The result then has the size of `image`.
-	CropPadding   *int32 `protobuf:"varint,2,opt,name=crop_padding,json=cropPadding,proto3,oneof" json:"crop_padding,omitempty"`
+	CropPadding *int32 `protobuf:"varint,2,opt,name=crop_padding,json=cropPadding,proto3,oneof" json:"crop_padding,omitempty"`
+	// What the masked part starts from.
+	MaskedContent MaskedContent `protobuf:"varint,3,opt,name=masked_content,json=maskedContent,proto3,enum=sdgrpc.v1.MaskedContent" json:"masked_content,omitempty"`
+	// Greys say from which noise level on a place is redrawn, as a `strength` of its own, and not how two pictures are
+	// blended: edges grow into what is around them (https://arxiv.org/abs/2306.00950). Of ordinary models alone.
+	Soft bool `protobuf:"varint,4,opt,name=soft,proto3" json:"soft,omitempty"`
+	// Every latent cell (8 by 8 pixels) that the mask touches is redrawn: its greatest value counts, and thin strokes are
+	// seen. Pixels are kept as ever.
+	Cover         bool `protobuf:"varint,5,opt,name=cover,proto3" json:"cover,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1467,6 +1546,96 @@ func (x *MaskOptions) GetCropPadding() int32 {
 	return 0
 }
 
+func (x *MaskOptions) GetMaskedContent() MaskedContent {
+	if x != nil {
+		return x.MaskedContent
+	}
+	return MaskedContent_MASKED_CONTENT_UNSPECIFIED
+}
+
+func (x *MaskOptions) GetSoft() bool {
+	if x != nil {
+		return x.Soft
+	}
+	return false
+}
+
+func (x *MaskOptions) GetCover() bool {
+	if x != nil {
+		return x.Cover
+	}
+	return false
+}
+
+// Pixels to add at each side, 0 to 16384.
+type Margins struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Left          int32                  `protobuf:"varint,1,opt,name=left,proto3" json:"left,omitempty"`
+	Top           int32                  `protobuf:"varint,2,opt,name=top,proto3" json:"top,omitempty"`
+	Right         int32                  `protobuf:"varint,3,opt,name=right,proto3" json:"right,omitempty"`
+	Bottom        int32                  `protobuf:"varint,4,opt,name=bottom,proto3" json:"bottom,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Margins) Reset() {
+	*x = Margins{}
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Margins) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Margins) ProtoMessage() {}
+
+func (x *Margins) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Margins.ProtoReflect.Descriptor instead.
+func (*Margins) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Margins) GetLeft() int32 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *Margins) GetTop() int32 {
+	if x != nil {
+		return x.Top
+	}
+	return 0
+}
+
+func (x *Margins) GetRight() int32 {
+	if x != nil {
+		return x.Right
+	}
+	return 0
+}
+
+func (x *Margins) GetBottom() int32 {
+	if x != nil {
+		return x.Bottom
+	}
+	return 0
+}
+
 // A picture in a file.
 type Image struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1487,7 +1656,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1668,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1681,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{10}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Image) GetData() []byte {
@@ -1563,7 +1732,7 @@ type JobEvent struct {
 
 func (x *JobEvent) Reset() {
 	*x = JobEvent{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1744,7 @@ func (x *JobEvent) String() string {
 func (*JobEvent) ProtoMessage() {}
 
 func (x *JobEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1757,7 @@ func (x *JobEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEvent.ProtoReflect.Descriptor instead.
 func (*JobEvent) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{11}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobEvent) GetRequestId() string {
@@ -1713,7 +1882,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1894,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1907,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{12}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Accepted) GetQueuePosition() int32 {
@@ -1805,7 +1974,7 @@ type Prepared struct {
 
 func (x *Prepared) Reset() {
 	*x = Prepared{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +1986,7 @@ func (x *Prepared) String() string {
 func (*Prepared) ProtoMessage() {}
 
 func (x *Prepared) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +1999,7 @@ func (x *Prepared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepared.ProtoReflect.Descriptor instead.
 func (*Prepared) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{13}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Prepared) GetLoras() []*LoraReport {
@@ -1884,7 +2053,7 @@ type LoraReport struct {
 
 func (x *LoraReport) Reset() {
 	*x = LoraReport{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +2065,7 @@ func (x *LoraReport) String() string {
 func (*LoraReport) ProtoMessage() {}
 
 func (x *LoraReport) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +2078,7 @@ func (x *LoraReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoraReport.ProtoReflect.Descriptor instead.
 func (*LoraReport) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{14}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LoraReport) GetName() string {
@@ -2001,7 +2170,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2182,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2195,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{15}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Progress) GetStep() int32 {
@@ -2086,7 +2255,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2267,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2280,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{16}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Preview) GetImageIndex() int32 {
@@ -2178,7 +2347,7 @@ type Latent struct {
 
 func (x *Latent) Reset() {
 	*x = Latent{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2359,7 @@ func (x *Latent) String() string {
 func (*Latent) ProtoMessage() {}
 
 func (x *Latent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2372,7 @@ func (x *Latent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Latent.ProtoReflect.Descriptor instead.
 func (*Latent) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{17}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Latent) GetChannels() int32 {
@@ -2246,7 +2415,7 @@ type GeneratedImage struct {
 
 func (x *GeneratedImage) Reset() {
 	*x = GeneratedImage{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2427,7 @@ func (x *GeneratedImage) String() string {
 func (*GeneratedImage) ProtoMessage() {}
 
 func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2440,7 @@ func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GeneratedImage.ProtoReflect.Descriptor instead.
 func (*GeneratedImage) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{18}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GeneratedImage) GetIndex() int32 {
@@ -2313,7 +2482,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2494,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2507,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{19}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Finished) GetQueued() *durationpb.Duration {
@@ -2417,7 +2586,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\vresize_mode\x18\x0e \x01(\x0e2\x15.sdgrpc.v1.ResizeModeR\n" +
 	"resizeMode\x12<\n" +
 	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnectB\v\n" +
-	"\t_strength\"\xe4\x04\n" +
+	"\t_strength\"\x92\x05\n" +
 	"\x0eInpaintRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
@@ -2436,7 +2605,8 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\fmask_options\x18\r \x01(\v2\x16.sdgrpc.v1.MaskOptionsR\vmaskOptions\x126\n" +
 	"\vresize_mode\x18\x0e \x01(\x0e2\x15.sdgrpc.v1.ResizeModeR\n" +
 	"resizeMode\x12<\n" +
-	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnectB\v\n" +
+	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnect\x12,\n" +
+	"\amargins\x18\x14 \x01(\v2\x12.sdgrpc.v1.MarginsR\amarginsB\v\n" +
 	"\t_strength\"\xfd\x01\n" +
 	"\x04Lora\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x18\n" +
@@ -2485,11 +2655,19 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x0ePreviewOptions\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.sdgrpc.v1.PreviewKindR\x04kind\x12\"\n" +
 	"\revery_n_steps\x18\x02 \x01(\x05R\veveryNSteps\x12\x19\n" +
-	"\bmax_side\x18\x03 \x01(\x05R\amaxSide\"Z\n" +
+	"\bmax_side\x18\x03 \x01(\x05R\amaxSide\"\xc5\x01\n" +
 	"\vMaskOptions\x12\x12\n" +
 	"\x04blur\x18\x01 \x01(\x02R\x04blur\x12&\n" +
-	"\fcrop_padding\x18\x02 \x01(\x05H\x00R\vcropPadding\x88\x01\x01B\x0f\n" +
-	"\r_crop_padding\"h\n" +
+	"\fcrop_padding\x18\x02 \x01(\x05H\x00R\vcropPadding\x88\x01\x01\x12?\n" +
+	"\x0emasked_content\x18\x03 \x01(\x0e2\x18.sdgrpc.v1.MaskedContentR\rmaskedContent\x12\x12\n" +
+	"\x04soft\x18\x04 \x01(\bR\x04soft\x12\x14\n" +
+	"\x05cover\x18\x05 \x01(\bR\x05coverB\x0f\n" +
+	"\r_crop_padding\"]\n" +
+	"\aMargins\x12\x12\n" +
+	"\x04left\x18\x01 \x01(\x05R\x04left\x12\x10\n" +
+	"\x03top\x18\x02 \x01(\x05R\x03top\x12\x14\n" +
+	"\x05right\x18\x03 \x01(\x05R\x05right\x12\x16\n" +
+	"\x06bottom\x18\x04 \x01(\x05R\x06bottom\"h\n" +
 	"\x05Image\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1d\n" +
 	"\n" +
@@ -2604,7 +2782,13 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x17RESIZE_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13RESIZE_MODE_STRETCH\x10\x01\x12\x14\n" +
 	"\x10RESIZE_MODE_CROP\x10\x02\x12\x13\n" +
-	"\x0fRESIZE_MODE_PAD\x10\x03*\xb6\x01\n" +
+	"\x0fRESIZE_MODE_PAD\x10\x03*\x9b\x01\n" +
+	"\rMaskedContent\x12\x1e\n" +
+	"\x1aMASKED_CONTENT_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17MASKED_CONTENT_ORIGINAL\x10\x01\x12\x17\n" +
+	"\x13MASKED_CONTENT_FILL\x10\x02\x12\x18\n" +
+	"\x14MASKED_CONTENT_NOISE\x10\x03\x12\x1a\n" +
+	"\x16MASKED_CONTENT_NOTHING\x10\x04*\xb6\x01\n" +
 	"\x0fTimestepSpacing\x12 \n" +
 	"\x1cTIMESTEP_SPACING_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18TIMESTEP_SPACING_LEADING\x10\x01\x12\x1d\n" +
@@ -2633,94 +2817,98 @@ func file_sdgrpc_v1_diffusion_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_diffusion_proto_rawDescData
 }
 
-var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(Scheduler)(0),              // 0: sdgrpc.v1.Scheduler
 	(SigmaSpacing)(0),           // 1: sdgrpc.v1.SigmaSpacing
 	(OnDisconnect)(0),           // 2: sdgrpc.v1.OnDisconnect
 	(ResizeMode)(0),             // 3: sdgrpc.v1.ResizeMode
-	(TimestepSpacing)(0),        // 4: sdgrpc.v1.TimestepSpacing
-	(PreviewKind)(0),            // 5: sdgrpc.v1.PreviewKind
-	(*GenerateRequest)(nil),     // 6: sdgrpc.v1.GenerateRequest
-	(*TransformRequest)(nil),    // 7: sdgrpc.v1.TransformRequest
-	(*InpaintRequest)(nil),      // 8: sdgrpc.v1.InpaintRequest
-	(*Lora)(nil),                // 9: sdgrpc.v1.Lora
-	(*Sampling)(nil),            // 10: sdgrpc.v1.Sampling
-	(*GuidanceInterval)(nil),    // 11: sdgrpc.v1.GuidanceInterval
-	(*StepReuse)(nil),           // 12: sdgrpc.v1.StepReuse
-	(*Output)(nil),              // 13: sdgrpc.v1.Output
-	(*PreviewOptions)(nil),      // 14: sdgrpc.v1.PreviewOptions
-	(*MaskOptions)(nil),         // 15: sdgrpc.v1.MaskOptions
-	(*Image)(nil),               // 16: sdgrpc.v1.Image
-	(*JobEvent)(nil),            // 17: sdgrpc.v1.JobEvent
-	(*Accepted)(nil),            // 18: sdgrpc.v1.Accepted
-	(*Prepared)(nil),            // 19: sdgrpc.v1.Prepared
-	(*LoraReport)(nil),          // 20: sdgrpc.v1.LoraReport
-	(*Progress)(nil),            // 21: sdgrpc.v1.Progress
-	(*Preview)(nil),             // 22: sdgrpc.v1.Preview
-	(*Latent)(nil),              // 23: sdgrpc.v1.Latent
-	(*GeneratedImage)(nil),      // 24: sdgrpc.v1.GeneratedImage
-	(*Finished)(nil),            // 25: sdgrpc.v1.Finished
-	nil,                         // 26: sdgrpc.v1.LoraReport.ModulesEntry
-	(*durationpb.Duration)(nil), // 27: google.protobuf.Duration
+	(MaskedContent)(0),          // 4: sdgrpc.v1.MaskedContent
+	(TimestepSpacing)(0),        // 5: sdgrpc.v1.TimestepSpacing
+	(PreviewKind)(0),            // 6: sdgrpc.v1.PreviewKind
+	(*GenerateRequest)(nil),     // 7: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),    // 8: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),      // 9: sdgrpc.v1.InpaintRequest
+	(*Lora)(nil),                // 10: sdgrpc.v1.Lora
+	(*Sampling)(nil),            // 11: sdgrpc.v1.Sampling
+	(*GuidanceInterval)(nil),    // 12: sdgrpc.v1.GuidanceInterval
+	(*StepReuse)(nil),           // 13: sdgrpc.v1.StepReuse
+	(*Output)(nil),              // 14: sdgrpc.v1.Output
+	(*PreviewOptions)(nil),      // 15: sdgrpc.v1.PreviewOptions
+	(*MaskOptions)(nil),         // 16: sdgrpc.v1.MaskOptions
+	(*Margins)(nil),             // 17: sdgrpc.v1.Margins
+	(*Image)(nil),               // 18: sdgrpc.v1.Image
+	(*JobEvent)(nil),            // 19: sdgrpc.v1.JobEvent
+	(*Accepted)(nil),            // 20: sdgrpc.v1.Accepted
+	(*Prepared)(nil),            // 21: sdgrpc.v1.Prepared
+	(*LoraReport)(nil),          // 22: sdgrpc.v1.LoraReport
+	(*Progress)(nil),            // 23: sdgrpc.v1.Progress
+	(*Preview)(nil),             // 24: sdgrpc.v1.Preview
+	(*Latent)(nil),              // 25: sdgrpc.v1.Latent
+	(*GeneratedImage)(nil),      // 26: sdgrpc.v1.GeneratedImage
+	(*Finished)(nil),            // 27: sdgrpc.v1.Finished
+	nil,                         // 28: sdgrpc.v1.LoraReport.ModulesEntry
+	(*durationpb.Duration)(nil), // 29: google.protobuf.Duration
 }
 var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
-	9,  // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
-	10, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	13, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
+	10, // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
+	11, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	14, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
 	2,  // 3: sdgrpc.v1.GenerateRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	9,  // 4: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
-	10, // 5: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	13, // 6: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
-	16, // 7: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
+	10, // 4: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
+	11, // 5: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	14, // 6: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
+	18, // 7: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
 	3,  // 8: sdgrpc.v1.TransformRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
 	2,  // 9: sdgrpc.v1.TransformRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	9,  // 10: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
-	10, // 11: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	13, // 12: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
-	16, // 13: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
-	16, // 14: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
-	15, // 15: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
+	10, // 10: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
+	11, // 11: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	14, // 12: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
+	18, // 13: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
+	18, // 14: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
+	16, // 15: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
 	3,  // 16: sdgrpc.v1.InpaintRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
 	2,  // 17: sdgrpc.v1.InpaintRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	0,  // 18: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
-	1,  // 19: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
-	4,  // 20: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
-	11, // 21: sdgrpc.v1.Sampling.guidance_interval:type_name -> sdgrpc.v1.GuidanceInterval
-	12, // 22: sdgrpc.v1.Sampling.step_reuse:type_name -> sdgrpc.v1.StepReuse
-	14, // 23: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
-	5,  // 24: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
-	18, // 25: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
-	19, // 26: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
-	21, // 27: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
-	24, // 28: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
-	25, // 29: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
-	10, // 30: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
-	20, // 31: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
-	27, // 32: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
-	26, // 33: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
-	27, // 34: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	27, // 35: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
-	22, // 36: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
-	16, // 37: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
-	23, // 38: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
-	16, // 39: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
-	27, // 40: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
-	27, // 41: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
-	27, // 42: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
-	27, // 43: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
-	6,  // 44: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
-	7,  // 45: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
-	8,  // 46: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
-	17, // 47: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
-	17, // 48: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
-	17, // 49: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
-	47, // [47:50] is the sub-list for method output_type
-	44, // [44:47] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	17, // 18: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
+	0,  // 19: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	1,  // 20: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
+	5,  // 21: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	12, // 22: sdgrpc.v1.Sampling.guidance_interval:type_name -> sdgrpc.v1.GuidanceInterval
+	13, // 23: sdgrpc.v1.Sampling.step_reuse:type_name -> sdgrpc.v1.StepReuse
+	15, // 24: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
+	6,  // 25: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
+	4,  // 26: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
+	20, // 27: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
+	21, // 28: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
+	23, // 29: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
+	26, // 30: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
+	27, // 31: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
+	11, // 32: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
+	22, // 33: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
+	29, // 34: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
+	28, // 35: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
+	29, // 36: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	29, // 37: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
+	24, // 38: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
+	18, // 39: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
+	25, // 40: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
+	18, // 41: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
+	29, // 42: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
+	29, // 43: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
+	29, // 44: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
+	29, // 45: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
+	7,  // 46: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
+	8,  // 47: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
+	9,  // 48: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
+	19, // 49: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
+	19, // 50: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
+	19, // 51: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
+	49, // [49:52] is the sub-list for method output_type
+	46, // [46:49] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_diffusion_proto_init() }
@@ -2737,14 +2925,14 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 	}
 	file_sdgrpc_v1_diffusion_proto_msgTypes[4].OneofWrappers = []any{}
 	file_sdgrpc_v1_diffusion_proto_msgTypes[9].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[11].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[12].OneofWrappers = []any{
 		(*JobEvent_Accepted)(nil),
 		(*JobEvent_Prepared)(nil),
 		(*JobEvent_Progress)(nil),
 		(*JobEvent_Image)(nil),
 		(*JobEvent_Finished)(nil),
 	}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[16].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[17].OneofWrappers = []any{
 		(*Preview_Picture)(nil),
 		(*Preview_Latent)(nil),
 	}
@@ -2753,8 +2941,8 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_diffusion_proto_rawDesc), len(file_sdgrpc_v1_diffusion_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   21,
+			NumEnums:      7,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -55,6 +55,7 @@ def task(
         keeps_size=kind is TaskKind.INPAINT and not (request.width or request.height),
         resize_mode=resize_mode(request),
         warnings=tuple(warnings),
+        margins=margins(request),
     )
 
 
@@ -127,7 +128,19 @@ def _mask_options(request: Request) -> domain.MaskOptions:
         return domain.MaskOptions()
     options = request.mask_options
     padding = options.crop_padding if options.HasField("crop_padding") else None
-    return domain.MaskOptions(shortest(options.blur), padding)
+    content = domain.MaskedContent.ORIGINAL
+    if options.masked_content != pb.MASKED_CONTENT_UNSPECIFIED:
+        name = pb.MaskedContent.Name(options.masked_content)
+        content = domain.MaskedContent[name.removeprefix("MASKED_CONTENT_")]
+    return domain.MaskOptions(shortest(options.blur), padding, content, options.soft, options.cover)
+
+
+def margins(request: Request) -> domain.Margins:
+    """What to add around the input."""
+    if not isinstance(request, pb.InpaintRequest):
+        return domain.Margins()
+    asked = request.margins
+    return domain.Margins(asked.left, asked.top, asked.right, asked.bottom)
 
 
 def accepted(event: domain.Accepted) -> pb.Accepted:

@@ -65,7 +65,11 @@ def request_table(kind: type[Request], settings: Settings) -> Table:
             "resize_mode": member(pb.ResizeMode.DESCRIPTOR),
         }
     if kind is pb.InpaintRequest:
-        table |= {"mask": fields(IMAGE_TABLE), "mask_options": fields(mask_table(settings))}
+        table |= {
+            "mask": fields(IMAGE_TABLE),
+            "mask_options": fields(mask_table(settings)),
+            "margins": fields(margins_table(settings)),
+        }
     return table
 
 
@@ -170,7 +174,18 @@ def preview_table(settings: Settings) -> Table:
 
 def mask_table(settings: Settings) -> Table:
     """The rules of MaskOptions' fields."""
-    return {"blur": number(0.0, 1024.0), "crop_padding": number(0, settings.max_image_side)}
+    return {
+        "blur": number(0.0, 1024.0),
+        "crop_padding": number(0, settings.max_image_side),
+        "masked_content": member(pb.MaskedContent.DESCRIPTOR),
+        "soft": anything,
+        "cover": anything,
+    }
+
+
+def margins_table(settings: Settings) -> Table:
+    """The rules of Margins' fields."""
+    return dict.fromkeys(("left", "top", "right", "bottom"), number(0, settings.max_image_side))
 
 
 INTERVAL_TABLE: Table = {"start": number(0.0, 1.0), "end": number(0.0, 1.0)}

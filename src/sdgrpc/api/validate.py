@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sdgrpc.api import codec
 from sdgrpc.api.codec import UNIT, Request
+from sdgrpc.api.pictures.masks import mask_faults, widen
 from sdgrpc.api.prompts.wording import NO_WORDING, Wording, read_wording
 from sdgrpc.api.rules import Complaint, fields, number
 from sdgrpc.api.sampling.together import misfits
@@ -83,7 +84,9 @@ class Findings:
 
     def judge(self) -> None:
         """Collect every violation."""
-        rule = fields(request_table(type(self.request), self.settings), needed=("image", "mask"))
+        widened = isinstance(self.request, pb.InpaintRequest) and self.request.HasField("margins")
+        needed = ("image",) if widened else ("image", "mask")
+        rule = fields(request_table(type(self.request), self.settings), needed=needed)
         self._add(rule(self.request))
         self.wording = read_wording(self.request, self.settings)
         self._add(self.wording.complaints)
@@ -113,7 +116,10 @@ class Findings:
             return
         self._decode(self.request.image, ReadAs.IMAGE)
         if isinstance(self.request, pb.InpaintRequest):
-            self._decode(self.request.mask, ReadAs.MASK)
+            if self.request.HasField("mask"):
+                self._decode(self.request.mask, ReadAs.MASK)
+            if not self.wrong("mask", "margins"):
+                self._add(list(widen(self.request, self.pictures, self.settings.max_image_pixels)))
 
     def _decode(self, image: pb.Image, use: ReadAs) -> None:
         name = use.value
@@ -184,15 +190,10 @@ def resize_mode(found: Findings) -> Iterator[Complaint]:
         )
 
 
-def mask_size(found: Findings) -> Iterator[Complaint]:
-    """The mask is as large as the image."""
-    image, mask = found.pictures.get("image"), found.pictures.get("mask")
-    if image and mask and (image.width, image.height) != (mask.width, mask.height):
-        yield (
-            ".mask",
-            f"is {mask.width}x{mask.height} pixels; the image is {image.width}x{image.height}, "
-            "and they must be equal",
-        )
+def masks(found: Findings) -> Iterator[Complaint]:
+    """Mask, margins and model go together."""
+    if isinstance(found.request, pb.InpaintRequest) and not found.wrong("margins"):
+        yield from mask_faults(found.request, found.model, found.pictures)
 
 
 def sampling(found: Findings) -> Iterator[Complaint]:
@@ -228,7 +229,7 @@ ACROSS: Sequence[Callable[[Findings], Iterator[Complaint]]] = (
     default_steps,
     result_size,
     resize_mode,
-    mask_size,
+    masks,
     sampling,
     last_seed,
     clip_skip,

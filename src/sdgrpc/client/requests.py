@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from dataclasses import asdict
 from enum import Enum
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -12,6 +13,8 @@ from sdgrpc.client.loras import LoraLike, lora_messages
 from sdgrpc.client.pictures import image_bytes
 from sdgrpc.domain import (
     GuidanceInterval,
+    Margins,
+    MaskedContent,
     PreviewKind,
     PreviewOptions,
     ResizeMode,
@@ -100,16 +103,20 @@ def transform_request(
 def inpaint_request(
     prompt: str,
     image: ImageLike,
-    mask: ImageLike,
+    mask: ImageLike | None,
     strength: float | None,
     mask_options: pb.MaskOptions,
     resize_mode: ResizeMode | str | None,
+    margins: Margins | None,
     options: Options,
 ) -> pb.InpaintRequest:
     """Build a request; raises what `generate_request` and `image_bytes` raise."""
     request = _request(pb.InpaintRequest, prompt, options)
     request.image.data = image_bytes(image)
-    request.mask.data = image_bytes(mask)
+    if mask is not None:
+        request.mask.data = image_bytes(mask)
+    if margins is not None:
+        request.margins.CopyFrom(pb.Margins(**asdict(margins)))
     request.mask_options.CopyFrom(mask_options)
     request.resize_mode = _resize_mode(resize_mode)
     if strength is not None:
@@ -117,9 +124,23 @@ def inpaint_request(
     return request
 
 
-def mask_message(blur: float, crop_padding: int | None) -> pb.MaskOptions:
+def mask_message(
+    blur: float,
+    crop_padding: int | None,
+    masked_content: MaskedContent | str | None = None,
+    *,
+    soft: bool = False,
+    cover: bool = False,
+) -> pb.MaskOptions:
     """How to use the mask, as a message."""
-    return pb.MaskOptions(blur=blur, crop_padding=crop_padding)
+    content = _member(MaskedContent, "masked_content", masked_content)
+    return pb.MaskOptions(
+        blur=blur,
+        crop_padding=crop_padding,
+        masked_content=pb.MaskedContent.Value(f"MASKED_CONTENT_{content.name if content else 'UNSPECIFIED'}"),
+        soft=soft,
+        cover=cover,
+    )
 
 
 def _resize_mode(mode: ResizeMode | str | None) -> pb.ResizeMode.ValueType:

@@ -44,7 +44,7 @@ from sdgrpc.domain.sampling import (
     TimestepSpacing,
 )
 from sdgrpc.domain.status import EngineStatus, ResidentLora, ResidentSet
-from sdgrpc.domain.tasks import LoraRef, MaskOptions, Task, TaskKind
+from sdgrpc.domain.tasks import LoraRef, Margins, MaskedContent, MaskOptions, Task, TaskKind
 
 __all__ = [
     "DEFAULT_ETA",
@@ -72,7 +72,9 @@ __all__ = [
     "LoraQuery",
     "LoraRef",
     "LoraReport",
+    "Margins",
     "MaskOptions",
+    "MaskedContent",
     "ModelInfo",
     "ModelState",
     "Output",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
@@ -40,12 +41,51 @@ class LoraRef:
         return self.name or self.sha256[:12] or "(inline)"
 
 
+class MaskedContent(Enum):
+    """What the masked part of a picture starts from; see `MaskedContent` of the contract."""
+
+    ORIGINAL = "original"
+    FILL = "fill"
+    NOISE = "noise"
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class MaskOptions:
-    """How to use a mask. `crop_padding` None redraws the whole picture."""
+    """How to use a mask. `crop_padding` None redraws the whole picture.
+
+    With `soft` greys say from which noise level on a place is redrawn; with `cover` each latent cell that the
+    mask touches is.
+    """
 
     blur: float = 0.0
     crop_padding: int | None = None
+    masked_content: MaskedContent = MaskedContent.ORIGINAL
+    soft: bool = False
+    cover: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """Pixels that were added to each side of a picture."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+    def __bool__(self) -> bool:
+        return any((self.left, self.top, self.right, self.bottom))
+
+    @classmethod
+    def parse(cls, text: str) -> Margins:
+        """Read what `str` writes, `left:top:right:bottom`; raises ValueError."""
+        if not re.fullmatch(r"[0-9]{1,5}(:[0-9]{1,5}){3}", text, re.ASCII):
+            raise ValueError(f"{text}: write LEFT:TOP:RIGHT:BOTTOM in pixels, as in 64:0:64:0")
+        return cls(*map(int, text.split(":")))
+
+    def __str__(self) -> str:
+        return f"{self.left}:{self.top}:{self.right}:{self.bottom}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +96,7 @@ class Task:
     its own size; `mask` (grey, as large as `image`) for inpaint. `strength` is 1 for generate. With
     `keeps_size` or a crop an inpainting result has the size of `image`, whatever size is drawn. `caller` is
     the name of the token that asked; empty where none is needed. `resize_mode` brings `image` and `mask` to
-    the task's size. `warnings` are what reading the request found.
+    the task's size. `margins` were added to both already. `warnings` are what reading the request found.
     """
 
     kind: TaskKind
@@ -77,6 +117,7 @@ class Task:
     caller: str = ""
     resize_mode: ResizeMode = ResizeMode.STRETCH
     warnings: tuple[str, ...] = ()
+    margins: Margins = Margins()
 
     @property
     def step_count(self) -> int:

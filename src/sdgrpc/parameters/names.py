@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sdgrpc.domain import ResizeMode, Scheduler, SigmaSpacing, TimestepSpacing
-from sdgrpc.parameters.writing import RESIZE_MODES, SAMPLER_NAMES, SCHEDULE_TYPES, TIMESTEP_SCHEDULE_TYPES
+from sdgrpc.domain import MaskedContent, ResizeMode, Scheduler, SigmaSpacing, TimestepSpacing
+from sdgrpc.parameters.writing import (
+    MASKED_CONTENTS,
+    RESIZE_MODES,
+    SAMPLER_NAMES,
+    SCHEDULE_TYPES,
+    TIMESTEP_SCHEDULE_TYPES,
+)
 
 SAMPLERS: Mapping[str, Scheduler] = {name.lower(): scheduler for scheduler, name in SAMPLER_NAMES.items()} | {
     "k_euler": Scheduler.EULER,
@@ -33,6 +39,8 @@ AUTOMATIC_SPACINGS: Mapping[Scheduler, SigmaSpacing] = {
     Scheduler.KDPM2: SigmaSpacing.KARRAS,
     Scheduler.KDPM2_ANCESTRAL: SigmaSpacing.KARRAS,
 }
+
+CONTENTS: Mapping[str, MaskedContent] = {name: content for content, name in MASKED_CONTENTS.items()}
 
 RESIZES: Mapping[str, ResizeMode] = {name.lower(): mode for mode, name in RESIZE_MODES.items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from sdgrpc.domain import (
     DEFAULT_ETA,
     DEFAULT_GAMMA,
     GuidanceInterval,
+    Margins,
+    MaskedContent,
     ResizeMode,
     Scheduler,
     SigmaSpacing,
@@ -21,15 +22,16 @@ from sdgrpc.domain import (
 from sdgrpc.parameters.names import (
     AUTOMATIC,
     AUTOMATIC_SPACINGS,
-    RESIZES,
+    CONTENTS,
     SAMPLERS,
     SPACINGS,
     TIMESTEP_SPACINGS,
     split_sampler,
 )
+from sdgrpc.parameters.reading_values import equals, layers, number, resize_mode_of, whole
 from sdgrpc.parameters.values import sections
 from sdgrpc.parameters.writing import OURS, without_marks
-from sdgrpc.prompting.tags import NUMBER, LoraTag, take_tags
+from sdgrpc.prompting.tags import LoraTag, take_tags
 
 HASH = re.compile(r"[0-9a-fA-F]{8,64}")
 
@@ -50,7 +52,7 @@ class Parameters:
     """What a picture's text says; None or empty is what it does not say.
 
     `prompt` is without the tags of `loras`. `clip_skip` counts layers left out, one less than the web UI's.
-    `strength` to `crop_padding` are of pictures made of others. `notes` say what could not be
+    `strength` to `margins` are of pictures made of others. `notes` say what could not be
     used, for the user to read. `is_ours` tells whether sdgrpc drew the picture.
     """
 
@@ -78,6 +80,10 @@ class Parameters:
     resize_mode: ResizeMode | None = None
     mask_blur: float | None = None
     crop_padding: int | None = None
+    masked_content: MaskedContent | None = None
+    soft: bool | None = None
+    cover: bool | None = None
+    margins: Margins | None = None
     is_ours: bool = False
     notes: tuple[str, ...] = ()
 
@@ -95,9 +101,9 @@ def read_parameters(text: str) -> Parameters:
     if timestep_spacing is not None:
         values.left.pop("Schedule type")
     if scheduler in DEFAULT_ETA:
-        settings["eta"] = values.read("Eta DDIM" if scheduler is Scheduler.DDIM else "Eta", _number)
+        settings["eta"] = values.read("Eta DDIM" if scheduler is Scheduler.DDIM else "Eta", number)
     if scheduler in DEFAULT_GAMMA:
-        settings["gamma"] = values.read("TCD gamma", _number)
+        settings["gamma"] = values.read("TCD gamma", number)
     width, height = _size(values)
     short, full = _hashes(values.text("Lora hashes")), _hashes(values.text("Lora SHA-256"))
     notes = [f"{fault.removeprefix('holds ')}: left out" for fault in prompt.faults]
@@ -136,46 +142,27 @@ class _Values:
         value = self.left.pop(key)
         try:
             return read(value)
-        except ValueError:
+        except (ValueError, KeyError):
             self.wrong.append(f"{key}: {_cut(value)}")
             return None
 
 
-def _whole(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,19}", text, re.ASCII):
-        raise ValueError(text)
-    return int(text)
-
-
-def _number(text: str) -> float:
-    value = float(text) if NUMBER.fullmatch(text) else math.nan
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def _resize_mode(text: str) -> ResizeMode:
-    if text.lower() not in RESIZES:
-        raise ValueError(text)
-    return RESIZES[text.lower()]
-
-
-def _layers(text: str) -> int:
-    return max(_whole(text) - 1, 0)
-
-
 _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
-    "steps": ("Steps", _whole),
-    "guidance_scale": ("CFG scale", _number),
-    "guidance_rescale": ("CFG rescale", _number),
+    "steps": ("Steps", whole),
+    "guidance_scale": ("CFG scale", number),
+    "guidance_rescale": ("CFG rescale", number),
     "guidance_interval": ("Guidance interval", GuidanceInterval.parse),
     "step_reuse": ("Step reuse", StepReuse.parse),
-    "seed": ("Seed", _whole),
-    "clip_skip": ("Clip skip", _layers),
-    "strength": ("Denoising strength", _number),
-    "resize_mode": ("Resize mode", _resize_mode),
-    "mask_blur": ("Mask blur", _number),
-    "crop_padding": ("Masked area padding", _whole),
+    "seed": ("Seed", whole),
+    "clip_skip": ("Clip skip", layers),
+    "strength": ("Denoising strength", number),
+    "resize_mode": ("Resize mode", resize_mode_of),
+    "mask_blur": ("Mask blur", number),
+    "crop_padding": ("Masked area padding", whole),
+    "masked_content": ("Masked content", CONTENTS.__getitem__),
+    "soft": ("Soft inpainting", equals("true")),
+    "cover": ("Latent mask", equals("cover")),
+    "margins": ("Outpainting margins", Margins.parse),
 }
 """Field of Parameters -> key of the text, and how its value is read."""
 
@@ -200,7 +187,7 @@ def _sampler(values: _Values, *, is_ours: bool) -> tuple[Scheduler | None, Sigma
 def _size(values: _Values) -> tuple[int | None, int | None]:
     def read(text: str) -> tuple[int, int]:
         width, _, height = text.partition("x")
-        return _whole(width), _whole(height)
+        return whole(width), whole(height)
 
     found: tuple[int, int] | None = values.read("Size", read)
     return found or (None, None)

@@ -14,6 +14,7 @@ from sdgrpc.domain import (
     DEFAULT_ETA,
     DEFAULT_GAMMA,
     LoraReport,
+    MaskedContent,
     ModelInfo,
     ResizeMode,
     Sampling,
@@ -71,6 +72,14 @@ RESIZE_MODES: Mapping[ResizeMode, str] = {
 }
 
 
+MASKED_CONTENTS: Mapping[MaskedContent, str] = {
+    MaskedContent.ORIGINAL: "original",
+    MaskedContent.FILL: "fill",
+    MaskedContent.NOISE: "latent noise",
+    MaskedContent.NOTHING: "latent nothing",
+}
+
+
 def parameters_text(
     task: Task, model: ModelInfo, reports: Sequence[LoraReport], seed: int, *, model_sha256: str = ""
 ) -> str:
@@ -122,6 +131,7 @@ def _values(
         values["Mask blur"] = decimal(task.mask_options.blur)
     if task.mask_options.crop_padding is not None:
         values["Masked area padding"] = task.mask_options.crop_padding
+    values |= _masked(task)
     values |= _noise(sampling)
     if sampling.clip_skip:
         values["Clip skip"] = sampling.clip_skip + 1
@@ -132,6 +142,20 @@ def _values(
         values |= {"Lora hashes": ", ".join(short), "Lora SHA-256": ", ".join(full)}
     if model_sha256:
         values["Model SHA-256"] = model_sha256
+    return values
+
+
+def _masked(task: Task) -> dict[str, str]:
+    """How a mask was used, where it was not as ever."""
+    options, values = task.mask_options, {}
+    if options.masked_content is not MaskedContent.ORIGINAL:
+        values["Masked content"] = MASKED_CONTENTS[options.masked_content]
+    if options.soft:
+        values["Soft inpainting"] = "True"
+    if options.cover:
+        values["Latent mask"] = "cover"
+    if task.margins:
+        values["Outpainting margins"] = str(task.margins)
     return values
 
 

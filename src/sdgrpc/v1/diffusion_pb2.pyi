@@ -155,6 +155,38 @@ RESIZE_MODE_PAD: ResizeMode.ValueType  # 3
 """Scaled until it lies inside the size, in its middle; what is left is filled with the colours of its edges."""
 Global___ResizeMode: _TypeAlias = ResizeMode  # noqa: Y015
 
+class _MaskedContent:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MaskedContentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MaskedContent.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MASKED_CONTENT_UNSPECIFIED: _MaskedContent.ValueType  # 0
+    """ORIGINAL."""
+    MASKED_CONTENT_ORIGINAL: _MaskedContent.ValueType  # 1
+    """What is there; nothing of it is left where `strength` is 1."""
+    MASKED_CONTENT_FILL: _MaskedContent.ValueType  # 2
+    """The colours around it, blurred into it. This and the next two are noised at a `strength` of 1 too."""
+    MASKED_CONTENT_NOISE: _MaskedContent.ValueType  # 3
+    """Latents of noise, drawn after all others."""
+    MASKED_CONTENT_NOTHING: _MaskedContent.ValueType  # 4
+    """Latents of zeros."""
+
+class MaskedContent(_MaskedContent, metaclass=_MaskedContentEnumTypeWrapper):
+    """What the masked part of a picture starts from, as in the web UI of AUTOMATIC1111."""
+
+MASKED_CONTENT_UNSPECIFIED: MaskedContent.ValueType  # 0
+"""ORIGINAL."""
+MASKED_CONTENT_ORIGINAL: MaskedContent.ValueType  # 1
+"""What is there; nothing of it is left where `strength` is 1."""
+MASKED_CONTENT_FILL: MaskedContent.ValueType  # 2
+"""The colours around it, blurred into it. This and the next two are noised at a `strength` of 1 too."""
+MASKED_CONTENT_NOISE: MaskedContent.ValueType  # 3
+"""Latents of noise, drawn after all others."""
+MASKED_CONTENT_NOTHING: MaskedContent.ValueType  # 4
+"""Latents of zeros."""
+Global___MaskedContent: _TypeAlias = MaskedContent  # noqa: Y015
+
 class _TimestepSpacing:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -388,6 +420,7 @@ class InpaintRequest(_message.Message):
     MASK_OPTIONS_FIELD_NUMBER: _builtins.int
     RESIZE_MODE_FIELD_NUMBER: _builtins.int
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    MARGINS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     model: _builtins.str
     prompt: _builtins.str
@@ -417,13 +450,19 @@ class InpaintRequest(_message.Message):
 
     @_builtins.property
     def mask(self) -> Global___Image:
-        """Required. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
+        """Required without `margins`. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
         as luminance; transparent parts count as black. The model sees one pixel of each 8 by 8, as in diffusers:
         strokes thinner than that may be missed, unless a crop is drawn larger.
         """
 
     @_builtins.property
     def mask_options(self) -> Global___MaskOptions: ...
+    @_builtins.property
+    def margins(self) -> Global___Margins:
+        """Widens `image` before anything else (outpainting): what is added has the colours of the picture's edges and is
+        masked white; without a `mask` nothing else is redrawn.
+        """
+
     def __init__(
         self,
         *,
@@ -442,10 +481,11 @@ class InpaintRequest(_message.Message):
         mask_options: Global___MaskOptions | None = ...,
         resize_mode: Global___ResizeMode.ValueType = ...,
         on_disconnect: Global___OnDisconnect.ValueType = ...,
+        margins: Global___Margins | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "image", b"image", "mask", b"mask", "mask_options", b"mask_options", "output", b"output", "sampling", b"sampling", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "image", b"image", "margins", b"margins", "mask", b"mask", "mask_options", b"mask_options", "output", b"output", "sampling", b"sampling", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "height", b"height", "image", b"image", "loras", b"loras", "mask", b"mask", "mask_options", b"mask_options", "model", b"model", "negative_prompt", b"negative_prompt", "on_disconnect", b"on_disconnect", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "resize_mode", b"resize_mode", "sampling", b"sampling", "strength", b"strength", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "height", b"height", "image", b"image", "loras", b"loras", "margins", b"margins", "mask", b"mask", "mask_options", b"mask_options", "model", b"model", "negative_prompt", b"negative_prompt", "on_disconnect", b"on_disconnect", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "resize_mode", b"resize_mode", "sampling", b"sampling", "strength", b"strength", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
@@ -756,6 +796,9 @@ class MaskOptions(_message.Message):
 
     BLUR_FIELD_NUMBER: _builtins.int
     CROP_PADDING_FIELD_NUMBER: _builtins.int
+    MASKED_CONTENT_FIELD_NUMBER: _builtins.int
+    SOFT_FIELD_NUMBER: _builtins.int
+    COVER_FIELD_NUMBER: _builtins.int
     blur: _builtins.float
     """Gaussian blur of the mask's edge, in pixels of the image, 0 to 1024. Pixels further from the white than
     three times that, and one more, are kept.
@@ -764,21 +807,64 @@ class MaskOptions(_message.Message):
     """Redraw a crop around the mask at full resolution, with this padding in pixels, and paste it back.
     The result then has the size of `image`.
     """
+    masked_content: Global___MaskedContent.ValueType
+    """What the masked part starts from."""
+    soft: _builtins.bool
+    """Greys say from which noise level on a place is redrawn, as a `strength` of its own, and not how two pictures are
+    blended: edges grow into what is around them (https://arxiv.org/abs/2306.00950). Of ordinary models alone.
+    """
+    cover: _builtins.bool
+    """Every latent cell (8 by 8 pixels) that the mask touches is redrawn: its greatest value counts, and thin strokes are
+    seen. Pixels are kept as ever.
+    """
     def __init__(
         self,
         *,
         blur: _builtins.float = ...,
         crop_padding: _builtins.int | None = ...,
+        masked_content: Global___MaskedContent.ValueType = ...,
+        soft: _builtins.bool = ...,
+        cover: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_crop_padding", b"_crop_padding", "crop_padding", b"crop_padding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_crop_padding", b"_crop_padding", "blur", b"blur", "crop_padding", b"crop_padding"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_crop_padding", b"_crop_padding", "blur", b"blur", "cover", b"cover", "crop_padding", b"crop_padding", "masked_content", b"masked_content", "soft", b"soft"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__crop_padding: _TypeAlias = _typing.Literal["crop_padding"]  # noqa: Y015
     _WhichOneofArgType__crop_padding: _TypeAlias = _typing.Literal["_crop_padding", b"_crop_padding"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__crop_padding) -> _WhichOneofReturnType__crop_padding | None: ...
 
 Global___MaskOptions: _TypeAlias = MaskOptions  # noqa: Y015
+
+@_typing.final
+class Margins(_message.Message):
+    """Pixels to add at each side, 0 to 16384."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    left: _builtins.int
+    top: _builtins.int
+    right: _builtins.int
+    bottom: _builtins.int
+    def __init__(
+        self,
+        *,
+        left: _builtins.int = ...,
+        top: _builtins.int = ...,
+        right: _builtins.int = ...,
+        bottom: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Margins: _TypeAlias = Margins  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):

@@ -170,3 +170,21 @@ def test_crops_hold_the_mask_and_stay_inside(size, corner, extent, padding, targ
     box_width, box_height = box[2] - box[0], box[3] - box[1]
     if box_width < width and box_height < height:
         assert abs(box_width * target[1] - box_height * target[0]) <= max(target)
+
+
+def test_a_covering_latent_mask_marks_every_cell_it_touches() -> None:
+    """A stroke one pixel wide, which nearest sampling misses, is the greatest value of its cells."""
+    asked = task(TaskKind.INPAINT, mask=box_mask(box=(0, 3, 64, 4)))
+    assert region(asked).latent_mask(8, 8).sum() == 0
+    covering = region(replace(asked, mask_options=MaskOptions(cover=True))).latent_mask(8, 8)
+    assert covering[0, 0, 0].tolist() == [1.0] * 8
+    assert covering.sum() == 8
+
+
+def test_a_soft_mask_takes_redrawn_pixels_where_it_is_grey() -> None:
+    """Greys are no blend of two pictures any more; black is kept."""
+    options = MaskOptions(soft=True)
+    asked = task(TaskKind.INPAINT, mask=box_mask(level=128), image=grey(64, 64, 0), mask_options=options)
+    result = finished(asked)
+    assert (result[32, 32] > 180).all()
+    assert result[0, 0].tolist() == [0, 0, 0]

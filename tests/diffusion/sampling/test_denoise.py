@@ -49,7 +49,7 @@ def test_what_is_kept_and_what_is_redrawn() -> None:
     shape = (2, 4, 1, 3)
     latents, clean = torch.full(shape, 7.0), torch.full(shape, -1.0)
     known = KnownLatents(clean, torch.zeros(shape), torch.tensor([0.0, 1.0, 0.25]).view(1, 1, 1, 3))
-    assert known.keep(latents, clean)[1, 2].tolist() == [[-1.0, 7.0, 1.0]]
+    assert known.keep(latents, clean, 0.5)[1, 2].tolist() == [[-1.0, 7.0, 1.0]]
 
 
 def test_evaluations_per_step(model: Model) -> None:

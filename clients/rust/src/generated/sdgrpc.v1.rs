@@ -104,7 +104,7 @@ pub struct InpaintRequest {
     /// As in TransformRequest, but unset is 1: the masked part starts from noise.
     #[prost(float, optional, tag = "11")]
     pub strength: ::core::option::Option<f32>,
-    /// Required. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
+    /// Required without `margins`. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
     /// as luminance; transparent parts count as black. The model sees one pixel of each 8 by 8, as in diffusers:
     /// strokes thinner than that may be missed, unless a crop is drawn larger.
     #[prost(message, optional, tag = "12")]
@@ -118,6 +118,10 @@ pub struct InpaintRequest {
     /// As in GenerateRequest.
     #[prost(enumeration = "OnDisconnect", tag = "15")]
     pub on_disconnect: i32,
+    /// Widens `image` before anything else (outpainting): what is added has the colours of the picture's edges and is
+    /// masked white; without a `mask` nothing else is redrawn.
+    #[prost(message, optional, tag = "20")]
+    pub margins: ::core::option::Option<Margins>,
 }
 /// One LoRA and how strongly to apply it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -275,6 +279,29 @@ pub struct MaskOptions {
     /// The result then has the size of `image`.
     #[prost(int32, optional, tag = "2")]
     pub crop_padding: ::core::option::Option<i32>,
+    /// What the masked part starts from.
+    #[prost(enumeration = "MaskedContent", tag = "3")]
+    pub masked_content: i32,
+    /// Greys say from which noise level on a place is redrawn, as a `strength` of its own, and not how two pictures are
+    /// blended: edges grow into what is around them (<https://arxiv.org/abs/2306.00950>). Of ordinary models alone.
+    #[prost(bool, tag = "4")]
+    pub soft: bool,
+    /// Every latent cell (8 by 8 pixels) that the mask touches is redrawn: its greatest value counts, and thin strokes are
+    /// seen. Pixels are kept as ever.
+    #[prost(bool, tag = "5")]
+    pub cover: bool,
+}
+/// Pixels to add at each side, 0 to 16384.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Margins {
+    #[prost(int32, tag = "1")]
+    pub left: i32,
+    #[prost(int32, tag = "2")]
+    pub top: i32,
+    #[prost(int32, tag = "3")]
+    pub right: i32,
+    #[prost(int32, tag = "4")]
+    pub bottom: i32,
 }
 /// A picture in a file.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -651,6 +678,47 @@ impl ResizeMode {
             "RESIZE_MODE_STRETCH" => Some(Self::Stretch),
             "RESIZE_MODE_CROP" => Some(Self::Crop),
             "RESIZE_MODE_PAD" => Some(Self::Pad),
+            _ => None,
+        }
+    }
+}
+/// What the masked part of a picture starts from, as in the web UI of AUTOMATIC1111.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MaskedContent {
+    /// ORIGINAL.
+    Unspecified = 0,
+    /// What is there; nothing of it is left where `strength` is 1.
+    Original = 1,
+    /// The colours around it, blurred into it. This and the next two are noised at a `strength` of 1 too.
+    Fill = 2,
+    /// Latents of noise, drawn after all others.
+    Noise = 3,
+    /// Latents of zeros.
+    Nothing = 4,
+}
+impl MaskedContent {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MASKED_CONTENT_UNSPECIFIED",
+            Self::Original => "MASKED_CONTENT_ORIGINAL",
+            Self::Fill => "MASKED_CONTENT_FILL",
+            Self::Noise => "MASKED_CONTENT_NOISE",
+            Self::Nothing => "MASKED_CONTENT_NOTHING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MASKED_CONTENT_UNSPECIFIED" => Some(Self::Unspecified),
+            "MASKED_CONTENT_ORIGINAL" => Some(Self::Original),
+            "MASKED_CONTENT_FILL" => Some(Self::Fill),
+            "MASKED_CONTENT_NOISE" => Some(Self::Noise),
+            "MASKED_CONTENT_NOTHING" => Some(Self::Nothing),
             _ => None,
         }
     }

@@ -11,16 +11,14 @@ import typer
 
 from sdgrpc.cli.connection import once_loaded
 from sdgrpc.cli.drawing.again import completed, read_picture, say
-from sdgrpc.cli.drawing.options import DrawOptions
+from sdgrpc.cli.drawing.options import DrawOptions, parsed
 from sdgrpc.cli.drawing.plan import print_plan
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
 from sdgrpc.cli.output import OutputPattern, save
 from sdgrpc.client import Options, Result
 from sdgrpc.client.drawing.calls import DrawingCalls
-from sdgrpc.domain import (
-    ResizeMode,
-)
+from sdgrpc.domain import Margins, MaskedContent, ResizeMode
 from sdgrpc.parameters import Parameters
 from sdgrpc.terminal.console import progress_console
 from sdgrpc.terminal.views import open_view, watch
@@ -98,11 +96,16 @@ def transform(
 @takes(DrawOptions)
 def inpaint(
     image: Picture,
-    mask: Annotated[
-        Path, typer.Option("--mask", metavar="FILE", help="As large as the picture; white is redrawn.")
-    ],
     options: DrawOptions,
     prompt: Prompt = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--mask",
+            metavar="FILE",
+            help="As large as the picture; white is redrawn. Or give --margins.",
+        ),
+    ] = None,
     strength: Annotated[
         float | None, typer.Option(help="How far from the picture, 0 to 1.", show_default="1")
     ] = None,
@@ -112,9 +115,25 @@ def inpaint(
     crop_padding: Annotated[
         int | None, typer.Option(help="Redraw only a crop around the mask, with so many pixels around it.")
     ] = None,
+    masked_content: Annotated[
+        MaskedContent | None,
+        typer.Option(help="What the masked part starts from.", show_default="original"),
+    ] = None,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Greys of the mask say how far a place is redrawn.")
+    ] = False,
+    cover: Annotated[
+        bool, typer.Option("--cover", help="Redraw each 8 by 8 pixels that the mask touches.")
+    ] = False,
+    margins: Annotated[
+        str | None,
+        typer.Option(metavar="LEFT:TOP:RIGHT:BOTTOM", help="Pixels to add at each side, and draw there."),
+    ] = None,
     resize_mode: Resize = None,
 ) -> None:
-    """Redraw the masked part of a picture under a prompt."""
+    """Redraw the masked part of a picture under a prompt, or draw around it."""
+    with failures_as_lines(options.server):
+        wider = parsed("--margins", Margins.parse, margins)
 
     def start(calls: Calls, drawing: Drawing) -> object:
         picture = drawing.picture
@@ -126,6 +145,10 @@ def inpaint(
             strength=picture.strength if strength is None else strength,
             mask_blur=blur or 0.0,
             crop_padding=picture.crop_padding if crop_padding is None else crop_padding,
+            masked_content=masked_content or picture.masked_content,
+            soft=soft or bool(picture.soft),
+            cover=cover or bool(picture.cover),
+            margins=wider or picture.margins,
             resize_mode=resize_mode or drawing.picture.resize_mode,
             **drawing.request,
         )

@@ -16,7 +16,7 @@ from sdgrpc.client.requests import (
 
 if TYPE_CHECKING:
     from sdgrpc.client.pictures import ImageLike
-    from sdgrpc.domain import ResizeMode
+    from sdgrpc.domain import Margins, MaskedContent, ResizeMode
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -51,11 +51,15 @@ class DrawingCalls(ABC, Generic[T_co]):
         self,
         prompt: str,
         image: ImageLike,
-        mask: ImageLike,
+        mask: ImageLike | None = None,
         *,
         strength: float | None = None,
         mask_blur: float = 0.0,
         crop_padding: int | None = None,
+        masked_content: MaskedContent | str | None = None,
+        soft: bool = False,
+        cover: bool = False,
+        margins: Margins | None = None,
         resize_mode: ResizeMode | str | None = None,
         **options: Unpack[Options],
     ) -> T_co:
@@ -64,7 +68,11 @@ class DrawingCalls(ABC, Generic[T_co]):
         `mask_blur` is pixels of its edge; with `crop_padding` only a crop around the mask, with so many
         pixels of padding, is redrawn at full resolution. Then, and without `width` and `height`, the result
         has the size of `image`.
+
+        `masked_content` ("original", "fill", "noise", "nothing") is what the masked part starts from. With
+        `soft` greys say how far a place is redrawn; with `cover` strokes thinner than 8 pixels are seen.
+        `margins` are added to the picture and redrawn, with or without a mask.
         """
-        use = mask_message(mask_blur, crop_padding)
-        request = inpaint_request(prompt, image, mask, strength, use, resize_mode, options)
+        use = mask_message(mask_blur, crop_padding, masked_content, soft=soft, cover=cover)
+        request = inpaint_request(prompt, image, mask, strength, use, resize_mode, margins, options)
         return self._send(request, options)

@@ -10,8 +10,9 @@ from PIL import Image, ImageFilter
 from torch.nn import functional as F
 
 from sdgrpc.diffusion.pictures.autoencoder import to_tensor
+from sdgrpc.diffusion.pictures.filling import filled
 from sdgrpc.diffusion.pictures.resizing import resized
-from sdgrpc.domain import Picture, Task, TaskKind
+from sdgrpc.domain import MaskedContent, Picture, Task, TaskKind
 from sdgrpc.images import to_image, to_picture
 
 Box = tuple[int, int, int, int]
@@ -22,20 +23,27 @@ class Region:
     """The part of the input that is redrawn, made once for all pictures of a job.
 
     `box` is (left, top, right, bottom) in the input's pixels. `image` (RGB) and `mask` (L, blurred; white is
-    redrawn) are that part at the task's size. `known` is the whole input and the part of its mask in the box,
-    where what was redrawn is pasted back at its place; None where it is the result as it is drawn.
+    redrawn) are that part at the task's size; `content` is what the masked part starts from. `known` is the
+    whole input and the part of its mask in the box, where what was redrawn is pasted back at its place; None
+    where it is the result as it is drawn.
     """
 
     box: Box
     image: Image.Image
     mask: Image.Image
+    content: Image.Image
     known: tuple[Image.Image, Image.Image] | None = None
+    cover: bool = False
+    soft: bool = False
 
     def latent_mask(self, height: int, width: int) -> torch.Tensor:
-        """The mask at the latents' size, `[1, 1, height, width]` in [0, 1], by nearest neighbour.
+        """The mask at the latents' size, `[1, 1, height, width]` in [0, 1].
 
-        As diffusers' inpainting pipeline samples it, but greys are kept.
+        By nearest neighbour, as diffusers' inpainting pipeline samples it, but greys are kept; with `cover`
+        the greatest value in each cell.
         """
+        if self.cover:
+            return F.adaptive_max_pool2d(to_tensor(self.mask), (height, width))
         return F.interpolate(to_tensor(self.mask), size=(height, width))
 
     def masked_pixels(self) -> torch.Tensor:
@@ -47,12 +55,21 @@ class Region:
         """Put the known pixels back around, and under the greys of, what was redrawn."""
         redrawn = to_image(picture)
         if self.known is None:
-            return to_picture(Image.composite(redrawn, self.image, self.mask))
+            return to_picture(Image.composite(redrawn, self.image, self._pasted(self.mask)))
         image, mask = self.known
+        mask = self._pasted(mask)
         left, top, right, bottom = self.box
         result = image.copy()
         result.paste(resized(redrawn, right - left, bottom - top), self.box, mask)
         return to_picture(result)
+
+    def _pasted(self, mask: Image.Image) -> Image.Image:
+        """How much of the redrawn pixels is taken: nearly all under soft greys, since they fit already."""
+        return (
+            mask.point([round(255 * (1 - (1 - level / 255) ** 4)) for level in range(256)])
+            if self.soft
+            else mask
+        )
 
 
 def region(task: Task) -> Region:
@@ -60,12 +77,18 @@ def region(task: Task) -> Region:
     image, mask = _inputs(task)
     box = crop_box(mask, task.mask_options.crop_padding, task.width, task.height)
     has_inputs_size = task.mask_options.crop_padding is not None or task.keeps_size
+    part = resized(image.crop(box), task.width, task.height, task.resize_mode)
+    # No Lanczos here: it rings, and would redraw a little beside the mask.
+    small = resized(mask.crop(box), task.width, task.height, task.resize_mode, Image.Resampling.BILINEAR)
+    options = task.mask_options
     return Region(
         box=box,
-        image=resized(image.crop(box), task.width, task.height, task.resize_mode),
-        # No Lanczos here: it rings, and would redraw a little beside the mask.
-        mask=resized(mask.crop(box), task.width, task.height, task.resize_mode, Image.Resampling.BILINEAR),
+        image=part,
+        mask=small,
+        content=filled(part, small) if options.masked_content is MaskedContent.FILL else part,
         known=(image, mask.crop(box)) if has_inputs_size else None,
+        cover=options.cover,
+        soft=options.soft,
     )
 
 

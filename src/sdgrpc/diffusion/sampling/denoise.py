@@ -63,16 +63,20 @@ class KnownLatents:
     """What an ordinary UNet must keep when it inpaints.
 
     `clean` `[n, 4, h, w]` are the input's latents, `noise` of the same shape what hides them at each noise
-    level, `mask` `[1, 1, h, w]` is 1 where to redraw, 0 where to keep, and blends between.
+    level, `mask` `[1, 1, h, w]` is 1 where to redraw, 0 where to keep, and blends between. With `soft` it
+    says in which share of the steps, the last ones, a place is redrawn, as a strength of its own
+    (https://arxiv.org/abs/2306.00950).
     """
 
     clean: torch.Tensor
     noise: torch.Tensor
     mask: torch.Tensor
+    soft: bool = False
 
-    def keep(self, latents: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-        """`latents` under the mask, `clean` around it."""
-        return (1 - self.mask) * clean + self.mask * latents
+    def keep(self, latents: torch.Tensor, clean: torch.Tensor, left: float) -> torch.Tensor:
+        """`latents` under the mask, `clean` around it, before the last steps, of share `left`."""
+        mask = (self.mask > left).to(self.mask.dtype) if self.soft else self.mask
+        return (1 - mask) * clean + mask * latents
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,18 +141,18 @@ def denoise(start: Start, on_step: OnStep) -> Denoising:
             latents = _blend(start, start.known, latents, index)
         if _completes_step(start, index):
             step += 1
-            clean = partial(_clean, start, sample.float(), timestep, prediction)
+            clean = partial(_clean, start, sample.float(), timestep, prediction, _left(start, index))
             on_step(StepResult(step, start.step_count, float(timestep), clean))
     return latents.float()
 
 
 @torch.inference_mode()
 def _clean(
-    start: Start, sample: torch.Tensor, timestep: torch.Tensor, prediction: torch.Tensor
+    start: Start, sample: torch.Tensor, timestep: torch.Tensor, prediction: torch.Tensor, left: float
 ) -> torch.Tensor:
     """The clean latents that a prediction stands for, the known ones kept."""
     clean = start.clean_latents(sample, timestep, prediction)
-    return clean if start.known is None else start.known.keep(clean, start.known.clean)
+    return clean if start.known is None else start.known.keep(clean, start.known.clean, left)
 
 
 def _model_input(start: Start, sample: torch.Tensor, timestep: torch.Tensor, scale: float) -> ModelInput:
@@ -163,7 +167,12 @@ def _blend(start: Start, known: KnownLatents, latents: torch.Tensor, index: int)
     clean = known.clean
     if index + 1 < len(start.timesteps):
         clean = start.scheduler.add_noise(clean, known.noise, start.timesteps[index + 1 : index + 2])
-    return known.keep(latents, clean)
+    return known.keep(latents, clean, _left(start, index))
+
+
+def _left(start: Start, index: int) -> float:
+    """The share of the evaluations that come after the one at `index`."""
+    return 1 - (index + 1) / len(start.timesteps)
 
 
 def _completes_step(start: Start, index: int) -> bool:

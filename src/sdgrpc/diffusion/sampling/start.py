@@ -19,7 +19,7 @@ from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
 from sdgrpc.diffusion.sampling.denoise import Denoising, KnownLatents, OnStep, Start, denoise
 from sdgrpc.diffusion.sampling.noise import generator
 from sdgrpc.diffusion.sampling.step_spacing import Schedule
-from sdgrpc.domain import Scheduler, Task, TaskKind
+from sdgrpc.domain import MaskedContent, Scheduler, Task, TaskKind
 from sdgrpc.errors import ModelError
 from sdgrpc.images import to_image
 
@@ -130,6 +130,9 @@ def _inpaint(
 ) -> dict[str, Any]:
     """Strength 1 starts from pure noise, less from the noised input, as diffusers' inpainting pipeline.
 
+    Where the masked part has another content than the input's it is noised at strength 1 too, as in the web
+    UI of AUTOMATIC1111, whose noise schedules leave a little of it.
+
     An ordinary UNet has the known latents put back at every step, an inpainting UNet is shown the mask and
     the masked image's latents as five more channels.
     """
@@ -137,22 +140,26 @@ def _inpaint(
     ordinary = not model.info.is_inpainting
     mask = region.latent_mask(*model.latent_size(task.width, task.height)).to(model.device)
     clean = None
-    if ordinary or task.strength < 1:
-        clean = _encode(model, autoencoder.to_tensor(region.image) * 2 - 1, generators)
+    content = task.mask_options.masked_content
+    if ordinary or task.strength < 1 or content is not MaskedContent.ORIGINAL:
+        clean = _encode(model, autoencoder.to_tensor(region.content) * 2 - 1, generators)
     noise = _noise(model, task, generators)
-    if clean is None or task.strength == 1:
-        latents = noise * scheduler.init_noise_sigma
-    elif len(timesteps) == 0:
-        latents = clean
-    else:
-        latents = scheduler.add_noise(clean, noise, timesteps[:1].repeat(len(generators)))
     if ordinary and clean is not None:
         # diffusers encodes the masked image here too and does not use it; the generators move on as there.
         _noise(model, task, generators)
-        return {"latents": latents, "known": KnownLatents(clean, noise, mask)}
-    masked = _encode(model, region.masked_pixels(), generators)
-    masks = (mask >= 0.5).float().expand(len(generators), -1, -1, -1)
-    return {"latents": latents, "extra_channels": torch.cat([masks, masked], dim=1)}
+        more: dict[str, Any] = {"known": KnownLatents(clean, noise, mask, soft=task.mask_options.soft)}
+    else:
+        masked = _encode(model, region.masked_pixels(), generators)
+        masks = (mask >= 0.5).float().expand(len(generators), -1, -1, -1)
+        more = {"extra_channels": torch.cat([masks, masked], dim=1)}
+    if clean is None or (task.strength == 1 and content is MaskedContent.ORIGINAL):
+        return {"latents": noise * scheduler.init_noise_sigma, **more}
+    if content in (MaskedContent.NOISE, MaskedContent.NOTHING):
+        under = _noise(model, task, generators) if content is MaskedContent.NOISE else torch.zeros_like(clean)
+        clean = (1 - mask) * clean + mask * under
+    if len(timesteps) == 0:
+        return {"latents": clean, **more}
+    return {"latents": scheduler.add_noise(clean, noise, timesteps[:1].repeat(len(generators))), **more}
 
 
 def _noise(model: Model, task: Task, generators: list[torch.Generator]) -> torch.Tensor:

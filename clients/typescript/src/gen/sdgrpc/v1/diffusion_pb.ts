@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sdgrpc/v1/diffusion.proto.
  */
 export const file_sdgrpc_v1_diffusion: GenFile = /*@__PURE__*/
-  fileDesc("ChlzZGdycGMvdjEvZGlmZnVzaW9uLnByb3RvEglzZGdycGMudjEilgIKD0dlbmVyYXRlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdCKIAwoQVHJhbnNmb3JtUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3RCCwoJX3N0cmVuZ3RoItQDCg5JbnBhaW50UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEh4KBG1hc2sYDCABKAsyEC5zZGdycGMudjEuSW1hZ2USLAoMbWFza19vcHRpb25zGA0gASgLMhYuc2RncnBjLnYxLk1hc2tPcHRpb25zEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3RCCwoJX3N0cmVuZ3RoIrsBCgRMb3JhEg4KBG5hbWUYASABKAlIABIQCgZzaGEyNTYYAiABKAlIABIVCgtzYWZldGVuc29ycxgDIAEoDEgAEhUKCHN0cmVuZ3RoGAQgASgCSAGIAQESIgoVdGV4dF9lbmNvZGVyX3N0cmVuZ3RoGAUgASgCSAKIAQESDgoGc3RyaWN0GAYgASgIQggKBnNvdXJjZUILCglfc3RyZW5ndGhCGAoWX3RleHRfZW5jb2Rlcl9zdHJlbmd0aCLqAwoIU2FtcGxpbmcSDQoFc3RlcHMYASABKAUSGwoOZ3VpZGFuY2Vfc2NhbGUYAiABKAJIAIgBARInCglzY2hlZHVsZXIYAyABKA4yFC5zZGdycGMudjEuU2NoZWR1bGVyEi4KDXNpZ21hX3NwYWNpbmcYBCABKA4yFy5zZGdycGMudjEuU2lnbWFTcGFjaW5nEhEKBHNlZWQYBSABKANIAYgBARITCgtpbWFnZV9jb3VudBgGIAEoBRIRCgljbGlwX3NraXAYByABKAUSNAoQdGltZXN0ZXBfc3BhY2luZxgIIAEoDjIaLnNkZ3JwYy52MS5UaW1lc3RlcFNwYWNpbmcSHQoQZ3VpZGFuY2VfcmVzY2FsZRgJIAEoAkgCiAEBEhAKA2V0YRgKIAEoAkgDiAEBEhIKBWdhbW1hGAsgASgCSASIAQESNgoRZ3VpZGFuY2VfaW50ZXJ2YWwYFCABKAsyGy5zZGdycGMudjEuR3VpZGFuY2VJbnRlcnZhbBIoCgpzdGVwX3JldXNlGBUgASgLMhQuc2RncnBjLnYxLlN0ZXBSZXVzZUIRCg9fZ3VpZGFuY2Vfc2NhbGVCBwoFX3NlZWRCEwoRX2d1aWRhbmNlX3Jlc2NhbGVCBgoEX2V0YUIICgZfZ2FtbWEiLgoQR3VpZGFuY2VJbnRlcnZhbBINCgVzdGFydBgBIAEoAhILCgNlbmQYAiABKAIiKQoJU3RlcFJldXNlEg0KBWV2ZXJ5GAEgASgFEg0KBW9yZGVyGAIgASgFInAKBk91dHB1dBISCgptZWRpYV90eXBlGAEgASgJEg8KB3F1YWxpdHkYAiABKAUSKgoHcHJldmlldxgDIAEoCzIZLnNkZ3JwYy52MS5QcmV2aWV3T3B0aW9ucxIVCg1vbWl0X21ldGFkYXRhGAQgASgIIl8KDlByZXZpZXdPcHRpb25zEiQKBGtpbmQYASABKA4yFi5zZGdycGMudjEuUHJldmlld0tpbmQSFQoNZXZlcnlfbl9zdGVwcxgCIAEoBRIQCghtYXhfc2lkZRgDIAEoBSJHCgtNYXNrT3B0aW9ucxIMCgRibHVyGAEgASgCEhkKDGNyb3BfcGFkZGluZxgCIAEoBUgAiAEBQg8KDV9jcm9wX3BhZGRpbmciSAoFSW1hZ2USDAoEZGF0YRgBIAEoDBISCgptZWRpYV90eXBlGAIgASgJEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBSKJAgoISm9iRXZlbnQSEgoKcmVxdWVzdF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoAxInCghhY2NlcHRlZBgKIAEoCzITLnNkZ3JwYy52MS5BY2NlcHRlZEgAEicKCHByZXBhcmVkGAsgASgLMhMuc2RncnBjLnYxLlByZXBhcmVkSAASJwoIcHJvZ3Jlc3MYDCABKAsyEy5zZGdycGMudjEuUHJvZ3Jlc3NIABIqCgVpbWFnZRgNIAEoCzIZLnNkZ3JwYy52MS5HZW5lcmF0ZWRJbWFnZUgAEicKCGZpbmlzaGVkGA4gASgLMhMuc2RncnBjLnYxLkZpbmlzaGVkSABCBwoFZXZlbnQinQEKCEFjY2VwdGVkEhYKDnF1ZXVlX3Bvc2l0aW9uGAEgASgFEiUKCHNhbXBsaW5nGAIgASgLMhMuc2RncnBjLnYxLlNhbXBsaW5nEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBRINCgVtb2RlbBgFIAEoCRISCgpzdGVwX2NvdW50GAYgASgFEhAKCHdhcm5pbmdzGAcgAygJIpABCghQcmVwYXJlZBIkCgVsb3JhcxgBIAMoCzIVLnNkZ3JwYy52MS5Mb3JhUmVwb3J0EhMKC2xvcmFfc2V0X2lkGAIgASgJEhcKD2xvcmFfc2V0X2NhY2hlZBgDIAEoCBIwCg1mdXNlX2R1cmF0aW9uGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrQCCgpMb3JhUmVwb3J0EgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCmFsZ29yaXRobXMYAyADKAkSMwoHbW9kdWxlcxgEIAMoCzIiLnNkZ3JwYy52MS5Mb3JhUmVwb3J0Lk1vZHVsZXNFbnRyeRIZChF1bm1hdGNoZWRfdGVuc29ycxgFIAEoBRIaChJ1bm1hdGNoZWRfZXhhbXBsZXMYBiADKAkSFQoNcmVsYXRpdmVfbm9ybRgHIAEoAhIQCghzdHJlbmd0aBgIIAEoAhIdChV0ZXh0X2VuY29kZXJfc3RyZW5ndGgYCSABKAISEAoId2FybmluZ3MYCiADKAkaLgoMTW9kdWxlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBToCOAEivgEKCFByb2dyZXNzEgwKBHN0ZXAYASABKAUSEgoKc3RlcF9jb3VudBgCIAEoBRIQCgh0aW1lc3RlcBgDIAEoAhIqCgdlbGFwc2VkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCXJlbWFpbmluZxgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIkCghwcmV2aWV3cxgGIAMoCzISLnNkZ3JwYy52MS5QcmV2aWV3InMKB1ByZXZpZXcSEwoLaW1hZ2VfaW5kZXgYASABKAUSIwoHcGljdHVyZRgCIAEoCzIQLnNkZ3JwYy52MS5JbWFnZUgAEiMKBmxhdGVudBgDIAEoCzIRLnNkZ3JwYy52MS5MYXRlbnRIAEIJCgdjb250ZW50IkcKBkxhdGVudBIQCghjaGFubmVscxgBIAEoBRIOCgZoZWlnaHQYAiABKAUSDQoFd2lkdGgYAyABKAUSDAoEZGF0YRgEIAEoDCJOCg5HZW5lcmF0ZWRJbWFnZRINCgVpbmRleBgBIAEoBRIMCgRzZWVkGAIgASgDEh8KBWltYWdlGAMgASgLMhAuc2RncnBjLnYxLkltYWdlIuYBCghGaW5pc2hlZBIpCgZxdWV1ZWQYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIcHJlcGFyZWQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIZGVub2lzZWQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKgoHZGVjb2RlZBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1sYXJnZXN0X2JhdGNoGAUgASgFEhIKCnVuZXRfY2FsbHMYBiABKAUqjQMKCVNjaGVkdWxlchIZChVTQ0hFRFVMRVJfVU5TUEVDSUZJRUQQABITCg9TQ0hFRFVMRVJfRVVMRVIQARIdChlTQ0hFRFVMRVJfRVVMRVJfQU5DRVNUUkFMEAISEgoOU0NIRURVTEVSX0hFVU4QAxISCg5TQ0hFRFVMRVJfRERJTRAEEhIKDlNDSEVEVUxFUl9ERFBNEAUSEgoOU0NIRURVTEVSX1BORE0QBhIRCg1TQ0hFRFVMRVJfTE1TEAcSFgoSU0NIRURVTEVSX0RQTVBQXzJNEAgSGgoWU0NIRURVTEVSX0RQTVBQXzJNX1NERRAJEhcKE1NDSEVEVUxFUl9EUE1QUF9TREUQChITCg9TQ0hFRFVMRVJfVU5JUEMQCxITCg9TQ0hFRFVMRVJfS0RQTTIQDBIdChlTQ0hFRFVMRVJfS0RQTTJfQU5DRVNUUkFMEA0SEgoOU0NIRURVTEVSX0RFSVMQDhIRCg1TQ0hFRFVMRVJfTENNEA8SEQoNU0NIRURVTEVSX1RDRBAQKpkBCgxTaWdtYVNwYWNpbmcSHQoZU0lHTUFfU1BBQ0lOR19VTlNQRUNJRklFRBAAEhkKFVNJR01BX1NQQUNJTkdfREVGQVVMVBABEhgKFFNJR01BX1NQQUNJTkdfS0FSUkFTEAISHQoZU0lHTUFfU1BBQ0lOR19FWFBPTkVOVElBTBADEhYKElNJR01BX1NQQUNJTkdfQkVUQRAEKl8KDE9uRGlzY29ubmVjdBIdChlPTl9ESVNDT05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElTQ09OTkVDVF9DQU5DRUwQARIWChJPTl9ESVNDT05ORUNUX0tFRVAQAiptCgpSZXNpemVNb2RlEhsKF1JFU0laRV9NT0RFX1VOU1BFQ0lGSUVEEAASFwoTUkVTSVpFX01PREVfU1RSRVRDSBABEhQKEFJFU0laRV9NT0RFX0NST1AQAhITCg9SRVNJWkVfTU9ERV9QQUQQAyq2AQoPVGltZXN0ZXBTcGFjaW5nEiAKHFRJTUVTVEVQX1NQQUNJTkdfVU5TUEVDSUZJRUQQABIcChhUSU1FU1RFUF9TUEFDSU5HX0xFQURJTkcQARIdChlUSU1FU1RFUF9TUEFDSU5HX0xJTlNQQUNFEAISHQoZVElNRVNURVBfU1BBQ0lOR19UUkFJTElORxADEiUKIVRJTUVTVEVQX1NQQUNJTkdfQUxJR05fWU9VUl9TVEVQUxAEKngKC1ByZXZpZXdLaW5kEhwKGFBSRVZJRVdfS0lORF9VTlNQRUNJRklFRBAAEhgKFFBSRVZJRVdfS0lORF9QSUNUVVJFEAESFwoTUFJFVklFV19LSU5EX0xBVEVOVBACEhgKFFBSRVZJRVdfS0lORF9ERUNPREVEEAMyzwEKEERpZmZ1c2lvblNlcnZpY2USPQoIR2VuZXJhdGUSGi5zZGdycGMudjEuR2VuZXJhdGVSZXF1ZXN0GhMuc2RncnBjLnYxLkpvYkV2ZW50MAESPwoJVHJhbnNmb3JtEhsuc2RncnBjLnYxLlRyYW5zZm9ybVJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwARI7CgdJbnBhaW50Ehkuc2RncnBjLnYxLklucGFpbnRSZXF1ZXN0GhMuc2RncnBjLnYxLkpvYkV2ZW50MAFiBnByb3RvMw", [file_google_protobuf_duration]);
+  fileDesc("ChlzZGdycGMvdjEvZGlmZnVzaW9uLnByb3RvEglzZGdycGMudjEilgIKD0dlbmVyYXRlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdCKIAwoQVHJhbnNmb3JtUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3RCCwoJX3N0cmVuZ3RoIvkDCg5JbnBhaW50UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEh4KBG1hc2sYDCABKAsyEC5zZGdycGMudjEuSW1hZ2USLAoMbWFza19vcHRpb25zGA0gASgLMhYuc2RncnBjLnYxLk1hc2tPcHRpb25zEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3QSIwoHbWFyZ2lucxgUIAEoCzISLnNkZ3JwYy52MS5NYXJnaW5zQgsKCV9zdHJlbmd0aCK7AQoETG9yYRIOCgRuYW1lGAEgASgJSAASEAoGc2hhMjU2GAIgASgJSAASFQoLc2FmZXRlbnNvcnMYAyABKAxIABIVCghzdHJlbmd0aBgEIAEoAkgBiAEBEiIKFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgFIAEoAkgCiAEBEg4KBnN0cmljdBgGIAEoCEIICgZzb3VyY2VCCwoJX3N0cmVuZ3RoQhgKFl90ZXh0X2VuY29kZXJfc3RyZW5ndGgi6gMKCFNhbXBsaW5nEg0KBXN0ZXBzGAEgASgFEhsKDmd1aWRhbmNlX3NjYWxlGAIgASgCSACIAQESJwoJc2NoZWR1bGVyGAMgASgOMhQuc2RncnBjLnYxLlNjaGVkdWxlchIuCg1zaWdtYV9zcGFjaW5nGAQgASgOMhcuc2RncnBjLnYxLlNpZ21hU3BhY2luZxIRCgRzZWVkGAUgASgDSAGIAQESEwoLaW1hZ2VfY291bnQYBiABKAUSEQoJY2xpcF9za2lwGAcgASgFEjQKEHRpbWVzdGVwX3NwYWNpbmcYCCABKA4yGi5zZGdycGMudjEuVGltZXN0ZXBTcGFjaW5nEh0KEGd1aWRhbmNlX3Jlc2NhbGUYCSABKAJIAogBARIQCgNldGEYCiABKAJIA4gBARISCgVnYW1tYRgLIAEoAkgEiAEBEjYKEWd1aWRhbmNlX2ludGVydmFsGBQgASgLMhsuc2RncnBjLnYxLkd1aWRhbmNlSW50ZXJ2YWwSKAoKc3RlcF9yZXVzZRgVIAEoCzIULnNkZ3JwYy52MS5TdGVwUmV1c2VCEQoPX2d1aWRhbmNlX3NjYWxlQgcKBV9zZWVkQhMKEV9ndWlkYW5jZV9yZXNjYWxlQgYKBF9ldGFCCAoGX2dhbW1hIi4KEEd1aWRhbmNlSW50ZXJ2YWwSDQoFc3RhcnQYASABKAISCwoDZW5kGAIgASgCIikKCVN0ZXBSZXVzZRINCgVldmVyeRgBIAEoBRINCgVvcmRlchgCIAEoBSJwCgZPdXRwdXQSEgoKbWVkaWFfdHlwZRgBIAEoCRIPCgdxdWFsaXR5GAIgASgFEioKB3ByZXZpZXcYAyABKAsyGS5zZGdycGMudjEuUHJldmlld09wdGlvbnMSFQoNb21pdF9tZXRhZGF0YRgEIAEoCCJfCg5QcmV2aWV3T3B0aW9ucxIkCgRraW5kGAEgASgOMhYuc2RncnBjLnYxLlByZXZpZXdLaW5kEhUKDWV2ZXJ5X25fc3RlcHMYAiABKAUSEAoIbWF4X3NpZGUYAyABKAUilgEKC01hc2tPcHRpb25zEgwKBGJsdXIYASABKAISGQoMY3JvcF9wYWRkaW5nGAIgASgFSACIAQESMAoObWFza2VkX2NvbnRlbnQYAyABKA4yGC5zZGdycGMudjEuTWFza2VkQ29udGVudBIMCgRzb2Z0GAQgASgIEg0KBWNvdmVyGAUgASgIQg8KDV9jcm9wX3BhZGRpbmciQwoHTWFyZ2lucxIMCgRsZWZ0GAEgASgFEgsKA3RvcBgCIAEoBRINCgVyaWdodBgDIAEoBRIOCgZib3R0b20YBCABKAUiSAoFSW1hZ2USDAoEZGF0YRgBIAEoDBISCgptZWRpYV90eXBlGAIgASgJEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBSKJAgoISm9iRXZlbnQSEgoKcmVxdWVzdF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoAxInCghhY2NlcHRlZBgKIAEoCzITLnNkZ3JwYy52MS5BY2NlcHRlZEgAEicKCHByZXBhcmVkGAsgASgLMhMuc2RncnBjLnYxLlByZXBhcmVkSAASJwoIcHJvZ3Jlc3MYDCABKAsyEy5zZGdycGMudjEuUHJvZ3Jlc3NIABIqCgVpbWFnZRgNIAEoCzIZLnNkZ3JwYy52MS5HZW5lcmF0ZWRJbWFnZUgAEicKCGZpbmlzaGVkGA4gASgLMhMuc2RncnBjLnYxLkZpbmlzaGVkSABCBwoFZXZlbnQinQEKCEFjY2VwdGVkEhYKDnF1ZXVlX3Bvc2l0aW9uGAEgASgFEiUKCHNhbXBsaW5nGAIgASgLMhMuc2RncnBjLnYxLlNhbXBsaW5nEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBRINCgVtb2RlbBgFIAEoCRISCgpzdGVwX2NvdW50GAYgASgFEhAKCHdhcm5pbmdzGAcgAygJIpABCghQcmVwYXJlZBIkCgVsb3JhcxgBIAMoCzIVLnNkZ3JwYy52MS5Mb3JhUmVwb3J0EhMKC2xvcmFfc2V0X2lkGAIgASgJEhcKD2xvcmFfc2V0X2NhY2hlZBgDIAEoCBIwCg1mdXNlX2R1cmF0aW9uGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrQCCgpMb3JhUmVwb3J0EgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCmFsZ29yaXRobXMYAyADKAkSMwoHbW9kdWxlcxgEIAMoCzIiLnNkZ3JwYy52MS5Mb3JhUmVwb3J0Lk1vZHVsZXNFbnRyeRIZChF1bm1hdGNoZWRfdGVuc29ycxgFIAEoBRIaChJ1bm1hdGNoZWRfZXhhbXBsZXMYBiADKAkSFQoNcmVsYXRpdmVfbm9ybRgHIAEoAhIQCghzdHJlbmd0aBgIIAEoAhIdChV0ZXh0X2VuY29kZXJfc3RyZW5ndGgYCSABKAISEAoId2FybmluZ3MYCiADKAkaLgoMTW9kdWxlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBToCOAEivgEKCFByb2dyZXNzEgwKBHN0ZXAYASABKAUSEgoKc3RlcF9jb3VudBgCIAEoBRIQCgh0aW1lc3RlcBgDIAEoAhIqCgdlbGFwc2VkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCXJlbWFpbmluZxgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIkCghwcmV2aWV3cxgGIAMoCzISLnNkZ3JwYy52MS5QcmV2aWV3InMKB1ByZXZpZXcSEwoLaW1hZ2VfaW5kZXgYASABKAUSIwoHcGljdHVyZRgCIAEoCzIQLnNkZ3JwYy52MS5JbWFnZUgAEiMKBmxhdGVudBgDIAEoCzIRLnNkZ3JwYy52MS5MYXRlbnRIAEIJCgdjb250ZW50IkcKBkxhdGVudBIQCghjaGFubmVscxgBIAEoBRIOCgZoZWlnaHQYAiABKAUSDQoFd2lkdGgYAyABKAUSDAoEZGF0YRgEIAEoDCJOCg5HZW5lcmF0ZWRJbWFnZRINCgVpbmRleBgBIAEoBRIMCgRzZWVkGAIgASgDEh8KBWltYWdlGAMgASgLMhAuc2RncnBjLnYxLkltYWdlIuYBCghGaW5pc2hlZBIpCgZxdWV1ZWQYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIcHJlcGFyZWQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIZGVub2lzZWQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKgoHZGVjb2RlZBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1sYXJnZXN0X2JhdGNoGAUgASgFEhIKCnVuZXRfY2FsbHMYBiABKAUqjQMKCVNjaGVkdWxlchIZChVTQ0hFRFVMRVJfVU5TUEVDSUZJRUQQABITCg9TQ0hFRFVMRVJfRVVMRVIQARIdChlTQ0hFRFVMRVJfRVVMRVJfQU5DRVNUUkFMEAISEgoOU0NIRURVTEVSX0hFVU4QAxISCg5TQ0hFRFVMRVJfRERJTRAEEhIKDlNDSEVEVUxFUl9ERFBNEAUSEgoOU0NIRURVTEVSX1BORE0QBhIRCg1TQ0hFRFVMRVJfTE1TEAcSFgoSU0NIRURVTEVSX0RQTVBQXzJNEAgSGgoWU0NIRURVTEVSX0RQTVBQXzJNX1NERRAJEhcKE1NDSEVEVUxFUl9EUE1QUF9TREUQChITCg9TQ0hFRFVMRVJfVU5JUEMQCxITCg9TQ0hFRFVMRVJfS0RQTTIQDBIdChlTQ0hFRFVMRVJfS0RQTTJfQU5DRVNUUkFMEA0SEgoOU0NIRURVTEVSX0RFSVMQDhIRCg1TQ0hFRFVMRVJfTENNEA8SEQoNU0NIRURVTEVSX1RDRBAQKpkBCgxTaWdtYVNwYWNpbmcSHQoZU0lHTUFfU1BBQ0lOR19VTlNQRUNJRklFRBAAEhkKFVNJR01BX1NQQUNJTkdfREVGQVVMVBABEhgKFFNJR01BX1NQQUNJTkdfS0FSUkFTEAISHQoZU0lHTUFfU1BBQ0lOR19FWFBPTkVOVElBTBADEhYKElNJR01BX1NQQUNJTkdfQkVUQRAEKl8KDE9uRGlzY29ubmVjdBIdChlPTl9ESVNDT05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElTQ09OTkVDVF9DQU5DRUwQARIWChJPTl9ESVNDT05ORUNUX0tFRVAQAiptCgpSZXNpemVNb2RlEhsKF1JFU0laRV9NT0RFX1VOU1BFQ0lGSUVEEAASFwoTUkVTSVpFX01PREVfU1RSRVRDSBABEhQKEFJFU0laRV9NT0RFX0NST1AQAhITCg9SRVNJWkVfTU9ERV9QQUQQAyqbAQoNTWFza2VkQ29udGVudBIeChpNQVNLRURfQ09OVEVOVF9VTlNQRUNJRklFRBAAEhsKF01BU0tFRF9DT05URU5UX09SSUdJTkFMEAESFwoTTUFTS0VEX0NPTlRFTlRfRklMTBACEhgKFE1BU0tFRF9DT05URU5UX05PSVNFEAMSGgoWTUFTS0VEX0NPTlRFTlRfTk9USElORxAEKrYBCg9UaW1lc3RlcFNwYWNpbmcSIAocVElNRVNURVBfU1BBQ0lOR19VTlNQRUNJRklFRBAAEhwKGFRJTUVTVEVQX1NQQUNJTkdfTEVBRElORxABEh0KGVRJTUVTVEVQX1NQQUNJTkdfTElOU1BBQ0UQAhIdChlUSU1FU1RFUF9TUEFDSU5HX1RSQUlMSU5HEAMSJQohVElNRVNURVBfU1BBQ0lOR19BTElHTl9ZT1VSX1NURVBTEAQqeAoLUHJldmlld0tpbmQSHAoYUFJFVklFV19LSU5EX1VOU1BFQ0lGSUVEEAASGAoUUFJFVklFV19LSU5EX1BJQ1RVUkUQARIXChNQUkVWSUVXX0tJTkRfTEFURU5UEAISGAoUUFJFVklFV19LSU5EX0RFQ09ERUQQAzLPAQoQRGlmZnVzaW9uU2VydmljZRI9CghHZW5lcmF0ZRIaLnNkZ3JwYy52MS5HZW5lcmF0ZVJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwARI/CglUcmFuc2Zvcm0SGy5zZGdycGMudjEuVHJhbnNmb3JtUmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABEjsKB0lucGFpbnQSGS5zZGdycGMudjEuSW5wYWludFJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwAWIGcHJvdG8z", [file_google_protobuf_duration]);
 
 /**
  * Fields 1 to 7 mean the same in all three requests.
@@ -266,7 +266,7 @@ export type InpaintRequest = Message<"sdgrpc.v1.InpaintRequest"> & {
   strength?: number | undefined;
 
   /**
-   * Required. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
+   * Required without `margins`. As large as `image`: white is redrawn, black is kept pixel for pixel, grey blends. Read
    * as luminance; transparent parts count as black. The model sees one pixel of each 8 by 8, as in diffusers:
    * strokes thinner than that may be missed, unless a crop is drawn larger.
    *
@@ -293,6 +293,14 @@ export type InpaintRequest = Message<"sdgrpc.v1.InpaintRequest"> & {
    * @generated from field: sdgrpc.v1.OnDisconnect on_disconnect = 15;
    */
   onDisconnect: OnDisconnect;
+
+  /**
+   * Widens `image` before anything else (outpainting): what is added has the colours of the picture's edges and is
+   * masked white; without a `mask` nothing else is redrawn.
+   *
+   * @generated from field: sdgrpc.v1.Margins margins = 20;
+   */
+  margins?: Margins | undefined;
 };
 
 /**
@@ -647,6 +655,29 @@ export type MaskOptions = Message<"sdgrpc.v1.MaskOptions"> & {
    * @generated from field: optional int32 crop_padding = 2;
    */
   cropPadding?: number | undefined;
+
+  /**
+   * What the masked part starts from.
+   *
+   * @generated from field: sdgrpc.v1.MaskedContent masked_content = 3;
+   */
+  maskedContent: MaskedContent;
+
+  /**
+   * Greys say from which noise level on a place is redrawn, as a `strength` of its own, and not how two pictures are
+   * blended: edges grow into what is around them (https://arxiv.org/abs/2306.00950). Of ordinary models alone.
+   *
+   * @generated from field: bool soft = 4;
+   */
+  soft: boolean;
+
+  /**
+   * Every latent cell (8 by 8 pixels) that the mask touches is redrawn: its greatest value counts, and thin strokes are
+   * seen. Pixels are kept as ever.
+   *
+   * @generated from field: bool cover = 5;
+   */
+  cover: boolean;
 };
 
 /**
@@ -655,6 +686,40 @@ export type MaskOptions = Message<"sdgrpc.v1.MaskOptions"> & {
  */
 export const MaskOptionsSchema: GenMessage<MaskOptions> = /*@__PURE__*/
   messageDesc(file_sdgrpc_v1_diffusion, 9);
+
+/**
+ * Pixels to add at each side, 0 to 16384.
+ *
+ * @generated from message sdgrpc.v1.Margins
+ */
+export type Margins = Message<"sdgrpc.v1.Margins"> & {
+  /**
+   * @generated from field: int32 left = 1;
+   */
+  left: number;
+
+  /**
+   * @generated from field: int32 top = 2;
+   */
+  top: number;
+
+  /**
+   * @generated from field: int32 right = 3;
+   */
+  right: number;
+
+  /**
+   * @generated from field: int32 bottom = 4;
+   */
+  bottom: number;
+};
+
+/**
+ * Describes the message sdgrpc.v1.Margins.
+ * Use `create(MarginsSchema)` to create a new message.
+ */
+export const MarginsSchema: GenMessage<Margins> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_diffusion, 10);
 
 /**
  * A picture in a file.
@@ -697,7 +762,7 @@ export type Image = Message<"sdgrpc.v1.Image"> & {
  * Use `create(ImageSchema)` to create a new message.
  */
 export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 10);
+  messageDesc(file_sdgrpc_v1_diffusion, 11);
 
 /**
  * Something that happened to a job.
@@ -758,7 +823,7 @@ export type JobEvent = Message<"sdgrpc.v1.JobEvent"> & {
  * Use `create(JobEventSchema)` to create a new message.
  */
 export const JobEventSchema: GenMessage<JobEvent> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 11);
+  messageDesc(file_sdgrpc_v1_diffusion, 12);
 
 /**
  * The request is valid and queued.
@@ -818,7 +883,7 @@ export type Accepted = Message<"sdgrpc.v1.Accepted"> & {
  * Use `create(AcceptedSchema)` to create a new message.
  */
 export const AcceptedSchema: GenMessage<Accepted> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 12);
+  messageDesc(file_sdgrpc_v1_diffusion, 13);
 
 /**
  * The LoRA set is fused and the prompt encoded: steps begin.
@@ -856,7 +921,7 @@ export type Prepared = Message<"sdgrpc.v1.Prepared"> & {
  * Use `create(PreparedSchema)` to create a new message.
  */
 export const PreparedSchema: GenMessage<Prepared> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 13);
+  messageDesc(file_sdgrpc_v1_diffusion, 14);
 
 /**
  * What one LoRA file did to the model.
@@ -928,7 +993,7 @@ export type LoraReport = Message<"sdgrpc.v1.LoraReport"> & {
  * Use `create(LoraReportSchema)` to create a new message.
  */
 export const LoraReportSchema: GenMessage<LoraReport> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 14);
+  messageDesc(file_sdgrpc_v1_diffusion, 15);
 
 /**
  * A denoising step is done.
@@ -979,7 +1044,7 @@ export type Progress = Message<"sdgrpc.v1.Progress"> & {
  * Use `create(ProgressSchema)` to create a new message.
  */
 export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 15);
+  messageDesc(file_sdgrpc_v1_diffusion, 16);
 
 /**
  * One image as predicted at a step.
@@ -1019,7 +1084,7 @@ export type Preview = Message<"sdgrpc.v1.Preview"> & {
  * Use `create(PreviewSchema)` to create a new message.
  */
 export const PreviewSchema: GenMessage<Preview> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 16);
+  messageDesc(file_sdgrpc_v1_diffusion, 17);
 
 /**
  * A latent, row-major, channels first, little endian.
@@ -1055,7 +1120,7 @@ export type Latent = Message<"sdgrpc.v1.Latent"> & {
  * Use `create(LatentSchema)` to create a new message.
  */
 export const LatentSchema: GenMessage<Latent> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 17);
+  messageDesc(file_sdgrpc_v1_diffusion, 18);
 
 /**
  * A finished image.
@@ -1084,7 +1149,7 @@ export type GeneratedImage = Message<"sdgrpc.v1.GeneratedImage"> & {
  * Use `create(GeneratedImageSchema)` to create a new message.
  */
 export const GeneratedImageSchema: GenMessage<GeneratedImage> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 18);
+  messageDesc(file_sdgrpc_v1_diffusion, 19);
 
 /**
  * Every image was sent. The times follow each other: waiting, preparing, denoising, decoding.
@@ -1133,7 +1198,7 @@ export type Finished = Message<"sdgrpc.v1.Finished"> & {
  * Use `create(FinishedSchema)` to create a new message.
  */
 export const FinishedSchema: GenMessage<Finished> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 19);
+  messageDesc(file_sdgrpc_v1_diffusion, 20);
 
 /**
  * Samplers, as diffusers implements them.
@@ -1351,6 +1416,54 @@ export const ResizeModeSchema: GenEnum<ResizeMode> = /*@__PURE__*/
   enumDesc(file_sdgrpc_v1_diffusion, 3);
 
 /**
+ * What the masked part of a picture starts from, as in the web UI of AUTOMATIC1111.
+ *
+ * @generated from enum sdgrpc.v1.MaskedContent
+ */
+export enum MaskedContent {
+  /**
+   * ORIGINAL.
+   *
+   * @generated from enum value: MASKED_CONTENT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * What is there; nothing of it is left where `strength` is 1.
+   *
+   * @generated from enum value: MASKED_CONTENT_ORIGINAL = 1;
+   */
+  ORIGINAL = 1,
+
+  /**
+   * The colours around it, blurred into it. This and the next two are noised at a `strength` of 1 too.
+   *
+   * @generated from enum value: MASKED_CONTENT_FILL = 2;
+   */
+  FILL = 2,
+
+  /**
+   * Latents of noise, drawn after all others.
+   *
+   * @generated from enum value: MASKED_CONTENT_NOISE = 3;
+   */
+  NOISE = 3,
+
+  /**
+   * Latents of zeros.
+   *
+   * @generated from enum value: MASKED_CONTENT_NOTHING = 4;
+   */
+  NOTHING = 4,
+}
+
+/**
+ * Describes the enum sdgrpc.v1.MaskedContent.
+ */
+export const MaskedContentSchema: GenEnum<MaskedContent> = /*@__PURE__*/
+  enumDesc(file_sdgrpc_v1_diffusion, 4);
+
+/**
  * At which of the model's training timesteps, 0 to 999, the steps of a schedule are (table 2 of
  * https://arxiv.org/abs/2305.08891); in brackets, four steps of SCHEDULER_EULER.
  *
@@ -1397,7 +1510,7 @@ export enum TimestepSpacing {
  * Describes the enum sdgrpc.v1.TimestepSpacing.
  */
 export const TimestepSpacingSchema: GenEnum<TimestepSpacing> = /*@__PURE__*/
-  enumDesc(file_sdgrpc_v1_diffusion, 4);
+  enumDesc(file_sdgrpc_v1_diffusion, 5);
 
 /**
  * What a preview holds.
@@ -1438,7 +1551,7 @@ export enum PreviewKind {
  * Describes the enum sdgrpc.v1.PreviewKind.
  */
 export const PreviewKindSchema: GenEnum<PreviewKind> = /*@__PURE__*/
-  enumDesc(file_sdgrpc_v1_diffusion, 5);
+  enumDesc(file_sdgrpc_v1_diffusion, 6);
 
 /**
  * Creates and edits images with Stable Diffusion.

@@ -1,0 +1,1 @@
+"""The rules of pictures and masks together."""
