@@ -21,7 +21,7 @@ from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
 from sdgrpc.diffusion.prompts.conditioning import encode
-from sdgrpc.diffusion.sampling.denoise import Denoising, StepResult
+from sdgrpc.diffusion.sampling.denoise import Denoising, ModelInput, StepResult
 from sdgrpc.diffusion.sampling.forecasting import weights
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.schedulers import scheduler_class
@@ -100,20 +100,35 @@ class Sample:
         while not ends:
             timestep = float(wanted[0].timestep)
             if every == 1 or reuse.asks(done[0], steps):
-                predictions = torch.stack(predict(self._model, wanted, 64))
+                predictions = self.predict(wanted)
                 known.append(timestep)
                 exact.append(predictions)
             else:
                 terms = zip(shares(known, timestep), exact, strict=True)
                 predictions = torch.stack([share * each for share, each in terms if share]).sum(0)
-            wanted = []
-            for job, prediction in zip(jobs, predictions, strict=True):
-                try:
-                    wanted.append(job.send(prediction))
-                except StopIteration as stop:
-                    ends.append(stop.value)
+            wanted = self.sent(jobs, predictions, ends)
+        return self.pictures(ends), len(known)
+
+    def predict(self, wanted: Sequence[ModelInput]) -> torch.Tensor:
+        """Ask the UNet for all jobs in one call."""
+        return torch.stack(predict(self._model, wanted, 64))
+
+    def sent(
+        self, jobs: Sequence[Denoising], predictions: torch.Tensor, ends: list[torch.Tensor]
+    ) -> list[ModelInput]:
+        """Send the jobs their predictions, return what they want next, and put final latents into `ends`."""
+        wanted = []
+        for job, prediction in zip(jobs, predictions, strict=True):
+            try:
+                wanted.append(job.send(prediction))
+            except StopIteration as stop:
+                ends.append(stop.value)
+        return wanted
+
+    def pictures(self, ends: Sequence[torch.Tensor]) -> np.ndarray:
+        """Decode latents into the values of pixels."""
         pictures = [decode(self._model, latents)[0] for latents in ends]
-        return np.stack([np.frombuffer(each.data, np.uint8).astype(float) for each in pictures]), len(known)
+        return np.stack([np.frombuffer(each.data, np.uint8).astype(float) for each in pictures])
 
     def _job(self, scheduler: Scheduler, steps: int, index: int, done: list[int]) -> Denoising:
         asked = task(

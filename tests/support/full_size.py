@@ -26,9 +26,9 @@ FILES = {
 }
 
 
-def save_full_size(folder: Path, dtype: torch.dtype) -> Path:
+def save_full_size(folder: Path, dtype: torch.dtype, tokenizer: CLIPTokenizer | None = None) -> Path:
     """Write a folder in diffusers' layout with weights of `dtype`, 1.07 billion of them, and return it."""
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     tokenizer.save_pretrained(folder / "tokenizer")
     generator = torch.Generator().manual_seed(0)
     with init_empty_weights():
