@@ -35,6 +35,8 @@ def table_of(name: str) -> tables.Table:
         "Image": tables.IMAGE_TABLE,
         "GuidanceInterval": tables.INTERVAL_TABLE,
         "StepReuse": tables.REUSE_TABLE,
+        "Variation": tables.VARIATION_TABLE,
+        "Tiling": tables.TILING_TABLE,
     }[name]
 
 

@@ -1099,7 +1099,11 @@ type Sampling struct {
 	// Where to guide; unset is everywhere. Other steps ask the UNet about the prompt alone, which is half the work.
 	GuidanceInterval *GuidanceInterval `protobuf:"bytes,20,opt,name=guidance_interval,json=guidanceInterval,proto3" json:"guidance_interval,omitempty"`
 	// Forecast predictions instead of asking the UNet; unset asks it every time.
-	StepReuse     *StepReuse `protobuf:"bytes,21,opt,name=step_reuse,json=stepReuse,proto3" json:"step_reuse,omitempty"`
+	StepReuse *StepReuse `protobuf:"bytes,21,opt,name=step_reuse,json=stepReuse,proto3" json:"step_reuse,omitempty"`
+	// Draws pictures that are like that of `seed`; unset draws that one.
+	Variation *Variation `protobuf:"bytes,30,opt,name=variation,proto3" json:"variation,omitempty"`
+	// Makes pictures whose opposite edges fit; unset does not.
+	Tiling        *Tiling `protobuf:"bytes,31,opt,name=tiling,proto3" json:"tiling,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1225,6 +1229,20 @@ func (x *Sampling) GetStepReuse() *StepReuse {
 	return nil
 }
 
+func (x *Sampling) GetVariation() *Variation {
+	if x != nil {
+		return x.Variation
+	}
+	return nil
+}
+
+func (x *Sampling) GetTiling() *Tiling {
+	if x != nil {
+		return x.Tiling
+	}
+	return nil
+}
+
 // The steps that are guided (Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724), as shares of all `steps`
 // of the schedule, those that `strength` leaves out too: step i, from 0, is guided if
 // floor(start * steps) <= i < floor(end * steps). An interval without a step is refused.
@@ -1343,6 +1361,118 @@ func (x *StepReuse) GetOrder() int32 {
 	return 0
 }
 
+// The noise to start from lies between that of `seed` and that of another seed, on the arc between the two, as in the
+// web UI of AUTOMATIC1111: column by column of each channel, by spherical interpolation. All images of a request have
+// the same `seed` then, and image i varies it towards this seed + i.
+type Variation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unset is the one after `seed`.
+	Seed *int64 `protobuf:"varint,1,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
+	// 0 draws what `seed` draws, 1 begins as the other seed does.
+	Strength      float32 `protobuf:"fixed32,2,opt,name=strength,proto3" json:"strength,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Variation) Reset() {
+	*x = Variation{}
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Variation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Variation) ProtoMessage() {}
+
+func (x *Variation) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Variation.ProtoReflect.Descriptor instead.
+func (*Variation) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Variation) GetSeed() int64 {
+	if x != nil && x.Seed != nil {
+		return *x.Seed
+	}
+	return 0
+}
+
+func (x *Variation) GetStrength() float32 {
+	if x != nil {
+		return x.Strength
+	}
+	return 0
+}
+
+// Every convolution of the U-Net and the VAE goes on at the opposite edge. Jobs with other tiling share no U-Net calls
+// with this one.
+type Tiling struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The left and the right edge fit; the upper and the lower one.
+	Horizontal    bool `protobuf:"varint,1,opt,name=horizontal,proto3" json:"horizontal,omitempty"`
+	Vertical      bool `protobuf:"varint,2,opt,name=vertical,proto3" json:"vertical,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tiling) Reset() {
+	*x = Tiling{}
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tiling) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tiling) ProtoMessage() {}
+
+func (x *Tiling) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tiling.ProtoReflect.Descriptor instead.
+func (*Tiling) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Tiling) GetHorizontal() bool {
+	if x != nil {
+		return x.Horizontal
+	}
+	return false
+}
+
+func (x *Tiling) GetVertical() bool {
+	if x != nil {
+		return x.Vertical
+	}
+	return false
+}
+
 // What to send, and in which format.
 type Output struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1360,7 +1490,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1502,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1515,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{7}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Output) GetMediaType() string {
@@ -1432,7 +1562,7 @@ type PreviewOptions struct {
 
 func (x *PreviewOptions) Reset() {
 	*x = PreviewOptions{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1574,7 @@ func (x *PreviewOptions) String() string {
 func (*PreviewOptions) ProtoMessage() {}
 
 func (x *PreviewOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1587,7 @@ func (x *PreviewOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewOptions.ProtoReflect.Descriptor instead.
 func (*PreviewOptions) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{8}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PreviewOptions) GetKind() PreviewKind {
@@ -1504,7 +1634,7 @@ type MaskOptions struct {
 
 func (x *MaskOptions) Reset() {
 	*x = MaskOptions{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1646,7 @@ func (x *MaskOptions) String() string {
 func (*MaskOptions) ProtoMessage() {}
 
 func (x *MaskOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1659,7 @@ func (x *MaskOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaskOptions.ProtoReflect.Descriptor instead.
 func (*MaskOptions) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{9}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MaskOptions) GetBlur() float32 {
@@ -1580,7 +1710,7 @@ type Margins struct {
 
 func (x *Margins) Reset() {
 	*x = Margins{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1592,7 +1722,7 @@ func (x *Margins) String() string {
 func (*Margins) ProtoMessage() {}
 
 func (x *Margins) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1605,7 +1735,7 @@ func (x *Margins) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Margins.ProtoReflect.Descriptor instead.
 func (*Margins) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{10}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Margins) GetLeft() int32 {
@@ -1656,7 +1786,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1798,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1811,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{11}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Image) GetData() []byte {
@@ -1732,7 +1862,7 @@ type JobEvent struct {
 
 func (x *JobEvent) Reset() {
 	*x = JobEvent{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1874,7 @@ func (x *JobEvent) String() string {
 func (*JobEvent) ProtoMessage() {}
 
 func (x *JobEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1887,7 @@ func (x *JobEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEvent.ProtoReflect.Descriptor instead.
 func (*JobEvent) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{12}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobEvent) GetRequestId() string {
@@ -1882,7 +2012,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +2024,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +2037,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{13}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Accepted) GetQueuePosition() int32 {
@@ -1974,7 +2104,7 @@ type Prepared struct {
 
 func (x *Prepared) Reset() {
 	*x = Prepared{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2116,7 @@ func (x *Prepared) String() string {
 func (*Prepared) ProtoMessage() {}
 
 func (x *Prepared) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2129,7 @@ func (x *Prepared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepared.ProtoReflect.Descriptor instead.
 func (*Prepared) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{14}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Prepared) GetLoras() []*LoraReport {
@@ -2053,7 +2183,7 @@ type LoraReport struct {
 
 func (x *LoraReport) Reset() {
 	*x = LoraReport{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2195,7 @@ func (x *LoraReport) String() string {
 func (*LoraReport) ProtoMessage() {}
 
 func (x *LoraReport) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2208,7 @@ func (x *LoraReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoraReport.ProtoReflect.Descriptor instead.
 func (*LoraReport) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{15}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LoraReport) GetName() string {
@@ -2170,7 +2300,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2312,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2325,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{16}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Progress) GetStep() int32 {
@@ -2255,7 +2385,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2397,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2410,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{17}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Preview) GetImageIndex() int32 {
@@ -2347,7 +2477,7 @@ type Latent struct {
 
 func (x *Latent) Reset() {
 	*x = Latent{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2489,7 @@ func (x *Latent) String() string {
 func (*Latent) ProtoMessage() {}
 
 func (x *Latent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2502,7 @@ func (x *Latent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Latent.ProtoReflect.Descriptor instead.
 func (*Latent) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{18}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Latent) GetChannels() int32 {
@@ -2415,7 +2545,7 @@ type GeneratedImage struct {
 
 func (x *GeneratedImage) Reset() {
 	*x = GeneratedImage{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2557,7 @@ func (x *GeneratedImage) String() string {
 func (*GeneratedImage) ProtoMessage() {}
 
 func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2570,7 @@ func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GeneratedImage.ProtoReflect.Descriptor instead.
 func (*GeneratedImage) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{19}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GeneratedImage) GetIndex() int32 {
@@ -2482,7 +2612,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2624,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2637,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{20}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Finished) GetQueued() *durationpb.Duration {
@@ -2617,7 +2747,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x06strict\x18\x06 \x01(\bR\x06strictB\b\n" +
 	"\x06sourceB\v\n" +
 	"\t_strengthB\x18\n" +
-	"\x16_text_encoder_strength\"\x80\x05\n" +
+	"\x16_text_encoder_strength\"\xdf\x05\n" +
 	"\bSampling\x12\x14\n" +
 	"\x05steps\x18\x01 \x01(\x05R\x05steps\x12*\n" +
 	"\x0eguidance_scale\x18\x02 \x01(\x02H\x00R\rguidanceScale\x88\x01\x01\x122\n" +
@@ -2634,7 +2764,9 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x05gamma\x18\v \x01(\x02H\x04R\x05gamma\x88\x01\x01\x12H\n" +
 	"\x11guidance_interval\x18\x14 \x01(\v2\x1b.sdgrpc.v1.GuidanceIntervalR\x10guidanceInterval\x123\n" +
 	"\n" +
-	"step_reuse\x18\x15 \x01(\v2\x14.sdgrpc.v1.StepReuseR\tstepReuseB\x11\n" +
+	"step_reuse\x18\x15 \x01(\v2\x14.sdgrpc.v1.StepReuseR\tstepReuse\x122\n" +
+	"\tvariation\x18\x1e \x01(\v2\x14.sdgrpc.v1.VariationR\tvariation\x12)\n" +
+	"\x06tiling\x18\x1f \x01(\v2\x11.sdgrpc.v1.TilingR\x06tilingB\x11\n" +
 	"\x0f_guidance_scaleB\a\n" +
 	"\x05_seedB\x13\n" +
 	"\x11_guidance_rescaleB\x06\n" +
@@ -2645,7 +2777,16 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x03end\x18\x02 \x01(\x02R\x03end\"7\n" +
 	"\tStepReuse\x12\x14\n" +
 	"\x05every\x18\x01 \x01(\x05R\x05every\x12\x14\n" +
-	"\x05order\x18\x02 \x01(\x05R\x05order\"\x9b\x01\n" +
+	"\x05order\x18\x02 \x01(\x05R\x05order\"I\n" +
+	"\tVariation\x12\x17\n" +
+	"\x04seed\x18\x01 \x01(\x03H\x00R\x04seed\x88\x01\x01\x12\x1a\n" +
+	"\bstrength\x18\x02 \x01(\x02R\bstrengthB\a\n" +
+	"\x05_seed\"D\n" +
+	"\x06Tiling\x12\x1e\n" +
+	"\n" +
+	"horizontal\x18\x01 \x01(\bR\n" +
+	"horizontal\x12\x1a\n" +
+	"\bvertical\x18\x02 \x01(\bR\bvertical\"\x9b\x01\n" +
 	"\x06Output\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x01 \x01(\tR\tmediaType\x12\x18\n" +
@@ -2818,7 +2959,7 @@ func file_sdgrpc_v1_diffusion_proto_rawDescGZIP() []byte {
 }
 
 var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(Scheduler)(0),              // 0: sdgrpc.v1.Scheduler
 	(SigmaSpacing)(0),           // 1: sdgrpc.v1.SigmaSpacing
@@ -2834,81 +2975,85 @@ var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(*Sampling)(nil),            // 11: sdgrpc.v1.Sampling
 	(*GuidanceInterval)(nil),    // 12: sdgrpc.v1.GuidanceInterval
 	(*StepReuse)(nil),           // 13: sdgrpc.v1.StepReuse
-	(*Output)(nil),              // 14: sdgrpc.v1.Output
-	(*PreviewOptions)(nil),      // 15: sdgrpc.v1.PreviewOptions
-	(*MaskOptions)(nil),         // 16: sdgrpc.v1.MaskOptions
-	(*Margins)(nil),             // 17: sdgrpc.v1.Margins
-	(*Image)(nil),               // 18: sdgrpc.v1.Image
-	(*JobEvent)(nil),            // 19: sdgrpc.v1.JobEvent
-	(*Accepted)(nil),            // 20: sdgrpc.v1.Accepted
-	(*Prepared)(nil),            // 21: sdgrpc.v1.Prepared
-	(*LoraReport)(nil),          // 22: sdgrpc.v1.LoraReport
-	(*Progress)(nil),            // 23: sdgrpc.v1.Progress
-	(*Preview)(nil),             // 24: sdgrpc.v1.Preview
-	(*Latent)(nil),              // 25: sdgrpc.v1.Latent
-	(*GeneratedImage)(nil),      // 26: sdgrpc.v1.GeneratedImage
-	(*Finished)(nil),            // 27: sdgrpc.v1.Finished
-	nil,                         // 28: sdgrpc.v1.LoraReport.ModulesEntry
-	(*durationpb.Duration)(nil), // 29: google.protobuf.Duration
+	(*Variation)(nil),           // 14: sdgrpc.v1.Variation
+	(*Tiling)(nil),              // 15: sdgrpc.v1.Tiling
+	(*Output)(nil),              // 16: sdgrpc.v1.Output
+	(*PreviewOptions)(nil),      // 17: sdgrpc.v1.PreviewOptions
+	(*MaskOptions)(nil),         // 18: sdgrpc.v1.MaskOptions
+	(*Margins)(nil),             // 19: sdgrpc.v1.Margins
+	(*Image)(nil),               // 20: sdgrpc.v1.Image
+	(*JobEvent)(nil),            // 21: sdgrpc.v1.JobEvent
+	(*Accepted)(nil),            // 22: sdgrpc.v1.Accepted
+	(*Prepared)(nil),            // 23: sdgrpc.v1.Prepared
+	(*LoraReport)(nil),          // 24: sdgrpc.v1.LoraReport
+	(*Progress)(nil),            // 25: sdgrpc.v1.Progress
+	(*Preview)(nil),             // 26: sdgrpc.v1.Preview
+	(*Latent)(nil),              // 27: sdgrpc.v1.Latent
+	(*GeneratedImage)(nil),      // 28: sdgrpc.v1.GeneratedImage
+	(*Finished)(nil),            // 29: sdgrpc.v1.Finished
+	nil,                         // 30: sdgrpc.v1.LoraReport.ModulesEntry
+	(*durationpb.Duration)(nil), // 31: google.protobuf.Duration
 }
 var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
 	10, // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
 	11, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	14, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
+	16, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
 	2,  // 3: sdgrpc.v1.GenerateRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
 	10, // 4: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
 	11, // 5: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	14, // 6: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
-	18, // 7: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
+	16, // 6: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
+	20, // 7: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
 	3,  // 8: sdgrpc.v1.TransformRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
 	2,  // 9: sdgrpc.v1.TransformRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
 	10, // 10: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
 	11, // 11: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	14, // 12: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
-	18, // 13: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
-	18, // 14: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
-	16, // 15: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
+	16, // 12: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
+	20, // 13: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
+	20, // 14: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
+	18, // 15: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
 	3,  // 16: sdgrpc.v1.InpaintRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
 	2,  // 17: sdgrpc.v1.InpaintRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	17, // 18: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
+	19, // 18: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
 	0,  // 19: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
 	1,  // 20: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
 	5,  // 21: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
 	12, // 22: sdgrpc.v1.Sampling.guidance_interval:type_name -> sdgrpc.v1.GuidanceInterval
 	13, // 23: sdgrpc.v1.Sampling.step_reuse:type_name -> sdgrpc.v1.StepReuse
-	15, // 24: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
-	6,  // 25: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
-	4,  // 26: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
-	20, // 27: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
-	21, // 28: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
-	23, // 29: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
-	26, // 30: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
-	27, // 31: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
-	11, // 32: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
-	22, // 33: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
-	29, // 34: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
-	28, // 35: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
-	29, // 36: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	29, // 37: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
-	24, // 38: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
-	18, // 39: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
-	25, // 40: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
-	18, // 41: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
-	29, // 42: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
-	29, // 43: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
-	29, // 44: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
-	29, // 45: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
-	7,  // 46: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
-	8,  // 47: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
-	9,  // 48: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
-	19, // 49: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
-	19, // 50: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
-	19, // 51: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
-	49, // [49:52] is the sub-list for method output_type
-	46, // [46:49] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	14, // 24: sdgrpc.v1.Sampling.variation:type_name -> sdgrpc.v1.Variation
+	15, // 25: sdgrpc.v1.Sampling.tiling:type_name -> sdgrpc.v1.Tiling
+	17, // 26: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
+	6,  // 27: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
+	4,  // 28: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
+	22, // 29: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
+	23, // 30: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
+	25, // 31: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
+	28, // 32: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
+	29, // 33: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
+	11, // 34: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
+	24, // 35: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
+	31, // 36: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
+	30, // 37: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
+	31, // 38: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	31, // 39: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
+	26, // 40: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
+	20, // 41: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
+	27, // 42: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
+	20, // 43: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
+	31, // 44: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
+	31, // 45: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
+	31, // 46: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
+	31, // 47: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
+	7,  // 48: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
+	8,  // 49: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
+	9,  // 50: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
+	21, // 51: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
+	21, // 52: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
+	21, // 53: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
+	51, // [51:54] is the sub-list for method output_type
+	48, // [48:51] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_diffusion_proto_init() }
@@ -2924,15 +3069,16 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 		(*Lora_Safetensors)(nil),
 	}
 	file_sdgrpc_v1_diffusion_proto_msgTypes[4].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[9].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[12].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[7].OneofWrappers = []any{}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[11].OneofWrappers = []any{}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[14].OneofWrappers = []any{
 		(*JobEvent_Accepted)(nil),
 		(*JobEvent_Prepared)(nil),
 		(*JobEvent_Progress)(nil),
 		(*JobEvent_Image)(nil),
 		(*JobEvent_Finished)(nil),
 	}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[17].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[19].OneofWrappers = []any{
 		(*Preview_Picture)(nil),
 		(*Preview_Latent)(nil),
 	}
@@ -2942,7 +3088,7 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_diffusion_proto_rawDesc), len(file_sdgrpc_v1_diffusion_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

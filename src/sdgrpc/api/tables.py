@@ -143,6 +143,8 @@ def sampling_table(settings: Settings) -> Table:
         "gamma": number(0.0, 1.0),
         "guidance_interval": first(fields(INTERVAL_TABLE), rising),
         "step_reuse": fields(REUSE_TABLE),
+        "variation": fields(VARIATION_TABLE),
+        "tiling": fields(TILING_TABLE),
     }
 
 
@@ -193,5 +195,7 @@ REUSE_TABLE: Table = {
     "every": number(2, 8, hint="; 2 asks in every second step, and unset `step_reuse` in all"),
     "order": zero_or(number(1, 2)),
 }
+VARIATION_TABLE: Table = {"seed": number(0, 2**63 - 1), "strength": number(0.0, 1.0)}
+TILING_TABLE: Table = {"horizontal": anything, "vertical": anything}
 # `data` is judged by decoding it; the contract says that the others are ignored in requests.
 IMAGE_TABLE: Table = {"data": anything, "media_type": anything, "width": anything, "height": anything}

@@ -211,8 +211,14 @@ def last_seed(found: Findings) -> Iterator[Complaint]:
     sampling = found.request.sampling
     if found.wrong("sampling.seed", "sampling.image_count"):
         return
-    if sampling.seed + max(sampling.image_count, 1) - 1 > MAX_SEED:
-        yield ".sampling.seed", f"{sampling.seed} leaves no seeds for {sampling.image_count} images"
+    last, field_name = sampling.seed, ".sampling.seed"
+    if sampling.HasField("variation"):
+        varied = sampling.variation
+        last, field_name = (varied.seed if varied.HasField("seed") else last + 1), ".sampling.variation.seed"
+        if found.wrong("sampling.variation"):
+            return
+    if last + max(sampling.image_count, 1) - 1 > MAX_SEED:
+        yield field_name, f"{last} leaves no seeds for {sampling.image_count} images"
 
 
 def clip_skip(found: Findings) -> Iterator[Complaint]:

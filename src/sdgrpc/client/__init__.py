@@ -78,7 +78,9 @@ from sdgrpc.domain import (
     Scheduler,
     SigmaSpacing,
     StepReuse,
+    Tiling,
     TimestepSpacing,
+    Variation,
 )
 from sdgrpc.errors import FieldViolation
 
@@ -145,11 +147,13 @@ __all__ = [
     "ServerStatus",
     "SigmaSpacing",
     "StepReuse",
+    "Tiling",
     "TimestepSpacing",
     "Tls",
     "TokenQueueFullError",
     "UnauthenticatedError",
     "UnavailableError",
     "UploadedLora",
+    "Variation",
     "open_image",
 ]

@@ -23,7 +23,9 @@ from sdgrpc.domain import (
     Scheduler,
     SigmaSpacing,
     StepReuse,
+    Tiling,
     TimestepSpacing,
+    Variation,
 )
 from sdgrpc.domain.decimals import shortest
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -132,6 +134,8 @@ def sampling(message: pb.Sampling) -> Sampling:
         gamma=shortest(message.gamma) if message.HasField("gamma") else None,
         guidance_interval=_interval(message),
         step_reuse=_reuse(message),
+        variation=_variation(message),
+        tiling=Tiling(message.tiling.horizontal, message.tiling.vertical),
     )
 
 
@@ -146,6 +150,12 @@ def _reuse(message: pb.Sampling) -> StepReuse | None:
     if not message.HasField("step_reuse"):
         return None
     return StepReuse(message.step_reuse.every, message.step_reuse.order)
+
+
+def _variation(message: pb.Sampling) -> Variation | None:
+    if not message.HasField("variation"):
+        return None
+    return Variation(shortest(message.variation.strength), message.variation.seed)
 
 
 def prepared(message: pb.Prepared) -> Prepared:

@@ -21,7 +21,9 @@ from sdgrpc.domain import (
     Scheduler,
     SigmaSpacing,
     StepReuse,
+    Tiling,
     TimestepSpacing,
+    Variation,
 )
 from sdgrpc.v1 import diffusion_pb2 as pb
 
@@ -43,7 +45,7 @@ class Options(TypedDict, total=False):
     i of `image_count` is drawn from `seed` + i. `timeout` is the job's deadline in seconds. With
     `on_disconnect` "keep" the job goes on where its call is closed, and `attach` finds it again.
     `guidance_interval` guides a part of the steps, `step_reuse` forecasts some: less work for nearly the same
-    picture.
+    picture. `variation` goes towards another seed, `tiling` ("both", "horizontal", "vertical") fits edges.
     """
 
     negative_prompt: str
@@ -59,6 +61,8 @@ class Options(TypedDict, total=False):
     gamma: float | None
     guidance_interval: GuidanceInterval | None
     step_reuse: StepReuse | None
+    variation: Variation | None
+    tiling: Tiling | str | None
     seed: int | None
     image_count: int
     clip_skip: int
@@ -189,6 +193,8 @@ def _sampling(options: Options) -> pb.Sampling:
         gamma=options.get("gamma"),
         guidance_interval=_interval(options.get("guidance_interval")),
         step_reuse=_reuse(options.get("step_reuse")),
+        variation=_variation(options.get("variation")),
+        tiling=_tiling(options.get("tiling")),
     )
 
 
@@ -198,6 +204,15 @@ def _interval(interval: GuidanceInterval | None) -> pb.GuidanceInterval | None:
 
 def _reuse(reuse: StepReuse | None) -> pb.StepReuse | None:
     return None if reuse is None else pb.StepReuse(every=reuse.every, order=reuse.order)
+
+
+def _variation(variation: Variation | None) -> pb.Variation | None:
+    return None if variation is None else pb.Variation(seed=variation.seed, strength=variation.strength)
+
+
+def _tiling(tiling: Tiling | str | None) -> pb.Tiling | None:
+    asked = Tiling.parse(tiling) if isinstance(tiling, str) else tiling
+    return pb.Tiling(horizontal=asked.horizontal, vertical=asked.vertical) if asked else None
 
 
 def _output(options: Options) -> pb.Output:

@@ -41,7 +41,9 @@ from sdgrpc.domain.sampling import (
     Scheduler,
     SigmaSpacing,
     StepReuse,
+    Tiling,
     TimestepSpacing,
+    Variation,
 )
 from sdgrpc.domain.status import EngineStatus, ResidentLora, ResidentSet
 from sdgrpc.domain.tasks import LoraRef, Margins, MaskedContent, MaskOptions, Task, TaskKind
@@ -95,6 +97,8 @@ __all__ = [
     "StepReuse",
     "Task",
     "TaskKind",
+    "Tiling",
     "TimestepSpacing",
     "UploadHeader",
+    "Variation",
 ]

@@ -164,12 +164,61 @@ class StepReuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Variation:
+    """Another seed, the next one for None, and how far the noise to start from goes towards it."""
+
+    strength: float
+    seed: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Variation:
+        """Read what `str` writes, `0.2:99`, or the strength alone; raises ValueError."""
+        if not re.fullmatch(rf"{NUMBER}(:[0-9]{{1,19}})?", text, re.ASCII):
+            raise ValueError(f"{text}: write STRENGTH or STRENGTH:SEED, as in 0.2 or 0.2:99")
+        strength, _, seed = text.partition(":")
+        return cls(float(strength), int(seed) if seed else None)
+
+    def __str__(self) -> str:
+        return repr(self.strength) if self.seed is None else f"{self.strength!r}:{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """Which opposite edges of a picture fit."""
+
+    horizontal: bool = False
+    vertical: bool = False
+
+    def __bool__(self) -> bool:
+        return self.horizontal or self.vertical
+
+    @classmethod
+    def parse(cls, text: str) -> Tiling:
+        """Read what `str` writes; raises ValueError."""
+        if text.lower() not in TILINGS:
+            raise ValueError(f"{text}: write both, horizontal or vertical")
+        return TILINGS[text.lower()]
+
+    def __str__(self) -> str:
+        return next((name for name, tiling in TILINGS.items() if tiling == self), "none")
+
+
+TILINGS: Mapping[str, Tiling] = {
+    "both": Tiling(True, True),
+    "horizontal": Tiling(horizontal=True),
+    "vertical": Tiling(vertical=True),
+    "true": Tiling(True, True),
+}
+"""How each is written; the last is the web UI's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How to denoise; every default is filled in.
 
     `timestep_spacing` None is the scheduler's own for the model. `eta` and `gamma` are None where the
     scheduler has no such thing. `guidance_interval` None guides everywhere, `step_reuse` None
-    forecasts nothing.
+    forecasts nothing. `variation` has a seed here, or is None.
     """
 
     steps: int
@@ -185,3 +234,9 @@ class Sampling:
     gamma: float | None = None
     guidance_interval: GuidanceInterval | None = None
     step_reuse: StepReuse | None = None
+    variation: Variation | None = None
+    tiling: Tiling = Tiling()
+
+    def seed_of(self, image: int) -> int:
+        """Return the seed of an image of the request; variations have one in common."""
+        return self.seed if self.variation is not None else self.seed + image

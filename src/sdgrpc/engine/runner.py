@@ -131,13 +131,15 @@ class LocalRunner:
             )
         for index in range(sampling.image_count):
             job.check_wanted()
-            pictures = finish(task, decode(model, latents[index : index + 1]), work.region)
+            pictures = finish(task, decode(model, latents[index : index + 1], sampling.tiling), work.region)
             job.check_wanted()
-            seed = sampling.seed + index
+            seed = sampling.seed_of(index)
             text = ""
             if not task.output.omit_metadata:
                 sha256 = self._hashes.awaited(task.model) if self._hashes else ""
-                text = parameters_text(task, model.info, job.report.loras, seed, model_sha256=sha256)
+                text = parameters_text(
+                    task, model.info, job.report.loras, seed, model_sha256=sha256, image=index
+                )
             image = images.encode(pictures[0], task.output.media_type, quality=task.output.quality, text=text)
             job.observer.drew(image.width, image.height)
             job.stream.put(ImageReady(index, seed, image))
@@ -159,7 +161,7 @@ def _describe(job: Job) -> None:
         return
     job.rows = wanted.rows
     job.size = CallSize(job.task.model, (*wanted.sample.shape[1:], wanted.conditioning.token_count))
-    job.group = (job.size, lease.set_id, wanted.guided)
+    job.group = (job.size, lease.set_id, wanted.guided, wanted.tiling)
 
 
 def _judged(report: LoraReport, task: Task, model: Model) -> LoraReport:

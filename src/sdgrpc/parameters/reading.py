@@ -17,7 +17,9 @@ from sdgrpc.domain import (
     Scheduler,
     SigmaSpacing,
     StepReuse,
+    Tiling,
     TimestepSpacing,
+    Variation,
 )
 from sdgrpc.parameters.names import (
     AUTOMATIC,
@@ -84,6 +86,8 @@ class Parameters:
     soft: bool | None = None
     cover: bool | None = None
     margins: Margins | None = None
+    variation: Variation | None = None
+    tiling: Tiling | None = None
     is_ours: bool = False
     notes: tuple[str, ...] = ()
 
@@ -119,6 +123,7 @@ def read_parameters(text: str) -> Parameters:
         model=values.text("Model"),
         model_hash=values.text("Model hash").lower(),
         model_sha256=values.text("Model SHA-256").lower(),
+        variation=_variation(values),
         is_ours=is_ours,
         notes=(*notes, *_notes(values, version, text, is_ours=is_ours)),
         **settings,
@@ -162,6 +167,7 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "masked_content": ("Masked content", CONTENTS.__getitem__),
     "soft": ("Soft inpainting", equals("true")),
     "cover": ("Latent mask", equals("cover")),
+    "tiling": ("Tiling", Tiling.parse),
     "margins": ("Outpainting margins", Margins.parse),
 }
 """Field of Parameters -> key of the text, and how its value is read."""
@@ -182,6 +188,11 @@ def _sampler(values: _Values, *, is_ours: bool) -> tuple[Scheduler | None, Sigma
         if scheduler is not None and schedule.lower() == AUTOMATIC and not is_ours:
             spacing = AUTOMATIC_SPACINGS.get(scheduler, spacing)
     return scheduler, spacing
+
+
+def _variation(values: _Values) -> Variation | None:
+    seed, strength = values.read("Variation seed", whole), values.read("Variation seed strength", number)
+    return Variation(strength, seed) if strength else None
 
 
 def _size(values: _Values) -> tuple[int | None, int | None]:

@@ -22,6 +22,7 @@ from sdgrpc.domain import (
     SigmaSpacing,
     Task,
     TaskKind,
+    Tiling,
     TimestepSpacing,
 )
 from sdgrpc.parameters.values import NEGATIVE, joined, sections
@@ -81,9 +82,15 @@ MASKED_CONTENTS: Mapping[MaskedContent, str] = {
 
 
 def parameters_text(
-    task: Task, model: ModelInfo, reports: Sequence[LoraReport], seed: int, *, model_sha256: str = ""
+    task: Task,
+    model: ModelInfo,
+    reports: Sequence[LoraReport],
+    seed: int,
+    *,
+    model_sha256: str = "",
+    image: int = 0,
 ) -> str:
-    """Everything that is needed to draw the picture of `seed` again, its LoRAs with their hashes.
+    """Everything that is needed to draw image `image`, of `seed`, again, its LoRAs with their hashes.
 
     `Model hash` and `Lora hashes` are as the web UI writes them: the first 10 digits of the file's SHA-256,
     and `LoraReport.autov3`; the full SHA-256 stand beside. A prompt that a reader would not get back from
@@ -93,7 +100,7 @@ def parameters_text(
     lines = [prompt]
     if task.negative_prompt:
         lines.append(f"{NEGATIVE} {task.negative_prompt}")
-    values = _values(task, model, reports, seed, model_sha256)
+    values = _values(task, model, reports, seed, model_sha256) | _varied(task.sampling, image)
     found = sections("\n".join([*lines, joined(values)]))
     if found.prompt != prompt.strip(BLANKS):
         values["Raw prompt"] = prompt
@@ -142,6 +149,17 @@ def _values(
         values |= {"Lora hashes": ", ".join(short), "Lora SHA-256": ", ".join(full)}
     if model_sha256:
         values["Model SHA-256"] = model_sha256
+    return values
+
+
+def _varied(sampling: Sampling, image: int) -> dict[str, str | int]:
+    """The seed that a picture was varied towards, and which of its edges fit."""
+    values: dict[str, str | int] = {}
+    if sampling.variation is not None and sampling.variation.seed is not None:
+        values["Variation seed"] = sampling.variation.seed + image
+        values["Variation seed strength"] = decimal(sampling.variation.strength)
+    if sampling.tiling:
+        values["Tiling"] = "True" if sampling.tiling == Tiling(True, True) else str(sampling.tiling)
     return values
 
 

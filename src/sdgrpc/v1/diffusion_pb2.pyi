@@ -565,6 +565,8 @@ class Sampling(_message.Message):
     GAMMA_FIELD_NUMBER: _builtins.int
     GUIDANCE_INTERVAL_FIELD_NUMBER: _builtins.int
     STEP_REUSE_FIELD_NUMBER: _builtins.int
+    VARIATION_FIELD_NUMBER: _builtins.int
+    TILING_FIELD_NUMBER: _builtins.int
     steps: _builtins.int
     """Denoising steps of the whole schedule, 1 to 150; 0 is the model's default."""
     guidance_scale: _builtins.float
@@ -613,6 +615,14 @@ class Sampling(_message.Message):
     def step_reuse(self) -> Global___StepReuse:
         """Forecast predictions instead of asking the UNet; unset asks it every time."""
 
+    @_builtins.property
+    def variation(self) -> Global___Variation:
+        """Draws pictures that are like that of `seed`; unset draws that one."""
+
+    @_builtins.property
+    def tiling(self) -> Global___Tiling:
+        """Makes pictures whose opposite edges fit; unset does not."""
+
     def __init__(
         self,
         *,
@@ -629,10 +639,12 @@ class Sampling(_message.Message):
         gamma: _builtins.float | None = ...,
         guidance_interval: Global___GuidanceInterval | None = ...,
         step_reuse: Global___StepReuse | None = ...,
+        variation: Global___Variation | None = ...,
+        tiling: Global___Tiling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "eta", b"eta", "gamma", b"gamma", "guidance_interval", b"guidance_interval", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "seed", b"seed", "step_reuse", b"step_reuse"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "eta", b"eta", "gamma", b"gamma", "guidance_interval", b"guidance_interval", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "seed", b"seed", "step_reuse", b"step_reuse", "tiling", b"tiling", "variation", b"variation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "clip_skip", b"clip_skip", "eta", b"eta", "gamma", b"gamma", "guidance_interval", b"guidance_interval", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "image_count", b"image_count", "scheduler", b"scheduler", "seed", b"seed", "sigma_spacing", b"sigma_spacing", "step_reuse", b"step_reuse", "steps", b"steps", "timestep_spacing", b"timestep_spacing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "clip_skip", b"clip_skip", "eta", b"eta", "gamma", b"gamma", "guidance_interval", b"guidance_interval", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "image_count", b"image_count", "scheduler", b"scheduler", "seed", b"seed", "sigma_spacing", b"sigma_spacing", "step_reuse", b"step_reuse", "steps", b"steps", "tiling", b"tiling", "timestep_spacing", b"timestep_spacing", "variation", b"variation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__eta: _TypeAlias = _typing.Literal["eta"]  # noqa: Y015
     _WhichOneofArgType__eta: _TypeAlias = _typing.Literal["_eta", b"_eta"]  # noqa: Y015
@@ -719,6 +731,64 @@ class StepReuse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepReuse: _TypeAlias = StepReuse  # noqa: Y015
+
+@_typing.final
+class Variation(_message.Message):
+    """The noise to start from lies between that of `seed` and that of another seed, on the arc between the two, as in the
+    web UI of AUTOMATIC1111: column by column of each channel, by spherical interpolation. All images of a request have
+    the same `seed` then, and image i varies it towards this seed + i.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEED_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    seed: _builtins.int
+    """Unset is the one after `seed`."""
+    strength: _builtins.float
+    """0 draws what `seed` draws, 1 begins as the other seed does."""
+    def __init__(
+        self,
+        *,
+        seed: _builtins.int | None = ...,
+        strength: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed", "strength", b"strength"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___Variation: _TypeAlias = Variation  # noqa: Y015
+
+@_typing.final
+class Tiling(_message.Message):
+    """Every convolution of the U-Net and the VAE goes on at the opposite edge. Jobs with other tiling share no U-Net calls
+    with this one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HORIZONTAL_FIELD_NUMBER: _builtins.int
+    VERTICAL_FIELD_NUMBER: _builtins.int
+    horizontal: _builtins.bool
+    """The left and the right edge fit; the upper and the lower one."""
+    vertical: _builtins.bool
+    def __init__(
+        self,
+        *,
+        horizontal: _builtins.bool = ...,
+        vertical: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["horizontal", b"horizontal", "vertical", b"vertical"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tiling: _TypeAlias = Tiling  # noqa: Y015
 
 @_typing.final
 class Output(_message.Message):

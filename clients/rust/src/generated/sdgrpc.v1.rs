@@ -209,6 +209,12 @@ pub struct Sampling {
     /// Forecast predictions instead of asking the UNet; unset asks it every time.
     #[prost(message, optional, tag = "21")]
     pub step_reuse: ::core::option::Option<StepReuse>,
+    /// Draws pictures that are like that of `seed`; unset draws that one.
+    #[prost(message, optional, tag = "30")]
+    pub variation: ::core::option::Option<Variation>,
+    /// Makes pictures whose opposite edges fit; unset does not.
+    #[prost(message, optional, tag = "31")]
+    pub tiling: ::core::option::Option<Tiling>,
 }
 /// The steps that are guided (Kynkäänniemi et al. 2024, <https://arxiv.org/abs/2404.07724>), as shares of all `steps`
 /// of the schedule, those that `strength` leaves out too: step i, from 0, is guided if
@@ -237,6 +243,28 @@ pub struct StepReuse {
     /// noise); 0 is 1.
     #[prost(int32, tag = "2")]
     pub order: i32,
+}
+/// The noise to start from lies between that of `seed` and that of another seed, on the arc between the two, as in the
+/// web UI of AUTOMATIC1111: column by column of each channel, by spherical interpolation. All images of a request have
+/// the same `seed` then, and image i varies it towards this seed + i.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Variation {
+    /// Unset is the one after `seed`.
+    #[prost(int64, optional, tag = "1")]
+    pub seed: ::core::option::Option<i64>,
+    /// 0 draws what `seed` draws, 1 begins as the other seed does.
+    #[prost(float, tag = "2")]
+    pub strength: f32,
+}
+/// Every convolution of the U-Net and the VAE goes on at the opposite edge. Jobs with other tiling share no U-Net calls
+/// with this one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Tiling {
+    /// The left and the right edge fit; the upper and the lower one.
+    #[prost(bool, tag = "1")]
+    pub horizontal: bool,
+    #[prost(bool, tag = "2")]
+    pub vertical: bool,
 }
 /// What to send, and in which format.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -53,15 +53,24 @@ def step_reuse(message: pb.Sampling) -> domain.StepReuse | None:
     return domain.StepReuse(message.step_reuse.every, message.step_reuse.order or domain.DEFAULT_REUSE_ORDER)
 
 
+def variation(message: pb.Sampling, seed: int) -> domain.Variation | None:
+    """The other seed, the next one where it is left open; None varies nothing."""
+    if not message.HasField("variation"):
+        return None
+    asked = message.variation
+    return domain.Variation(shortest(asked.strength), asked.seed if asked.HasField("seed") else seed + 1)
+
+
 def sampling(message: pb.Sampling, model: ModelInfo) -> domain.Sampling:
     """How to denoise, every default filled in."""
     chosen = scheduler(message, model)
+    seed = message.seed if message.HasField("seed") else secrets.randbelow(RANDOM_SEEDS)
     return domain.Sampling(
         steps=message.steps or model.steps,
         guidance_scale=given(message, "guidance_scale", model.guidance_scale),
         scheduler=chosen,
         sigma_spacing=spacing(message),
-        seed=message.seed if message.HasField("seed") else secrets.randbelow(RANDOM_SEEDS),
+        seed=seed,
         image_count=message.image_count or 1,
         clip_skip=message.clip_skip,
         timestep_spacing=timestep_spacing(message, model),
@@ -70,6 +79,8 @@ def sampling(message: pb.Sampling, model: ModelInfo) -> domain.Sampling:
         gamma=given(message, "gamma", domain.DEFAULT_GAMMA.get(chosen)),
         guidance_interval=guidance_interval(message),
         step_reuse=step_reuse(message),
+        variation=variation(message, seed),
+        tiling=domain.Tiling(message.tiling.horizontal, message.tiling.vertical),
     )
 
 
@@ -89,6 +100,8 @@ def sampling_message(values: domain.Sampling) -> pb.Sampling:
         gamma=values.gamma,
         guidance_interval=_interval_message(values.guidance_interval),
         step_reuse=_reuse_message(values.step_reuse),
+        variation=_variation_message(values.variation),
+        tiling=_tiling_message(values.tiling),
     )
 
 
@@ -98,6 +111,14 @@ def _interval_message(interval: domain.GuidanceInterval | None) -> pb.GuidanceIn
 
 def _reuse_message(reuse: domain.StepReuse | None) -> pb.StepReuse | None:
     return None if reuse is None else pb.StepReuse(every=reuse.every, order=reuse.order)
+
+
+def _variation_message(variation: domain.Variation | None) -> pb.Variation | None:
+    return None if variation is None else pb.Variation(seed=variation.seed, strength=variation.strength)
+
+
+def _tiling_message(tiling: domain.Tiling) -> pb.Tiling | None:
+    return pb.Tiling(horizontal=tiling.horizontal, vertical=tiling.vertical) if tiling else None
 
 
 def scheduler_value(scheduler: domain.Scheduler) -> pb.Scheduler.ValueType:

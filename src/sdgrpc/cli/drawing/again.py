@@ -68,6 +68,8 @@ def completed(client: Client, given: Options, prompt: str | None, picture: Param
         "timestep_spacing": picture.timestep_spacing,
         "guidance_rescale": picture.guidance_rescale,
         "guidance_interval": picture.guidance_interval,
+        "variation": picture.variation,
+        "tiling": picture.tiling,
         "seed": picture.seed,
         "clip_skip": picture.clip_skip or 0,
     }

@@ -22,7 +22,9 @@ from sdgrpc.domain import (
     Scheduler,
     SigmaSpacing,
     StepReuse,
+    Tiling,
     TimestepSpacing,
+    Variation,
 )
 from sdgrpc.terminal.console import shows_pictures
 
@@ -109,6 +111,17 @@ class DrawOptions(ConnectionOptions):
             help="Ask the model in every second step (2), or third (3), and forecast the others.",
         ),
     ] = None
+    variation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STRENGTH[:SEED]",
+            help="Go so far, 0 to 1, towards another seed's picture: the next if none is given.",
+        ),
+    ] = None
+    tiling: Annotated[
+        str | None,
+        typer.Option(metavar="both|horizontal|vertical", help="Make the picture's opposite edges fit."),
+    ] = None
     clip_skip: Annotated[
         int | None, typer.Option(help="Text encoder layers to leave out at the end.", show_default="0")
     ] = None
@@ -178,6 +191,8 @@ class DrawOptions(ConnectionOptions):
                 "--guidance-interval", GuidanceInterval.parse, self.guidance_interval
             ),
             "step_reuse": parsed("--reuse", StepReuse.parse, self.reuse),
+            "variation": parsed("--variation", Variation.parse, self.variation),
+            "tiling": parsed("--tiling", Tiling.parse, self.tiling),
             "seed": self.seed,
             "clip_skip": self.clip_skip,
         }

@@ -8,9 +8,12 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
 from sdgrpc.diffusion.model import Model
-from sdgrpc.domain import Picture
+from sdgrpc.domain import Picture, Tiling
 from sdgrpc.errors import ModelError, OutOfMemory
 from sdgrpc.machine.out_of_memory import as_out_of_memory
+from sdgrpc.machine.seamless import seamless
+
+NO_TILING = Tiling()
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
@@ -20,9 +23,10 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def encode(model: Model, pixels: torch.Tensor) -> DiagonalGaussianDistribution:
+def encode(model: Model, pixels: torch.Tensor, tiling: Tiling = NO_TILING) -> DiagonalGaussianDistribution:
     """The VAE's distribution of latents for pixels in [-1, 1], `[1, 3, H, W]`; its noise is float32."""
-    encoded = model.vae.encode(pixels.to(model.device, model.vae.dtype)).latent_dist
+    with seamless(tiling):
+        encoded = model.vae.encode(pixels.to(model.device, model.vae.dtype)).latent_dist
     return DiagonalGaussianDistribution(encoded.parameters.float())
 
 
@@ -36,7 +40,7 @@ def sample(
 
 
 @torch.inference_mode()
-def decode(model: Model, latents: torch.Tensor) -> list[Picture]:
+def decode(model: Model, latents: torch.Tensor, tiling: Tiling = NO_TILING) -> list[Picture]:
     """Decode scaled latents `[n, 4, h, w]` to n RGB pictures of 8h by 8w pixels.
 
     One at a time: a picture then does not depend on its neighbours, and memory does not grow with n. One for
@@ -47,7 +51,8 @@ def decode(model: Model, latents: torch.Tensor) -> list[Picture]:
         ModelError: the VAE makes numbers that are not finite of latents that are.
 
     """
-    return [_decode_one(model, latent) for latent in torch.split(latents, 1)]
+    with seamless(tiling):
+        return [_decode_one(model, latent) for latent in torch.split(latents, 1)]
 
 
 def _decode_one(model: Model, latent: torch.Tensor) -> Picture:

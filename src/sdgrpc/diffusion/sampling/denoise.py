@@ -13,7 +13,9 @@ from sdgrpc.diffusion.prompts.conditioning import Conditioning
 from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
 from sdgrpc.diffusion.sampling.forecasting import Forecaster
 from sdgrpc.diffusion.sampling.schedulers import step_arguments
-from sdgrpc.domain import GuidanceInterval, StepReuse
+from sdgrpc.domain import GuidanceInterval, StepReuse, Tiling
+
+NO_TILING = Tiling()
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,7 @@ class ModelInput:
     conditioning: Conditioning
     guidance_scale: float
     guidance_rescale: float = 0.0
+    tiling: Tiling = NO_TILING
 
     @property
     def guided(self) -> bool:
@@ -101,6 +104,7 @@ class Start:
     guidance_interval: GuidanceInterval | None = None
     step_reuse: StepReuse | None = None
     eta: float | None = None
+    tiling: Tiling = NO_TILING
     extra_channels: torch.Tensor | None = None
     known: KnownLatents | None = field(default=None)
 
@@ -159,7 +163,7 @@ def _model_input(start: Start, sample: torch.Tensor, timestep: torch.Tensor, sca
     sample = sample.float()
     if start.extra_channels is not None:
         sample = torch.cat([sample, start.extra_channels], dim=1)
-    return ModelInput(sample, timestep, start.conditioning, scale, start.guidance_rescale)
+    return ModelInput(sample, timestep, start.conditioning, scale, start.guidance_rescale, start.tiling)
 
 
 def _blend(start: Start, known: KnownLatents, latents: torch.Tensor, index: int) -> torch.Tensor:

@@ -5,8 +5,24 @@ from __future__ import annotations
 import torch
 
 WORD = 2**32
+PARALLEL = 0.9995
 # A generator's state is the seed, two counters, the twister's 624 words, each in eight bytes, and more.
 FIRST_WORD, WORDS = 3, 624
+
+
+def between(noise: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
+    """Return what lies on the arc from one noise to another, each `[1, C, h, w]`, at a share from 0 to 1.
+
+    Spherical interpolation as the web UI of AUTOMATIC1111 does it for its variation seed (`slerp` in
+    `modules/rng.py`): each column of each channel is a vector; nearly parallel noises are mixed plainly.
+    """
+    first, second = (one / torch.linalg.vector_norm(one, dim=2, keepdim=True) for one in (noise, other))
+    cosine = (first * second).sum(dim=2, keepdim=True)
+    if cosine.mean() > PARALLEL:
+        return (1 - share) * noise + share * other
+    angle = torch.acos(cosine.clamp(-1, 1))
+    whole = torch.sin(angle)
+    return torch.sin((1 - share) * angle) / whole * noise + torch.sin(share * angle) / whole * other
 
 
 def generator(seed: int) -> torch.Generator:

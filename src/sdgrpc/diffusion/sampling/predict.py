@@ -11,6 +11,7 @@ import torch
 from sdgrpc.diffusion.compiling.calls import UNetCall, UNetInputs, call_unet
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.sampling.denoise import ModelInput
+from sdgrpc.machine.seamless import seamless
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class _Row:
 def predict(
     model: Model, inputs: Sequence[ModelInput], max_rows: int, call: UNetCall | None = None
 ) -> list[torch.Tensor]:
-    """Evaluate the UNet for inputs of equal latent shape, guidance on or off and conditioning length.
+    """Evaluate the UNet for inputs of equal latent shape, guidance on or off, conditioning length and tiling.
 
     Each image has its own timestep, embedding and guidance scale. With guidance an image takes two rows,
     `[negatives; positives]` (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598). More rows than
@@ -38,13 +39,15 @@ def predict(
     images = [(sample, one) for one in inputs for sample in torch.split(one.sample, 1)]
     sides = (True, False) if inputs[0].guided else (False,)
     size = max(1, max_rows // len(sides))
-    unet = call or partial(call_unet, model.unet)
+    tiling, plain = inputs[0].tiling, partial(call_unet, model.unet)
+    unet = plain if tiling or call is None else call  # what is compiled convolves as it was traced
     predictions = []
     for at in range(0, len(images), size):
         part = images[at : at + size]
         rows = [_Row(*image, negative) for negative in sides for image in part]
         calls = [rows] if len(rows) <= max_rows else [[row] for row in rows]
-        answers = torch.cat([_call(model, part_rows, unet) for part_rows in calls])
+        with seamless(tiling):
+            answers = torch.cat([_call(model, part_rows, unet) for part_rows in calls])
         predictions.append(_guide(part, answers) if len(sides) == 2 else answers)
     return list(torch.split(torch.cat(predictions), [int(one.sample.shape[0]) for one in inputs]))
 

@@ -17,7 +17,7 @@ from sdgrpc.diffusion.prompts.conditioning import Conditioning
 from sdgrpc.diffusion.sampling import schedulers
 from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
 from sdgrpc.diffusion.sampling.denoise import Denoising, KnownLatents, OnStep, Start, denoise
-from sdgrpc.diffusion.sampling.noise import generator
+from sdgrpc.diffusion.sampling.noise import between, generator
 from sdgrpc.diffusion.sampling.step_spacing import Schedule
 from sdgrpc.domain import MaskedContent, Scheduler, Task, TaskKind
 from sdgrpc.errors import ModelError
@@ -58,7 +58,7 @@ def start(model: Model, task: Task, conditioning: Conditioning, region: Region |
     )
     scheduler = schedulers.build(model.scheduler_config, sampling.scheduler, schedule)
     timesteps = schedulers.denoising_timesteps(scheduler, sampling.steps, task.step_count)
-    generators = [generator(sampling.seed + i) for i in range(sampling.image_count)]
+    generators = [generator(sampling.seed_of(i)) for i in range(sampling.image_count)]
     begin: Mapping[TaskKind, Callable[..., dict[str, Any]]] = {
         TaskKind.GENERATE: _generate,
         TaskKind.TRANSFORM: _transform,
@@ -80,6 +80,7 @@ def start(model: Model, task: Task, conditioning: Conditioning, region: Region |
         guidance_interval=sampling.guidance_interval,
         step_reuse=sampling.step_reuse,
         eta=eta,
+        tiling=sampling.tiling,
         clean_latents=CleanLatents(model.scheduler_config),
         **begun,
     )
@@ -98,7 +99,7 @@ def _generate(
     _timesteps: torch.Tensor,
     generators: list[torch.Generator],
 ) -> dict[str, Any]:
-    return {"latents": _noise(model, task, generators) * scheduler.init_noise_sigma}
+    return {"latents": _first_noise(model, task, generators) * scheduler.init_noise_sigma}
 
 
 def _transform(
@@ -112,10 +113,10 @@ def _transform(
     if task.image is None:
         raise ValueError("a transform task has an image")
     image = resized(to_image(task.image), task.width, task.height, task.resize_mode)
-    clean = _encode(model, autoencoder.to_tensor(image) * 2 - 1, generators)
+    clean = _encode(model, task, autoencoder.to_tensor(image) * 2 - 1, generators)
     if len(timesteps) == 0:
         return {"latents": clean}
-    noise = _noise(model, task, generators)
+    noise = _first_noise(model, task, generators)
     return {"latents": scheduler.add_noise(clean, noise, timesteps[:1].repeat(len(generators)))}
 
 
@@ -142,14 +143,14 @@ def _inpaint(
     clean = None
     content = task.mask_options.masked_content
     if ordinary or task.strength < 1 or content is not MaskedContent.ORIGINAL:
-        clean = _encode(model, autoencoder.to_tensor(region.content) * 2 - 1, generators)
-    noise = _noise(model, task, generators)
+        clean = _encode(model, task, autoencoder.to_tensor(region.content) * 2 - 1, generators)
+    noise = _first_noise(model, task, generators)
     if ordinary and clean is not None:
         # diffusers encodes the masked image here too and does not use it; the generators move on as there.
         _noise(model, task, generators)
         more: dict[str, Any] = {"known": KnownLatents(clean, noise, mask, soft=task.mask_options.soft)}
     else:
-        masked = _encode(model, region.masked_pixels(), generators)
+        masked = _encode(model, task, region.masked_pixels(), generators)
         masks = (mask >= 0.5).float().expand(len(generators), -1, -1, -1)
         more = {"extra_channels": torch.cat([masks, masked], dim=1)}
     if clean is None or (task.strength == 1 and content is MaskedContent.ORIGINAL):
@@ -162,6 +163,17 @@ def _inpaint(
     return {"latents": scheduler.add_noise(clean, noise, timesteps[:1].repeat(len(generators))), **more}
 
 
+def _first_noise(model: Model, task: Task, generators: list[torch.Generator]) -> torch.Tensor:
+    """The noise to start from, varied towards another seed's where the task says so."""
+    noise, variation = _noise(model, task, generators), task.sampling.variation
+    if variation is None or variation.seed is None or not variation.strength:
+        return noise
+    others = [generator(variation.seed + i) for i in range(len(generators))]
+    other = _noise(model, task, others)
+    pairs = zip(torch.split(noise, 1), torch.split(other, 1), strict=True)
+    return torch.cat([between(one, another, variation.strength) for one, another in pairs])
+
+
 def _noise(model: Model, task: Task, generators: list[torch.Generator]) -> torch.Tensor:
     """Standard normal noise, `[n, 4, h, w]` float32, each image's from its own generator."""
     shape = (1, model.info.latent_channels, *model.latent_size(task.width, task.height))
@@ -169,7 +181,9 @@ def _noise(model: Model, task: Task, generators: list[torch.Generator]) -> torch
     return torch.cat(drawn).to(model.device)
 
 
-def _encode(model: Model, pixels: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
+def _encode(
+    model: Model, task: Task, pixels: torch.Tensor, generators: list[torch.Generator]
+) -> torch.Tensor:
     """Scaled latents of one image, sampled once per generator: `[n, 4, h, w]`."""
-    distribution = autoencoder.encode(model, pixels)
+    distribution = autoencoder.encode(model, pixels, task.sampling.tiling)
     return torch.cat([autoencoder.sample(model, distribution, generator) for generator in generators])

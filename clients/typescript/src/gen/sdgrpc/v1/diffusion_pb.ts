@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sdgrpc/v1/diffusion.proto.
  */
 export const file_sdgrpc_v1_diffusion: GenFile = /*@__PURE__*/
-  fileDesc("ChlzZGdycGMvdjEvZGlmZnVzaW9uLnByb3RvEglzZGdycGMudjEilgIKD0dlbmVyYXRlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdCKIAwoQVHJhbnNmb3JtUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3RCCwoJX3N0cmVuZ3RoIvkDCg5JbnBhaW50UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEh4KBG1hc2sYDCABKAsyEC5zZGdycGMudjEuSW1hZ2USLAoMbWFza19vcHRpb25zGA0gASgLMhYuc2RncnBjLnYxLk1hc2tPcHRpb25zEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3QSIwoHbWFyZ2lucxgUIAEoCzISLnNkZ3JwYy52MS5NYXJnaW5zQgsKCV9zdHJlbmd0aCK7AQoETG9yYRIOCgRuYW1lGAEgASgJSAASEAoGc2hhMjU2GAIgASgJSAASFQoLc2FmZXRlbnNvcnMYAyABKAxIABIVCghzdHJlbmd0aBgEIAEoAkgBiAEBEiIKFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgFIAEoAkgCiAEBEg4KBnN0cmljdBgGIAEoCEIICgZzb3VyY2VCCwoJX3N0cmVuZ3RoQhgKFl90ZXh0X2VuY29kZXJfc3RyZW5ndGgi6gMKCFNhbXBsaW5nEg0KBXN0ZXBzGAEgASgFEhsKDmd1aWRhbmNlX3NjYWxlGAIgASgCSACIAQESJwoJc2NoZWR1bGVyGAMgASgOMhQuc2RncnBjLnYxLlNjaGVkdWxlchIuCg1zaWdtYV9zcGFjaW5nGAQgASgOMhcuc2RncnBjLnYxLlNpZ21hU3BhY2luZxIRCgRzZWVkGAUgASgDSAGIAQESEwoLaW1hZ2VfY291bnQYBiABKAUSEQoJY2xpcF9za2lwGAcgASgFEjQKEHRpbWVzdGVwX3NwYWNpbmcYCCABKA4yGi5zZGdycGMudjEuVGltZXN0ZXBTcGFjaW5nEh0KEGd1aWRhbmNlX3Jlc2NhbGUYCSABKAJIAogBARIQCgNldGEYCiABKAJIA4gBARISCgVnYW1tYRgLIAEoAkgEiAEBEjYKEWd1aWRhbmNlX2ludGVydmFsGBQgASgLMhsuc2RncnBjLnYxLkd1aWRhbmNlSW50ZXJ2YWwSKAoKc3RlcF9yZXVzZRgVIAEoCzIULnNkZ3JwYy52MS5TdGVwUmV1c2VCEQoPX2d1aWRhbmNlX3NjYWxlQgcKBV9zZWVkQhMKEV9ndWlkYW5jZV9yZXNjYWxlQgYKBF9ldGFCCAoGX2dhbW1hIi4KEEd1aWRhbmNlSW50ZXJ2YWwSDQoFc3RhcnQYASABKAISCwoDZW5kGAIgASgCIikKCVN0ZXBSZXVzZRINCgVldmVyeRgBIAEoBRINCgVvcmRlchgCIAEoBSJwCgZPdXRwdXQSEgoKbWVkaWFfdHlwZRgBIAEoCRIPCgdxdWFsaXR5GAIgASgFEioKB3ByZXZpZXcYAyABKAsyGS5zZGdycGMudjEuUHJldmlld09wdGlvbnMSFQoNb21pdF9tZXRhZGF0YRgEIAEoCCJfCg5QcmV2aWV3T3B0aW9ucxIkCgRraW5kGAEgASgOMhYuc2RncnBjLnYxLlByZXZpZXdLaW5kEhUKDWV2ZXJ5X25fc3RlcHMYAiABKAUSEAoIbWF4X3NpZGUYAyABKAUilgEKC01hc2tPcHRpb25zEgwKBGJsdXIYASABKAISGQoMY3JvcF9wYWRkaW5nGAIgASgFSACIAQESMAoObWFza2VkX2NvbnRlbnQYAyABKA4yGC5zZGdycGMudjEuTWFza2VkQ29udGVudBIMCgRzb2Z0GAQgASgIEg0KBWNvdmVyGAUgASgIQg8KDV9jcm9wX3BhZGRpbmciQwoHTWFyZ2lucxIMCgRsZWZ0GAEgASgFEgsKA3RvcBgCIAEoBRINCgVyaWdodBgDIAEoBRIOCgZib3R0b20YBCABKAUiSAoFSW1hZ2USDAoEZGF0YRgBIAEoDBISCgptZWRpYV90eXBlGAIgASgJEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBSKJAgoISm9iRXZlbnQSEgoKcmVxdWVzdF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoAxInCghhY2NlcHRlZBgKIAEoCzITLnNkZ3JwYy52MS5BY2NlcHRlZEgAEicKCHByZXBhcmVkGAsgASgLMhMuc2RncnBjLnYxLlByZXBhcmVkSAASJwoIcHJvZ3Jlc3MYDCABKAsyEy5zZGdycGMudjEuUHJvZ3Jlc3NIABIqCgVpbWFnZRgNIAEoCzIZLnNkZ3JwYy52MS5HZW5lcmF0ZWRJbWFnZUgAEicKCGZpbmlzaGVkGA4gASgLMhMuc2RncnBjLnYxLkZpbmlzaGVkSABCBwoFZXZlbnQinQEKCEFjY2VwdGVkEhYKDnF1ZXVlX3Bvc2l0aW9uGAEgASgFEiUKCHNhbXBsaW5nGAIgASgLMhMuc2RncnBjLnYxLlNhbXBsaW5nEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBRINCgVtb2RlbBgFIAEoCRISCgpzdGVwX2NvdW50GAYgASgFEhAKCHdhcm5pbmdzGAcgAygJIpABCghQcmVwYXJlZBIkCgVsb3JhcxgBIAMoCzIVLnNkZ3JwYy52MS5Mb3JhUmVwb3J0EhMKC2xvcmFfc2V0X2lkGAIgASgJEhcKD2xvcmFfc2V0X2NhY2hlZBgDIAEoCBIwCg1mdXNlX2R1cmF0aW9uGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrQCCgpMb3JhUmVwb3J0EgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCmFsZ29yaXRobXMYAyADKAkSMwoHbW9kdWxlcxgEIAMoCzIiLnNkZ3JwYy52MS5Mb3JhUmVwb3J0Lk1vZHVsZXNFbnRyeRIZChF1bm1hdGNoZWRfdGVuc29ycxgFIAEoBRIaChJ1bm1hdGNoZWRfZXhhbXBsZXMYBiADKAkSFQoNcmVsYXRpdmVfbm9ybRgHIAEoAhIQCghzdHJlbmd0aBgIIAEoAhIdChV0ZXh0X2VuY29kZXJfc3RyZW5ndGgYCSABKAISEAoId2FybmluZ3MYCiADKAkaLgoMTW9kdWxlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBToCOAEivgEKCFByb2dyZXNzEgwKBHN0ZXAYASABKAUSEgoKc3RlcF9jb3VudBgCIAEoBRIQCgh0aW1lc3RlcBgDIAEoAhIqCgdlbGFwc2VkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCXJlbWFpbmluZxgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIkCghwcmV2aWV3cxgGIAMoCzISLnNkZ3JwYy52MS5QcmV2aWV3InMKB1ByZXZpZXcSEwoLaW1hZ2VfaW5kZXgYASABKAUSIwoHcGljdHVyZRgCIAEoCzIQLnNkZ3JwYy52MS5JbWFnZUgAEiMKBmxhdGVudBgDIAEoCzIRLnNkZ3JwYy52MS5MYXRlbnRIAEIJCgdjb250ZW50IkcKBkxhdGVudBIQCghjaGFubmVscxgBIAEoBRIOCgZoZWlnaHQYAiABKAUSDQoFd2lkdGgYAyABKAUSDAoEZGF0YRgEIAEoDCJOCg5HZW5lcmF0ZWRJbWFnZRINCgVpbmRleBgBIAEoBRIMCgRzZWVkGAIgASgDEh8KBWltYWdlGAMgASgLMhAuc2RncnBjLnYxLkltYWdlIuYBCghGaW5pc2hlZBIpCgZxdWV1ZWQYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIcHJlcGFyZWQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIZGVub2lzZWQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKgoHZGVjb2RlZBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1sYXJnZXN0X2JhdGNoGAUgASgFEhIKCnVuZXRfY2FsbHMYBiABKAUqjQMKCVNjaGVkdWxlchIZChVTQ0hFRFVMRVJfVU5TUEVDSUZJRUQQABITCg9TQ0hFRFVMRVJfRVVMRVIQARIdChlTQ0hFRFVMRVJfRVVMRVJfQU5DRVNUUkFMEAISEgoOU0NIRURVTEVSX0hFVU4QAxISCg5TQ0hFRFVMRVJfRERJTRAEEhIKDlNDSEVEVUxFUl9ERFBNEAUSEgoOU0NIRURVTEVSX1BORE0QBhIRCg1TQ0hFRFVMRVJfTE1TEAcSFgoSU0NIRURVTEVSX0RQTVBQXzJNEAgSGgoWU0NIRURVTEVSX0RQTVBQXzJNX1NERRAJEhcKE1NDSEVEVUxFUl9EUE1QUF9TREUQChITCg9TQ0hFRFVMRVJfVU5JUEMQCxITCg9TQ0hFRFVMRVJfS0RQTTIQDBIdChlTQ0hFRFVMRVJfS0RQTTJfQU5DRVNUUkFMEA0SEgoOU0NIRURVTEVSX0RFSVMQDhIRCg1TQ0hFRFVMRVJfTENNEA8SEQoNU0NIRURVTEVSX1RDRBAQKpkBCgxTaWdtYVNwYWNpbmcSHQoZU0lHTUFfU1BBQ0lOR19VTlNQRUNJRklFRBAAEhkKFVNJR01BX1NQQUNJTkdfREVGQVVMVBABEhgKFFNJR01BX1NQQUNJTkdfS0FSUkFTEAISHQoZU0lHTUFfU1BBQ0lOR19FWFBPTkVOVElBTBADEhYKElNJR01BX1NQQUNJTkdfQkVUQRAEKl8KDE9uRGlzY29ubmVjdBIdChlPTl9ESVNDT05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElTQ09OTkVDVF9DQU5DRUwQARIWChJPTl9ESVNDT05ORUNUX0tFRVAQAiptCgpSZXNpemVNb2RlEhsKF1JFU0laRV9NT0RFX1VOU1BFQ0lGSUVEEAASFwoTUkVTSVpFX01PREVfU1RSRVRDSBABEhQKEFJFU0laRV9NT0RFX0NST1AQAhITCg9SRVNJWkVfTU9ERV9QQUQQAyqbAQoNTWFza2VkQ29udGVudBIeChpNQVNLRURfQ09OVEVOVF9VTlNQRUNJRklFRBAAEhsKF01BU0tFRF9DT05URU5UX09SSUdJTkFMEAESFwoTTUFTS0VEX0NPTlRFTlRfRklMTBACEhgKFE1BU0tFRF9DT05URU5UX05PSVNFEAMSGgoWTUFTS0VEX0NPTlRFTlRfTk9USElORxAEKrYBCg9UaW1lc3RlcFNwYWNpbmcSIAocVElNRVNURVBfU1BBQ0lOR19VTlNQRUNJRklFRBAAEhwKGFRJTUVTVEVQX1NQQUNJTkdfTEVBRElORxABEh0KGVRJTUVTVEVQX1NQQUNJTkdfTElOU1BBQ0UQAhIdChlUSU1FU1RFUF9TUEFDSU5HX1RSQUlMSU5HEAMSJQohVElNRVNURVBfU1BBQ0lOR19BTElHTl9ZT1VSX1NURVBTEAQqeAoLUHJldmlld0tpbmQSHAoYUFJFVklFV19LSU5EX1VOU1BFQ0lGSUVEEAASGAoUUFJFVklFV19LSU5EX1BJQ1RVUkUQARIXChNQUkVWSUVXX0tJTkRfTEFURU5UEAISGAoUUFJFVklFV19LSU5EX0RFQ09ERUQQAzLPAQoQRGlmZnVzaW9uU2VydmljZRI9CghHZW5lcmF0ZRIaLnNkZ3JwYy52MS5HZW5lcmF0ZVJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwARI/CglUcmFuc2Zvcm0SGy5zZGdycGMudjEuVHJhbnNmb3JtUmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABEjsKB0lucGFpbnQSGS5zZGdycGMudjEuSW5wYWludFJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwAWIGcHJvdG8z", [file_google_protobuf_duration]);
+  fileDesc("ChlzZGdycGMvdjEvZGlmZnVzaW9uLnByb3RvEglzZGdycGMudjEilgIKD0dlbmVyYXRlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdCKIAwoQVHJhbnNmb3JtUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3RCCwoJX3N0cmVuZ3RoIvkDCg5JbnBhaW50UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEh4KBG1hc2sYDCABKAsyEC5zZGdycGMudjEuSW1hZ2USLAoMbWFza19vcHRpb25zGA0gASgLMhYuc2RncnBjLnYxLk1hc2tPcHRpb25zEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3QSIwoHbWFyZ2lucxgUIAEoCzISLnNkZ3JwYy52MS5NYXJnaW5zQgsKCV9zdHJlbmd0aCK7AQoETG9yYRIOCgRuYW1lGAEgASgJSAASEAoGc2hhMjU2GAIgASgJSAASFQoLc2FmZXRlbnNvcnMYAyABKAxIABIVCghzdHJlbmd0aBgEIAEoAkgBiAEBEiIKFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgFIAEoAkgCiAEBEg4KBnN0cmljdBgGIAEoCEIICgZzb3VyY2VCCwoJX3N0cmVuZ3RoQhgKFl90ZXh0X2VuY29kZXJfc3RyZW5ndGgitgQKCFNhbXBsaW5nEg0KBXN0ZXBzGAEgASgFEhsKDmd1aWRhbmNlX3NjYWxlGAIgASgCSACIAQESJwoJc2NoZWR1bGVyGAMgASgOMhQuc2RncnBjLnYxLlNjaGVkdWxlchIuCg1zaWdtYV9zcGFjaW5nGAQgASgOMhcuc2RncnBjLnYxLlNpZ21hU3BhY2luZxIRCgRzZWVkGAUgASgDSAGIAQESEwoLaW1hZ2VfY291bnQYBiABKAUSEQoJY2xpcF9za2lwGAcgASgFEjQKEHRpbWVzdGVwX3NwYWNpbmcYCCABKA4yGi5zZGdycGMudjEuVGltZXN0ZXBTcGFjaW5nEh0KEGd1aWRhbmNlX3Jlc2NhbGUYCSABKAJIAogBARIQCgNldGEYCiABKAJIA4gBARISCgVnYW1tYRgLIAEoAkgEiAEBEjYKEWd1aWRhbmNlX2ludGVydmFsGBQgASgLMhsuc2RncnBjLnYxLkd1aWRhbmNlSW50ZXJ2YWwSKAoKc3RlcF9yZXVzZRgVIAEoCzIULnNkZ3JwYy52MS5TdGVwUmV1c2USJwoJdmFyaWF0aW9uGB4gASgLMhQuc2RncnBjLnYxLlZhcmlhdGlvbhIhCgZ0aWxpbmcYHyABKAsyES5zZGdycGMudjEuVGlsaW5nQhEKD19ndWlkYW5jZV9zY2FsZUIHCgVfc2VlZEITChFfZ3VpZGFuY2VfcmVzY2FsZUIGCgRfZXRhQggKBl9nYW1tYSIuChBHdWlkYW5jZUludGVydmFsEg0KBXN0YXJ0GAEgASgCEgsKA2VuZBgCIAEoAiIpCglTdGVwUmV1c2USDQoFZXZlcnkYASABKAUSDQoFb3JkZXIYAiABKAUiOQoJVmFyaWF0aW9uEhEKBHNlZWQYASABKANIAIgBARIQCghzdHJlbmd0aBgCIAEoAkIHCgVfc2VlZCIuCgZUaWxpbmcSEgoKaG9yaXpvbnRhbBgBIAEoCBIQCgh2ZXJ0aWNhbBgCIAEoCCJwCgZPdXRwdXQSEgoKbWVkaWFfdHlwZRgBIAEoCRIPCgdxdWFsaXR5GAIgASgFEioKB3ByZXZpZXcYAyABKAsyGS5zZGdycGMudjEuUHJldmlld09wdGlvbnMSFQoNb21pdF9tZXRhZGF0YRgEIAEoCCJfCg5QcmV2aWV3T3B0aW9ucxIkCgRraW5kGAEgASgOMhYuc2RncnBjLnYxLlByZXZpZXdLaW5kEhUKDWV2ZXJ5X25fc3RlcHMYAiABKAUSEAoIbWF4X3NpZGUYAyABKAUilgEKC01hc2tPcHRpb25zEgwKBGJsdXIYASABKAISGQoMY3JvcF9wYWRkaW5nGAIgASgFSACIAQESMAoObWFza2VkX2NvbnRlbnQYAyABKA4yGC5zZGdycGMudjEuTWFza2VkQ29udGVudBIMCgRzb2Z0GAQgASgIEg0KBWNvdmVyGAUgASgIQg8KDV9jcm9wX3BhZGRpbmciQwoHTWFyZ2lucxIMCgRsZWZ0GAEgASgFEgsKA3RvcBgCIAEoBRINCgVyaWdodBgDIAEoBRIOCgZib3R0b20YBCABKAUiSAoFSW1hZ2USDAoEZGF0YRgBIAEoDBISCgptZWRpYV90eXBlGAIgASgJEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBSKJAgoISm9iRXZlbnQSEgoKcmVxdWVzdF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoAxInCghhY2NlcHRlZBgKIAEoCzITLnNkZ3JwYy52MS5BY2NlcHRlZEgAEicKCHByZXBhcmVkGAsgASgLMhMuc2RncnBjLnYxLlByZXBhcmVkSAASJwoIcHJvZ3Jlc3MYDCABKAsyEy5zZGdycGMudjEuUHJvZ3Jlc3NIABIqCgVpbWFnZRgNIAEoCzIZLnNkZ3JwYy52MS5HZW5lcmF0ZWRJbWFnZUgAEicKCGZpbmlzaGVkGA4gASgLMhMuc2RncnBjLnYxLkZpbmlzaGVkSABCBwoFZXZlbnQinQEKCEFjY2VwdGVkEhYKDnF1ZXVlX3Bvc2l0aW9uGAEgASgFEiUKCHNhbXBsaW5nGAIgASgLMhMuc2RncnBjLnYxLlNhbXBsaW5nEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBRINCgVtb2RlbBgFIAEoCRISCgpzdGVwX2NvdW50GAYgASgFEhAKCHdhcm5pbmdzGAcgAygJIpABCghQcmVwYXJlZBIkCgVsb3JhcxgBIAMoCzIVLnNkZ3JwYy52MS5Mb3JhUmVwb3J0EhMKC2xvcmFfc2V0X2lkGAIgASgJEhcKD2xvcmFfc2V0X2NhY2hlZBgDIAEoCBIwCg1mdXNlX2R1cmF0aW9uGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrQCCgpMb3JhUmVwb3J0EgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCmFsZ29yaXRobXMYAyADKAkSMwoHbW9kdWxlcxgEIAMoCzIiLnNkZ3JwYy52MS5Mb3JhUmVwb3J0Lk1vZHVsZXNFbnRyeRIZChF1bm1hdGNoZWRfdGVuc29ycxgFIAEoBRIaChJ1bm1hdGNoZWRfZXhhbXBsZXMYBiADKAkSFQoNcmVsYXRpdmVfbm9ybRgHIAEoAhIQCghzdHJlbmd0aBgIIAEoAhIdChV0ZXh0X2VuY29kZXJfc3RyZW5ndGgYCSABKAISEAoId2FybmluZ3MYCiADKAkaLgoMTW9kdWxlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBToCOAEivgEKCFByb2dyZXNzEgwKBHN0ZXAYASABKAUSEgoKc3RlcF9jb3VudBgCIAEoBRIQCgh0aW1lc3RlcBgDIAEoAhIqCgdlbGFwc2VkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCXJlbWFpbmluZxgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIkCghwcmV2aWV3cxgGIAMoCzISLnNkZ3JwYy52MS5QcmV2aWV3InMKB1ByZXZpZXcSEwoLaW1hZ2VfaW5kZXgYASABKAUSIwoHcGljdHVyZRgCIAEoCzIQLnNkZ3JwYy52MS5JbWFnZUgAEiMKBmxhdGVudBgDIAEoCzIRLnNkZ3JwYy52MS5MYXRlbnRIAEIJCgdjb250ZW50IkcKBkxhdGVudBIQCghjaGFubmVscxgBIAEoBRIOCgZoZWlnaHQYAiABKAUSDQoFd2lkdGgYAyABKAUSDAoEZGF0YRgEIAEoDCJOCg5HZW5lcmF0ZWRJbWFnZRINCgVpbmRleBgBIAEoBRIMCgRzZWVkGAIgASgDEh8KBWltYWdlGAMgASgLMhAuc2RncnBjLnYxLkltYWdlIuYBCghGaW5pc2hlZBIpCgZxdWV1ZWQYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIcHJlcGFyZWQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIZGVub2lzZWQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKgoHZGVjb2RlZBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1sYXJnZXN0X2JhdGNoGAUgASgFEhIKCnVuZXRfY2FsbHMYBiABKAUqjQMKCVNjaGVkdWxlchIZChVTQ0hFRFVMRVJfVU5TUEVDSUZJRUQQABITCg9TQ0hFRFVMRVJfRVVMRVIQARIdChlTQ0hFRFVMRVJfRVVMRVJfQU5DRVNUUkFMEAISEgoOU0NIRURVTEVSX0hFVU4QAxISCg5TQ0hFRFVMRVJfRERJTRAEEhIKDlNDSEVEVUxFUl9ERFBNEAUSEgoOU0NIRURVTEVSX1BORE0QBhIRCg1TQ0hFRFVMRVJfTE1TEAcSFgoSU0NIRURVTEVSX0RQTVBQXzJNEAgSGgoWU0NIRURVTEVSX0RQTVBQXzJNX1NERRAJEhcKE1NDSEVEVUxFUl9EUE1QUF9TREUQChITCg9TQ0hFRFVMRVJfVU5JUEMQCxITCg9TQ0hFRFVMRVJfS0RQTTIQDBIdChlTQ0hFRFVMRVJfS0RQTTJfQU5DRVNUUkFMEA0SEgoOU0NIRURVTEVSX0RFSVMQDhIRCg1TQ0hFRFVMRVJfTENNEA8SEQoNU0NIRURVTEVSX1RDRBAQKpkBCgxTaWdtYVNwYWNpbmcSHQoZU0lHTUFfU1BBQ0lOR19VTlNQRUNJRklFRBAAEhkKFVNJR01BX1NQQUNJTkdfREVGQVVMVBABEhgKFFNJR01BX1NQQUNJTkdfS0FSUkFTEAISHQoZU0lHTUFfU1BBQ0lOR19FWFBPTkVOVElBTBADEhYKElNJR01BX1NQQUNJTkdfQkVUQRAEKl8KDE9uRGlzY29ubmVjdBIdChlPTl9ESVNDT05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElTQ09OTkVDVF9DQU5DRUwQARIWChJPTl9ESVNDT05ORUNUX0tFRVAQAiptCgpSZXNpemVNb2RlEhsKF1JFU0laRV9NT0RFX1VOU1BFQ0lGSUVEEAASFwoTUkVTSVpFX01PREVfU1RSRVRDSBABEhQKEFJFU0laRV9NT0RFX0NST1AQAhITCg9SRVNJWkVfTU9ERV9QQUQQAyqbAQoNTWFza2VkQ29udGVudBIeChpNQVNLRURfQ09OVEVOVF9VTlNQRUNJRklFRBAAEhsKF01BU0tFRF9DT05URU5UX09SSUdJTkFMEAESFwoTTUFTS0VEX0NPTlRFTlRfRklMTBACEhgKFE1BU0tFRF9DT05URU5UX05PSVNFEAMSGgoWTUFTS0VEX0NPTlRFTlRfTk9USElORxAEKrYBCg9UaW1lc3RlcFNwYWNpbmcSIAocVElNRVNURVBfU1BBQ0lOR19VTlNQRUNJRklFRBAAEhwKGFRJTUVTVEVQX1NQQUNJTkdfTEVBRElORxABEh0KGVRJTUVTVEVQX1NQQUNJTkdfTElOU1BBQ0UQAhIdChlUSU1FU1RFUF9TUEFDSU5HX1RSQUlMSU5HEAMSJQohVElNRVNURVBfU1BBQ0lOR19BTElHTl9ZT1VSX1NURVBTEAQqeAoLUHJldmlld0tpbmQSHAoYUFJFVklFV19LSU5EX1VOU1BFQ0lGSUVEEAASGAoUUFJFVklFV19LSU5EX1BJQ1RVUkUQARIXChNQUkVWSUVXX0tJTkRfTEFURU5UEAISGAoUUFJFVklFV19LSU5EX0RFQ09ERUQQAzLPAQoQRGlmZnVzaW9uU2VydmljZRI9CghHZW5lcmF0ZRIaLnNkZ3JwYy52MS5HZW5lcmF0ZVJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwARI/CglUcmFuc2Zvcm0SGy5zZGdycGMudjEuVHJhbnNmb3JtUmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABEjsKB0lucGFpbnQSGS5zZGdycGMudjEuSW5wYWludFJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwAWIGcHJvdG8z", [file_google_protobuf_duration]);
 
 /**
  * Fields 1 to 7 mean the same in all three requests.
@@ -484,6 +484,20 @@ export type Sampling = Message<"sdgrpc.v1.Sampling"> & {
    * @generated from field: sdgrpc.v1.StepReuse step_reuse = 21;
    */
   stepReuse?: StepReuse | undefined;
+
+  /**
+   * Draws pictures that are like that of `seed`; unset draws that one.
+   *
+   * @generated from field: sdgrpc.v1.Variation variation = 30;
+   */
+  variation?: Variation | undefined;
+
+  /**
+   * Makes pictures whose opposite edges fit; unset does not.
+   *
+   * @generated from field: sdgrpc.v1.Tiling tiling = 31;
+   */
+  tiling?: Tiling | undefined;
 };
 
 /**
@@ -558,6 +572,63 @@ export const StepReuseSchema: GenMessage<StepReuse> = /*@__PURE__*/
   messageDesc(file_sdgrpc_v1_diffusion, 6);
 
 /**
+ * The noise to start from lies between that of `seed` and that of another seed, on the arc between the two, as in the
+ * web UI of AUTOMATIC1111: column by column of each channel, by spherical interpolation. All images of a request have
+ * the same `seed` then, and image i varies it towards this seed + i.
+ *
+ * @generated from message sdgrpc.v1.Variation
+ */
+export type Variation = Message<"sdgrpc.v1.Variation"> & {
+  /**
+   * Unset is the one after `seed`.
+   *
+   * @generated from field: optional int64 seed = 1;
+   */
+  seed?: bigint | undefined;
+
+  /**
+   * 0 draws what `seed` draws, 1 begins as the other seed does.
+   *
+   * @generated from field: float strength = 2;
+   */
+  strength: number;
+};
+
+/**
+ * Describes the message sdgrpc.v1.Variation.
+ * Use `create(VariationSchema)` to create a new message.
+ */
+export const VariationSchema: GenMessage<Variation> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_diffusion, 7);
+
+/**
+ * Every convolution of the U-Net and the VAE goes on at the opposite edge. Jobs with other tiling share no U-Net calls
+ * with this one.
+ *
+ * @generated from message sdgrpc.v1.Tiling
+ */
+export type Tiling = Message<"sdgrpc.v1.Tiling"> & {
+  /**
+   * The left and the right edge fit; the upper and the lower one.
+   *
+   * @generated from field: bool horizontal = 1;
+   */
+  horizontal: boolean;
+
+  /**
+   * @generated from field: bool vertical = 2;
+   */
+  vertical: boolean;
+};
+
+/**
+ * Describes the message sdgrpc.v1.Tiling.
+ * Use `create(TilingSchema)` to create a new message.
+ */
+export const TilingSchema: GenMessage<Tiling> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_diffusion, 8);
+
+/**
  * What to send, and in which format.
  *
  * @generated from message sdgrpc.v1.Output
@@ -596,7 +667,7 @@ export type Output = Message<"sdgrpc.v1.Output"> & {
  * Use `create(OutputSchema)` to create a new message.
  */
 export const OutputSchema: GenMessage<Output> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 7);
+  messageDesc(file_sdgrpc_v1_diffusion, 9);
 
 /**
  * Whether and when to show unfinished images.
@@ -632,7 +703,7 @@ export type PreviewOptions = Message<"sdgrpc.v1.PreviewOptions"> & {
  * Use `create(PreviewOptionsSchema)` to create a new message.
  */
 export const PreviewOptionsSchema: GenMessage<PreviewOptions> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 8);
+  messageDesc(file_sdgrpc_v1_diffusion, 10);
 
 /**
  * How to use a mask.
@@ -685,7 +756,7 @@ export type MaskOptions = Message<"sdgrpc.v1.MaskOptions"> & {
  * Use `create(MaskOptionsSchema)` to create a new message.
  */
 export const MaskOptionsSchema: GenMessage<MaskOptions> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 9);
+  messageDesc(file_sdgrpc_v1_diffusion, 11);
 
 /**
  * Pixels to add at each side, 0 to 16384.
@@ -719,7 +790,7 @@ export type Margins = Message<"sdgrpc.v1.Margins"> & {
  * Use `create(MarginsSchema)` to create a new message.
  */
 export const MarginsSchema: GenMessage<Margins> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 10);
+  messageDesc(file_sdgrpc_v1_diffusion, 12);
 
 /**
  * A picture in a file.
@@ -762,7 +833,7 @@ export type Image = Message<"sdgrpc.v1.Image"> & {
  * Use `create(ImageSchema)` to create a new message.
  */
 export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 11);
+  messageDesc(file_sdgrpc_v1_diffusion, 13);
 
 /**
  * Something that happened to a job.
@@ -823,7 +894,7 @@ export type JobEvent = Message<"sdgrpc.v1.JobEvent"> & {
  * Use `create(JobEventSchema)` to create a new message.
  */
 export const JobEventSchema: GenMessage<JobEvent> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 12);
+  messageDesc(file_sdgrpc_v1_diffusion, 14);
 
 /**
  * The request is valid and queued.
@@ -883,7 +954,7 @@ export type Accepted = Message<"sdgrpc.v1.Accepted"> & {
  * Use `create(AcceptedSchema)` to create a new message.
  */
 export const AcceptedSchema: GenMessage<Accepted> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 13);
+  messageDesc(file_sdgrpc_v1_diffusion, 15);
 
 /**
  * The LoRA set is fused and the prompt encoded: steps begin.
@@ -921,7 +992,7 @@ export type Prepared = Message<"sdgrpc.v1.Prepared"> & {
  * Use `create(PreparedSchema)` to create a new message.
  */
 export const PreparedSchema: GenMessage<Prepared> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 14);
+  messageDesc(file_sdgrpc_v1_diffusion, 16);
 
 /**
  * What one LoRA file did to the model.
@@ -993,7 +1064,7 @@ export type LoraReport = Message<"sdgrpc.v1.LoraReport"> & {
  * Use `create(LoraReportSchema)` to create a new message.
  */
 export const LoraReportSchema: GenMessage<LoraReport> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 15);
+  messageDesc(file_sdgrpc_v1_diffusion, 17);
 
 /**
  * A denoising step is done.
@@ -1044,7 +1115,7 @@ export type Progress = Message<"sdgrpc.v1.Progress"> & {
  * Use `create(ProgressSchema)` to create a new message.
  */
 export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 16);
+  messageDesc(file_sdgrpc_v1_diffusion, 18);
 
 /**
  * One image as predicted at a step.
@@ -1084,7 +1155,7 @@ export type Preview = Message<"sdgrpc.v1.Preview"> & {
  * Use `create(PreviewSchema)` to create a new message.
  */
 export const PreviewSchema: GenMessage<Preview> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 17);
+  messageDesc(file_sdgrpc_v1_diffusion, 19);
 
 /**
  * A latent, row-major, channels first, little endian.
@@ -1120,7 +1191,7 @@ export type Latent = Message<"sdgrpc.v1.Latent"> & {
  * Use `create(LatentSchema)` to create a new message.
  */
 export const LatentSchema: GenMessage<Latent> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 18);
+  messageDesc(file_sdgrpc_v1_diffusion, 20);
 
 /**
  * A finished image.
@@ -1149,7 +1220,7 @@ export type GeneratedImage = Message<"sdgrpc.v1.GeneratedImage"> & {
  * Use `create(GeneratedImageSchema)` to create a new message.
  */
 export const GeneratedImageSchema: GenMessage<GeneratedImage> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 19);
+  messageDesc(file_sdgrpc_v1_diffusion, 21);
 
 /**
  * Every image was sent. The times follow each other: waiting, preparing, denoising, decoding.
@@ -1198,7 +1269,7 @@ export type Finished = Message<"sdgrpc.v1.Finished"> & {
  * Use `create(FinishedSchema)` to create a new message.
  */
 export const FinishedSchema: GenMessage<Finished> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 20);
+  messageDesc(file_sdgrpc_v1_diffusion, 22);
 
 /**
  * Samplers, as diffusers implements them.
