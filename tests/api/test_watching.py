@@ -66,6 +66,20 @@ async def test_one_look_serves_all_who_watch() -> None:
         again.cancel()
 
 
+async def test_who_joins_hides_no_change_from_who_waits() -> None:
+    """The newcomer's first report is of a change; those who watched before are told of it too."""
+    engine = FakeEngine()
+    async with running_api(engine) as api:
+        first: Any = api.catalog.WatchStatus(AT_ONCE)
+        assert (await first.read()).ready
+        for ready in (False, True):
+            engine.ready = ready
+            newcomer: Any = api.catalog.WatchStatus(AT_ONCE)
+            assert (await newcomer.read()).ready is ready
+            async with asyncio.timeout(30):
+                assert (await first.read()).ready is ready
+
+
 async def test_an_engine_that_cannot_be_looked_at_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """With an error, not with silence."""
     engine = FakeEngine()

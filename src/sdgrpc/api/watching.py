@@ -60,7 +60,7 @@ class Watchers:
 
     async def _report(self, engine: Engine, interval: float, context: Context) -> None:
         closing = self._gate.closing
-        told = self._seen = self._status(engine)
+        told = self._see(engine)
         if self._looking is None:
             self._looking = asyncio.create_task(self._look(engine))
             self._looking.add_done_callback(lambda _: self._changed.set())
@@ -82,11 +82,16 @@ class Watchers:
         """See what changes, and wake those who wait for it."""
         while not self._gate.closing.is_set():
             await asyncio.sleep(LOOK_SECONDS)
-            now = self._status(engine)
-            if not is_same(self._seen, now):
-                self._seen = now
-                self._changed.set()
-                self._changed = asyncio.Event()
+            self._see(engine)
+
+    def _see(self, engine: Engine) -> pb.WatchStatusResponse:
+        """Return the state, and wake all who were told of another: who looks first sees for everybody."""
+        now = self._status(engine)
+        if not is_same(self._seen, now):
+            self._seen = now
+            self._changed.set()
+            self._changed = asyncio.Event()
+        return now
 
     def _status(self, engine: Engine) -> pb.WatchStatusResponse:
         now = engine.status()
