@@ -60,7 +60,7 @@ def test_options_come_from_settings():
 
 
 async def test_pictures_of_resident_factors_are_those_of_fused_sets():
-    """Sets in the text encoder too, one after the other, within 1 of 255; and without a set the very bytes."""
+    """One set after the other within 1 of 255; and without a set the very bytes."""
     drawn = {}
     names = ("night", "outline")
     for resident in ("off", "on"):
