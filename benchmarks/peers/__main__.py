@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in chosen if name not in SIDES]:
         sys.exit(f"--peers: there is no peer {unknown[0]!r}; there are {', '.join(SIDES)}")
     path = options.json or results_path("peers", tiny=options.tiny)
-    subject = Subject(options.cache / ("tiny" if options.tiny else "sd15"), tiny=options.tiny, loras=12)
+    name = "tiny" if options.tiny else f"sd15-{options.narrower}"
+    subject = Subject(options.cache / name, tiny=options.tiny, narrower=options.narrower)
     extent = Extent(
         subject.names, options.rounds, options.side, options.steps, options.clients, options.requests
     )
@@ -75,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("--peers", help=f"of {', '.join(SIDES)}; all unless --tiny")
+    made.add_argument("--narrower", type=int, default=1, help="2: half of the channels, for slow machines")
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--side", type=int, default=256, help="pixels")
     made.add_argument("--steps", type=int, default=4, help="of a picture")

@@ -73,6 +73,7 @@ class Peer:
     ) -> None:
         self._kind, self._subject, self._dtype, self._limit = kind, subject, dtype, limit
         self._python = sys.executable if here else python_of(kind.environment, cache)
+        self._log = cache / f"{kind.module}-{kind.way}.log"
         if kind.environment == "openvino":
             self._run_to_its_end("convert", str(subject.model))
         self._lock = threading.Lock()
@@ -95,6 +96,7 @@ class Peer:
             [*self._command(), self._kind.way],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._log.open("w", encoding="utf-8"),
             text=True,
             cwd=ROOT,
             env=surroundings(ROOT),

@@ -25,15 +25,15 @@ CHANGED = ("to_q", "to_k", "to_v", "to_out_0", "q_proj", "k_proj", "v_proj", "ou
 class Subject:
     """A model as a folder and as one file, a folder of LoRA files, and their names."""
 
-    def __init__(self, folder: Path, *, tiny: bool, loras: int) -> None:
+    def __init__(self, folder: Path, *, tiny: bool = False, narrower: int = 1, loras: int = 12) -> None:
         self.model, self.file, self.loras = folder / "model", folder / "model.safetensors", folder / "loras"
         self.names = tuple(f"lora{number:02}" for number in range(loras))
         if not (self.model / "model_index.json").exists():
             if tiny:
                 save_model(self.model)
             else:
-                save_full_size(self.model, torch.float16, tokenizer=tokenizer_of_clips_size())
-        if not tiny and not self.file.exists():
+                save_full_size(self.model, torch.float16, tokenizer_of_clips_size(), narrower)
+        if not tiny and narrower == 1 and not self.file.exists():
             save_full_size_file(self.model, self.file)
         self.loras.mkdir(exist_ok=True)
         for seed, name in enumerate(self.names):
@@ -44,7 +44,8 @@ class Subject:
 
 def tokenizer_of_clips_size() -> CLIPTokenizer:
     """A tokenizer with as many tokens as CLIP's, of merges that mean nothing."""
-    letters = [chr(33 + number) if number < 94 else chr(162 + number) for number in range(256)]
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]  # the stand-ins for bytes of byte-level BPE
+    letters = [*map(chr, kept), *(chr(256 + number) for number in range(256 - len(kept)))]
     ends = [f"{letter}</w>" for letter in letters]
     pairs = [(left, right) for left in letters for right in ends]
     merges = pairs[: VOCABULARY - 2 - len(letters) - len(ends)]

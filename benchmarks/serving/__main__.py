@@ -30,7 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         subject = make_subject(Path(folder), dtype, tiny=options.tiny, loras=options.loras)
         bench = Bench(
-            subject, options.rounds, options.steps, tuple(options.sides), options.clients, options.requests
+            subject,
+            options.rounds,
+            options.steps,
+            tuple(options.sides),
+            options.clients,
+            options.requests,
+            options.trace_requests,
         )
         for name in chosen:
             found[name] = SECTIONS[name](bench)
@@ -49,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--sides", type=int, nargs="+", default=[256, 512], help="pixels; the first is common")
     made.add_argument("--clients", type=int, default=8)
     made.add_argument("--requests", type=int, default=40, help="of the trace")
+    made.add_argument("--trace-requests", type=int, default=200, help="of each trace of `loads`")
     made.add_argument("--loras", type=int, default=12)
     made.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     made.add_argument("--tiny", action="store_true", help="a tiny model: to try the benchmark itself")

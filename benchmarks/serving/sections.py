@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.serving import loads
 from benchmarks.serving.as_it_comes import diffusers_in_float32
 from benchmarks.serving.sides import DiffusersService, Drawing, Ours, diffusers_draws, our_server, replay
 from benchmarks.serving.subject import Subject
@@ -35,6 +36,7 @@ class Bench:
     sides: tuple[int, ...]
     clients: int
     requests: int
+    trace_requests: int = 200
 
     @property
     def side(self) -> int:
@@ -235,6 +237,9 @@ SECTIONS: Mapping[str, Callable[[Bench], Record]] = {
     "preview": preview,
     "batch": batch,
     "trace": trace,
+    "loads": lambda bench: loads.loads(
+        bench.subject, requests=bench.trace_requests, side=bench.side, steps=bench.steps
+    ),
     "growth": growth,
     "profile": profiled,
 }

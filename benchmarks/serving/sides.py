@@ -33,6 +33,7 @@ class Drawing:
     seed: int = 0
     loras: tuple[str, ...] = ()
     preview: str | None = "picture"
+    timeout: float | None = None
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Ours:
             seed=asked.seed,
             loras=list(asked.loras),
             preview=asked.preview,
+            timeout=asked.timeout,
         )
         self.events += sum(1 for _ in job)
 

@@ -26,13 +26,15 @@ FILES = {
 }
 
 
-def save_full_size(folder: Path, dtype: torch.dtype, tokenizer: CLIPTokenizer | None = None) -> Path:
+def save_full_size(
+    folder: Path, dtype: torch.dtype, tokenizer: CLIPTokenizer | None = None, narrower: int = 1
+) -> Path:
     """Write a folder in diffusers' layout with weights of `dtype`, 1.07 billion of them, and return it."""
     tokenizer = tokenizer or tiny_tokenizer()
     tokenizer.save_pretrained(folder / "tokenizer")
     generator = torch.Generator().manual_seed(0)
     with init_empty_weights():
-        networks = full_size_networks(tokenizer)
+        networks = full_size_networks(tokenizer, narrower)
     for name, network in networks.items():
         (network.save_config if name != "text_encoder" else network.config.save_pretrained)(folder / name)
         tensors = {key: tuple(one.shape) for key, one in network.state_dict().items()}
@@ -96,15 +98,21 @@ def random_weight(key: str, shape: tuple[int, ...], generator: torch.Generator) 
     return torch.empty(shape).uniform_(-spread, spread, generator=generator)
 
 
-def full_size_networks(tokenizer: CLIPTokenizer) -> dict[str, nn.Module]:
+def full_size_networks(tokenizer: CLIPTokenizer, narrower: int = 1) -> dict[str, nn.Module]:
     """Networks in the published configurations but for the vocabulary, with new random weights.
 
-    Inside accelerate's `init_empty_weights` they have none and take no memory.
+    The UNet and the VAE have a `narrower`-th of the published channels. Inside accelerate's
+    `init_empty_weights` they have no weights and take no memory.
     """
     # diffusers' defaults are the published configuration but for these.
-    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    unet = UNet2DConditionModel(
+        sample_size=64,
+        cross_attention_dim=768,
+        attention_head_dim=8,
+        block_out_channels=tuple(width // narrower for width in (320, 640, 1280, 1280)),
+    )
     vae = AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
+        block_out_channels=tuple(width // narrower for width in (128, 256, 512, 512)),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=2,

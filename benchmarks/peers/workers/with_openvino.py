@@ -97,6 +97,8 @@ def convert(model: Path) -> None:
     }
     openvino = importlib.import_module("openvino")
     for name, (module, inputs) in examples.items():
+        if (target / name / "config.json").exists():
+            continue
         with torch.inference_mode():
             made = openvino.convert_model(module, example_input=inputs)
         for port, key in zip(made.inputs, inputs, strict=True):
@@ -115,7 +117,7 @@ def _write_rest(model: Path, target: Path, tokenizer: Any, openvino: Any) -> Non
     shutil.copytree(model / "tokenizer", target / "tokenizer", dirs_exist_ok=True)
     scheduler = json.loads((model / "scheduler" / "scheduler_config.json").read_text())
     scheduler["_class_name"] = "EulerDiscreteScheduler"
-    (target / "scheduler").mkdir()
+    (target / "scheduler").mkdir(exist_ok=True)
     (target / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     shutil.copy(model / "model_index.json", target)
 
@@ -126,8 +128,12 @@ def _first(unet: Any) -> Any:  # noqa: ANN401
 
 
 def _last_state(encoder: Any) -> Any:  # noqa: ANN401
-    encoder.forward = _wrapped(encoder.forward, "input_ids")
-    return encoder
+    """The encoder under the name that LoRA files know it by."""
+    torch = importlib.import_module("torch")
+    named = torch.nn.Module()
+    named.text_model = getattr(encoder, "text_model", encoder)
+    named.forward = _wrapped(named.text_model, "input_ids")
+    return named
 
 
 def _decoder(vae: Any) -> Any:  # noqa: ANN401
