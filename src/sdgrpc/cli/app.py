@@ -11,6 +11,7 @@ from sdgrpc.cli import demo, health, lora_checks, loras, models, serve, served
 from sdgrpc.cli.doors import web
 from sdgrpc.cli.drawing import commands as draw
 from sdgrpc.cli.jobs import commands as jobs
+from sdgrpc.cli.observing import top
 
 
 def build_app() -> typer.Typer:
@@ -31,6 +32,7 @@ def build_app() -> typer.Typer:
     app.command("inpaint")(draw.inpaint)
     app.command("health")(health.health)
     app.command("status")(served.status)
+    app.command("top")(top.top)
     lora_app = typer.Typer(help="LoRA files, of a folder or of a running server.", no_args_is_help=True)
     lora_app.command("list")(loras.list_files)
     lora_app.command("inspect")(loras.inspect_file)
