@@ -77,7 +77,7 @@ def test_commands_print_json_alone(run, command: list[str]) -> None:
 
 
 def test_every_command_with_results_has_it() -> None:
-    """But for those whose result is a file or a server."""
+    """But for those whose result is a file, a server or a screen."""
     without = set()
 
     def walk(command, name: str) -> None:
@@ -89,4 +89,4 @@ def test_every_command_with_results_has_it() -> None:
                 without.add(name)
 
     walk(typer.main.get_command(build_app()), "")
-    assert without == {"serve", "web", "demo"}
+    assert without == {"serve", "web", "demo", "top"}
