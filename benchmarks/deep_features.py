@@ -10,7 +10,6 @@ call costs in Stable Diffusion 1.5's configuration is counted too.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.step_reuse import PROMPTS, SIDE, Sample, polynomial
+from benchmarks.tables import write_json
 from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import Scheduler
@@ -172,9 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(
             f"| {row['scheduler']} | {row['way']} | {row['cost']:.2f} | {row['distance']:.3f} |", flush=True
         )
-    if options.json:
-        text = json.dumps({"shallow_share_of_sd15": real, "rows": results}, indent=2)
-        options.json.write_text(text + "\n", encoding="utf-8")
+        if options.json:
+            write_json(options.json, {"shallow_share_of_sd15": real, "rows": results})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ forecasts, with a guidance interval, with both, and by plain fewer steps. The ju
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.tables import ROOT
+from benchmarks.tables import ROOT, write_json
 from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
@@ -115,9 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results.append(row)
         scores = " | ".join(f"{row[name]:.1%}" for name in ("shape", "fill", "background"))
         print(f"| {row['scheduler']} | {row['way']} | {scores} |", flush=True)
-    if options.json:
-        text = json.dumps({"judge": accuracy, "rows": results}, indent=2)
-        options.json.write_text(text + "\n", encoding="utf-8")
+        if options.json:
+            write_json(options.json, {"judge": accuracy, "prompts": options.prompts, "rows": results})
 
 
 if __name__ == "__main__":
