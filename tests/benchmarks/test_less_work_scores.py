@@ -16,6 +16,7 @@ from sdgrpc.diffusion.pictures.autoencoder import decode
 from sdgrpc.domain import Scheduler
 from sdgrpc.embedded import EMBEDDED
 from tests.support.tasks import draw, task
+from tools.tiny_model.models import GUIDANCE
 
 
 @torch.inference_mode()
@@ -32,7 +33,7 @@ def test_pictures_side_by_side_are_those_of_one_job_each() -> None:
             seed=seed,
             width=128,
             height=128,
-            guidance_scale=less_work_scores.GUIDANCE,
+            guidance_scale=GUIDANCE,
             **{**WAYS["both, every 2"], "steps": 12},
         )
         alone = decode(model, draw(model, asked))[0]
