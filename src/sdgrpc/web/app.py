@@ -53,6 +53,7 @@ def build_app(client: AsyncClient, callers: Callers = LOCAL_CALLERS, *, page: bo
         lifespan=lifespan,
     )
     app.state.client = client
+    app.state.ending = []  # called when the door begins to close
     if page:
         from sdgrpc.web.page import mount_page  # seconds of imports
 

@@ -69,7 +69,7 @@ class BesideDoor:
     async def close(self) -> None:
         """Close it at once: the server behind it has ended, and with it every job."""
         if self._uvicorn is not None and self._serving is not None:
-            self._uvicorn.should_exit = self._uvicorn.force_exit = True
+            self._uvicorn.should_exit = True
             await asyncio.gather(self._serving, return_exceptions=True)
         elif self._bound is not None:
             self._bound.close()

@@ -39,6 +39,9 @@ def mount_page(app: Starlette, client: AsyncClient) -> None:
         theme=theme(),
         css_paths=[Path(__file__).with_name("page.css")],
     )
+    # Each open page holds a stream that tells when it is gone, and that would hold the door's end.
+    mounted: Any = app.routes[-1]
+    app.state.ending.append(mounted.app.stop_event.set)
 
 
 def theme() -> gr.themes.Base:

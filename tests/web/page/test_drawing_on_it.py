@@ -2,131 +2,42 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageChops
-from playwright.sync_api import Browser, Page, sync_playwright
+from PIL import ImageChops
+from playwright.sync_api import Browser, Page
 
-from sdgrpc.client import Client
 from tests.support.assets import LORAS
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
-MANY = "150"
-"""Steps: seconds, in which something can be done to a job."""
-
-
-@dataclass
-class Served:
-    """A server's addresses: gRPC's and the page's."""
-
-    grpc: str
-    page: str
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    path = shutil.which("chromium")
-    if path is None:
-        if os.environ.get("SDGRPC_REQUIRE_ALL") == "1":
-            pytest.fail("SDGRPC_REQUIRE_ALL=1, but chromium is not there")
-        pytest.skip("needs chromium")
-    return path
+from tests.web.page.browser import (
+    MANY,
+    Served,
+    arrive,
+    choose,
+    draw,
+    ready,
+    say,
+    serving,
+    shown,
+    until,
+    until_status,
+    visiting,
+)
 
 
 @pytest.fixture(scope="module")
-def served(chromium: str) -> Iterator[Served]:  # noqa: ARG001 - no server where no browser is
-    command = [sys.executable, "-m", "sdgrpc", "serve", "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0"]
-    command += ["--lora-dir", str(LORAS)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout
-        lines = (process.stdout.readline() for _ in range(2))
-        grpc, page = (line.split()[-1] for line in lines)
-        yield Served(grpc, page)
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    """One for all tests; its event loop ends with it, so no test of this file is async."""
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield opened
-        opened.close()
+def served() -> Iterator[Served]:
+    with serving("--lora-dir", str(LORAS)) as addresses:
+        yield addresses
 
 
 @pytest.fixture
 def page(browser: Browser, served: Served) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1300, "height": 1000})
-    context.set_default_timeout(30_000)
-    opened = context.new_page()
-    arrive(opened, served.page)
-    yield opened
-    context.close()
-
-
-def arrive(page: Page, address: str) -> None:
-    page.goto(address)
-    ready(page)
-
-
-def ready(page: Page) -> None:
-    """Wait until the page knows the server's models."""
-    page.wait_for_function("document.querySelector('#model input')?.value")
-
-
-def say(page: Page, prompt: str, steps: str = "4", seed: str = "7") -> None:
-    page.fill("#prompt textarea", prompt)
-    page.fill("#steps input", steps)
-    page.fill("#seed input", seed)
-
-
-def until(page: Page, state: str) -> None:
-    page.wait_for_selector(f"#stage [data-state={state}]")
-
-
-def draw(page: Page) -> Image.Image:
-    """Draw, and return the picture."""
-    page.click("#draw")
-    until(page, "drawing")
-    until(page, "done")
-    page.wait_for_selector("#draw:not([disabled])")
-    return shown(page)
-
-
-def shown(page: Page) -> Image.Image:
-    address = page.get_attribute("#stage figure img", "src") or ""
-    return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB")
-
-
-def until_status(served: Served, running: int) -> int:
-    """Wait until the server says that so many jobs run and wait: how many have finished."""
-    with Client(served.grpc) as client:
-        for status in client.watch_status(min_interval=0.05):
-            if status.running + status.queued == running:
-                return status.jobs_finished
-    raise AssertionError("the watch ended")
-
-
-def choose(page: Page, typed: str) -> None:
-    page.click("#loras input")
-    page.keyboard.type(typed)
-    page.keyboard.press("Enter")
-    page.keyboard.press("Escape")
-    page.wait_for_selector(f"#lora-rows >> text=Strength of {typed}")
+    with visiting(browser, served.page) as opened:
+        ready(opened)
+        yield opened
 
 
 def test_asks_no_other_host(browser: Browser, served: Served) -> None:
