@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,15 @@ class Result:
     prepared: Prepared
     images: tuple[DrawnImage, ...]
     finished: Finished
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show of it: every picture and its seed."""
+        figures = (
+            f'<figure style="margin:0"><img alt="seed {one.seed}" src="data:{one.image.media_type};base64,'
+            f'{base64.b64encode(one.image.data).decode()}"><figcaption>seed {one.seed}</figcaption></figure>'
+            for one in self.images
+        )
+        return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(figures)}</div>'
 
 
 class Collector:

@@ -29,6 +29,10 @@ class DrawnImage(ImageReady):
         """Decode it."""
         return open_image(self.image)
 
+    def _repr_png_(self) -> bytes:
+        """Return what notebooks show of it: its own file, where that is a PNG."""
+        return png_bytes(self.image)
+
 
 def open_image(image: EncodedImage) -> Image.Image:
     """Decode an image or a preview's picture."""
@@ -37,6 +41,15 @@ def open_image(image: EncodedImage) -> Image.Image:
     with Image.open(io.BytesIO(image.data)) as opened:
         opened.load()
         return opened
+
+
+def png_bytes(image: EncodedImage) -> bytes:
+    """Return an image as a PNG file."""
+    if image.media_type == "image/png":
+        return image.data
+    buffer = io.BytesIO()
+    open_image(image).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def image_bytes(image: ImageLike) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -35,6 +36,10 @@ class EncodedImage:
     media_type: str
     width: int
     height: int
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Return what notebooks show of it."""
+        return {self.media_type: base64.b64encode(self.data).decode(), "text/plain": repr(self)}
 
 
 @dataclass(frozen=True, slots=True)
