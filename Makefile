@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # A worker takes some 2 GiB; the tests of a file share its servers and models.
 WORKERS ?= 2
+# Where `make play` has its page.
+PAGE ?= 127.0.0.1:8080
 PARALLEL := -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo play test test-random coverage test-oldest test-python mutants lock audit sbom lint format gen descriptors contract ghz grpcurl clean
+.PHONY: help setup demo play test test-random coverage test-oldest test-python mutants lock audit sbom lint format gen descriptors contract ghz grpcurl outsiders clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,7 +33,7 @@ demo: setup ## start a server, draw over gRPC, write demo/
 	$(BIN)/sdgrpc demo --output demo
 
 play: setup ## start a server with the embedded model and the page to draw on, and print its address
-	$(BIN)/sdgrpc serve --listen 127.0.0.1:0 --web 127.0.0.1:8080 --upload-dir build/loras --lora-dir src/sdgrpc/assets/tiny/loras
+	$(BIN)/sdgrpc serve --listen 127.0.0.1:0 --web $(PAGE) --upload-dir build/loras --lora-dir src/sdgrpc/assets/tiny/loras
 
 test: setup ## the whole test suite, in WORKERS (2) processes
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -106,6 +108,9 @@ ghz: setup ## install ghz with Go and put the load of 100 calls on a server
 
 grpcurl: setup ## install grpcurl with Go and run the README's commands against a server
 	$(BIN)/python -m tools.grpcurl
+
+outsiders: setup ## draw with grpcurl, ghz, curl, the openai client and the page in Chromium, and check every picture
+	$(BIN)/python -m tools.outsiders
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) .tools demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

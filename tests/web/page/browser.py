@@ -104,9 +104,9 @@ def until(page: Page, state: str) -> None:
 
 def draw(page: Page) -> Image.Image:
     """Draw, and return the picture."""
+    page.evaluate("document.querySelector('#stage section').dataset.old = '1'")  # until it is made anew
     page.click("#draw")
-    until(page, "drawing")
-    until(page, "done")
+    page.wait_for_selector("#stage [data-state=done]:not([data-old])")
     page.wait_for_selector("#draw:not([disabled])")
     return shown(page)
 

@@ -74,7 +74,7 @@ def sources(mode: gr.State) -> Fields:
             )
         with gr.Tab("Mask", id=MASK) as mask:
             found["editor"] = gr.ImageEditor(
-                label="Put a picture here and paint what is to be redrawn",
+                label="Paint what is to be redrawn",
                 type="pil",
                 format="png",
                 sources=["upload", "clipboard"],

@@ -45,7 +45,7 @@ class Stage:
             case Accepted():
                 self.step_count = event.step_count
                 place = event.queue_position
-                self.said = f"In the queue, {place} before yours" if place else "Starting …"
+                self.said = f"In the queue, {place} before yours" if place else "Next in the queue"
             case Prepared():
                 self.said = "Prepared"
             case Progress():

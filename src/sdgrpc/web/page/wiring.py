@@ -75,7 +75,7 @@ def _opening(page: gr.Blocks, wired: Wired, hands: Hands) -> None:
 
     quiet: dict[str, Any] = {**QUIET, "queue": True, "concurrency_limit": None}
     inputs, outputs = wired.of("token", "past"), wired.of("token", "models", "model", *defaults, "gallery")
-    gr.on([page.load, wired.parts["token"].submit], opened, inputs, outputs, **quiet)
+    gr.on([page.load, wired.parts["token"].submit], opened, inputs, outputs, trigger_mode="multiple", **quiet)
     wired.parts["model"].input(chosen, wired.of("model", "models", "token"), wired.of(*defaults), **quiet)
 
 
