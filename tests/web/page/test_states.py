@@ -27,6 +27,9 @@ DROP = """([data, selector]) => {
   for (const type of ["dragover", "drop"])
     target.dispatchEvent(new DragEvent(type, { dataTransfer: held, bubbles: true, cancelable: true }));
 }"""
+CUT = """() => [...document.querySelectorAll("[data-testid=block-info], button, label span, #how input")]
+  .filter((one) => one.offsetParent && one.clientWidth && one.scrollWidth > one.clientWidth + 1)
+  .map((one) => one.textContent || one.value)"""
 PASTE = """(data) => {
   const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
   const item = new ClipboardItem({ "image/png": new Blob([bytes], { type: "image/png" }) });
@@ -117,7 +120,7 @@ def test_what_does_not_fit_says_why(page: Page) -> None:
 
 
 def test_a_dropped_picture_brings_its_model_and_strengths(page: Page) -> None:
-    """On any place of the page: the model, the seed of 60 bits and a chosen LoRA's strength are as they were."""
+    """Anywhere on the page: the model, a seed of 61 bits and a chosen LoRA's strength are as they were."""
     say(page, "a yellow heart", "3", str(2**60 + 1))
     page.click("#model input")
     page.click("ul[role=listbox] >> text=second")
@@ -237,7 +240,5 @@ def test_nothing_is_cut_on_a_narrow_screen(browser: Browser, served: Served) -> 
     with visiting(browser, served.page, viewport={"width": 400, "height": 900}) as page:
         enter(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
-        cut = page.evaluate("""[...document.querySelectorAll('[data-testid=block-info], button, label span, #how input')]
-            .filter((one) => one.offsetParent && one.scrollWidth > one.clientWidth + 1 && one.clientWidth)
-            .map((one) => one.textContent || one.value)""")
+        cut = page.evaluate(CUT)
         assert cut == []
