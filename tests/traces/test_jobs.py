@@ -62,6 +62,17 @@ async def test_denoising_names_its_steps_and_the_calls_that_made_them(open_trace
     ] * 3
 
 
+async def test_long_jobs_name_every_step(open_traced: Opened) -> None:
+    """Also those that have more steps than OpenTelemetry keeps events and links of by itself."""
+    request = generate(width=64, height=64, sampling=pb.Sampling(steps=150, guidance_scale=1))
+    async with open_traced() as (served, receiver):
+        await events_of(served.stub.Generate(request))
+    denoise = receiver.one("denoise")
+    assert [attributes_of(event)["sdgrpc.step"] for event in denoise.events] == list(range(1, 151))
+    assert len(denoise.links) == len(receiver.named("unet")) == 150
+    assert denoise.dropped_events_count == denoise.dropped_links_count == 0
+
+
 async def test_jobs_in_company_link_to_the_same_calls(open_traced: Opened) -> None:
     """A shared call is one span, below one of the jobs, linked with the others both ways."""
     async with open_traced() as (served, receiver):

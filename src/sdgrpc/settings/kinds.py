@@ -60,7 +60,8 @@ def _plain_address(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", value):
+    found = re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/@:]+)(:(?P<port>\d+))?(/\S*)?", value)
+    if found is None or not 0 < int(found["port"] or 1) <= 65535:
         raise ValueError("is not http://HOST:PORT or https://HOST:PORT")
     return value
 

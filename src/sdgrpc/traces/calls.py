@@ -48,7 +48,8 @@ class CallTraces:
             SpanKind.SERVER,
             attributes=_called(call.method),
         )
-        call.trace_id = format_trace_id(span.get_span_context().trace_id)
+        if (context := span.get_span_context()).is_valid:
+            call.trace_id = format_trace_id(context.trace_id)
         self._spans[id(call)] = span
 
     def end(self, call: Call) -> None:

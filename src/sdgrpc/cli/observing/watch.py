@@ -75,8 +75,11 @@ def wants_traces(settings: Settings) -> bool:
 
     """
     asked = settings.traces is not None
-    switched_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    if not asked and (switched_off or not any(map(os.environ.get, ENDPOINTS))):
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        if asked:
+            logger.warning("no traces: OTEL_SDK_DISABLED switches them off, whatever the setting says")
+        return False
+    if not asked and not _variables_ask():
         return False
     if importlib.util.find_spec("opentelemetry") and importlib.util.find_spec("opentelemetry.exporter"):
         return True
@@ -84,3 +87,10 @@ def wants_traces(settings: Settings) -> bool:
         raise SettingsError(NEEDS_TELEMETRY)
     logger.warning(NEEDS_TELEMETRY)
     return False
+
+
+def _variables_ask() -> bool:
+    """Whether there is an endpoint, and the exporter that OpenTelemetry is told to take is OTLP's."""
+    named = os.environ.get("OTEL_TRACES_EXPORTER", "").lower()
+    exporters = {each.strip() for each in named.split(",")} - {""}
+    return any(map(os.environ.get, ENDPOINTS)) and (not exporters or "otlp" in exporters)
