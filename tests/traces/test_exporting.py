@@ -45,7 +45,7 @@ def test_where_spans_go(monkeypatch, setting, variables, kind, endpoint) -> None
         monkeypatch.setenv(name, value)
     made = exporter(setting)
     assert type(made) is kind
-    assert made._endpoint == endpoint
+    assert vars(made)["_endpoint"] == endpoint
     made.shutdown()
 
 
