@@ -83,7 +83,7 @@ ROOMS: Mapping[str, set[str]] = {
     "api": {"domain", "errors", "embedded", "settings", "images", "prompting", "machine", "engine", "v1"},
     "logs": set(),
     "metrics": {"domain", "errors", "settings", "engine", "api"},
-    "traces": {"domain", "engine", "api"},
+    "traces": {"errors", "domain", "engine", "api"},
     "client": {"domain", "errors", "v1"},
     "web": {"client", "errors", "parameters"},
     "testing": {"v1"},
