@@ -27,7 +27,7 @@ from benchmarks.gpu.timing import Clock
 from benchmarks.tables import results_path, write_json
 
 Record = dict[str, Any]
-LORAS = 12
+LORAS = {"sd15": 12, "sdxl": 6}
 
 
 class Run:
@@ -43,23 +43,24 @@ class Run:
             self._subject = None
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-            self._subject = make(name, self._folder / name, self._device, tiny=self._tiny, loras=LORAS)
+            folder = Path(tempfile.mkdtemp(dir=self._folder)) / name
+            self._subject = make(name, folder, self._device, tiny=self._tiny, loras=LORAS[name])
         return self._subject
 
     def sections(self) -> dict[str, tuple[float, Callable[[], Iterator[Record]]]]:
         """Each section's name, the seconds that it needs, and how to measure it."""
         return {
-            "sd15 switches": (25, lambda: self._switches("sd15")),
-            "sd15 steps": (60, lambda: self._steps("sd15", (2, 8))),
-            "sd15 compiled whole": (75, lambda: self._whole("sd15")),
-            "sd15 pictures": (30, lambda: self._single("sd15", 20)),
-            "sd15 trace": (50, lambda: self._trace("sd15", 20)),
-            "sdxl switches": (40, lambda: self._switches("sdxl")),
-            "sdxl steps": (70, lambda: self._steps("sdxl", (2,))),
-            "sdxl pictures": (40, lambda: self._single("sdxl", 20)),
-            "sdxl compiled whole": (110, lambda: self._whole("sdxl")),
-            "sd15 more steps": (60, lambda: self._steps("sd15", (4, 16))),
-            "sdxl more steps": (80, lambda: self._steps("sdxl", (4, 8, 16))),
+            "sd15 switches": (20, lambda: self._switches("sd15")),
+            "sd15 steps": (30, lambda: self._steps("sd15", (2,))),
+            "sd15 pictures": (15, lambda: self._single("sd15", 20)),
+            "sdxl switches": (30, lambda: self._switches("sdxl")),
+            "sdxl steps": (40, lambda: self._steps("sdxl", (2,))),
+            "sdxl pictures": (25, lambda: self._single("sdxl", 20)),
+            "sd15 trace": (70, lambda: self._trace("sd15", 8)),
+            "sd15 compiled whole": (60, lambda: self._whole("sd15")),
+            "sd15 more steps": (40, lambda: self._steps("sd15", (8, 4, 16))),
+            "sdxl compiled whole": (100, lambda: self._whole("sdxl")),
+            "sdxl more steps": (80, lambda: self._steps("sdxl", (8, 4, 16))),
         }
 
     def _switches(self, name: str) -> Iterator[Record]:
@@ -79,9 +80,8 @@ class Run:
         yield pictures.single(self.subject(name), self._mode, 2 if self._tiny else count, 3)
 
     def _trace(self, name: str, count: int) -> Iterator[Record]:
-        modes: tuple[pictures.Mode, ...] = ("off", self._mode)
-        few = self._tiny
-        yield pictures.trace(self.subject(name), modes, 2 if few else count, 6 if few else 40)
+        steps, requests = (2, 6) if self._tiny else (count, 40)
+        yield from pictures.trace(self.subject(name), (self._mode, "off"), steps, requests, self.clock)
 
     @property
     def _mode(self) -> pictures.Mode:

@@ -27,7 +27,7 @@ def steps(subject: Subject, clock: Clock, rows: tuple[int, ...]) -> Iterator[Rec
     unet, device = subject.model.unet, subject.model.device
     blocks = Evaluator(unet, CompileOptions("blocks"))
     for count in rows:
-        if clock.left < 45:
+        if clock.left < 35:
             yield {"rows": count, "skipped": "no time left"}
             continue
         inputs = subject.inputs(count)

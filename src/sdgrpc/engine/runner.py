@@ -39,6 +39,7 @@ from sdgrpc.errors import ModelError, OutOfMemory
 from sdgrpc.lora.fusing.cache import Lease
 from sdgrpc.machine.out_of_memory import as_out_of_memory
 from sdgrpc.machine.step_memory import StepMemory
+from sdgrpc.machine.streams import Mark, own_stream
 from sdgrpc.parameters.writing import parameters_text
 
 
@@ -52,11 +53,14 @@ class LocalRunner:
 
     def __init__(self, prompts: PromptCache, hashes: ModelHashes | None = None) -> None:
         self._prompts, self._hashes = prompts, hashes
+        self._last_call: Mark | None = None
 
     @torch.inference_mode()
     def prepare(self, job: Job) -> bool:
         """See `Runner.prepare`."""
-        return as_out_of_memory(lambda: self._prepare(job), work_of(job).served.model.device)
+        device = work_of(job).served.model.device
+        with own_stream(device, finish=True):
+            return as_out_of_memory(lambda: self._prepare(job), device)
 
     def _prepare(self, job: Job) -> bool:
         work, task = work_of(job), job.task
@@ -100,25 +104,41 @@ class LocalRunner:
         model, lease = works[0].served.model, works[0].lease
         requests = [work.wanted for work in works if work.wanted is not None]
         assert lease is not None and len(requests) == len(jobs), "predict comes after prepare"  # noqa: S101, PT018
-        works[0].served.use("unet", lease)
         meter, call = StepMemory(model.device), works[0].served.evaluator
-        answers = as_out_of_memory(lambda: predict(model, requests, max_rows, call), model.device)
+        with own_stream(model.device):
+            works[0].served.use("unet", lease)
+            answers = as_out_of_memory(lambda: predict(model, requests, max_rows, call), model.device)
+            for work in works:
+                work.mark()
+            self._keep_pace(model.device)
         jobs[0].call_bytes = meter.taken()
         return answers
+
+    def _keep_pace(self, device: torch.device) -> None:
+        """Wait for the call before this one, so that the device has one more to do and times stay true."""
+        before, self._last_call = self._last_call, Mark.here(device)
+        if before is not None:
+            before.wait()
 
     @torch.inference_mode()
     def advance(self, job: Job, prediction: object) -> bool:
         """See `Runner.advance`."""
         assert isinstance(prediction, torch.Tensor)  # noqa: S101 - as `predict` returned it
         work = work_of(job)
-        done = as_out_of_memory(lambda: work.advance(prediction), work.served.model.device)
+        device = work.served.model.device
+        with own_stream(device):
+            done = as_out_of_memory(lambda: work.advance(prediction), device)
+            work.mark()
         _describe(job)
         return done
 
     @torch.inference_mode()
     def finish(self, job: Job) -> None:
         """Decode one image after the other, so that the first is sent while the second is decoded."""
-        as_out_of_memory(lambda: self._finish(job), work_of(job).served.model.device)
+        work, device = work_of(job), work_of(job).served.model.device
+        with own_stream(device, finish=True):
+            work.queue_after_mark()
+            as_out_of_memory(lambda: self._finish(job), device)
 
     def _finish(self, job: Job) -> None:
         work, task, sampling = work_of(job), job.task, job.task.sampling
@@ -147,7 +167,8 @@ class LocalRunner:
     def _reporter(self, job: Job, model: Model) -> OnStep:
         def report(result: StepResult) -> None:
             options = job.task.output.preview
-            render = partial(render_previews, model, options, result.predict_clean)
+            ready = Mark.here(model.device)
+            render = partial(render_previews, model, options, result.predict_clean, ready)
             job.progress(result.step, result.step_count, result.timestep, render)
 
         return report
@@ -175,9 +196,9 @@ def _judged(report: LoraReport, task: Task, model: Model) -> LoraReport:
 
 @torch.inference_mode()
 def render_previews(
-    model: Model, options: PreviewOptions, predict_clean: Callable[[], torch.Tensor]
+    model: Model, options: PreviewOptions, predict_clean: Callable[[], torch.Tensor], ready: Mark
 ) -> tuple[Preview, ...]:
-    """One preview per image of the predicted clean latents `[n, 4, h, w]`.
+    """One preview per image of the predicted clean latents `[n, 4, h, w]`, for which the device is `ready`.
 
     None where memory is short, or the latents are not finite: what is wrong with those, the end tells.
 
@@ -186,7 +207,9 @@ def render_previews(
 
     """
     try:
-        return as_out_of_memory(lambda: _previews(model, options, predict_clean()), model.device)
+        with own_stream(model.device, finish=True):
+            ready.queue_after()
+            return as_out_of_memory(lambda: _previews(model, options, predict_clean()), model.device)
     except OutOfMemory:
         return ()
 

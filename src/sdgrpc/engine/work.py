@@ -13,6 +13,7 @@ from sdgrpc.engine.job import Job
 from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.lora.fusing.cache import Lease
 from sdgrpc.lora.store.library import FoundLora
+from sdgrpc.machine.streams import Mark
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class LocalWork:
     steps: Denoising | None = field(default=None)
     wanted: ModelInput | None = field(default=None)
     latents: torch.Tensor | None = field(default=None)
+    _mark: Mark | None = field(default=None)
 
     @property
     def served(self) -> ServedModel:
@@ -59,8 +61,21 @@ class LocalWork:
             return True
         return False
 
+    def mark(self) -> None:
+        """Note that what is queued now on the current stream reads what this job holds."""
+        if self._mark is None:
+            self._mark = Mark(self.served.model.device)
+        self._mark.set()
+
+    def queue_after_mark(self) -> None:
+        """Let the current stream go on once the marked work is done."""
+        if self._mark is not None:
+            self._mark.queue_after()
+
     def close(self) -> None:
-        """See `JobWork.close`."""
+        """See `JobWork.close`; what is still queued for the job is done first."""
+        if self._mark is not None:
+            self._mark.wait()
         if self.steps is not None:
             self.steps.close()
         if self.lease is not None:

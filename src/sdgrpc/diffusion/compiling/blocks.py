@@ -24,6 +24,10 @@ COMPILATIONS = 512
 """Of one kind of block, in one process: shapes times models."""
 
 
+_compiled: dict[Hashable, Callable[..., Any]] = {}
+"""By backend and structure: models of one architecture share what is compiled."""
+
+
 def compiled_twin(unet: Network, backend: str | Callable[..., Any] = "inductor") -> Network:
     """Return a network with the same parameters, now and after every switch, whose blocks are compiled.
 
@@ -33,13 +37,12 @@ def compiled_twin(unet: Network, backend: str | Callable[..., Any] = "inductor")
     config.recompile_limit = max(config.recompile_limit, COMPILATIONS)
     config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 8 * COMPILATIONS)
     twin = _twin(unet)
-    compiled: dict[Hashable, Callable[..., Any]] = {}
     for block in twin.modules():
         if type(block).__name__ in BLOCKS:
-            alike = _structure(block)
-            if alike not in compiled:
-                compiled[alike] = torch.compile(_own(type(block).forward), dynamic=False, backend=backend)
-            block.forward = partial(compiled[alike], block)
+            alike = (backend, _structure(block))
+            if alike not in _compiled:
+                _compiled[alike] = torch.compile(_own(type(block).forward), dynamic=False, backend=backend)
+            block.forward = partial(_compiled[alike], block)
     return twin
 
 

@@ -21,6 +21,7 @@ from sdgrpc.diffusion.compiling.blocks import compiled_twin
 from sdgrpc.diffusion.compiling.calls import Shape, UNetCall, UNetInputs, call_unet, padded_rows
 from sdgrpc.diffusion.compiling.graphs import Graph
 from sdgrpc.diffusion.compiling.options import CompileOptions
+from sdgrpc.machine.streams import finish_device, own_stream
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Evaluator:
         self._begun: dict[Shape, Future[None]] = {}
         self._failed: set[Shape] = set()
         self._lock = threading.Lock()
+        self._retired: list[UNetCall] = []
         self._pool: object = None
         self._device: torch.device = next(unet.parameters()).device
         if options.mode != "off":
@@ -100,7 +102,8 @@ class Evaluator:
                 call = self._record(self._blocks, example, self._pool)
             else:
                 call = self._blocks
-                call(example)
+                with own_stream(self._device, finish=True):
+                    call(example)
         except Exception as error:  # whatever it is, the eager call works
             logger.warning("%s cannot be compiled (%s: %s)", shape, type(error).__name__, str(error)[:500])
             return
@@ -110,6 +113,8 @@ class Evaluator:
 
     def _make_room(self) -> None:
         """Forget the graph used longest ago, or all where they hold too much memory."""
+        finish_device(self._device)
+        self._retired.clear()
         with self._lock:
             while len(self._ready) >= self._options.max_graphs:
                 self._forget(next(iter(self._ready)))
@@ -122,7 +127,8 @@ class Evaluator:
 
     def _forget(self, shape: Shape) -> None:
         """Drop what is ready; asked for again it is recorded again. Needs the lock."""
-        del self._ready[shape], self._begun[shape]
+        self._retired.append(self._ready.pop(shape))  # it may be running; nobody waits for it here
+        del self._begun[shape]
 
     def _pool_bytes(self) -> int:
         """Memory that the graphs' pool holds."""
@@ -147,4 +153,5 @@ class Evaluator:
         self._thread.shutdown(wait=True, cancel_futures=True)
         with self._lock:
             self._ready.clear()
+            self._retired.clear()
             self._pool = None

@@ -12,6 +12,7 @@ from sdgrpc.diffusion.compiling.calls import UNetCall, UNetInputs, call_unet
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.sampling.denoise import ModelInput
 from sdgrpc.machine.seamless import seamless
+from sdgrpc.machine.streams import read_here
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +56,17 @@ def predict(
 def _guide(images: Sequence[tuple[torch.Tensor, ModelInput]], answers: torch.Tensor) -> torch.Tensor:
     """Classifier-free guidance of `[negatives; positives]`, each image by its own scale and rescaling."""
     negative, positive = answers.chunk(2)
-    scales = torch.tensor([one.guidance_scale for _, one in images], device=answers.device)
+    scales = _queued([one.guidance_scale for _, one in images], answers.device)
     guided = negative + scales.view(-1, 1, 1, 1) * (positive - negative)
     if any(one.guidance_rescale for _, one in images):
-        shares = torch.tensor([one.guidance_rescale for _, one in images], device=answers.device)
+        shares = _queued([one.guidance_rescale for _, one in images], answers.device)
         return _rescaled(guided, positive, shares.view(-1, 1, 1, 1))
     return guided
+
+
+def _queued(values: Sequence[float] | Sequence[Sequence[float]], device: torch.device) -> torch.Tensor:
+    """Return float32 numbers on the device, without waiting for what it does."""
+    return torch.tensor(values, dtype=torch.float32).to(device, non_blocking=True)
 
 
 def _rescaled(guided: torch.Tensor, positive: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
@@ -76,6 +82,8 @@ def _rescaled(guided: torch.Tensor, positive: torch.Tensor, shares: torch.Tensor
 
 def _call(model: Model, rows: Sequence[_Row], unet: UNetCall) -> torch.Tensor:
     """One UNet call; `[len(rows), 4, h, w]`."""
+    for row in rows:  # the first ones were made on another thread's stream
+        read_here(row.input.sample)
     samples = torch.cat([row.sample for row in rows])
     # Training timesteps are whole numbers below 1000, so float32 holds them and those between exactly enough.
     timesteps = torch.stack([row.input.timestep.to("cpu", torch.float32) for row in rows])
@@ -85,7 +93,7 @@ def _call(model: Model, rows: Sequence[_Row], unet: UNetCall) -> torch.Tensor:
     pooled, time_ids = _added_conditions(model, rows)
     asked = UNetInputs(
         samples.to(model.device, model.dtype),
-        timesteps.to(model.device),
+        timesteps.to(model.device, non_blocking=True),
         embeddings.to(model.device, model.dtype),
         pooled,
         time_ids,
@@ -105,6 +113,6 @@ def _added_conditions(model: Model, rows: Sequence[_Row]) -> tuple[torch.Tensor 
     told = [(row.input.conditioning, row.negative) for row in rows]
     pooled = [one.negative_pooled if negative else one.pooled for one, negative in told]
     height, width = (side * model.info.vae_scale_factor for side in rows[0].sample.shape[-2:])
-    sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=model.device)
+    sizes = _queued([[height, width, 0, 0, height, width]], model.device)
     embeddings = torch.cat([one for one in pooled if one is not None])
     return embeddings.to(model.device, model.dtype), sizes.repeat(len(rows), 1)

@@ -17,6 +17,7 @@ from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
 from sdgrpc.lora.fusing.overlay import Overlay
 from sdgrpc.lora.resident.files import ResidentFiles
 from sdgrpc.lora.resident.switching import LiveSwitch
+from sdgrpc.machine.streams import finish_device
 
 BASE = Overlay({})
 """Changes nothing."""
@@ -56,6 +57,7 @@ class ServedModel:
             resident = ResidentFiles(components, capacity_bytes=chosen.factor_bytes)
         evaluator = Evaluator(model.unet, chosen.compiling)
         sets = FusedSets(components, base=model.info.base, capacity_bytes=lora_cache_bytes, resident=resident)
+        finish_device(model.device)  # each thread has a stream of its own from here on
         return cls(model, sets, _switches(components, resident), evaluator, resident)
 
     def use(self, component: str, lease: Lease) -> None:

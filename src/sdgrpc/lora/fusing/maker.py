@@ -26,6 +26,7 @@ from sdgrpc.lora.fusing.prompt_part import PromptPart, prompt_part
 from sdgrpc.lora.fusing.reports import report, unmatched_refused
 from sdgrpc.lora.headers.made_for import made_for
 from sdgrpc.lora.store.contents import FoundLora
+from sdgrpc.machine.streams import finish_queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class SetMaker:
         }
         if resident is not None:
             self._pristine = resident.pristine
+        self._device = next(iter(next(iter(self._pristine.values())).values())).device
         self._names = NameIndex(
             {
                 component: {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -132,6 +134,7 @@ class SetMaker:
                 one.key: report(one, member, self._fuser)
                 for one, member in zip(wanted.members, members, strict=True)
             }
+            finish_queue(self._device)  # others read it on streams of their own
         for made in reports.values():
             if not math.isfinite(made.relative_norm):
                 raise LoraMalformed(
