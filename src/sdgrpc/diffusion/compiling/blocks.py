@@ -8,7 +8,7 @@ is compiled: switching LoRA sets, which puts other tensors in their place, compi
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from functools import partial
+from functools import cache, partial
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -24,10 +24,6 @@ COMPILATIONS = 512
 """Of one kind of block, in one process: shapes times models."""
 
 
-_compiled: dict[Hashable, Callable[..., Any]] = {}
-"""By backend and structure: models of one architecture share what is compiled."""
-
-
 def compiled_twin(unet: Network, backend: str | Callable[..., Any] = "inductor") -> Network:
     """Return a network with the same parameters, now and after every switch, whose blocks are compiled.
 
@@ -39,11 +35,19 @@ def compiled_twin(unet: Network, backend: str | Callable[..., Any] = "inductor")
     twin = _twin(unet)
     for block in twin.modules():
         if type(block).__name__ in BLOCKS:
-            alike = (backend, _structure(block))
-            if alike not in _compiled:
-                _compiled[alike] = torch.compile(_own(type(block).forward), dynamic=False, backend=backend)
-            block.forward = partial(_compiled[alike], block)
+            shared = _compiled(type(block), _structure(block), backend)
+            block.forward = partial(shared, block)
     return twin
+
+
+@cache
+def _compiled(
+    kind: type[nn.Module],
+    structure: Hashable,  # noqa: ARG001 - what tells blocks apart that cannot share
+    backend: str | Callable[..., Any],
+) -> Callable[..., Any]:
+    """Return what blocks of one structure share, in all models of the process."""
+    return torch.compile(_own(kind.forward), dynamic=False, backend=backend)
 
 
 def _twin(module: Network) -> Network:
