@@ -35,7 +35,7 @@ def compiled_twin(unet: Network, backend: str | Callable[..., Any] = "inductor")
     twin = _twin(unet)
     for block in twin.modules():
         if type(block).__name__ in BLOCKS:
-            shared = _compiled(type(block), _structure(block), backend)
+            shared = _compiled(type(block), _structure(block), backend)  # type: ignore[arg-type]
             block.forward = partial(shared, block)
     return twin
 
