@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found[name] = measured(name, subject, extent, options, found.get("ours", {}))
         asked = {key: str(value) for key, value in vars(options).items() if key not in ("json", "cache")}
         write_json(path, {"options": asked, "sides": found})
-    print(table(found))
+    print(f"By the clock:\n\n{table(found)}\n\nThe processor's time, on all cores:\n")
+    print(table(found, processor=True))
     return 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.peers.sides import PeerError, Side, together
 from benchmarks.peers.workers.loop import Drawing
@@ -19,6 +19,18 @@ from benchmarks.tables import percentile, seconds
 Record = dict[str, Any]
 Loras = tuple[tuple[str, float], ...]
 LOAD = 0.8  # of what we draw one after the other, which the trace's arrivals are
+
+
+class Cost(NamedTuple):
+    """What a picture takes: by the clock, and of the processor's time on all cores."""
+
+    seconds: float
+    processor_seconds: float
+
+    def less(self, other: Cost, steps: int) -> Cost:
+        """What each of `steps` more steps takes."""
+        clock, processor = (mine - theirs for mine, theirs in zip(self, other, strict=True))
+        return Cost(clock / steps, processor / steps)
 
 
 @dataclass(frozen=True)
@@ -58,10 +70,8 @@ class Measures:
 
     def load(self) -> Record:
         """From the start of the process' loading until it could draw, and its first picture."""
-        return {
-            "load_seconds": seconds(self._side.load),
-            "first_picture_seconds": self._draw(steps=self._extent.steps),
-        }
+        loaded = self._cost(self._side.load)
+        return told("load", [loaded]) | told("first_picture", [self._draw(steps=self._extent.steps)])
 
     def steps(self) -> Record:
         """A step alone: what five steps take more than one, without, with one and with three files."""
@@ -70,10 +80,8 @@ class Measures:
         for key, count in (("step", 0), ("step_1_lora", 1), ("step_3_loras", 3)):
             chosen = tuple((name, 0.5) for name in names[:count])
             self._draw(chosen)
-            times = [
-                (self._draw(chosen, steps=5) - self._draw(chosen)) / 4 for _ in range(self._extent.rounds)
-            ]
-            found |= told(f"{key}_seconds", times)
+            pairs = [(self._draw(chosen, steps=5), self._draw(chosen)) for _ in range(self._extent.rounds)]
+            found |= told(key, [more.less(less, 4) for more, less in pairs])
         return found
 
     def sets(self) -> Record:
@@ -82,15 +90,15 @@ class Measures:
         new, known = names[3 : 3 + rounds + 1], names[:2]
         base: Loras = ((names[0], 0.5),)
         self._draw(base)
-        found = told("same_set_seconds", [self._draw(base) for _ in range(rounds)])
-        found |= told("new_set_seconds", [self._draw(((name, 0.5),)) for name in new[:rounds]])
+        found = told("same_set", [self._draw(base) for _ in range(rounds)])
+        found |= told("new_set", [self._draw(((name, 0.5),)) for name in new[:rounds]])
         for name in known:
             self._draw(((name, 0.5),))
         hits = [self._draw(((known[number % 2], 0.5),)) for number in range(rounds)]
-        found |= told("known_set_seconds", hits)
+        found |= told("known_set", hits)
         self._draw(base)
         strengths = [self._draw(((names[0], 0.6 + 0.1 * number),)) for number in range(rounds)]
-        return found | told("strength_seconds", strengths)
+        return found | told("strength", strengths)
 
     def clients(self) -> Record:
         """As many clients at once, a set of their own each."""
@@ -99,7 +107,7 @@ class Measures:
             Drawing(((extent.names[number % len(extent.names)], 0.9),), extent.steps, extent.side, number)
             for number in range(extent.clients)
         ]
-        return {"clients_seconds": seconds(partial(together, self._side, asked))}
+        return told("clients", [self._cost(partial(together, self._side, asked))])
 
     def trace(self) -> Record:
         """Poisson's arrivals over the files by Zipf's popularity; the latencies, waiting included."""
@@ -109,8 +117,10 @@ class Measures:
         for one in drawings:
             entries.append((at, one))
             at += chance.expovariate(1 / pause)
+        before = self._side.processor_seconds()
         ordered = sorted(replayed(self._side, entries))
         return {
+            "trace_processor_seconds": self._side.processor_seconds() - before,
             "trace_pause_seconds": pause,
             "trace_mean_seconds": statistics.mean(ordered),
             "trace_p95_seconds": percentile(ordered, 0.95),
@@ -121,13 +131,25 @@ class Measures:
         sample = drawings[: max(2, len(drawings) // 6)]
         return statistics.mean(seconds(partial(self._side.draw, one)) for one in sample) / LOAD
 
-    def _draw(self, loras: Loras = (), steps: int = 1) -> float:
-        return seconds(partial(self._side.draw, Drawing(loras, steps, self._extent.side)))
+    def _draw(self, loras: Loras = (), steps: int = 1) -> Cost:
+        return self._cost(partial(self._side.draw, Drawing(loras, steps, self._extent.side)))
+
+    def _cost(self, work: Callable[[], object]) -> Cost:
+        before = self._side.processor_seconds()
+        spent = seconds(work)
+        return Cost(spent, self._side.processor_seconds() - before)
 
 
-def told(key: str, times: Sequence[float]) -> Record:
-    """The median, and the least and the most."""
-    return {key: statistics.median(times), f"{key}_range": [min(times), max(times)]}
+def told(key: str, costs: Sequence[Cost]) -> Record:
+    """Medians, the least and the most, by the clock and by the processor."""
+    found: Record = {}
+    for name in Cost._fields:
+        values = [getattr(cost, name) for cost in costs]
+        found |= {
+            f"{key}_{name}": statistics.median(values),
+            f"{key}_{name}_range": [min(values), max(values)],
+        }
+    return found
 
 
 def trace_of(extent: Extent) -> list[Drawing]:

@@ -18,17 +18,23 @@ ROWS = {
     "one step, a known set": "known_set_seconds",
     "one step, another strength": "strength_seconds",
     "8 clients, a set each": "clients_seconds",
+    "trace: of the processor, in all": "trace_processor_seconds",
     "trace: mean latency": "trace_mean_seconds",
     "trace: 95th percentile": "trace_p95_seconds",
     "memory, at most": "memory_bytes",
 }
 
 
-def table(found: Mapping[str, Record]) -> str:
-    """A row for each measure, a column for each side; a dash where a side has none."""
+def table(found: Mapping[str, Record], *, processor: bool = False) -> str:
+    """A row for each measure, a column for each side; a dash where a side has none.
+
+    With `processor` seconds are the processor's, of all cores.
+    """
     lines = [f"| | {' | '.join(found)} |", f"|{'---|' * (len(found) + 1)}"]
     ours = found.get("ours", {})
-    for row, key in ROWS.items():
+    for row, clock in ROWS.items():
+        told = clock.startswith("trace") or not processor
+        key = clock if told else clock.replace("_seconds", "_processor_seconds")
         cells = (cell(key, record.get(key), ours.get(key)) for record in found.values())
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -34,6 +35,10 @@ class Side(Protocol):
 
     def memory(self) -> int:
         """Return the most bytes that were resident."""
+        ...
+
+    def processor_seconds(self) -> float:
+        """Return what its process has computed so far, on all cores; a shared machine changes it little."""
         ...
 
     def close(self) -> None:
@@ -114,6 +119,10 @@ class Peer:
         found: int = self._ask("memory")["bytes"]
         return found
 
+    def processor_seconds(self) -> float:
+        """See `Side.processor_seconds`."""
+        return computed_seconds(self._process)
+
     def _ask(self, do: str, **told: object) -> dict[str, Any]:
         process = self._process
         if process is None or process.poll() is not None:
@@ -193,12 +202,25 @@ class Ours:
         """See `Side.memory`."""
         return peak_memory(Path(f"/proc/{self._process.pid}/status"))
 
+    def processor_seconds(self) -> float:
+        """See `Side.processor_seconds`."""
+        return computed_seconds(getattr(self, "_process", None))
+
     def close(self) -> None:
         """See `Side.close`."""
         if hasattr(self, "_client"):
             self._client.close()
         self._process.terminate()
         self._process.wait()
+
+
+def computed_seconds(process: subprocess.Popen[str] | None) -> float:
+    """Return the processor's seconds in user and kernel mode; 0 before it runs and where nothing tells."""
+    stat = Path(f"/proc/{process.pid}/stat") if process is not None else Path("none")
+    if not stat.exists():
+        return 0.0
+    fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def together(side: Side, asked: list[Drawing]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,9 +13,9 @@ import pytest
 from benchmarks.peers import environments
 from benchmarks.peers.__main__ import SIDES, main
 from benchmarks.peers.environments import ENVIRONMENTS, Environment, python_of
-from benchmarks.peers.measures import Extent, Measures, trace_of
+from benchmarks.peers.measures import Cost, Extent, Measures, trace_of
 from benchmarks.peers.report import ROWS, cell, table
-from benchmarks.peers.sides import PeerError
+from benchmarks.peers.sides import PeerError, computed_seconds
 from benchmarks.peers.subject import VOCABULARY, tokenizer_of_clips_size
 from benchmarks.peers.workers.loop import Drawing, answer, peak_memory
 
@@ -50,6 +52,7 @@ class Scripted:
         self.asked: list[Drawing] = []
         self._lock = threading.Lock()
         self._most = fails_with
+        self._computed = 0.0
 
     def load(self) -> None:
         """Nothing to load."""
@@ -65,6 +68,11 @@ class Scripted:
         """Some bytes."""
         return 5
 
+    def processor_seconds(self) -> float:
+        """Two seconds more each time."""
+        self._computed += 2.0
+        return self._computed
+
     def close(self) -> None:
         """Nothing to close."""
 
@@ -76,6 +84,23 @@ def test_a_row_that_fails_says_why_and_the_others_go_on() -> None:
     assert record["steps_failed"] == "three are too many"
     assert {"load_seconds", "new_set_seconds", "clients_seconds", "trace_mean_seconds"} <= record.keys()
     assert record["memory_bytes"] == 5
+    assert record["new_set_processor_seconds"] == 2.0
+
+
+def test_a_step_is_the_difference_of_two_pictures() -> None:
+    """By the clock and by the processor."""
+    assert Cost(9.0, 13.0).less(Cost(1.0, 1.0), 4) == Cost(2.0, 3.0)
+
+
+def test_a_process_computes() -> None:
+    """What it has computed grows; a side without a process has computed nothing."""
+    assert computed_seconds(None) == 0.0
+    with subprocess.Popen(
+        [sys.executable, "-c", "sum(range(3_000_000)); input()"], stdin=-1, text=True
+    ) as one:
+        while not computed_seconds(one):
+            pass
+        one.kill()
 
 
 def test_a_new_set_is_new() -> None:
