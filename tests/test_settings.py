@@ -298,6 +298,15 @@ def test_vaes_of_models(tmp_path: Path) -> None:
     assert Settings.load().vaes == {}
 
 
+def test_tiny_vaes_of_models() -> None:
+    """Folders, files, a hub's names and the embedded model's own; of models that are served."""
+    assert Settings.load(tiny_vae=["embedded=owner/name"]).tiny_vaes == {"embedded": "owner/name"}
+    with pytest.raises(SettingsError, match="tiny_vae names the model 'photo', which is not served"):
+        Settings.load(tiny_vae=["photo=embedded"])
+    with pytest.raises(SettingsError, match="tiny_vae: embedded is given twice"):
+        Settings.load(tiny_vae=["embedded=a/b", "embedded=c/d"])
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

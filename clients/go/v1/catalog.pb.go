@@ -196,7 +196,9 @@ type Model struct {
 	// of their paths. Empty until it was computed, in the background after the start, and for a model that is in no file.
 	Sha256 string `protobuf:"bytes,12,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// The first 10 digits of `sha256`, as the web UI of AUTOMATIC1111 and model sites call a model ("AutoV2").
-	Autov2        string `protobuf:"bytes,13,opt,name=autov2,proto3" json:"autov2,omitempty"`
+	Autov2 string `protobuf:"bytes,13,opt,name=autov2,proto3" json:"autov2,omitempty"`
+	// It can decode with DECODER_TINY.
+	TinyDecoder   bool `protobuf:"varint,14,opt,name=tiny_decoder,json=tinyDecoder,proto3" json:"tiny_decoder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -320,6 +322,13 @@ func (x *Model) GetAutov2() string {
 		return x.Autov2
 	}
 	return ""
+}
+
+func (x *Model) GetTinyDecoder() bool {
+	if x != nil {
+		return x.TinyDecoder
+	}
+	return false
 }
 
 // A linear map of latent channels to RGB. A pixel's colour is
@@ -2105,7 +2114,7 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\x13lora_strength_range\x18\x02 \x01(\v2\x1c.sdgrpc.v1.LoraStrengthRangeR\x11loraStrengthRange\"G\n" +
 	"\x11LoraStrengthRange\x12\x18\n" +
 	"\aminimum\x18\x01 \x01(\x02R\aminimum\x12\x18\n" +
-	"\amaximum\x18\x02 \x01(\x02R\amaximum\"\x96\x03\n" +
+	"\amaximum\x18\x02 \x01(\x02R\amaximum\"\xb9\x03\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04base\x18\x02 \x01(\tR\x04base\x12\x1e\n" +
@@ -2123,7 +2132,8 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"size_bytes\x18\v \x01(\x03R\tsizeBytes\x12\x16\n" +
 	"\x06sha256\x18\f \x01(\tR\x06sha256\x12\x16\n" +
-	"\x06autov2\x18\r \x01(\tR\x06autov2\"\x89\x01\n" +
+	"\x06autov2\x18\r \x01(\tR\x06autov2\x12!\n" +
+	"\ftiny_decoder\x18\x0e \x01(\bR\vtinyDecoder\"\x89\x01\n" +
 	"\fLatentFormat\x12\x1a\n" +
 	"\bchannels\x18\x01 \x01(\x05R\bchannels\x12!\n" +
 	"\fscale_factor\x18\x02 \x01(\x05R\vscaleFactor\x12\x1f\n" +

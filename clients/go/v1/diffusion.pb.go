@@ -414,6 +414,60 @@ func (TimestepSpacing) EnumDescriptor() ([]byte, []int) {
 	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{5}
 }
 
+// What makes pictures of latents.
+type Decoder int32
+
+const (
+	// VAE.
+	Decoder_DECODER_UNSPECIFIED Decoder = 0
+	// The model's VAE.
+	Decoder_DECODER_VAE Decoder = 1
+	// A decoder of TAESD's kind, many times faster and nearly the same, where the operator gave the model one
+	// (`--tiny-vae`; `Model.tiny_decoder`).
+	Decoder_DECODER_TINY Decoder = 2
+)
+
+// Enum value maps for Decoder.
+var (
+	Decoder_name = map[int32]string{
+		0: "DECODER_UNSPECIFIED",
+		1: "DECODER_VAE",
+		2: "DECODER_TINY",
+	}
+	Decoder_value = map[string]int32{
+		"DECODER_UNSPECIFIED": 0,
+		"DECODER_VAE":         1,
+		"DECODER_TINY":        2,
+	}
+)
+
+func (x Decoder) Enum() *Decoder {
+	p := new(Decoder)
+	*p = x
+	return p
+}
+
+func (x Decoder) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Decoder) Descriptor() protoreflect.EnumDescriptor {
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[6].Descriptor()
+}
+
+func (Decoder) Type() protoreflect.EnumType {
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[6]
+}
+
+func (x Decoder) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Decoder.Descriptor instead.
+func (Decoder) EnumDescriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{6}
+}
+
 // What a preview holds.
 type PreviewKind int32
 
@@ -424,7 +478,7 @@ const (
 	PreviewKind_PREVIEW_KIND_PICTURE PreviewKind = 1
 	// The latent itself, for clients that decode it.
 	PreviewKind_PREVIEW_KIND_LATENT PreviewKind = 2
-	// A picture by the full VAE: exact and slow.
+	// A picture by the model's tiny decoder, or without one by the full VAE: exact and slow.
 	PreviewKind_PREVIEW_KIND_DECODED PreviewKind = 3
 )
 
@@ -455,11 +509,11 @@ func (x PreviewKind) String() string {
 }
 
 func (PreviewKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[6].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[7].Descriptor()
 }
 
 func (PreviewKind) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[6]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[7]
 }
 
 func (x PreviewKind) Number() protoreflect.EnumNumber {
@@ -468,7 +522,7 @@ func (x PreviewKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PreviewKind.Descriptor instead.
 func (PreviewKind) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{6}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{7}
 }
 
 // Fields 1 to 7 mean the same in all three requests.
@@ -1483,7 +1537,9 @@ type Output struct {
 	Preview *PreviewOptions `protobuf:"bytes,3,opt,name=preview,proto3" json:"preview,omitempty"`
 	// Leave the generation parameters out of the image file. They are a text in A1111's format: the chunk
 	// `parameters` of a PNG, the EXIF user comment of the others.
-	OmitMetadata  bool `protobuf:"varint,4,opt,name=omit_metadata,json=omitMetadata,proto3" json:"omit_metadata,omitempty"`
+	OmitMetadata bool `protobuf:"varint,4,opt,name=omit_metadata,json=omitMetadata,proto3" json:"omit_metadata,omitempty"`
+	// What makes pictures of the finished latents; TINY is refused where the model has none.
+	Decoder       Decoder `protobuf:"varint,8,opt,name=decoder,proto3,enum=sdgrpc.v1.Decoder" json:"decoder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1544,6 +1600,13 @@ func (x *Output) GetOmitMetadata() bool {
 		return x.OmitMetadata
 	}
 	return false
+}
+
+func (x *Output) GetDecoder() Decoder {
+	if x != nil {
+		return x.Decoder
+	}
+	return Decoder_DECODER_UNSPECIFIED
 }
 
 // Whether and when to show unfinished images.
@@ -2786,13 +2849,14 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\n" +
 	"horizontal\x18\x01 \x01(\bR\n" +
 	"horizontal\x12\x1a\n" +
-	"\bvertical\x18\x02 \x01(\bR\bvertical\"\x9b\x01\n" +
+	"\bvertical\x18\x02 \x01(\bR\bvertical\"\xc9\x01\n" +
 	"\x06Output\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x01 \x01(\tR\tmediaType\x12\x18\n" +
 	"\aquality\x18\x02 \x01(\x05R\aquality\x123\n" +
 	"\apreview\x18\x03 \x01(\v2\x19.sdgrpc.v1.PreviewOptionsR\apreview\x12#\n" +
-	"\romit_metadata\x18\x04 \x01(\bR\fomitMetadata\"{\n" +
+	"\romit_metadata\x18\x04 \x01(\bR\fomitMetadata\x12,\n" +
+	"\adecoder\x18\b \x01(\x0e2\x12.sdgrpc.v1.DecoderR\adecoder\"{\n" +
 	"\x0ePreviewOptions\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.sdgrpc.v1.PreviewKindR\x04kind\x12\"\n" +
 	"\revery_n_steps\x18\x02 \x01(\x05R\veveryNSteps\x12\x19\n" +
@@ -2935,7 +2999,11 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x18TIMESTEP_SPACING_LEADING\x10\x01\x12\x1d\n" +
 	"\x19TIMESTEP_SPACING_LINSPACE\x10\x02\x12\x1d\n" +
 	"\x19TIMESTEP_SPACING_TRAILING\x10\x03\x12%\n" +
-	"!TIMESTEP_SPACING_ALIGN_YOUR_STEPS\x10\x04*x\n" +
+	"!TIMESTEP_SPACING_ALIGN_YOUR_STEPS\x10\x04*E\n" +
+	"\aDecoder\x12\x17\n" +
+	"\x13DECODER_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vDECODER_VAE\x10\x01\x12\x10\n" +
+	"\fDECODER_TINY\x10\x02*x\n" +
 	"\vPreviewKind\x12\x1c\n" +
 	"\x18PREVIEW_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PREVIEW_KIND_PICTURE\x10\x01\x12\x17\n" +
@@ -2958,7 +3026,7 @@ func file_sdgrpc_v1_diffusion_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_diffusion_proto_rawDescData
 }
 
-var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
 var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(Scheduler)(0),              // 0: sdgrpc.v1.Scheduler
@@ -2967,93 +3035,95 @@ var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(ResizeMode)(0),             // 3: sdgrpc.v1.ResizeMode
 	(MaskedContent)(0),          // 4: sdgrpc.v1.MaskedContent
 	(TimestepSpacing)(0),        // 5: sdgrpc.v1.TimestepSpacing
-	(PreviewKind)(0),            // 6: sdgrpc.v1.PreviewKind
-	(*GenerateRequest)(nil),     // 7: sdgrpc.v1.GenerateRequest
-	(*TransformRequest)(nil),    // 8: sdgrpc.v1.TransformRequest
-	(*InpaintRequest)(nil),      // 9: sdgrpc.v1.InpaintRequest
-	(*Lora)(nil),                // 10: sdgrpc.v1.Lora
-	(*Sampling)(nil),            // 11: sdgrpc.v1.Sampling
-	(*GuidanceInterval)(nil),    // 12: sdgrpc.v1.GuidanceInterval
-	(*StepReuse)(nil),           // 13: sdgrpc.v1.StepReuse
-	(*Variation)(nil),           // 14: sdgrpc.v1.Variation
-	(*Tiling)(nil),              // 15: sdgrpc.v1.Tiling
-	(*Output)(nil),              // 16: sdgrpc.v1.Output
-	(*PreviewOptions)(nil),      // 17: sdgrpc.v1.PreviewOptions
-	(*MaskOptions)(nil),         // 18: sdgrpc.v1.MaskOptions
-	(*Margins)(nil),             // 19: sdgrpc.v1.Margins
-	(*Image)(nil),               // 20: sdgrpc.v1.Image
-	(*JobEvent)(nil),            // 21: sdgrpc.v1.JobEvent
-	(*Accepted)(nil),            // 22: sdgrpc.v1.Accepted
-	(*Prepared)(nil),            // 23: sdgrpc.v1.Prepared
-	(*LoraReport)(nil),          // 24: sdgrpc.v1.LoraReport
-	(*Progress)(nil),            // 25: sdgrpc.v1.Progress
-	(*Preview)(nil),             // 26: sdgrpc.v1.Preview
-	(*Latent)(nil),              // 27: sdgrpc.v1.Latent
-	(*GeneratedImage)(nil),      // 28: sdgrpc.v1.GeneratedImage
-	(*Finished)(nil),            // 29: sdgrpc.v1.Finished
-	nil,                         // 30: sdgrpc.v1.LoraReport.ModulesEntry
-	(*durationpb.Duration)(nil), // 31: google.protobuf.Duration
+	(Decoder)(0),                // 6: sdgrpc.v1.Decoder
+	(PreviewKind)(0),            // 7: sdgrpc.v1.PreviewKind
+	(*GenerateRequest)(nil),     // 8: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),    // 9: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),      // 10: sdgrpc.v1.InpaintRequest
+	(*Lora)(nil),                // 11: sdgrpc.v1.Lora
+	(*Sampling)(nil),            // 12: sdgrpc.v1.Sampling
+	(*GuidanceInterval)(nil),    // 13: sdgrpc.v1.GuidanceInterval
+	(*StepReuse)(nil),           // 14: sdgrpc.v1.StepReuse
+	(*Variation)(nil),           // 15: sdgrpc.v1.Variation
+	(*Tiling)(nil),              // 16: sdgrpc.v1.Tiling
+	(*Output)(nil),              // 17: sdgrpc.v1.Output
+	(*PreviewOptions)(nil),      // 18: sdgrpc.v1.PreviewOptions
+	(*MaskOptions)(nil),         // 19: sdgrpc.v1.MaskOptions
+	(*Margins)(nil),             // 20: sdgrpc.v1.Margins
+	(*Image)(nil),               // 21: sdgrpc.v1.Image
+	(*JobEvent)(nil),            // 22: sdgrpc.v1.JobEvent
+	(*Accepted)(nil),            // 23: sdgrpc.v1.Accepted
+	(*Prepared)(nil),            // 24: sdgrpc.v1.Prepared
+	(*LoraReport)(nil),          // 25: sdgrpc.v1.LoraReport
+	(*Progress)(nil),            // 26: sdgrpc.v1.Progress
+	(*Preview)(nil),             // 27: sdgrpc.v1.Preview
+	(*Latent)(nil),              // 28: sdgrpc.v1.Latent
+	(*GeneratedImage)(nil),      // 29: sdgrpc.v1.GeneratedImage
+	(*Finished)(nil),            // 30: sdgrpc.v1.Finished
+	nil,                         // 31: sdgrpc.v1.LoraReport.ModulesEntry
+	(*durationpb.Duration)(nil), // 32: google.protobuf.Duration
 }
 var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
-	10, // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
-	11, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	16, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
+	11, // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
+	12, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	17, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
 	2,  // 3: sdgrpc.v1.GenerateRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	10, // 4: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
-	11, // 5: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	16, // 6: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
-	20, // 7: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
+	11, // 4: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
+	12, // 5: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	17, // 6: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
+	21, // 7: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
 	3,  // 8: sdgrpc.v1.TransformRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
 	2,  // 9: sdgrpc.v1.TransformRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	10, // 10: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
-	11, // 11: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	16, // 12: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
-	20, // 13: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
-	20, // 14: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
-	18, // 15: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
+	11, // 10: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
+	12, // 11: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	17, // 12: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
+	21, // 13: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
+	21, // 14: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
+	19, // 15: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
 	3,  // 16: sdgrpc.v1.InpaintRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
 	2,  // 17: sdgrpc.v1.InpaintRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	19, // 18: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
+	20, // 18: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
 	0,  // 19: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
 	1,  // 20: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
 	5,  // 21: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
-	12, // 22: sdgrpc.v1.Sampling.guidance_interval:type_name -> sdgrpc.v1.GuidanceInterval
-	13, // 23: sdgrpc.v1.Sampling.step_reuse:type_name -> sdgrpc.v1.StepReuse
-	14, // 24: sdgrpc.v1.Sampling.variation:type_name -> sdgrpc.v1.Variation
-	15, // 25: sdgrpc.v1.Sampling.tiling:type_name -> sdgrpc.v1.Tiling
-	17, // 26: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
-	6,  // 27: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
-	4,  // 28: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
-	22, // 29: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
-	23, // 30: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
-	25, // 31: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
-	28, // 32: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
-	29, // 33: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
-	11, // 34: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
-	24, // 35: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
-	31, // 36: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
-	30, // 37: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
-	31, // 38: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	31, // 39: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
-	26, // 40: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
-	20, // 41: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
-	27, // 42: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
-	20, // 43: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
-	31, // 44: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
-	31, // 45: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
-	31, // 46: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
-	31, // 47: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
-	7,  // 48: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
-	8,  // 49: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
-	9,  // 50: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
-	21, // 51: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
-	21, // 52: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
-	21, // 53: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
-	51, // [51:54] is the sub-list for method output_type
-	48, // [48:51] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	13, // 22: sdgrpc.v1.Sampling.guidance_interval:type_name -> sdgrpc.v1.GuidanceInterval
+	14, // 23: sdgrpc.v1.Sampling.step_reuse:type_name -> sdgrpc.v1.StepReuse
+	15, // 24: sdgrpc.v1.Sampling.variation:type_name -> sdgrpc.v1.Variation
+	16, // 25: sdgrpc.v1.Sampling.tiling:type_name -> sdgrpc.v1.Tiling
+	18, // 26: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
+	6,  // 27: sdgrpc.v1.Output.decoder:type_name -> sdgrpc.v1.Decoder
+	7,  // 28: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
+	4,  // 29: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
+	23, // 30: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
+	24, // 31: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
+	26, // 32: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
+	29, // 33: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
+	30, // 34: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
+	12, // 35: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
+	25, // 36: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
+	32, // 37: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
+	31, // 38: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
+	32, // 39: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	32, // 40: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
+	27, // 41: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
+	21, // 42: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
+	28, // 43: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
+	21, // 44: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
+	32, // 45: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
+	32, // 46: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
+	32, // 47: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
+	32, // 48: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
+	8,  // 49: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
+	9,  // 50: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
+	10, // 51: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
+	22, // 52: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
+	22, // 53: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
+	22, // 54: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
+	52, // [52:55] is the sub-list for method output_type
+	49, // [49:52] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_diffusion_proto_init() }
@@ -3087,7 +3157,7 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_diffusion_proto_rawDesc), len(file_sdgrpc_v1_diffusion_proto_rawDesc)),
-			NumEnums:      7,
+			NumEnums:      8,
 			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,

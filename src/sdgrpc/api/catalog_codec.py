@@ -44,6 +44,7 @@ def model(state: ModelState) -> pb.Model:
         name=info.name,
         base=info.base,
         inpainting=info.is_inpainting,
+        tiny_decoder=info.tiny_decoder,
         prediction_type=info.prediction_type,
         dtype=state.dtype,
         width=info.width,

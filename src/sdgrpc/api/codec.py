@@ -108,6 +108,7 @@ def output(message: pb.Output, longer_side: int) -> domain.Output:
         quality=message.quality or 90,
         preview=domain.PreviewOptions(kind, preview.every_n_steps or 1, max_side),
         omit_metadata=message.omit_metadata,
+        decoder=domain.Decoder.TINY if message.decoder == pb.DECODER_TINY else domain.Decoder.VAE,
     )
 
 

@@ -162,6 +162,7 @@ def output_table(settings: Settings) -> Table:
         "quality": zero_or(number(1, 100)),
         "preview": fields(preview_table(settings)),
         "omit_metadata": anything,
+        "decoder": member(pb.Decoder.DESCRIPTOR),
     }
 
 

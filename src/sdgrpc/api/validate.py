@@ -230,6 +230,12 @@ def clip_skip(found: Findings) -> Iterator[Complaint]:
         yield ".sampling.clip_skip", f"{sentence}; the text encoder has {layers} layers"
 
 
+def decoder(found: Findings) -> Iterator[Complaint]:
+    """A tiny decoder is the operator's to give."""
+    if found.request.output.decoder == pb.DECODER_TINY and found.model and not found.model.tiny_decoder:
+        yield ".output.decoder", f"the model {found.model.name!r} has no tiny decoder (--tiny-vae)"
+
+
 ACROSS: Sequence[Callable[[Findings], Iterator[Complaint]]] = (
     default_strength,
     default_steps,
@@ -239,4 +245,5 @@ ACROSS: Sequence[Callable[[Findings], Iterator[Complaint]]] = (
     sampling,
     last_seed,
     clip_skip,
+    decoder,
 )

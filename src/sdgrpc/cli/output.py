@@ -54,10 +54,14 @@ class OutputPattern:
             return MEDIA_TYPES[f".{self.format.lower()}"]
         return MEDIA_TYPES.get(self._suffix, "image/png")
 
-    def path(self, *, index: int, seed: int, count: int) -> Path:
-        """Return image `index`'s file; of several in a pattern that tells none apart, `-index` is added."""
+    def path(self, *, index: int, seed: int, count: int, one_seed: bool = False) -> Path:
+        """Return image `index`'s file; of several in a pattern that tells none apart, `-index` is added.
+
+        Variations have `one_seed`, which tells none apart.
+        """
         path = Path(self.text.replace("{seed}", str(seed)).replace("{index}", str(index)))
-        if count > 1 and not any(field in self.text for field in FIELDS):
+        telling = FIELDS[1:] if one_seed else FIELDS
+        if count > 1 and not any(field in self.text for field in telling):
             return path.with_stem(f"{path.stem}-{index}")
         return path
 
@@ -101,12 +105,13 @@ def save(result: Result, pattern: OutputPattern, *, as_json: bool) -> None:
         for warning in report.warnings:
             typer.echo(printable(f"warning: LoRA {report.name}: {warning}"), err=True)
     images = []
+    one_seed = len({image.seed for image in result.images}) == 1
     for image in result.images:
         if pattern.is_stream:
             sys.stdout.buffer.write(image.image.data)
             sys.stdout.buffer.flush()
             continue
-        path = pattern.path(index=image.index, seed=image.seed, count=len(result.images))
+        path = pattern.path(index=image.index, seed=image.seed, count=len(result.images), one_seed=one_seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
         if not as_json:

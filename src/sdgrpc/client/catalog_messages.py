@@ -37,6 +37,7 @@ def model(message: pb.Model) -> Model:
         name=message.name,
         base=message.base,
         inpainting=message.inpainting,
+        tiny_decoder=message.tiny_decoder,
         prediction_type=message.prediction_type,
         dtype=message.dtype,
         width=message.width,

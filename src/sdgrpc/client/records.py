@@ -72,6 +72,7 @@ class Model:
     scheduler: Scheduler | None = None
     timestep_spacing: TimestepSpacing | None = None
     guidance_rescale: float = 0.0
+    tiny_decoder: bool = False
 
 
 @dataclass(frozen=True, slots=True)

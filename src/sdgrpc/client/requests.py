@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict
-from enum import Enum
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
+from sdgrpc.client.drawing import parts
 from sdgrpc.client.jobs.records import OnDisconnect
 from sdgrpc.client.loras import LoraLike, lora_messages
 from sdgrpc.client.pictures import image_bytes
 from sdgrpc.domain import (
+    Decoder,
     GuidanceInterval,
     Margins,
     MaskedContent,
@@ -30,7 +31,6 @@ from sdgrpc.v1 import diffusion_pb2 as pb
 if TYPE_CHECKING:
     from sdgrpc.client.pictures import ImageLike
 
-_E = TypeVar("_E", bound=Enum)
 Drawn = pb.GenerateRequest | pb.TransformRequest | pb.InpaintRequest
 """A request that draws."""
 
@@ -63,6 +63,7 @@ class Options(TypedDict, total=False):
     step_reuse: StepReuse | None
     variation: Variation | None
     tiling: Tiling | str | None
+    decoder: Decoder | str | None
     seed: int | None
     image_count: int
     clip_skip: int
@@ -137,7 +138,7 @@ def mask_message(
     cover: bool = False,
 ) -> pb.MaskOptions:
     """How to use the mask, as a message."""
-    content = _member(MaskedContent, "masked_content", masked_content)
+    content = parts.member(MaskedContent, "masked_content", masked_content)
     return pb.MaskOptions(
         blur=blur,
         crop_padding=crop_padding,
@@ -148,14 +149,14 @@ def mask_message(
 
 
 def _resize_mode(mode: ResizeMode | str | None) -> pb.ResizeMode.ValueType:
-    member = _member(ResizeMode, "resize_mode", mode)
+    member = parts.member(ResizeMode, "resize_mode", mode)
     return pb.ResizeMode.Value(f"RESIZE_MODE_{member.name if member else 'UNSPECIFIED'}")
 
 
 def _request(kind: type[_R], prompt: str, options: Options) -> _R:
     if unknown := set(options) - set(Options.__annotations__):
         raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
-    on_disconnect = _member(OnDisconnect, "on_disconnect", options.get("on_disconnect"))
+    on_disconnect = parts.member(OnDisconnect, "on_disconnect", options.get("on_disconnect"))
     made_up = uuid.uuid4().hex if on_disconnect is OnDisconnect.KEEP else ""
     return kind(
         request_id=options.get("request_id", "") or made_up,
@@ -174,9 +175,9 @@ def _request(kind: type[_R], prompt: str, options: Options) -> _R:
 
 
 def _sampling(options: Options) -> pb.Sampling:
-    scheduler = _member(Scheduler, "scheduler", options.get("scheduler"))
-    spacing = _member(SigmaSpacing, "sigma_spacing", options.get("sigma_spacing"))
-    timesteps = _member(TimestepSpacing, "timestep_spacing", options.get("timestep_spacing"))
+    scheduler = parts.member(Scheduler, "scheduler", options.get("scheduler"))
+    spacing = parts.member(SigmaSpacing, "sigma_spacing", options.get("sigma_spacing"))
+    timesteps = parts.member(TimestepSpacing, "timestep_spacing", options.get("timestep_spacing"))
     return pb.Sampling(
         steps=options.get("steps", 0),
         guidance_scale=options.get("guidance_scale"),
@@ -191,42 +192,27 @@ def _sampling(options: Options) -> pb.Sampling:
         guidance_rescale=options.get("guidance_rescale"),
         eta=options.get("eta"),
         gamma=options.get("gamma"),
-        guidance_interval=_interval(options.get("guidance_interval")),
-        step_reuse=_reuse(options.get("step_reuse")),
-        variation=_variation(options.get("variation")),
-        tiling=_tiling(options.get("tiling")),
+        guidance_interval=parts.interval(options.get("guidance_interval")),
+        step_reuse=parts.reuse(options.get("step_reuse")),
+        variation=parts.variation(options.get("variation")),
+        tiling=parts.tiling(options.get("tiling")),
     )
 
 
-def _interval(interval: GuidanceInterval | None) -> pb.GuidanceInterval | None:
-    return None if interval is None else pb.GuidanceInterval(start=interval.start, end=interval.end)
-
-
-def _reuse(reuse: StepReuse | None) -> pb.StepReuse | None:
-    return None if reuse is None else pb.StepReuse(every=reuse.every, order=reuse.order)
-
-
-def _variation(variation: Variation | None) -> pb.Variation | None:
-    return None if variation is None else pb.Variation(seed=variation.seed, strength=variation.strength)
-
-
-def _tiling(tiling: Tiling | str | None) -> pb.Tiling | None:
-    asked = Tiling.parse(tiling) if isinstance(tiling, str) else tiling
-    return pb.Tiling(horizontal=asked.horizontal, vertical=asked.vertical) if asked else None
-
-
 def _output(options: Options) -> pb.Output:
+    decoder = parts.member(Decoder, "decoder", options.get("decoder"))
     return pb.Output(
         media_type=options.get("media_type", ""),
         quality=options.get("quality", 0),
         preview=_preview(options.get("preview")),
         omit_metadata=options.get("omit_metadata", False),
+        decoder=pb.Decoder.Value(f"DECODER_{decoder.name if decoder else 'UNSPECIFIED'}"),
     )
 
 
 def _preview(preview: PreviewOptions | PreviewKind | str | None) -> pb.PreviewOptions | None:
     if not isinstance(preview, PreviewOptions):
-        kind = _member(PreviewKind, "preview", preview)
+        kind = parts.member(PreviewKind, "preview", preview)
         preview = PreviewOptions(kind or PreviewKind.NONE)
     if preview.kind is PreviewKind.NONE:
         return None
@@ -235,14 +221,3 @@ def _preview(preview: PreviewOptions | PreviewKind | str | None) -> pb.PreviewOp
         every_n_steps=preview.every_n_steps,
         max_side=preview.max_side,
     )
-
-
-def _member(kind: type[_E], field: str, value: _E | str | None) -> _E | None:
-    if value is None or isinstance(value, kind):
-        return value
-    try:
-        return kind(value)
-    except ValueError:
-        raise ValueError(
-            f"{field}: no {value!r}; there are {', '.join(str(each.value) for each in kind)}"
-        ) from None

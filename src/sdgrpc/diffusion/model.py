@@ -20,8 +20,9 @@ class Model:
     `tokenizers` and `text_encoders` are keyed as in a diffusers folder (`tokenizer`, `text_encoder`, and
     `…_2` where the architecture has two). `unet` and the text encoders run in `dtype`, the VAE in
     `precision.vae_dtype` of it. With `force_zeros_for_empty_prompt`, which is SDXL's, an empty
-    negative prompt is zeros instead of an encoded nothing. Nothing here is written after loading: schedulers
-    are built from `scheduler_config` for each job, and LoRA sets point the modules at other tensors.
+    negative prompt is zeros instead of an encoded nothing. `tiny` is a fast decoder of latents as the UNet
+    has them. Nothing here is written after loading: schedulers are built from `scheduler_config` for each
+    job, and LoRA sets point the modules at other tensors.
     """
 
     info: ModelInfo
@@ -33,6 +34,7 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     force_zeros_for_empty_prompt: bool = False
+    tiny: nn.Module | None = None
 
     @property
     def is_sdxl(self) -> bool:

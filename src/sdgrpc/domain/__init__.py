@@ -22,7 +22,7 @@ from sdgrpc.domain.lora_files import (
     UploadHeader,
 )
 from sdgrpc.domain.models import ModelInfo, ModelState
-from sdgrpc.domain.output import Output, PreviewKind, PreviewOptions
+from sdgrpc.domain.output import Decoder, Output, PreviewKind, PreviewOptions
 from sdgrpc.domain.pictures import EncodedImage, LatentArray, Picture, ResizeMode
 from sdgrpc.domain.plans import JobPlan, PlannedLora
 from sdgrpc.domain.recommended import RecommendedSampling
@@ -59,6 +59,7 @@ __all__ = [
     "SUPPORTED_SPACINGS",
     "SUPPORTED_TIMESTEP_SPACINGS",
     "Accepted",
+    "Decoder",
     "EncodedImage",
     "EngineStatus",
     "Event",

@@ -13,7 +13,8 @@ class ModelInfo:
 
     `base` is `sd15`, `sd2`, `sdxl` or `embedded`. `latent_rgb_factors` is `[latent_channels][3]` and maps a
     latent to RGB in [-1, 1] together with `latent_rgb_bias`. `timestep_spacing` None is the scheduler's own.
-    With `zero_terminal_snr` the noise schedule ends without signal.
+    `tiny_decoder` tells whether it has one beside its VAE. With `zero_terminal_snr` the noise schedule ends
+    without signal.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ModelInfo:
     timestep_spacing: TimestepSpacing | None = None
     guidance_rescale: float = 0.0
     zero_terminal_snr: bool = False
+    tiny_decoder: bool = False
 
 
 @dataclass(frozen=True, slots=True)

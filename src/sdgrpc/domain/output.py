@@ -15,6 +15,13 @@ class PreviewKind(Enum):
     DECODED = "decoded"
 
 
+class Decoder(Enum):
+    """What makes pictures of latents; see `Decoder` of the contract."""
+
+    VAE = "vae"
+    TINY = "tiny"
+
+
 @dataclass(frozen=True, slots=True)
 class PreviewOptions:
     """When to send previews and of what. `max_side` 0 is the latent's own size."""
@@ -32,3 +39,4 @@ class Output:
     quality: int = 90
     preview: PreviewOptions = PreviewOptions()
     omit_metadata: bool = False
+    decoder: Decoder = Decoder.VAE

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from sdgrpc.diffusion.checkpoints.loading import OpenModel, open_model
+from sdgrpc.diffusion.checkpoints.tiny_vae import with_tiny_vae
 from sdgrpc.engine.hashing.models import WeightFiles
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.models.served_models import Loadable
@@ -36,12 +37,7 @@ def open_engine(
 
     """
     device, dtype = choose_device(settings.device), choose_dtype(settings.dtype)
-    models = [
-        loadable(
-            open_model(name, source, tokenizer=settings.tokenizer, vae=settings.vaes.get(name)), device, dtype
-        )
-        for name, source in settings.models
-    ]
+    models = [loadable(opened(settings, name, source), device, dtype) for name, source in settings.models]
     uploads = None
     if settings.upload_dir is not None:
         uploads = UploadStore(settings.upload_dir, settings.upload_budget_bytes, check)
@@ -55,6 +51,13 @@ def open_engine(
     engine.on_failure(on_failure)
     asyncio.run(warmed_up(engine))
     return engine
+
+
+def opened(settings: Settings, name: str, source: str) -> OpenModel:
+    """A model with what the settings give it besides: a VAE of its own, a tiny one."""
+    model = open_model(name, source, tokenizer=settings.tokenizer, vae=settings.vaes.get(name))
+    tiny = settings.tiny_vaes.get(name)
+    return model if tiny is None else with_tiny_vae(model, tiny)
 
 
 async def warmed_up(engine: LocalEngine) -> None:

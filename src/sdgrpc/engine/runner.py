@@ -20,8 +20,10 @@ from sdgrpc.diffusion.sampling.denoise import OnStep, StepResult
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.start import prepare
 from sdgrpc.domain import (
+    Decoder,
     ImageReady,
     LoraReport,
+    Picture,
     Prepared,
     Preview,
     PreviewKind,
@@ -151,7 +153,7 @@ class LocalRunner:
             )
         for index in range(sampling.image_count):
             job.check_wanted()
-            pictures = finish(task, decode(model, latents[index : index + 1], sampling.tiling), work.region)
+            pictures = finish(task, decoded(task, model, latents[index : index + 1]), work.region)
             job.check_wanted()
             seed = sampling.seed_of(index)
             text = ""
@@ -183,6 +185,11 @@ def _describe(job: Job) -> None:
     job.rows = wanted.rows
     job.size = CallSize(job.task.model, (*wanted.sample.shape[1:], wanted.conditioning.token_count))
     job.group = (job.size, lease.set_id, wanted.guided, wanted.tiling)
+
+
+def decoded(task: Task, model: Model, latents: torch.Tensor) -> list[Picture]:
+    """The pictures of a task's latents, by the decoder that it asks for."""
+    return decode(model, latents, task.sampling.tiling, tiny=task.output.decoder is Decoder.TINY)
 
 
 def _judged(report: LoraReport, task: Task, model: Model) -> LoraReport:
@@ -221,7 +228,7 @@ def _previews(model: Model, options: PreviewOptions, denoised: torch.Tensor) -> 
         return tuple(Preview(index, latent_array(row)) for index, row in enumerate(denoised))
     if options.kind is PreviewKind.DECODED:
         longer_side = options.max_side or max(denoised.shape[-2:])
-        pictures = [fitted(picture, longer_side) for picture in decode(model, denoised)]
+        pictures = [fitted(picture, longer_side) for picture in decode(model, denoised, tiny=True)]
     else:
         pictures = preview_pictures(model, denoised, options.max_side)
     return tuple(Preview(index, images.encode(one, "image/png")) for index, one in enumerate(pictures))

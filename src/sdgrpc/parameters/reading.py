@@ -10,6 +10,7 @@ from typing import Any
 from sdgrpc.domain import (
     DEFAULT_ETA,
     DEFAULT_GAMMA,
+    Decoder,
     GuidanceInterval,
     Margins,
     MaskedContent,
@@ -88,6 +89,7 @@ class Parameters:
     margins: Margins | None = None
     variation: Variation | None = None
     tiling: Tiling | None = None
+    decoder: Decoder | None = None
     is_ours: bool = False
     notes: tuple[str, ...] = ()
 
@@ -168,6 +170,7 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "soft": ("Soft inpainting", equals("true")),
     "cover": ("Latent mask", equals("cover")),
     "tiling": ("Tiling", Tiling.parse),
+    "decoder": ("VAE Decoder", {"TAESD": Decoder.TINY, "Full": Decoder.VAE}.__getitem__),
     "margins": ("Outpainting margins", Margins.parse),
 }
 """Field of Parameters -> key of the text, and how its value is read."""

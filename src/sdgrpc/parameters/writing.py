@@ -13,6 +13,7 @@ from sdgrpc import __version__
 from sdgrpc.domain import (
     DEFAULT_ETA,
     DEFAULT_GAMMA,
+    Decoder,
     LoraReport,
     MaskedContent,
     ModelInfo,
@@ -139,6 +140,8 @@ def _values(
     if task.mask_options.crop_padding is not None:
         values["Masked area padding"] = task.mask_options.crop_padding
     values |= _masked(task)
+    if task.output.decoder is Decoder.TINY:
+        values["VAE Decoder"] = "TAESD"
     values |= _noise(sampling)
     if sampling.clip_skip:
         values["Clip skip"] = sampling.clip_skip + 1

@@ -38,6 +38,7 @@ from sdgrpc.settings.kinds import (
     Seconds,
     Side,
     Strength,
+    TinyVaes,
     Unset,
     Vaes,
 )
@@ -56,6 +57,11 @@ class ModelSettings(BaseModel):
         None,
         description="A VAE of its own for a model, which needs none then: a folder or a .safetensors file; "
         "repeat it.",
+    )
+    tiny_vae: Annotated[TinyVaes | None, Unset("none")] = Field(
+        None,
+        description="A tiny decoder (AutoencoderTiny, TAESD) for a model's previews and fast pictures: "
+        "a folder, a .safetensors file, a hub's owner/name, or `embedded` for that model's own; repeat it.",
     )
     tokenizer: Annotated[Folder | None, Unset("the folder `tokenizer` beside the file")] = Field(
         None, description="A folder with CLIP's vocabulary, for models in single files."

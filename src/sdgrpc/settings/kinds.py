@@ -112,10 +112,15 @@ def _rows(value: list[str]) -> list[str]:
     return value
 
 
-def _vaes(value: list[str]) -> list[str]:
+def _once_each(value: list[str]) -> list[str]:
     names = [vae_entry(entry)[0] for entry in value]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{repeated[0]} is given twice")
+    return value
+
+
+def _vaes(value: list[str]) -> list[str]:
+    _once_each(value)
     for _, place in map(vae_entry, value):
         if not place.exists():
             raise ValueError(f"{place} is no folder or file")
@@ -159,6 +164,13 @@ Vaes = Annotated[
     BeforeValidator(_split_models),
     AfterValidator(_vaes),
     Metavar("NAME=PATH"),
+]
+TinyVaes = Annotated[
+    list[str],
+    NoDecode,
+    BeforeValidator(_split_models),
+    AfterValidator(_once_each),
+    Metavar("NAME=SOURCE"),
 ]
 Rows = Annotated[
     list[str],

@@ -107,6 +107,12 @@ class Settings(
         return dict(map(vae_entry, self.vae or ()))
 
     @property
+    def tiny_vaes(self) -> dict[str, str]:
+        """The sources of the tiny decoders that models are given."""
+        entries = (entry.partition("=") for entry in self.tiny_vae or ())
+        return {name.strip(): source.strip() for name, _, source in entries}
+
+    @property
     def lora_dirs(self) -> tuple[Path, ...]:
         """The LoRA folders; without any given, the packaged ones if the embedded model is served."""
         if self.lora_dir is not None:
@@ -164,10 +170,15 @@ class Settings(
             raise ValueError("lora_strength_min is above lora_strength_max")
         if self.upload_dir is not None and any(_overlap(self.upload_dir, each) for each in self.lora_dirs):
             raise ValueError("upload_dir must be a folder of its own, neither in a lora_dir nor around one")
-        if strangers := sorted(self.rows_by_model.keys() - {name for name, _ in self.models}):
-            raise ValueError(f"max_rows_per_call names the model {strangers[0]!r}, which is not served")
-        if strangers := sorted(self.vaes.keys() - {name for name, _ in self.models}):
-            raise ValueError(f"vae names the model {strangers[0]!r}, which is not served")
+        served = {name for name, _ in self.models}
+        named: dict[str, set[str]] = {
+            "max_rows_per_call": set(self.rows_by_model),
+            "vae": set(self.vaes),
+            "tiny_vae": set(self.tiny_vaes),
+        }
+        for setting, models in named.items():
+            if strangers := sorted(models - served):
+                raise ValueError(f"{setting} names the model {strangers[0]!r}, which is not served")
         return self
 
 

@@ -111,6 +111,7 @@ class Model(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     AUTOV2_FIELD_NUMBER: _builtins.int
+    TINY_DECODER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     base: _builtins.str
     """`sd15`, `sd2`, `sdxl` or `embedded`, as LoRA files are judged against it."""
@@ -133,6 +134,8 @@ class Model(_message.Message):
     """
     autov2: _builtins.str
     """The first 10 digits of `sha256`, as the web UI of AUTOMATIC1111 and model sites call a model ("AutoV2")."""
+    tiny_decoder: _builtins.bool
+    """It can decode with DECODER_TINY."""
     @_builtins.property
     def sampling(self) -> _diffusion_pb2.Sampling: ...
     @_builtins.property
@@ -155,10 +158,11 @@ class Model(_message.Message):
         size_bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
         autov2: _builtins.str = ...,
+        tiny_decoder: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latent_format", b"latent_format", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["autov2", b"autov2", "base", b"base", "dtype", b"dtype", "height", b"height", "inpainting", b"inpainting", "latent_format", b"latent_format", "name", b"name", "prediction_type", b"prediction_type", "resident", b"resident", "sampling", b"sampling", "sha256", b"sha256", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["autov2", b"autov2", "base", b"base", "dtype", b"dtype", "height", b"height", "inpainting", b"inpainting", "latent_format", b"latent_format", "name", b"name", "prediction_type", b"prediction_type", "resident", b"resident", "sampling", b"sampling", "sha256", b"sha256", "size_bytes", b"size_bytes", "tiny_decoder", b"tiny_decoder", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -227,6 +227,34 @@ the logarithms of their noise levels interpolated for other numbers of steps tha
 """
 Global___TimestepSpacing: _TypeAlias = TimestepSpacing  # noqa: Y015
 
+class _Decoder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DecoderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decoder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DECODER_UNSPECIFIED: _Decoder.ValueType  # 0
+    """VAE."""
+    DECODER_VAE: _Decoder.ValueType  # 1
+    """The model's VAE."""
+    DECODER_TINY: _Decoder.ValueType  # 2
+    """A decoder of TAESD's kind, many times faster and nearly the same, where the operator gave the model one
+    (`--tiny-vae`; `Model.tiny_decoder`).
+    """
+
+class Decoder(_Decoder, metaclass=_DecoderEnumTypeWrapper):
+    """What makes pictures of latents."""
+
+DECODER_UNSPECIFIED: Decoder.ValueType  # 0
+"""VAE."""
+DECODER_VAE: Decoder.ValueType  # 1
+"""The model's VAE."""
+DECODER_TINY: Decoder.ValueType  # 2
+"""A decoder of TAESD's kind, many times faster and nearly the same, where the operator gave the model one
+(`--tiny-vae`; `Model.tiny_decoder`).
+"""
+Global___Decoder: _TypeAlias = Decoder  # noqa: Y015
+
 class _PreviewKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -240,7 +268,7 @@ class _PreviewKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PreviewKi
     PREVIEW_KIND_LATENT: _PreviewKind.ValueType  # 2
     """The latent itself, for clients that decode it."""
     PREVIEW_KIND_DECODED: _PreviewKind.ValueType  # 3
-    """A picture by the full VAE: exact and slow."""
+    """A picture by the model's tiny decoder, or without one by the full VAE: exact and slow."""
 
 class PreviewKind(_PreviewKind, metaclass=_PreviewKindEnumTypeWrapper):
     """What a preview holds."""
@@ -252,7 +280,7 @@ PREVIEW_KIND_PICTURE: PreviewKind.ValueType  # 1
 PREVIEW_KIND_LATENT: PreviewKind.ValueType  # 2
 """The latent itself, for clients that decode it."""
 PREVIEW_KIND_DECODED: PreviewKind.ValueType  # 3
-"""A picture by the full VAE: exact and slow."""
+"""A picture by the model's tiny decoder, or without one by the full VAE: exact and slow."""
 Global___PreviewKind: _TypeAlias = PreviewKind  # noqa: Y015
 
 @_typing.final
@@ -800,6 +828,7 @@ class Output(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     PREVIEW_FIELD_NUMBER: _builtins.int
     OMIT_METADATA_FIELD_NUMBER: _builtins.int
+    DECODER_FIELD_NUMBER: _builtins.int
     media_type: _builtins.str
     """`image/png` (the default), `image/jpeg` or `image/webp`."""
     quality: _builtins.int
@@ -808,6 +837,8 @@ class Output(_message.Message):
     """Leave the generation parameters out of the image file. They are a text in A1111's format: the chunk
     `parameters` of a PNG, the EXIF user comment of the others.
     """
+    decoder: Global___Decoder.ValueType
+    """What makes pictures of the finished latents; TINY is refused where the model has none."""
     @_builtins.property
     def preview(self) -> Global___PreviewOptions: ...
     def __init__(
@@ -817,10 +848,11 @@ class Output(_message.Message):
         quality: _builtins.int = ...,
         preview: Global___PreviewOptions | None = ...,
         omit_metadata: _builtins.bool = ...,
+        decoder: Global___Decoder.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["preview", b"preview"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_type", b"media_type", "omit_metadata", b"omit_metadata", "preview", b"preview", "quality", b"quality"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "media_type", b"media_type", "omit_metadata", b"omit_metadata", "preview", b"preview", "quality", b"quality"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

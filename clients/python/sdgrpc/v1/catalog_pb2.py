@@ -17,7 +17,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sdgrpc.v1 import diffusion_pb2 as sdgrpc_dot_v1_dot_diffusion__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sdgrpc/v1/catalog.proto\x12\tsdgrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sdgrpc/v1/diffusion.proto\"\x13\n\x11ListModelsRequest\"q\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.sdgrpc.v1.Model\x12\x39\n\x13lora_strength_range\x18\x02 \x01(\x0b\x32\x1c.sdgrpc.v1.LoraStrengthRange\"5\n\x11LoraStrengthRange\x12\x0f\n\x07minimum\x18\x01 \x01(\x02\x12\x0f\n\x07maximum\x18\x02 \x01(\x02\"\x9b\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\t\x12\x12\n\ninpainting\x18\x03 \x01(\x08\x12\x17\n\x0fprediction_type\x18\x04 \x01(\t\x12\r\n\x05\x64type\x18\x05 \x01(\t\x12\r\n\x05width\x18\x06 \x01(\x05\x12\x0e\n\x06height\x18\x07 \x01(\x05\x12%\n\x08sampling\x18\x08 \x01(\x0b\x32\x13.sdgrpc.v1.Sampling\x12.\n\rlatent_format\x18\t \x01(\x0b\x32\x17.sdgrpc.v1.LatentFormat\x12\x10\n\x08resident\x18\n \x01(\x08\x12\x12\n\nsize_bytes\x18\x0b \x01(\x03\x12\x0e\n\x06sha256\x18\x0c \x01(\t\x12\x0e\n\x06\x61utov2\x18\r \x01(\t\"]\n\x0cLatentFormat\x12\x10\n\x08\x63hannels\x18\x01 \x01(\x05\x12\x14\n\x0cscale_factor\x18\x02 \x01(\x05\x12\x13\n\x0brgb_factors\x18\x03 \x03(\x02\x12\x10\n\x08rgb_bias\x18\x04 \x03(\x02\"l\n\x10ListLorasRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x14\n\x0c\x66itting_only\x18\x05 \x01(\x08\"P\n\x11ListLorasResponse\x12\"\n\x05loras\x18\x01 \x03(\x0b\x32\x13.sdgrpc.v1.LoraFile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x88\x02\n\x08LoraFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12,\n\x08modified\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x62\x61se\x18\x05 \x01(\t\x12\x12\n\nalgorithms\x18\x06 \x03(\t\x12\x10\n\x08rank_min\x18\x07 \x01(\x05\x12\x10\n\x08rank_max\x18\x08 \x01(\x05\x12\x15\n\rtrigger_words\x18\t \x03(\t\x12\x0c\n\x04\x66its\x18\n \x01(\x08\x12\x0f\n\x07refusal\x18\x0b \x01(\t\x12\x10\n\x08made_for\x18\x0c \x01(\t\x12\x0e\n\x06\x61utov3\x18\r \x01(\t\"d\n\x0eGetLoraRequest\x12\x0e\n\x04name\x18\x01 \x01(\tH\x00\x12\x10\n\x06sha256\x18\x02 \x01(\tH\x00\x12\r\n\x05model\x18\x03 \x01(\t\x12\x17\n\x0finclude_modules\x18\x04 \x01(\x08\x42\x08\n\x06source\"\xea\x02\n\x0fGetLoraResponse\x12!\n\x04lora\x18\x01 \x01(\x0b\x32\x13.sdgrpc.v1.LoraFile\x12\x14\n\x0ctensor_count\x18\x02 \x01(\x05\x12\x14\n\x0cmodule_count\x18\x03 \x01(\x05\x12\x19\n\x11unmatched_tensors\x18\x04 \x01(\x05\x12\x1a\n\x12unmatched_examples\x18\x05 \x03(\t\x12:\n\x08metadata\x18\x06 \x03(\x0b\x32(.sdgrpc.v1.GetLoraResponse.MetadataEntry\x12&\n\x07modules\x18\x07 \x03(\x0b\x32\x15.sdgrpc.v1.LoraModule\x12<\n\x14recommended_sampling\x18\x08 \x01(\x0b\x32\x1e.sdgrpc.v1.RecommendedSampling\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xda\x02\n\x13RecommendedSampling\x12\r\n\x05steps\x18\x01 \x01(\x05\x12\x1b\n\x0eguidance_scale\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\'\n\tscheduler\x18\x03 \x01(\x0e\x32\x14.sdgrpc.v1.Scheduler\x12\x34\n\x10timestep_spacing\x18\x04 \x01(\x0e\x32\x1a.sdgrpc.v1.TimestepSpacing\x12\x11\n\tsteps_min\x18\x05 \x01(\x05\x12\x11\n\tsteps_max\x18\x06 \x01(\x05\x12\x1f\n\x12guidance_scale_max\x18\x07 \x01(\x02H\x01\x88\x01\x01\x12.\n\x10other_schedulers\x18\x08 \x03(\x0e\x32\x14.sdgrpc.v1.Scheduler\x12\x17\n\x0fprediction_type\x18\t \x01(\tB\x11\n\x0f_guidance_scaleB\x15\n\x13_guidance_scale_max\"\x94\x01\n\nLoraModule\x12\x11\n\tcomponent\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x12\n\x05\x61lpha\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x17\n\ndelta_norm\x18\x06 \x01(\x02H\x01\x88\x01\x01\x42\x08\n\x06_alphaB\r\n\x0b_delta_norm\"[\n\x11UploadLoraRequest\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.sdgrpc.v1.UploadLoraHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"D\n\x10UploadLoraHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"H\n\x12UploadLoraResponse\x12!\n\x04lora\x18\x01 \x01(\x0b\x32\x13.sdgrpc.v1.LoraFile\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\"D\n\x13PrepareLorasRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1e\n\x05loras\x18\x02 \x03(\x0b\x32\x0f.sdgrpc.v1.Lora\"=\n\x14PrepareLorasResponse\x12%\n\x08prepared\x18\x01 \x01(\x0b\x32\x13.sdgrpc.v1.Prepared\"E\n\x12WatchStatusRequest\x12/\n\x0cmin_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe4\x02\n\x13WatchStatusResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x0f\n\x07running\x18\x02 \x01(\x05\x12\x0e\n\x06queued\x18\x03 \x01(\x05\x12\x12\n\nqueue_size\x18\x04 \x01(\x05\x12\x15\n\rrows_per_call\x18\x05 \x01(\x02\x12\x18\n\x10steps_per_second\x18\x06 \x01(\x02\x12\x31\n\x0e\x65stimated_wait\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x06models\x18\x08 \x03(\x0b\x32\x18.sdgrpc.v1.ResidentModel\x12-\n\tlora_sets\x18\t \x03(\x0b\x32\x1a.sdgrpc.v1.ResidentLoraSet\x12\x16\n\x0elora_set_bytes\x18\n \x01(\x03\x12\x1d\n\x15lora_set_budget_bytes\x18\x0b \x01(\x03\x12\x15\n\rjobs_finished\x18\x0c \x01(\x03\"1\n\rResidentModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\x81\x01\n\x0fResidentLoraSet\x12\x13\n\x0blora_set_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06in_use\x18\x04 \x01(\x08\x12&\n\x05loras\x18\x05 \x03(\x0b\x32\x17.sdgrpc.v1.ResidentLora\"O\n\x0cResidentLora\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x10\n\x08strength\x18\x02 \x01(\x02\x12\x1d\n\x15text_encoder_strength\x18\x03 \x01(\x02\"\xab\x01\n\x0ePlanJobRequest\x12.\n\x08generate\x18\x01 \x01(\x0b\x32\x1a.sdgrpc.v1.GenerateRequestH\x00\x12\x30\n\ttransform\x18\x02 \x01(\x0b\x32\x1b.sdgrpc.v1.TransformRequestH\x00\x12,\n\x07inpaint\x18\x03 \x01(\x0b\x32\x19.sdgrpc.v1.InpaintRequestH\x00\x42\t\n\x07request\"\x85\x03\n\x0fPlanJobResponse\x12%\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x13.sdgrpc.v1.Accepted\x12\x12\n\nunet_steps\x18\x02 \x01(\x05\x12\x14\n\x0cguided_steps\x18\x03 \x01(\x05\x12%\n\x05loras\x18\x04 \x03(\x0b\x32\x16.sdgrpc.v1.PlannedLora\x12\x13\n\x0blora_set_id\x18\x05 \x01(\t\x12\x19\n\x11lora_set_resident\x18\x06 \x01(\x08\x12\x16\n\x0emodel_resident\x18\x07 \x01(\x08\x12\x31\n\x0e\x65stimated_wait\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0f\x65stimated_steps\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x65stimated_decoding\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmemory_bytes\x18\x0b \x01(\x03\"\x7f\n\x0bPlannedLora\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x10\n\x08strength\x18\x03 \x01(\x02\x12\x1d\n\x15text_encoder_strength\x18\x04 \x01(\x02\x12\x0f\n\x07refusal\x18\x05 \x01(\t\x12\x10\n\x08warnings\x18\x06 \x03(\t2\x95\x04\n\x0e\x43\x61talogService\x12I\n\nListModels\x12\x1c.sdgrpc.v1.ListModelsRequest\x1a\x1d.sdgrpc.v1.ListModelsResponse\x12\x46\n\tListLoras\x12\x1b.sdgrpc.v1.ListLorasRequest\x1a\x1c.sdgrpc.v1.ListLorasResponse\x12@\n\x07GetLora\x12\x19.sdgrpc.v1.GetLoraRequest\x1a\x1a.sdgrpc.v1.GetLoraResponse\x12K\n\nUploadLora\x12\x1c.sdgrpc.v1.UploadLoraRequest\x1a\x1d.sdgrpc.v1.UploadLoraResponse(\x01\x12O\n\x0cPrepareLoras\x12\x1e.sdgrpc.v1.PrepareLorasRequest\x1a\x1f.sdgrpc.v1.PrepareLorasResponse\x12@\n\x07PlanJob\x12\x19.sdgrpc.v1.PlanJobRequest\x1a\x1a.sdgrpc.v1.PlanJobResponse\x12N\n\x0bWatchStatus\x12\x1d.sdgrpc.v1.WatchStatusRequest\x1a\x1e.sdgrpc.v1.WatchStatusResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sdgrpc/v1/catalog.proto\x12\tsdgrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sdgrpc/v1/diffusion.proto\"\x13\n\x11ListModelsRequest\"q\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.sdgrpc.v1.Model\x12\x39\n\x13lora_strength_range\x18\x02 \x01(\x0b\x32\x1c.sdgrpc.v1.LoraStrengthRange\"5\n\x11LoraStrengthRange\x12\x0f\n\x07minimum\x18\x01 \x01(\x02\x12\x0f\n\x07maximum\x18\x02 \x01(\x02\"\xb1\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\t\x12\x12\n\ninpainting\x18\x03 \x01(\x08\x12\x17\n\x0fprediction_type\x18\x04 \x01(\t\x12\r\n\x05\x64type\x18\x05 \x01(\t\x12\r\n\x05width\x18\x06 \x01(\x05\x12\x0e\n\x06height\x18\x07 \x01(\x05\x12%\n\x08sampling\x18\x08 \x01(\x0b\x32\x13.sdgrpc.v1.Sampling\x12.\n\rlatent_format\x18\t \x01(\x0b\x32\x17.sdgrpc.v1.LatentFormat\x12\x10\n\x08resident\x18\n \x01(\x08\x12\x12\n\nsize_bytes\x18\x0b \x01(\x03\x12\x0e\n\x06sha256\x18\x0c \x01(\t\x12\x0e\n\x06\x61utov2\x18\r \x01(\t\x12\x14\n\x0ctiny_decoder\x18\x0e \x01(\x08\"]\n\x0cLatentFormat\x12\x10\n\x08\x63hannels\x18\x01 \x01(\x05\x12\x14\n\x0cscale_factor\x18\x02 \x01(\x05\x12\x13\n\x0brgb_factors\x18\x03 \x03(\x02\x12\x10\n\x08rgb_bias\x18\x04 \x03(\x02\"l\n\x10ListLorasRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x14\n\x0c\x66itting_only\x18\x05 \x01(\x08\"P\n\x11ListLorasResponse\x12\"\n\x05loras\x18\x01 \x03(\x0b\x32\x13.sdgrpc.v1.LoraFile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x88\x02\n\x08LoraFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12,\n\x08modified\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x62\x61se\x18\x05 \x01(\t\x12\x12\n\nalgorithms\x18\x06 \x03(\t\x12\x10\n\x08rank_min\x18\x07 \x01(\x05\x12\x10\n\x08rank_max\x18\x08 \x01(\x05\x12\x15\n\rtrigger_words\x18\t \x03(\t\x12\x0c\n\x04\x66its\x18\n \x01(\x08\x12\x0f\n\x07refusal\x18\x0b \x01(\t\x12\x10\n\x08made_for\x18\x0c \x01(\t\x12\x0e\n\x06\x61utov3\x18\r \x01(\t\"d\n\x0eGetLoraRequest\x12\x0e\n\x04name\x18\x01 \x01(\tH\x00\x12\x10\n\x06sha256\x18\x02 \x01(\tH\x00\x12\r\n\x05model\x18\x03 \x01(\t\x12\x17\n\x0finclude_modules\x18\x04 \x01(\x08\x42\x08\n\x06source\"\xea\x02\n\x0fGetLoraResponse\x12!\n\x04lora\x18\x01 \x01(\x0b\x32\x13.sdgrpc.v1.LoraFile\x12\x14\n\x0ctensor_count\x18\x02 \x01(\x05\x12\x14\n\x0cmodule_count\x18\x03 \x01(\x05\x12\x19\n\x11unmatched_tensors\x18\x04 \x01(\x05\x12\x1a\n\x12unmatched_examples\x18\x05 \x03(\t\x12:\n\x08metadata\x18\x06 \x03(\x0b\x32(.sdgrpc.v1.GetLoraResponse.MetadataEntry\x12&\n\x07modules\x18\x07 \x03(\x0b\x32\x15.sdgrpc.v1.LoraModule\x12<\n\x14recommended_sampling\x18\x08 \x01(\x0b\x32\x1e.sdgrpc.v1.RecommendedSampling\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xda\x02\n\x13RecommendedSampling\x12\r\n\x05steps\x18\x01 \x01(\x05\x12\x1b\n\x0eguidance_scale\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\'\n\tscheduler\x18\x03 \x01(\x0e\x32\x14.sdgrpc.v1.Scheduler\x12\x34\n\x10timestep_spacing\x18\x04 \x01(\x0e\x32\x1a.sdgrpc.v1.TimestepSpacing\x12\x11\n\tsteps_min\x18\x05 \x01(\x05\x12\x11\n\tsteps_max\x18\x06 \x01(\x05\x12\x1f\n\x12guidance_scale_max\x18\x07 \x01(\x02H\x01\x88\x01\x01\x12.\n\x10other_schedulers\x18\x08 \x03(\x0e\x32\x14.sdgrpc.v1.Scheduler\x12\x17\n\x0fprediction_type\x18\t \x01(\tB\x11\n\x0f_guidance_scaleB\x15\n\x13_guidance_scale_max\"\x94\x01\n\nLoraModule\x12\x11\n\tcomponent\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x12\n\x05\x61lpha\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x17\n\ndelta_norm\x18\x06 \x01(\x02H\x01\x88\x01\x01\x42\x08\n\x06_alphaB\r\n\x0b_delta_norm\"[\n\x11UploadLoraRequest\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.sdgrpc.v1.UploadLoraHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"D\n\x10UploadLoraHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"H\n\x12UploadLoraResponse\x12!\n\x04lora\x18\x01 \x01(\x0b\x32\x13.sdgrpc.v1.LoraFile\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\"D\n\x13PrepareLorasRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1e\n\x05loras\x18\x02 \x03(\x0b\x32\x0f.sdgrpc.v1.Lora\"=\n\x14PrepareLorasResponse\x12%\n\x08prepared\x18\x01 \x01(\x0b\x32\x13.sdgrpc.v1.Prepared\"E\n\x12WatchStatusRequest\x12/\n\x0cmin_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe4\x02\n\x13WatchStatusResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x0f\n\x07running\x18\x02 \x01(\x05\x12\x0e\n\x06queued\x18\x03 \x01(\x05\x12\x12\n\nqueue_size\x18\x04 \x01(\x05\x12\x15\n\rrows_per_call\x18\x05 \x01(\x02\x12\x18\n\x10steps_per_second\x18\x06 \x01(\x02\x12\x31\n\x0e\x65stimated_wait\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x06models\x18\x08 \x03(\x0b\x32\x18.sdgrpc.v1.ResidentModel\x12-\n\tlora_sets\x18\t \x03(\x0b\x32\x1a.sdgrpc.v1.ResidentLoraSet\x12\x16\n\x0elora_set_bytes\x18\n \x01(\x03\x12\x1d\n\x15lora_set_budget_bytes\x18\x0b \x01(\x03\x12\x15\n\rjobs_finished\x18\x0c \x01(\x03\"1\n\rResidentModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\x81\x01\n\x0fResidentLoraSet\x12\x13\n\x0blora_set_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06in_use\x18\x04 \x01(\x08\x12&\n\x05loras\x18\x05 \x03(\x0b\x32\x17.sdgrpc.v1.ResidentLora\"O\n\x0cResidentLora\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x10\n\x08strength\x18\x02 \x01(\x02\x12\x1d\n\x15text_encoder_strength\x18\x03 \x01(\x02\"\xab\x01\n\x0ePlanJobRequest\x12.\n\x08generate\x18\x01 \x01(\x0b\x32\x1a.sdgrpc.v1.GenerateRequestH\x00\x12\x30\n\ttransform\x18\x02 \x01(\x0b\x32\x1b.sdgrpc.v1.TransformRequestH\x00\x12,\n\x07inpaint\x18\x03 \x01(\x0b\x32\x19.sdgrpc.v1.InpaintRequestH\x00\x42\t\n\x07request\"\x85\x03\n\x0fPlanJobResponse\x12%\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x13.sdgrpc.v1.Accepted\x12\x12\n\nunet_steps\x18\x02 \x01(\x05\x12\x14\n\x0cguided_steps\x18\x03 \x01(\x05\x12%\n\x05loras\x18\x04 \x03(\x0b\x32\x16.sdgrpc.v1.PlannedLora\x12\x13\n\x0blora_set_id\x18\x05 \x01(\t\x12\x19\n\x11lora_set_resident\x18\x06 \x01(\x08\x12\x16\n\x0emodel_resident\x18\x07 \x01(\x08\x12\x31\n\x0e\x65stimated_wait\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0f\x65stimated_steps\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x65stimated_decoding\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmemory_bytes\x18\x0b \x01(\x03\"\x7f\n\x0bPlannedLora\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x10\n\x08strength\x18\x03 \x01(\x02\x12\x1d\n\x15text_encoder_strength\x18\x04 \x01(\x02\x12\x0f\n\x07refusal\x18\x05 \x01(\t\x12\x10\n\x08warnings\x18\x06 \x03(\t2\x95\x04\n\x0e\x43\x61talogService\x12I\n\nListModels\x12\x1c.sdgrpc.v1.ListModelsRequest\x1a\x1d.sdgrpc.v1.ListModelsResponse\x12\x46\n\tListLoras\x12\x1b.sdgrpc.v1.ListLorasRequest\x1a\x1c.sdgrpc.v1.ListLorasResponse\x12@\n\x07GetLora\x12\x19.sdgrpc.v1.GetLoraRequest\x1a\x1a.sdgrpc.v1.GetLoraResponse\x12K\n\nUploadLora\x12\x1c.sdgrpc.v1.UploadLoraRequest\x1a\x1d.sdgrpc.v1.UploadLoraResponse(\x01\x12O\n\x0cPrepareLoras\x12\x1e.sdgrpc.v1.PrepareLorasRequest\x1a\x1f.sdgrpc.v1.PrepareLorasResponse\x12@\n\x07PlanJob\x12\x19.sdgrpc.v1.PlanJobRequest\x1a\x1a.sdgrpc.v1.PlanJobResponse\x12N\n\x0bWatchStatus\x12\x1d.sdgrpc.v1.WatchStatusRequest\x1a\x1e.sdgrpc.v1.WatchStatusResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,51 +33,51 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_LORASTRENGTHRANGE']._serialized_start=266
   _globals['_LORASTRENGTHRANGE']._serialized_end=319
   _globals['_MODEL']._serialized_start=322
-  _globals['_MODEL']._serialized_end=605
-  _globals['_LATENTFORMAT']._serialized_start=607
-  _globals['_LATENTFORMAT']._serialized_end=700
-  _globals['_LISTLORASREQUEST']._serialized_start=702
-  _globals['_LISTLORASREQUEST']._serialized_end=810
-  _globals['_LISTLORASRESPONSE']._serialized_start=812
-  _globals['_LISTLORASRESPONSE']._serialized_end=892
-  _globals['_LORAFILE']._serialized_start=895
-  _globals['_LORAFILE']._serialized_end=1159
-  _globals['_GETLORAREQUEST']._serialized_start=1161
-  _globals['_GETLORAREQUEST']._serialized_end=1261
-  _globals['_GETLORARESPONSE']._serialized_start=1264
-  _globals['_GETLORARESPONSE']._serialized_end=1626
-  _globals['_GETLORARESPONSE_METADATAENTRY']._serialized_start=1579
-  _globals['_GETLORARESPONSE_METADATAENTRY']._serialized_end=1626
-  _globals['_RECOMMENDEDSAMPLING']._serialized_start=1629
-  _globals['_RECOMMENDEDSAMPLING']._serialized_end=1975
-  _globals['_LORAMODULE']._serialized_start=1978
-  _globals['_LORAMODULE']._serialized_end=2126
-  _globals['_UPLOADLORAREQUEST']._serialized_start=2128
-  _globals['_UPLOADLORAREQUEST']._serialized_end=2219
-  _globals['_UPLOADLORAHEADER']._serialized_start=2221
-  _globals['_UPLOADLORAHEADER']._serialized_end=2289
-  _globals['_UPLOADLORARESPONSE']._serialized_start=2291
-  _globals['_UPLOADLORARESPONSE']._serialized_end=2363
-  _globals['_PREPARELORASREQUEST']._serialized_start=2365
-  _globals['_PREPARELORASREQUEST']._serialized_end=2433
-  _globals['_PREPARELORASRESPONSE']._serialized_start=2435
-  _globals['_PREPARELORASRESPONSE']._serialized_end=2496
-  _globals['_WATCHSTATUSREQUEST']._serialized_start=2498
-  _globals['_WATCHSTATUSREQUEST']._serialized_end=2567
-  _globals['_WATCHSTATUSRESPONSE']._serialized_start=2570
-  _globals['_WATCHSTATUSRESPONSE']._serialized_end=2926
-  _globals['_RESIDENTMODEL']._serialized_start=2928
-  _globals['_RESIDENTMODEL']._serialized_end=2977
-  _globals['_RESIDENTLORASET']._serialized_start=2980
-  _globals['_RESIDENTLORASET']._serialized_end=3109
-  _globals['_RESIDENTLORA']._serialized_start=3111
-  _globals['_RESIDENTLORA']._serialized_end=3190
-  _globals['_PLANJOBREQUEST']._serialized_start=3193
-  _globals['_PLANJOBREQUEST']._serialized_end=3364
-  _globals['_PLANJOBRESPONSE']._serialized_start=3367
-  _globals['_PLANJOBRESPONSE']._serialized_end=3756
-  _globals['_PLANNEDLORA']._serialized_start=3758
-  _globals['_PLANNEDLORA']._serialized_end=3885
-  _globals['_CATALOGSERVICE']._serialized_start=3888
-  _globals['_CATALOGSERVICE']._serialized_end=4421
+  _globals['_MODEL']._serialized_end=627
+  _globals['_LATENTFORMAT']._serialized_start=629
+  _globals['_LATENTFORMAT']._serialized_end=722
+  _globals['_LISTLORASREQUEST']._serialized_start=724
+  _globals['_LISTLORASREQUEST']._serialized_end=832
+  _globals['_LISTLORASRESPONSE']._serialized_start=834
+  _globals['_LISTLORASRESPONSE']._serialized_end=914
+  _globals['_LORAFILE']._serialized_start=917
+  _globals['_LORAFILE']._serialized_end=1181
+  _globals['_GETLORAREQUEST']._serialized_start=1183
+  _globals['_GETLORAREQUEST']._serialized_end=1283
+  _globals['_GETLORARESPONSE']._serialized_start=1286
+  _globals['_GETLORARESPONSE']._serialized_end=1648
+  _globals['_GETLORARESPONSE_METADATAENTRY']._serialized_start=1601
+  _globals['_GETLORARESPONSE_METADATAENTRY']._serialized_end=1648
+  _globals['_RECOMMENDEDSAMPLING']._serialized_start=1651
+  _globals['_RECOMMENDEDSAMPLING']._serialized_end=1997
+  _globals['_LORAMODULE']._serialized_start=2000
+  _globals['_LORAMODULE']._serialized_end=2148
+  _globals['_UPLOADLORAREQUEST']._serialized_start=2150
+  _globals['_UPLOADLORAREQUEST']._serialized_end=2241
+  _globals['_UPLOADLORAHEADER']._serialized_start=2243
+  _globals['_UPLOADLORAHEADER']._serialized_end=2311
+  _globals['_UPLOADLORARESPONSE']._serialized_start=2313
+  _globals['_UPLOADLORARESPONSE']._serialized_end=2385
+  _globals['_PREPARELORASREQUEST']._serialized_start=2387
+  _globals['_PREPARELORASREQUEST']._serialized_end=2455
+  _globals['_PREPARELORASRESPONSE']._serialized_start=2457
+  _globals['_PREPARELORASRESPONSE']._serialized_end=2518
+  _globals['_WATCHSTATUSREQUEST']._serialized_start=2520
+  _globals['_WATCHSTATUSREQUEST']._serialized_end=2589
+  _globals['_WATCHSTATUSRESPONSE']._serialized_start=2592
+  _globals['_WATCHSTATUSRESPONSE']._serialized_end=2948
+  _globals['_RESIDENTMODEL']._serialized_start=2950
+  _globals['_RESIDENTMODEL']._serialized_end=2999
+  _globals['_RESIDENTLORASET']._serialized_start=3002
+  _globals['_RESIDENTLORASET']._serialized_end=3131
+  _globals['_RESIDENTLORA']._serialized_start=3133
+  _globals['_RESIDENTLORA']._serialized_end=3212
+  _globals['_PLANJOBREQUEST']._serialized_start=3215
+  _globals['_PLANJOBREQUEST']._serialized_end=3386
+  _globals['_PLANJOBRESPONSE']._serialized_start=3389
+  _globals['_PLANJOBRESPONSE']._serialized_end=3778
+  _globals['_PLANNEDLORA']._serialized_start=3780
+  _globals['_PLANNEDLORA']._serialized_end=3907
+  _globals['_CATALOGSERVICE']._serialized_start=3910
+  _globals['_CATALOGSERVICE']._serialized_end=4443
 # @@protoc_insertion_point(module_scope)

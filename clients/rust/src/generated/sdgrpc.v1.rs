@@ -281,6 +281,9 @@ pub struct Output {
     /// `parameters` of a PNG, the EXIF user comment of the others.
     #[prost(bool, tag = "4")]
     pub omit_metadata: bool,
+    /// What makes pictures of the finished latents; TINY is refused where the model has none.
+    #[prost(enumeration = "Decoder", tag = "8")]
+    pub decoder: i32,
 }
 /// Whether and when to show unfinished images.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -794,6 +797,40 @@ impl TimestepSpacing {
         }
     }
 }
+/// What makes pictures of latents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Decoder {
+    /// VAE.
+    Unspecified = 0,
+    /// The model's VAE.
+    Vae = 1,
+    /// A decoder of TAESD's kind, many times faster and nearly the same, where the operator gave the model one
+    /// (`--tiny-vae`; `Model.tiny_decoder`).
+    Tiny = 2,
+}
+impl Decoder {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DECODER_UNSPECIFIED",
+            Self::Vae => "DECODER_VAE",
+            Self::Tiny => "DECODER_TINY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DECODER_UNSPECIFIED" => Some(Self::Unspecified),
+            "DECODER_VAE" => Some(Self::Vae),
+            "DECODER_TINY" => Some(Self::Tiny),
+            _ => None,
+        }
+    }
+}
 /// What a preview holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -804,7 +841,7 @@ pub enum PreviewKind {
     Picture = 1,
     /// The latent itself, for clients that decode it.
     Latent = 2,
-    /// A picture by the full VAE: exact and slow.
+    /// A picture by the model's tiny decoder, or without one by the full VAE: exact and slow.
     Decoded = 3,
 }
 impl PreviewKind {
@@ -1374,6 +1411,9 @@ pub struct Model {
     /// The first 10 digits of `sha256`, as the web UI of AUTOMATIC1111 and model sites call a model ("AutoV2").
     #[prost(string, tag = "13")]
     pub autov2: ::prost::alloc::string::String,
+    /// It can decode with DECODER_TINY.
+    #[prost(bool, tag = "14")]
+    pub tiny_decoder: bool,
 }
 /// A linear map of latent channels to RGB. A pixel's colour is
 /// clamp(bias\[rgb\] + sum over c of latent\[c\] * factors\[3 * c + rgb\], -1, 1), from -1 (dark) to 1.

@@ -70,6 +70,7 @@ def completed(client: Client, given: Options, prompt: str | None, picture: Param
         "guidance_interval": picture.guidance_interval,
         "variation": picture.variation,
         "tiling": picture.tiling,
+        "decoder": picture.decoder,
         "seed": picture.seed,
         "clip_skip": picture.clip_skip or 0,
     }

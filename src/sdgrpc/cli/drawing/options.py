@@ -18,6 +18,7 @@ from sdgrpc.cli.connection import ConnectionOptions
 from sdgrpc.cli.output import OutputPattern
 from sdgrpc.client import Lora, OnDisconnect, Options, PreviewKind, PreviewOptions
 from sdgrpc.domain import (
+    Decoder,
     GuidanceInterval,
     Scheduler,
     SigmaSpacing,
@@ -145,6 +146,9 @@ class DrawOptions(ConnectionOptions):
     omit_metadata: Annotated[
         bool, typer.Option("--omit-metadata", help="Leave the parameters out of the file.")
     ] = False
+    decoder: Annotated[
+        Decoder | None, typer.Option(help="tiny is fast, where the server has one.", show_default="vae")
+    ] = None
     preview: Annotated[
         ShownPreview | None,
         typer.Option(help="What to show while drawing.", show_default="picture, in a terminal"),
@@ -192,6 +196,7 @@ class DrawOptions(ConnectionOptions):
             ),
             "step_reuse": parsed("--reuse", StepReuse.parse, self.reuse),
             "variation": parsed("--variation", Variation.parse, self.variation),
+            "decoder": self.decoder,
             "tiling": parsed("--tiling", Tiling.parse, self.tiling),
             "seed": self.seed,
             "clip_skip": self.clip_skip,

@@ -41,6 +41,7 @@ class OpenModel:
     tokenizers: dict[str, Any]
     scheduler_config: dict[str, Any]
     force_zeros: bool
+    tiny: Unfilled | None = None
     _stamps: Mapping[Path, Stamp] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +90,7 @@ class OpenModel:
             device=device,
             dtype=chosen,
             force_zeros_for_empty_prompt=is_sdxl(filled) and self.force_zeros,
+            tiny=None if self.tiny is None else copy.deepcopy(self.tiny).fill(device, dtypes["vae"]),
         )
 
     def _check_files(self) -> None:

@@ -40,11 +40,14 @@ def sample(
 
 
 @torch.inference_mode()
-def decode(model: Model, latents: torch.Tensor, tiling: Tiling = NO_TILING) -> list[Picture]:
+def decode(
+    model: Model, latents: torch.Tensor, tiling: Tiling = NO_TILING, *, tiny: bool = False
+) -> list[Picture]:
     """Decode scaled latents `[n, 4, h, w]` to n RGB pictures of 8h by 8w pixels.
 
     One at a time: a picture then does not depend on its neighbours, and memory does not grow with n. One for
     which the memory does not suffice is decoded in overlapping tiles of the size that the VAE was trained on.
+    With `tiny` the model's tiny decoder makes them, where it has one.
 
     Raises:
         OutOfMemory: not even that fits.
@@ -52,7 +55,15 @@ def decode(model: Model, latents: torch.Tensor, tiling: Tiling = NO_TILING) -> l
 
     """
     with seamless(tiling):
-        return [_decode_one(model, latent) for latent in torch.split(latents, 1)]
+        one = _decode_tiny if tiny and model.tiny is not None else _decode_one
+        return [one(model, latent) for latent in torch.split(latents, 1)]
+
+
+def _decode_tiny(model: Model, latent: torch.Tensor) -> Picture:
+    if model.tiny is None:
+        raise ValueError("the model has no tiny decoder")
+    pixels: torch.Tensor = model.tiny(latent.to(model.device, model.vae.dtype))[0]
+    return pixels_to_picture(pixels)
 
 
 def _decode_one(model: Model, latent: torch.Tensor) -> Picture:
