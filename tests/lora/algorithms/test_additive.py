@@ -177,6 +177,8 @@ def test_lokr_of_rank_one_obeys_alpha() -> None:
         ({"up": random(7, 0), "down": random(0, 5)}, "does not know"),
         ({"up": random(7, 3), "down": random(3, 5, 1)}, "does not know"),
         ({"up": random(7, 3), "down": random(3, 5), "mid": random(2, 3, 3, 3)}, "rank 3"),
+        ({"up": random(7, 3), "down": random(2, 5), "mid": random(3, 4, 3, 3)}, "rank 2"),
+        ({"up": random(7, 3), "down": random(5, 5), "mid": random(3, 4, 3, 3)}, "rank 5"),
         ({"up": random(7, 3), "down": random(3, 5), "mid": random(3, 3)}, "does not know"),
         ({"up": random(7, 3), "down": random(3, 5, 3, 3), "mid": random(3, 3, 3, 3)}, "beside a core"),
     ],
@@ -187,13 +189,34 @@ def test_factors_that_contradict_each_other(tensors: dict[str, torch.Tensor], wo
         lora_size(tensors)
 
 
+def test_ranks_are_compared_as_numbers() -> None:
+    """However large they are."""
+    rank = 300
+    core = random(rank, rank, 1, 1)
+    tensors = {"up": random(7, rank), "down": random(rank, 5), "mid": core}
+    assert lora_size(tensors) == Size(7, 5, (1, 1))
+    pairs = {f"hada_w{n}_a": random(rank, 7) for n in (1, 2)} | {
+        f"hada_w{n}_b": random(rank, 5) for n in (1, 2)
+    }
+    assert additive.loha_size(pairs | {"hada_t1": core, "hada_t2": core}) == Size(7, 5, (1, 1))
+    plain = {f"hada_w{n}_a": random(7, rank) for n in (1, 2)} | {
+        f"hada_w{n}_b": random(rank, 5) for n in (1, 2)
+    }
+    assert additive.loha_size(plain) == Size(7, 5)
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
         ({"hada_w1_a": random(OUT, 2)}, "rank 2"),
         ({"hada_w2_a": random(OUT + 1, RANK)}, "the first pair for"),
+        ({"hada_w1_a": random(OUT, RANK + 1)}, f"rank {RANK + 1}"),
         ({"hada_t1": random(RANK, RANK, 3, 3)}, "come in pairs"),
-        ({"hada_t1": random(2, RANK, 3, 3), "hada_t2": random(2, RANK, 3, 3)}, "do not fit"),
+        ({"hada_t2": random(RANK, RANK, 3, 3)}, "come in pairs"),
+        *(
+            ({name: random(*ranks, 3, 3) for name in ("hada_t1", "hada_t2")}, "do not fit")
+            for ranks in ((2, RANK), (RANK + 1, RANK), (RANK, RANK - 1), (RANK, RANK + 1))
+        ),
     ],
 )
 def test_loha_factors_that_contradict_each_other(changed: dict[str, torch.Tensor], words: str) -> None:
@@ -201,8 +224,9 @@ def test_loha_factors_that_contradict_each_other(changed: dict[str, torch.Tensor
     tensors = {
         f"hada_w{n}_{p}": random(OUT, RANK) if p == "a" else random(RANK, IN) for n in (1, 2) for p in "ab"
     }
-    with pytest.raises(BadTensors, match=words):
+    with pytest.raises(BadTensors, match=words) as caught:
         additive.loha_size(tensors | changed)
+    assert caught.value.role in changed
 
 
 @pytest.mark.parametrize(
