@@ -83,6 +83,7 @@ lint: setup ## ruff, mypy --strict, buf lint and format, generated code fresh
 	$(BIN)/python tools/generate.py --check
 	$(BIN)/python -m tools.settings_docs --check
 	$(BIN)/python -m tools.dashboard --check
+	$(BIN)/python -m tools.helm --check
 
 format: setup ## format Python and protos
 	$(BIN)/ruff check --fix .
@@ -93,6 +94,7 @@ gen: setup ## regenerate src/sdgrpc/v1 and the clients' stubs from protos/; Go's
 	$(BIN)/python tools/generate.py
 	$(BIN)/python -m tools.settings_docs
 	$(BIN)/python -m tools.dashboard
+	$(BIN)/python -m tools.helm
 	$(BIN)/python -m tools.generate_clients python $$(command -v go >/dev/null && echo go) $$(command -v npm >/dev/null && echo typescript)
 	@if command -v cargo >/dev/null; then cd clients/rust && cargo run --quiet -p codegen; fi
 
