@@ -70,7 +70,7 @@ class Run:
         yield {"diffusers": switches.diffusers_switches(subject, self.clock)}
 
     def _steps(self, name: str, rows: tuple[int, ...]) -> Iterator[Record]:
-        for record in steps.steps(self.subject(name), self.clock, rows):
+        for record in steps.steps(self.subject(name), self.clock, rows, self._modes):
             yield {f"{record['rows']} rows": record}
 
     def _whole(self, name: str) -> Iterator[Record]:
@@ -82,6 +82,10 @@ class Run:
     def _trace(self, name: str, count: int) -> Iterator[Record]:
         steps, requests = (2, 6) if self._tiny else (count, 40)
         yield from pictures.trace(self.subject(name), (self._mode, "off"), steps, requests, self.clock)
+
+    @property
+    def _modes(self) -> tuple[pictures.Mode, ...]:
+        return ("graphs",) if self._device.type == "cuda" else ("blocks",)
 
     @property
     def _mode(self) -> pictures.Mode:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,17 +15,17 @@ from benchmarks.gpu.timing import Clock, Work, alternate
 from sdgrpc.diffusion.compiling.calls import call_unet
 from sdgrpc.diffusion.compiling.evaluator import Evaluator
 from sdgrpc.diffusion.compiling.graphs import Graph
-from sdgrpc.diffusion.compiling.options import CompileOptions
+from sdgrpc.diffusion.compiling.options import CompileOptions, Mode
 
 Record = dict[str, Any]
 ROUNDS = 12
 
 
 @torch.inference_mode()
-def steps(subject: Subject, clock: Clock, rows: tuple[int, ...]) -> Iterator[Record]:
+def steps(subject: Subject, clock: Clock, rows: tuple[int, ...], modes: Sequence[Mode]) -> Iterator[Record]:
     """Yield a record for each number of rows: the median seconds of a call, and what compiling took."""
     unet, device = subject.model.unet, subject.model.device
-    blocks = Evaluator(unet, CompileOptions("blocks"))
+    evaluators = {mode: Evaluator(unet, CompileOptions(mode)) for mode in modes}
     for count in rows:
         if clock.left < 35:
             yield {"rows": count, "skipped": "no time left"}
@@ -36,15 +36,16 @@ def steps(subject: Subject, clock: Clock, rows: tuple[int, ...]) -> Iterator[Rec
         record: Record = {"rows": count}
         if device.type == "cuda":
             works["eager, recorded"] = partial(Graph(partial(call_unet, unet), inputs, None), inputs)
-        started = time.perf_counter()
-        blocks.begin(inputs).result()
-        record["compile_seconds"] = time.perf_counter() - started
-        works["blocks"] = partial(blocks, inputs)
-        if device.type == "cuda":
-            works["graphs"] = partial(Graph(blocks, inputs, None), inputs)
+        yield record | _summary(alternate(works, ROUNDS, device))  # compiling may take all the time left
+        for name, evaluator in evaluators.items():
+            started = time.perf_counter()
+            evaluator.begin(inputs).result()
+            record[f"{name}: seconds until ready"] = time.perf_counter() - started
+            works[name] = partial(evaluator, inputs)
         times = alternate(works, ROUNDS, device)
         yield record | _summary(times) | {"errors": _errors(works)}
-    blocks.close()
+    for evaluator in evaluators.values():
+        evaluator.close()
 
 
 @torch.inference_mode()

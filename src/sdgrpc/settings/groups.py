@@ -80,9 +80,9 @@ class ModelSettings(BaseModel):
     )
     compile: Literal["auto", "off", "blocks", "graphs"] = Field(
         "auto",
-        description="How UNets are called: as they are (off), with their blocks compiled, or those recorded "
-        "as CUDA graphs, which is fastest; auto is blocks on CUDA and off elsewhere. A size's first pictures "
-        "are drawn as with off while it is compiled.",
+        description="How UNets are called: as they are (off), with their blocks compiled, or compiled whole "
+        "and recorded as CUDA graphs, which is fastest; auto is graphs on CUDA and off elsewhere. A size's "
+        "first pictures are drawn as with off while it is compiled.",
     )
     compile_graphs: Count = Field(
         16, description="CUDA graphs kept for each model: one for each size and number of rows."

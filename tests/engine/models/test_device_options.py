@@ -30,7 +30,7 @@ LORAS = Path(sdgrpc.__file__).parent / "assets/tiny/loras"
     ("device", "given", "mode", "resident"),
     [
         ("cpu", {}, "off", False),
-        ("cuda", {}, "blocks", True),
+        ("cuda", {}, "graphs", True),
         ("mps", {}, "off", False),
         ("cpu", {"compile": "blocks", "resident_factors": "on"}, "blocks", True),
         ("cuda", {"compile": "off", "resident_factors": "off"}, "off", False),

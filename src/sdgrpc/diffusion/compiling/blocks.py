@@ -1,4 +1,4 @@
-"""A twin of a UNet whose blocks are compiled, on the same weights.
+"""A twin of a UNet that is compiled, or its blocks are, on the same weights.
 
 Compiling block by block (https://docs.pytorch.org/tutorials/recipes/regional_compilation.html) takes a
 fraction of the time that the whole network takes, since most blocks are alike. Weights are arguments of what
@@ -29,15 +29,28 @@ def compiled_twin(unet: Network, backend: str | Callable[..., Any] = "inductor")
 
     Nothing is compiled before it is called; `unet` itself stays as it is.
     """
-    config = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, COMPILATIONS)
-    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 8 * COMPILATIONS)
+    _allow_compilations()
     twin = _twin(unet)
     for block in twin.modules():
         if type(block).__name__ in BLOCKS:
             shared = _compiled(type(block), _structure(block), backend)  # type: ignore[arg-type]
             block.forward = partial(shared, block)
     return twin
+
+
+def compiled_whole(unet: Network, backend: str | Callable[..., Any] = "inductor") -> Network:
+    """Return a network with the same parameters, now and after every switch, that is compiled as a whole."""
+    _allow_compilations()
+    twin = _twin(unet)
+    shared = _compiled(type(unet), _structure(unet), backend)  # type: ignore[arg-type]
+    twin.forward = partial(shared, twin)
+    return twin
+
+
+def _allow_compilations() -> None:
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, COMPILATIONS)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 8 * COMPILATIONS)
 
 
 @cache

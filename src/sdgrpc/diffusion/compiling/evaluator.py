@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sdgrpc.diffusion.compiling.blocks import compiled_twin
+from sdgrpc.diffusion.compiling.blocks import compiled_twin, compiled_whole
 from sdgrpc.diffusion.compiling.calls import Shape, UNetCall, UNetInputs, call_unet, padded_rows
 from sdgrpc.diffusion.compiling.graphs import Graph
 from sdgrpc.diffusion.compiling.options import CompileOptions
@@ -57,7 +57,8 @@ class Evaluator:
         self._pool: object = None
         self._device: torch.device = next(unet.parameters()).device
         if options.mode != "off":
-            self._blocks: UNetCall = partial(call_unet, compiled_twin(unet, backend))
+            compiled = compiled_whole if options.mode == "graphs" else compiled_twin
+            self._compiled: UNetCall = partial(call_unet, compiled(unet, backend))
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="sdgrpc-compile")
 
     def __call__(self, inputs: UNetInputs) -> Tensor:
@@ -99,9 +100,9 @@ class Evaluator:
         try:
             if self._options.mode == "graphs":
                 self._make_room()
-                call = self._record(self._blocks, example, self._pool)
+                call = self._record(self._compiled, example, self._pool)
             else:
-                call = self._blocks
+                call = self._compiled
                 with own_stream(self._device, finish=True):
                     call(example)
         except Exception as error:  # whatever it is, the eager call works

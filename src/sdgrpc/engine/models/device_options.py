@@ -20,7 +20,7 @@ class ChosenOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
-    """The settings of the same names; `auto` is blocks and resident factors on CUDA, neither elsewhere."""
+    """The settings of the same names; `auto` is graphs and resident factors on CUDA, neither elsewhere."""
 
     compile: Literal["auto", "off", "blocks", "graphs"] = "auto"
     compile_graphs: int = Settings.model_fields["compile_graphs"].default
@@ -34,7 +34,7 @@ class DeviceOptions:
         Graphs need weights at fixed addresses, which resident factors bring, asked for or not.
         """
         cuda = device == "cuda"
-        mode = self.compile if self.compile != "auto" else ("blocks" if cuda else "off")
+        mode = self.compile if self.compile != "auto" else ("graphs" if cuda else "off")
         if mode == "graphs" and not cuda:
             return None
         resident = cuda if self.resident_factors == "auto" else self.resident_factors == "on"
