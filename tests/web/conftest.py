@@ -79,11 +79,11 @@ class Door:
 
 
 @asynccontextmanager
-async def doored(target: str, callers: Callers = LOCAL_CALLERS) -> AsyncIterator[str]:
+async def doored(target: str, callers: Callers = LOCAL_CALLERS, *, page: bool = False) -> AsyncIterator[str]:
     """Serve a door before `target` for the block: its root."""
     listen = Listen("127.0.0.1:0")
     bound = listen.bound()
-    server = uvicorn.Server(config(build_app(AsyncClient(target), callers), listen))
+    server = uvicorn.Server(config(build_app(AsyncClient(target), callers, page=page), listen))
     serving = asyncio.create_task(server._serve([bound]))
     try:
         async with asyncio.timeout(30):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from PIL import ImageChops
 from playwright.sync_api import Browser, Page
 
 from tests.support.assets import LORAS
+from tests.support.server import environment
 from tests.web.page.browser import (
     MANY,
     Served,
@@ -58,9 +61,10 @@ def test_a_preview_comes_before_the_last_step(page: Page) -> None:
     """The stage has a picture while steps are left, and parameters once it is done."""
     say(page, "a red star", MANY)
     page.click("#draw")
-    page.wait_for_selector("#stage [data-state=drawing] figure img")
-    stage = page.locator("#stage section")
-    assert int(stage.get_attribute("data-step")) < int(stage.get_attribute("data-steps")) == int(MANY)
+    page.wait_for_function("""() => {
+      const stage = document.querySelector("#stage [data-state=drawing]:has(figure img)");
+      return stage && +stage.dataset.step < +stage.dataset.steps;
+    }""")
     until(page, "done")
     page.wait_for_selector("#text textarea")
     assert "Seed: 7" in page.input_value("#text textarea")
@@ -189,3 +193,17 @@ def test_a_strip_leads_one_lora(page: Page) -> None:
     sources = [one.get_attribute("src") for one in page.locator("#stage figure img").all()]
     assert len(set(sources)) == 5
     assert ImageChops.difference(plain, shown(page)).getbbox() is None
+
+
+def test_an_open_page_does_not_hold_the_doors_end(browser: Browser, served: Served) -> None:
+    """`sdgrpc web` ends with a page open, without cutting anything off after its patience."""
+    command = [sys.executable, "-m", "sdgrpc", "web", "--server", served.grpc, "--listen", "127.0.0.1:0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=environment(), **pipes) as process:
+        assert process.stdout
+        with visiting(browser, process.stdout.readline().split()[-1]) as page:
+            ready(page)
+            process.terminate()
+            _, said = process.communicate(timeout=60)
+    assert "exceeded" not in said
+    assert "Traceback" not in said

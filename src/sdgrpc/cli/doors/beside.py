@@ -39,7 +39,7 @@ class BesideDoor:
             import sdgrpc.web.page  # noqa: F401 - takes seconds, in which the event loop would stand still
             from sdgrpc.web.serving import Listen
 
-            self._place = Listen(address)
+            self._place = Listen(address, insecure=True)  # which it is not, unless it is local
             if not self._place.is_local:
                 raise SettingsError(f"web: {address} is not of this machine alone; run `sdgrpc web` with TLS")
             self._bound = self._place.bound()

@@ -21,7 +21,8 @@ INFOS = {
     "mask_blur": "Pixels by which the mask's edge is softened.",
 }
 """What stands at a field while nothing is wrong."""
-BRUSH = "#e8590c"
+BRUSH = "rgba(232, 89, 12, 0.6)"
+"""What is painted over stays to be seen."""
 
 Fields = dict[str, Any]
 
