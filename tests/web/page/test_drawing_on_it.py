@@ -198,8 +198,8 @@ def test_a_strip_leads_one_lora(page: Page) -> None:
 def test_an_open_page_does_not_hold_the_doors_end(browser: Browser, served: Served) -> None:
     """`sdgrpc web` ends with a page open, without cutting anything off after its patience."""
     command = [sys.executable, "-m", "sdgrpc", "web", "--server", served.grpc, "--listen", "127.0.0.1:0"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, env=environment(), **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment()) as process:
         assert process.stdout
         with visiting(browser, process.stdout.readline().split()[-1]) as page:
             ready(page)
