@@ -77,6 +77,7 @@ ROOMS: Mapping[str, set[str]] = {
         "diffusion.sampling",
         "diffusion.pictures",
     },
+    "engine.cluster.routing": set(),
     "engine": {*GROUND, "settings", "images", "parameters", "lora", "diffusion"},
     "api.access": {"errors", "settings"},
     "api.calls": {"domain", "engine.observing", "api.access", "v1"},

@@ -1,0 +1,1 @@
+"""Which replica draws a job."""
