@@ -1,0 +1,1 @@
+"""Which replica draws a job, simulated: the router that serves against simpler rules."""
