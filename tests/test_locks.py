@@ -44,7 +44,7 @@ def locked(name: str) -> dict[str, list[Version]]:
     ("name", "requirements"),
     [
         ("server.txt", tuple(asked("server"))),
-        ("dev.txt", tuple(asked("cluster", "server", groups=("dev",)))),
+        ("dev.txt", tuple(asked("server", groups=("dev",)))),
         ("build.txt", tuple(map(Requirement, PROJECT["build-system"]["requires"]))),
     ],
 )
