@@ -106,7 +106,9 @@ class LocalRunner:
         model, lease = works[0].served.model, works[0].lease
         requests = [work.wanted for work in works if work.wanted is not None]
         assert lease is not None and len(requests) == len(jobs), "predict comes after prepare"  # noqa: S101, PT018
-        meter, call = StepMemory(model.device), works[0].served.evaluator
+        meter = StepMemory(model.device)
+        # A warm-up's size is nobody's: compiling it would hold up the sizes that are asked for.
+        call = works[0].served.evaluator if any(job.counted for job in jobs) else None
         with own_stream(model.device):
             works[0].served.use("unet", lease)
             answers = as_out_of_memory(lambda: predict(model, requests, max_rows, call), model.device)

@@ -37,6 +37,7 @@ from sdgrpc.settings.kinds import (
     Rows,
     Seconds,
     Side,
+    Sizes,
     Strength,
     TinyVaes,
     Unset,
@@ -83,6 +84,11 @@ class ModelSettings(BaseModel):
         description="How UNets are called: as they are (off), with their blocks compiled, or compiled whole "
         "and recorded as CUDA graphs, which is fastest; auto is graphs on CUDA and off elsewhere. A size's "
         "first pictures are drawn as with off while it is compiled.",
+    )
+    compile_size: Annotated[Sizes | None, Unset("each model's own")] = Field(
+        None,
+        description="What is compiled as soon as a model is loaded, for one guided picture; other sizes are "
+        "when they are first drawn; repeat it.",
     )
     compile_graphs: Count = Field(
         16, description="CUDA graphs kept for each model: one for each size and number of rows."

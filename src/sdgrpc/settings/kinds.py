@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter
 from pydantic_settings import NoDecode
 
-from sdgrpc.settings.text import model_entry, rows_entry, split, vae_entry
+from sdgrpc.settings.text import model_entry, rows_entry, size_entry, split, vae_entry
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -119,6 +119,10 @@ def _once_each(value: list[str]) -> list[str]:
     return value
 
 
+def _sizes(value: list[str]) -> list[str]:
+    return [f"{width}x{height}" for width, height in map(size_entry, value)]
+
+
 def _vaes(value: list[str]) -> list[str]:
     _once_each(value)
     for _, place in map(vae_entry, value):
@@ -171,6 +175,14 @@ TinyVaes = Annotated[
     BeforeValidator(_split_models),
     AfterValidator(_once_each),
     Metavar("NAME=SOURCE"),
+]
+Sizes = Annotated[
+    list[str],
+    NoDecode,
+    BeforeValidator(_split_rows),
+    AfterValidator(_sizes),
+    Field(min_length=1),
+    Metavar("WIDTHxHEIGHT"),
 ]
 Rows = Annotated[
     list[str],

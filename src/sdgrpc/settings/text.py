@@ -51,6 +51,14 @@ def rows_entry(entry: str) -> tuple[str, int]:
     return name.strip(), int(number)
 
 
+def size_entry(entry: str) -> tuple[int, int]:
+    """`512x768` as (512, 768)."""
+    found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", entry.strip())
+    if found is None or int(found[1]) % 8 or int(found[2]) % 8:
+        raise ValueError(f"{entry!r} is not WIDTHxHEIGHT in pixels, each a multiple of 8")
+    return int(found[1]), int(found[2])
+
+
 def variable(name: str) -> str:
     """`SDGRPC_MAX_STEPS` for `max_steps`."""
     return PREFIX + name.upper()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ import torch
 
 import sdgrpc
 from sdgrpc.diffusion.checkpoints.loading import load
+from sdgrpc.diffusion.compiling.evaluator import Evaluator
 from sdgrpc.domain import LoraRef
 from sdgrpc.embedded import EMBEDDED
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.models.device_options import DeviceOptions
 from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.engine.options import EngineOptions
-from sdgrpc.errors import ModelError
+from sdgrpc.errors import ModelError, SettingsError
 from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.settings import Settings
 from tests.engine.test_agreement import image_of
@@ -42,6 +44,52 @@ def test_what_is_chosen_for_a_device(device, given, mode, resident):
     chosen = DeviceOptions(**given).on(device)
     assert chosen is not None
     assert (chosen.compiling.mode, chosen.resident_factors) == (mode, resident)
+
+
+def test_sizes_are_compiled_once_a_model_is_loaded(monkeypatch):
+    """The model's own, or those that are named; for one guided picture, and nobody waits."""
+    begun = []
+    monkeypatch.setattr(Evaluator, "begin", lambda _, inputs: begun.append(inputs.shape))
+    model = load("tiny", EMBEDDED, device=torch.device("cpu"), dtype=None)
+    for sizes in (None, ["64x128", "128x64"]):
+        options = DeviceOptions(compile="blocks", compile_size=sizes)
+        ServedModel.of(model, lora_cache_bytes=0, options=options).restore()
+    own = (model.info.height // 8, model.info.width // 8)
+    assert [(shape.rows, shape.sample[1:], shape.tokens) for shape in begun] == [
+        (2, own, 77),
+        (2, (16, 8), 77),
+        (2, (8, 16), 77),
+    ]
+
+
+def test_a_warm_up_compiles_nothing(monkeypatch):
+    """Its size is nobody's."""
+    asked = []
+    monkeypatch.setattr(
+        Evaluator, "__call__", lambda self, inputs: asked.append(inputs) or self._eager(inputs)
+    )
+
+    async def warmed() -> None:
+        model = load("tiny", EMBEDDED, device=torch.device("cpu"), dtype=None)
+        engine = LocalEngine([model], LoraLibrary([]))
+        try:
+            await engine.warm_up()
+            assert not asked
+            await run(engine, task(steps=1))
+            assert asked
+        finally:
+            await engine.close()
+
+    asyncio.run(warmed())
+
+
+@pytest.mark.parametrize("size", ["512", "512x", "513x512", "0x8", "512X512", "99999x8"])
+def test_a_size_that_is_none_is_named(size):
+    """The message says what one is."""
+    with pytest.raises(
+        SettingsError, match=r"compile_size.*not WIDTHxHEIGHT in pixels, each a multiple of 8"
+    ):
+        Settings.load(compile_size=[size])
 
 
 def test_graphs_need_cuda():

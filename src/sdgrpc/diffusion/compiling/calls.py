@@ -67,6 +67,24 @@ class UNetInputs:
         return self.each(lambda one: torch.cat([one, one[-1:].expand(missing, *one.shape[1:])]))
 
 
+def example_inputs(unet: Any, rows: int, height: int, width: int) -> UNetInputs:  # noqa: ANN401 - diffusers'
+    """Return zeros for a call of diffusers' UNet with latents of this height and width and 77 tokens."""
+    config, weight = unet.config, next(unet.parameters())
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+
+    pooled = time_ids = None
+    if config.addition_embed_type == "text_time":
+        pooled = zeros(
+            rows, config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        )
+        time_ids = zeros(rows, 6).float()
+    sample = zeros(rows, config.in_channels, height, width)
+    states = zeros(rows, 77, config.cross_attention_dim)
+    return UNetInputs(sample, zeros(rows).float(), states, pooled, time_ids)
+
+
 UNetCall = Callable[[UNetInputs], Tensor]
 """Returns the prediction `[rows, 4, h, w]`."""
 

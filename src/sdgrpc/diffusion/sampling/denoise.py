@@ -14,6 +14,7 @@ from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
 from sdgrpc.diffusion.sampling.forecasting import Forecaster
 from sdgrpc.diffusion.sampling.schedulers import step_arguments
 from sdgrpc.domain import GuidanceInterval, StepReuse, Tiling
+from sdgrpc.machine.streams import read_here
 
 NO_TILING = Tiling()
 
@@ -108,6 +109,14 @@ class Start:
     extra_channels: torch.Tensor | None = None
     known: KnownLatents | None = field(default=None)
 
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """What it brings to the device."""
+        told, known = self.conditioning, self.known
+        every = [told.positive, told.negative, told.pooled, told.negative_pooled, self.extra_channels]
+        every += [self.latents] if known is None else [self.latents, known.clean, known.noise, known.mask]
+        return [one for one in every if one is not None]
+
     def guidance_scale_at(self, step: int) -> float:
         """Return the scale of the step after `step` others: 1, no guidance, outside of the interval."""
         interval, skipped = self.guidance_interval, self.steps - self.step_count
@@ -136,6 +145,9 @@ def denoise(start: Start, on_step: OnStep) -> Denoising:
         scale = start.guidance_scale_at(step)
         if forecaster.asks(step, scale):
             answer = yield _model_input(start, sample, timestep, scale)
+            if index == 0:  # this is the thread that runs the steps; another one prepared them
+                for tensor in start.tensors:
+                    read_here(tensor)
             prediction = answer.float()
             forecaster.note(float(timestep), prediction)
         else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sdgrpc.diffusion.compiling.options import CompileOptions
 from sdgrpc.settings import Settings
+from sdgrpc.settings.text import size_entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,7 @@ class ChosenOptions:
     compiling: CompileOptions
     resident_factors: bool
     factor_bytes: int
+    sizes: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class DeviceOptions:
     compile: Literal["auto", "off", "blocks", "graphs"] = "auto"
     compile_graphs: int = Settings.model_fields["compile_graphs"].default
     compile_graph_bytes: int = Settings.model_fields["compile_graph_bytes"].default
+    compile_size: Sequence[str] | None = None
     resident_factors: Literal["auto", "on", "off"] = "auto"
     lora_factor_bytes: int = Settings.model_fields["lora_factor_bytes"].default
 
@@ -42,4 +46,5 @@ class DeviceOptions:
             CompileOptions(mode, max_graphs=self.compile_graphs, graph_bytes=self.compile_graph_bytes),
             resident or mode == "graphs",
             self.lora_factor_bytes,
+            [size_entry(size) for size in self.compile_size or ()],
         )

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from sdgrpc.diffusion.compiling.calls import example_inputs
 from sdgrpc.diffusion.compiling.evaluator import Evaluator
 from sdgrpc.diffusion.model import Model
 from sdgrpc.engine.models.device_options import DeviceOptions
@@ -57,6 +58,10 @@ class ServedModel:
             resident = ResidentFiles(components, capacity_bytes=chosen.factor_bytes)
         evaluator = Evaluator(model.unet, chosen.compiling)
         sets = FusedSets(components, base=model.info.base, capacity_bytes=lora_cache_bytes, resident=resident)
+        factor = model.info.vae_scale_factor
+        for width, height in chosen.sizes or ((model.info.width, model.info.height),):
+            # Beside: the size that most will ask for, one picture with guidance.
+            evaluator.begin(example_inputs(model.unet, 2, height // factor, width // factor))
         finish_device(model.device)  # each thread has a stream of its own from here on
         return cls(model, sets, _switches(components, resident), evaluator, resident)
 
