@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch.nn.functional import pad
 
@@ -16,14 +17,14 @@ INPAINTING_INPUTS = 5
 """Inputs that an inpainting model has besides the latent: the mask and the four of the masked picture."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Placed:
     """A module of the file and the module of the model that it changes."""
 
     source: AdapterModule
     target: Module
 
-    @property
+    @cached_property  # a set asks each of its modules several times
     def parameters(self) -> list[tuple[str, str]]:
         """What it changes: (component, parameter name) of the weight, the bias, or both."""
         path = self.target.path

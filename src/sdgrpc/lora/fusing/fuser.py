@@ -37,7 +37,8 @@ Parameter = tuple[str, str]
 class PlacedFile:
     """A file that has its place in the model, and the norms of its changes at strength 1, as far as known.
 
-    It does not hold the adapter: it is kept as long as somebody else keeps that.
+    It does not hold the adapter: it is kept as long as somebody else keeps that. `warned` are the warnings of
+    a report with how many norms were known when they were made.
     """
 
     placement: Placement
@@ -46,6 +47,7 @@ class PlacedFile:
     autov3: str = ""
     recommended: RecommendedSampling | None = None
     norms: dict[Parameter, float] = field(default_factory=dict)
+    warned: tuple[int, tuple[str, ...]] = (-1, ())
 
     @classmethod
     def of(cls, adapter: Adapter, placement: Placement, widths: Mapping[str, int]) -> PlacedFile:

@@ -9,7 +9,7 @@ from sdgrpc.domain import LoraReport
 from sdgrpc.errors import LoraIncompatible
 from sdgrpc.lora.bases.placement import Placement
 from sdgrpc.lora.dialects.tokens import Vocabulary
-from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter
+from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter, PlacedFile
 from sdgrpc.lora.fusing.lora_set import SetMember
 from sdgrpc.lora.headers.made_for import made_for
 
@@ -29,10 +29,19 @@ def report(asked: SetMember, member: Member, fuser: Fuser) -> LoraReport:
         text_encoder_strength=ref.text_encoder_strength,
         unmatched_tensors=len(placed_file.unmatched),
         unmatched_examples=placed_file.unmatched[:EXAMPLES],
-        warnings=tuple(warnings(placed_file.placement, placed_file.norms, placed_file.vocabulary)),
+        warnings=_warnings_of(placed_file),
         autov3=placed_file.autov3,
         recommended=placed_file.recommended or made_for(file.name),
     )
+
+
+def _warnings_of(placed_file: PlacedFile) -> tuple[str, ...]:
+    """Make a file's warnings once for what is known of its norms, which only become more."""
+    known, said = placed_file.warned
+    if known != len(placed_file.norms):
+        said = tuple(warnings(placed_file.placement, placed_file.norms, placed_file.vocabulary))
+        placed_file.warned = len(placed_file.norms), said
+    return said
 
 
 def unmatched_refused(name: str, made: LoraReport) -> LoraIncompatible:
