@@ -64,6 +64,7 @@ class Watched:
     """A server with metrics; its UNet calls wait while `gate` is down."""
 
     address: str
+    target: str
     channel: aio.Channel
     engine: LocalEngine
     stub: pb_grpc.DiffusionServiceAsyncStub
@@ -129,7 +130,7 @@ def open_watched(model: Model):
                 catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
                 try:
                     stub = pb_grpc.DiffusionServiceStub(channel)
-                    yield Watched(address, channel, engine, stub, catalog, gate)
+                    yield Watched(address, server.address, channel, engine, stub, catalog, gate)
                 finally:
                     gate.set()
                     await server.stop()

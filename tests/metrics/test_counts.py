@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import grpc
@@ -12,6 +13,7 @@ import pytest
 from grpc import aio
 
 from sdgrpc.v1 import diffusion_pb2 as pb
+from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 from tests.metrics.conftest import Watched
 from tests.support.api import details_of, events_of, generate, inpaint, png, transform, until_running
 from tests.support.assets import lora_names
@@ -128,6 +130,40 @@ async def test_gauges_equal_watch_status(open_watched) -> None:
                 call.cancel()
             served.gate.set()
             await served.until(lambda: served.engine.status().running == 0)
+
+
+async def test_gauges_equal_watch_status_of_a_hundred_mixed_jobs(open_watched) -> None:
+    """All at once, of every kind, with two sets and without: two run and the others wait."""
+    small = pb.Image(data=png(64, 64))
+    loras = [[], [pb.Lora(name=lora_names()[0], strength=0.5)], [pb.Lora(name=lora_names()[1], strength=0.7)]]
+    async with open_watched(max_running_jobs=2, queue_size=200) as served, AsyncExitStack() as held:
+        served.gate.clear()
+        calls = []
+        for one in range(2):  # a connection bears fewer streams than that
+            options = (("grpc.use_local_subchannel_pool", 1), ("sdgrpc.test", one))
+            channel = await held.enter_async_context(aio.insecure_channel(served.target, options))
+            stub = pb_grpc.DiffusionServiceStub(channel)
+            for index in range(25):
+                mixed = {"sampling": LONG, "loras": loras[index % 3], "request_id": f"{one}-{index}"}
+                calls.append(stub.Generate(generate(**mixed)))
+                calls.append(
+                    stub.Transform(transform(image=small, **{**mixed, "request_id": f"{one}+{index}"}))
+                )
+        await served.until(lambda: served.engine.status().queued == 98)
+        told, seen = await served.status(), await served.scrape()
+        assert (
+            (seen.value("jobs_running"), seen.value("jobs_waiting")) == (told.running, told.queued) == (2, 98)
+        )
+        assert seen.value("lora_sets_resident") == len(told.lora_sets)
+        assert seen.value("lora_sets_bytes") == sum(one.size_bytes for one in told.lora_sets)
+        for call in calls:
+            call.cancel()
+        served.gate.set()
+        await served.until(lambda: served.engine.status().running == 0)
+        told, seen = await served.status(), await served.scrape()
+        assert (
+            (seen.value("jobs_running"), seen.value("jobs_waiting")) == (told.running, told.queued) == (0, 0)
+        )
 
 
 async def test_one_series_tells_gateways_which_sets_are_where(open_watched) -> None:
