@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sdgrpc.diffusion.checkpoints.loading import load
-from sdgrpc.diffusion.compiling.blocks import compiled_twin
+from sdgrpc.diffusion.compiling.blocks import compiled_twin, compiled_whole
 from sdgrpc.diffusion.compiling.calls import UNetCall, UNetInputs, call_unet, padded_rows
 from sdgrpc.diffusion.compiling.evaluator import Evaluator
 from sdgrpc.diffusion.compiling.options import CompileOptions
@@ -209,6 +209,19 @@ def test_inductor_predicts_as_the_eager_call(either: Model) -> None:
     expect_near(evaluator(asked), call_unet(either.unet, asked))
     switch.use({})
     evaluator.close()
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_inductor_predicts_as_the_eager_call_as_a_whole(either: Model) -> None:
+    """What is recorded as a graph where there are some, with another weight in place too."""
+    twin, asked = compiled_whole(either.unet), inputs(either, 2)
+    expect_near(call_unet(twin, asked), call_unet(either.unet, asked))
+    name = "conv_in.weight"
+    switch = OverlaySwitch(either.unet)
+    with torch.inference_mode(mode=False):
+        switch.use({name: either.unet.conv_in.weight.detach() * 3})
+    expect_near(call_unet(twin, asked), call_unet(either.unet, asked))
 
 
 def expect_near(some: Tensor, other: Tensor) -> None:
