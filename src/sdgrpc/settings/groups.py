@@ -81,9 +81,8 @@ class ModelSettings(BaseModel):
     )
     compile: Literal["auto", "off", "blocks", "graphs"] = Field(
         "auto",
-        description="How UNets are called: as they are (off), with their blocks compiled, or compiled whole "
-        "and recorded as CUDA graphs, which is fastest; auto is graphs on CUDA and off elsewhere. A size's "
-        "first pictures are drawn as with off while it is compiled.",
+        description="UNets as they are (off), with compiled blocks, or compiled whole as CUDA graphs: fastest, "
+        "and what auto is on CUDA. A size's first pictures are drawn without.",
     )
     compile_size: Annotated[Sizes | None, Unset("each model's own")] = Field(
         None,
@@ -112,9 +111,8 @@ class LoraSettings(BaseModel):
     lora_cache_bytes: BytesOrNone = Field(2 * GIB, description="Memory for fused LoRA sets, for each model.")
     resident_factors: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Keep the factors of LoRA files on the device, and multiply sets from them when they are "
-        "switched to, instead of keeping fused sets; auto does so on CUDA. Takes the memory of a second UNet "
-        "and its text encoders.",
+        description="Keep LoRA files' factors on the device and multiply sets from them, instead of fused "
+        "sets; auto: on CUDA. Takes a second UNet's memory and its text encoders'.",
     )
     lora_factor_bytes: Bytes = Field(4 * GIB, description="Memory for such factors, for each model.")
     max_loras: CountOrNone = Field(16, description="LoRA files of one request.")
