@@ -82,6 +82,13 @@ def test_a_failure_stands_in_the_cell(target: str, cell: list[dict[str, str]]) -
     assert "InvalidRequestError" in cell[-1]["text/plain"]
 
 
+def test_outside_of_a_notebook_the_job_is_drawn(target: str) -> None:
+    """IPython has nothing to change there, and the result comes all the same."""
+    with Client(target) as client:
+        result = show(client.generate("a star", steps=2, seed=4))
+    assert [one.seed for one in result.images] == [4]
+
+
 async def test_an_async_job(target: str, cell: list[dict[str, str]]) -> None:
     """Two pictures side by side, of the width that was asked for, with their seeds."""
     async with AsyncClient(target) as client:

@@ -20,6 +20,7 @@ def show(job: Job, *, width: int | None = None) -> Result:
 
     Previews come where the job was sent with `preview=PreviewOptions(PreviewKind.PICTURE)`. Interrupting the
     kernel cancels the job before its next step. `width` is that of each picture on the screen, in pixels.
+    Outside of a notebook the job is drawn and nothing can change what was shown.
 
     Raises:
         ModuleNotFoundError: IPython is not installed.
@@ -96,7 +97,8 @@ class _Cell:
         self._update()
 
     def _update(self) -> None:
-        self._handle.update(self._bundle(), raw=True)
+        if self._handle is not None:  # IPython's answer where no kernel runs
+            self._handle.update(self._bundle(), raw=True)
 
     def _bundle(self) -> Mapping[str, str]:
         figures = "".join(self._figure(index) for index in sorted(self.pictures))
