@@ -42,9 +42,7 @@ async def test_it_shows_a_streams_connection() -> None:
         (connection,) = (await stub.GetServerSockets(request)).socket_ref
         got = await stub.GetSocket(channelz_pb2.GetSocketRequest(socket_id=connection.socket_id))
         assert got.socket.data.streams_started >= 2
-        assert got.socket.data.streams_started - got.socket.data.streams_succeeded >= 2, (
-            "the job and this look"
-        )
+        assert got.socket.data.streams_started - got.socket.data.streams_succeeded >= 1, "the job runs"
         assert "grpc.channelz.v1.Channelz" in await names_of(api.channel)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -14,7 +14,9 @@ from benchmarks.tables import ROOT, results_path
 COMMANDS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for path in (ROOT / "benchmarks").rglob("*.py")
-    if '__name__ == "__main__"' in path.read_text() and path.name != "as_it_comes.py"  # run by another
+    if '__name__ == "__main__"' in path.read_text()
+    and path.name != "as_it_comes.py"  # run by another
+    and path.parent.name != "workers"  # each in an environment of its own
 )
 
 

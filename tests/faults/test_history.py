@@ -123,9 +123,9 @@ async def test_history(monkeypatch: pytest.MonkeyPatch, batching: bool) -> None:
     stepping: list[int] = []
     next_batch = engine._loop._scheduler.next_batch
 
-    def counted() -> list[int]:
+    def counted(*arguments: object) -> list[int]:
         stepping.append(len(engine._loop._scheduler))
-        return next_batch()
+        return next_batch(*arguments)
 
     monkeypatch.setattr(engine._loop._scheduler, "next_batch", counted)
     (served,) = engine._models.pool.resident().values()

@@ -72,7 +72,7 @@ class Watchers:
                 await first_of(self._changed.wait(), closing.wait())
                 if looking.done():
                     looking.result()  # it does not end before the server does, but by an error
-            told = self._seen
+            told = self._see(engine)
             await context.write(told)
         if told.ready:
             await context.write(self._status(engine))

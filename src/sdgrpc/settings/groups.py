@@ -81,8 +81,8 @@ class ModelSettings(BaseModel):
     )
     compile: Literal["auto", "off", "blocks", "graphs"] = Field(
         "auto",
-        description="UNets as they are (off), with compiled blocks, or compiled whole as CUDA graphs: fastest, "
-        "and what auto is on CUDA. A size's first pictures are drawn without.",
+        description="UNets as they are (off), with compiled blocks, or compiled whole as CUDA graphs: "
+        "fastest, and what auto is on CUDA. A size's first pictures are drawn without.",
     )
     compile_size: Annotated[Sizes | None, Unset("each model's own")] = Field(
         None,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sdgrpc::v1::{
-    GenerateRequest, GetLoraRequest, ListLorasRequest, Lora, PlanJobRequest, PrepareLorasRequest, get_lora_request,
-    plan_job_request,
+    GenerateRequest, GetLoraRequest, ListLorasRequest, Lora, PlanJobRequest, PrepareLorasRequest,
+    get_lora_request, plan_job_request,
 };
 use sdgrpc::{ErrorKind, Result};
 use sha2::{Digest, Sha256};
