@@ -119,7 +119,25 @@ func loraLine(lora *pb.Lora) string {
 	if lora.TextEncoderStrength != nil {
 		textEncoder = lora.GetTextEncoderStrength()
 	}
-	return fmt.Sprintf("%08x %08x %s", math.Float32bits(strength), math.Float32bits(textEncoder), source(lora))
+	strengths := fmt.Sprintf("%08x %08x", math.Float32bits(strength), math.Float32bits(textEncoder))
+	return strengths + " " + blocks(lora) + source(lora)
+}
+
+// blocks are the strengths by block as a text; nothing where there are none.
+func blocks(lora *pb.Lora) string {
+	weights := lora.GetBlockWeights()
+	if weights == nil {
+		return ""
+	}
+	var listed, named []string
+	for _, value := range weights.GetValues() {
+		listed = append(listed, fmt.Sprintf("%08x", math.Float32bits(value)))
+	}
+	for name, value := range weights.GetBlocks() {
+		named = append(named, fmt.Sprintf("%s*%08x", name, math.Float32bits(value)))
+	}
+	slices.Sort(named)
+	return fmt.Sprintf("lbw %s %s ", weights.GetPreset(), strings.Join(append(listed, named...), ","))
 }
 
 func source(lora *pb.Lora) string {

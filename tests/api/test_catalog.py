@@ -209,6 +209,9 @@ async def test_sets_are_prepared_with_the_jobs_rules() -> None:
         bad = [diffusion_pb2.Lora(name="inks", strength=2), diffusion_pb2.Lora()]
         error = await error_of(api.catalog.PrepareLoras(pb.PrepareLorasRequest(loras=bad)))
         assert set(violations_of(error)) == {"loras[0].strength", "loras[1]"}
+        lora.block_weights.values.extend([1, 0])
+        error = await error_of(api.catalog.PrepareLoras(pb.PrepareLorasRequest(loras=[lora])))
+        assert list(violations_of(error)) == ["loras[0].block_weights.values"]
 
 
 async def test_an_unset_strength_must_be_in_the_operators_range() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sdgrpc import domain
 from sdgrpc.api import codec
+from sdgrpc.api.loras.block_weights import told
 from sdgrpc.domain import EncodedImage, LatentArray, LoraReport, MaskOptions, Picture, Preview, TaskKind
 from sdgrpc.v1 import diffusion_pb2 as pb
 from tests.support.api import generate, inpaint, transform
@@ -85,10 +88,28 @@ def test_resize_modes() -> None:
     assert modes == [domain.ResizeMode.STRETCH, domain.ResizeMode.STRETCH, domain.ResizeMode.PAD]
 
 
+def test_strengths_by_block() -> None:
+    """As they were written, as decimals, with what they mean for the model; sent back as they came."""
+    messages = [
+        pb.BlockWeights(values=[0.7, 0.1, 1, 1, 1]),
+        pb.BlockWeights(preset="NONE"),
+        pb.BlockWeights(blocks={"unet.mid": 0.3, "text_encoder": 0.7}),
+    ]
+    refs = [codec.lora_ref(pb.Lora(name="a", block_weights=one), "embedded") for one in messages]
+    assert [str(ref.block_weights) for ref in refs] == [
+        "0.7,0.1,1,1,1",
+        "NONE",
+        "text_encoder*0.7,unet.mid*0.3",
+    ]
+    assert refs[2].block_factors == (("text_encoder", 0.7), ("unet.mid", 0.3))
+    assert [told(ref.block_weights) for ref in refs] == messages
+    assert told(codec.lora_ref(pb.Lora(name="a"), "embedded").block_weights) is None
+
+
 def test_lora_strengths() -> None:
     """Unset is 1, the text encoders' is the other one's; hashes are in lower case."""
     refs = [
-        codec.lora_ref(message)
+        codec.lora_ref(message, "embedded")
         for message in (
             pb.Lora(name="a"),
             pb.Lora(name="a", strength=0.3),
@@ -129,6 +150,7 @@ def test_a_request_without_an_id_gets_one() -> None:
 def test_prepared_carries_the_reports() -> None:
     """Every field of a report arrives."""
     report = LoraReport("a", "b", ("lora", "dora"), {"unet": 3}, 0.5, 0.25, 0.75, 2, ("x", "y"), ("careful",))
+    report = replace(report, block_weights=domain.BlockWeights(preset="OUTD"))
     prepared = codec.job_event(domain.Prepared((report,), "id", True, 1.5), "r", 1).prepared
     assert (prepared.lora_set_id, prepared.lora_set_cached) == ("id", True)
     assert prepared.fuse_duration.ToTimedelta().total_seconds() == 1.5
@@ -143,6 +165,7 @@ def test_prepared_carries_the_reports() -> None:
         strength=0.25,
         text_encoder_strength=0.75,
         warnings=["careful"],
+        block_weights=pb.BlockWeights(preset="OUTD"),
     )
     assert {field.name for field, _ in prepared.loras[0].ListFields()} == {
         field.name for field in pb.LoraReport.DESCRIPTOR.fields

@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 
 from sdgrpc.api import tables
+from sdgrpc.api.loras.block_weights import BLOCK_TABLE
 from sdgrpc.v1 import diffusion_pb2 as pb
 from tests.support.api import make_settings
 
@@ -18,7 +19,7 @@ def reachable(message: Descriptor) -> Iterator[Descriptor]:
     """The message's type and those of everything in it."""
     yield message
     for field in message.fields:
-        if field.message_type is not None:
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
             yield from reachable(field.message_type)
 
 
@@ -27,6 +28,7 @@ def table_of(name: str) -> tables.Table:
     return {
         **{kind.DESCRIPTOR.name: tables.request_table(kind, settings) for kind in REQUESTS},
         "Lora": tables.lora_table(settings),
+        "BlockWeights": BLOCK_TABLE,
         "Sampling": tables.sampling_table(settings),
         "Output": tables.output_table(settings),
         "PreviewOptions": tables.preview_table(settings),

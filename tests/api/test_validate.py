@@ -26,6 +26,10 @@ from tests.support.engine import make_model
 HASH = "0123456789abcdef" * 4
 
 
+def by_block(**weights) -> pb.Lora:
+    return pb.Lora(name="inks", strength=0.8, block_weights=pb.BlockWeights(**weights))
+
+
 def violations(request, *, models=None, **settings) -> dict[str, str]:
     """Field -> sentence, one per field; empty for a valid request."""
     found = []
@@ -105,6 +109,55 @@ def test_every_violation_is_named_at_once() -> None:
             {"loras": [pb.Lora(name="a", text_encoder_strength=-0.5)]},
             "loras[0].text_encoder_strength",
             "-0.5 is below 0.0; the server's operator can change that with lora_strength_min",
+        ),
+        (
+            {"loras": [by_block(values=[1, 0])]},
+            "loras[0].block_weights.values",
+            "has 2 numbers; this model takes 17 (BASE, IN01, IN02, IN04, IN05, IN07, IN08, M00, OUT03, OUT04, "
+            "OUT05, OUT06, OUT07, OUT08, OUT09, OUT10, OUT11) or 26 (all blocks)",
+        ),
+        (
+            {"loras": [pb.Lora(name="x"), by_block(values=[1, math.nan, 0])]},
+            "loras[1].block_weights.values[1]",
+            "nan is not a finite number",
+        ),
+        (
+            {"loras": [by_block(values=[1] * 65)]},
+            "loras[0].block_weights.values",
+            "has 65 entries; the most is 64",
+        ),
+        (
+            {"loras": [by_block(values=[1] * 16 + [1.5])]},
+            "loras[0].block_weights.values[16]",
+            "1.5 times the strength 0.8: 1.2 is above 1.0; the server's operator can change that with "
+            "lora_strength_max",
+        ),
+        (
+            {"loras": [by_block(blocks={"text_encoder": -0.5})]},
+            "loras[0].block_weights.blocks[text_encoder]",
+            "-0.5 times the strength 0.8: -0.4 is below 0.0; the server's operator can change that with "
+            "lora_strength_min",
+        ),
+        (
+            {"loras": [by_block(blocks={"unet.up.block_9": 1})]},
+            "loras[0].block_weights.blocks",
+            "'unet.up.block_9' is no block of this model",
+        ),
+        (
+            {"loras": [by_block(blocks={"unet.mid": math.inf})]},
+            "loras[0].block_weights.blocks[unet.mid]",
+            "inf is not a finite number",
+        ),
+        (
+            {"loras": [by_block(preset="DEEP")]},
+            "loras[0].block_weights.preset",
+            "is none of ALL, ALL0.5, NONE, INS, IND, INALL, MIDD, OUTD, OUTS, OUTALL",
+        ),
+        ({"loras": [by_block()]}, "loras[0].block_weights", "set one of values, preset, blocks"),
+        (
+            {"loras": [by_block(preset="ALL", values=[1])]},
+            "loras[0].block_weights",
+            "set one of values, preset, blocks",
         ),
         (
             {"loras": [pb.Lora(safetensors=b"x")]},

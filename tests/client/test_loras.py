@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sdgrpc.client import Lora
+from sdgrpc.client.drawing.blocks import told
+from sdgrpc.client.loras import lora_messages
+from sdgrpc.v1 import diffusion_pb2 as pb
 
 
 @pytest.mark.parametrize(
@@ -24,6 +27,50 @@ from sdgrpc.client import Lora
 def test_lora_text_ends_in_at_most_two_numbers(text: str, name: str, strengths: tuple[float, ...]) -> None:
     """The strength and that in the text encoder; other colons belong to the name."""
     assert Lora.parse(text) == Lora(name, *strengths)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "strengths", "blocks"),
+    [
+        ("a:0.8:lbw=OUTD", "a", (0.8,), pb.BlockWeights(preset="OUTD")),
+        ("a:b:1:0.4:lbw=1,0,0.5", "a:b", (1.0, 0.4), pb.BlockWeights(values=[1, 0, 0.5])),
+        ("a:lbw=unet.mid*0,unet.up*0.5", "a", (), pb.BlockWeights(blocks={"unet.mid": 0, "unet.up": 0.5})),
+    ],
+)
+def test_strengths_by_block_stand_at_the_end(
+    text: str, name: str, strengths: tuple[float, ...], blocks: pb.BlockWeights
+) -> None:
+    """In each of their forms, and are sent in it."""
+    (message,) = lora_messages([text])
+    assert message == lora_messages([Lora(name, *strengths, block_weights=str(told(blocks)))])[0]
+    assert (message.name, message.block_weights) == (name, blocks)
+
+
+def test_a_dictionary_of_diffusers_is_read() -> None:
+    """Levels become names; a list is of a block's layers, and of one number is the block's."""
+    weights = {"unet": {"down": 0.5, "mid": [0.25], "up": {"block_0": [1, 0, 0.5], "block_1": [0.75]}}}
+    (message,) = lora_messages([Lora("a", block_weights={**weights, "text_encoder": 0})])
+    assert dict(message.block_weights.blocks) == {
+        "unet.down": 0.5,
+        "unet.mid": 0.25,
+        "unet.up.block_0.0": 1.0,
+        "unet.up.block_0.1": 0.0,
+        "unet.up.block_0.2": 0.5,
+        "unet.up.block_1": 0.75,
+        "text_encoder": 0.0,
+    }
+    assert lora_messages([Lora("a", block_weights=[1, 0.5])])[0].block_weights.values == [1, 0.5]
+
+
+@pytest.mark.parametrize(
+    "weights", ["", "x", [1, "2"], [True], {"unet": {"down": [1, 2]}}, {"unet": None}, {"unet": "1"}]
+)
+def test_what_is_no_weight_is_refused(weights: object) -> None:
+    """Before anything is sent."""
+    with pytest.raises(ValueError, match=r"block|preset"):
+        Lora("a", block_weights=weights)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="lbw is empty"):
+        Lora.parse("a:0.8:lbw=")
 
 
 @pytest.mark.parametrize("text", ["", ":0.5", ":0.5:1"])

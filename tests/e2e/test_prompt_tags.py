@@ -38,6 +38,10 @@ def draw(stub: pb_grpc.DiffusionServiceStub, **changes: object) -> tuple[pb.Prep
             "a star <lora:postcard.safetensors:te=0:unet=0.6>",
             pb.Lora(name="postcard", strength=0.6, text_encoder_strength=0),
         ),
+        (
+            "a star <lora:postcard:0.8:lbw=1,0,0,1,0.5>",
+            pb.Lora(name="postcard", strength=0.8, block_weights=pb.BlockWeights(values=[1, 0, 0, 1, 0.5])),
+        ),
     ],
 )
 def test_a_tag_draws_what_the_field_draws(

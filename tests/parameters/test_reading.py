@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sdgrpc.domain import (
     DEFAULT_ETA,
     DEFAULT_GAMMA,
+    NO_WEIGHTS,
+    BlockWeights,
     GuidanceInterval,
     LoraReport,
     MaskOptions,
@@ -84,8 +86,17 @@ def tasks(draw: st.DrawFn):
 @st.composite
 def reports(draw: st.DrawFn) -> LoraReport:
     sha256, autov3 = draw(hashes), draw(hashes)[:12]
+    weights = draw(st.sampled_from(["", "OUTD", "1,0.5,-0.25", "unet.down*0.5,unet.mid*0"]))
     return LoraReport(
-        draw(names), sha256, ("lora",), {"unet": 1}, 0.1, draw(floats), draw(floats), autov3=autov3
+        draw(names),
+        sha256,
+        ("lora",),
+        {"unet": 1},
+        0.1,
+        draw(floats),
+        draw(floats),
+        autov3=autov3,
+        block_weights=BlockWeights.parse(weights) if weights else NO_WEIGHTS,
     )
 
 
@@ -98,7 +109,14 @@ def test_everything_comes_back(task, model: str, loras: list[LoraReport], seed: 
     assert found.prompt in ((stripped,) if loras else (stripped, task.prompt))
     assert found.negative_prompt in (task.negative_prompt, task.negative_prompt.strip(BLANKS))
     assert found.loras == tuple(
-        PictureLora(each.name, each.strength, each.text_encoder_strength, each.autov3, each.sha256)
+        PictureLora(
+            each.name,
+            each.strength,
+            each.text_encoder_strength,
+            each.autov3,
+            each.sha256,
+            str(each.block_weights),
+        )
         for each in loras
     )
     sampling = task.sampling

@@ -71,6 +71,16 @@ def test_what_is_left(prompt: str, left: str) -> None:
         assert re.sub(r"<(\w+):([^>]+)>", "", prompt).strip() == left.strip()
 
 
+@pytest.mark.parametrize("text", ["OUTD", "1,0,0.5", "unet.down*0.5,unet.mid*0"])
+def test_strengths_by_block_stay_as_they_are(text: str) -> None:
+    """They are read where the model is known; a tag with them is written as it is read."""
+    (tag,) = take_tags(f"a <lora:x:0.8:lbw={text}> b", web_ui=True).loras
+    assert tag == LoraTag("x", 0.8, 0.8, text)
+    assert take_tags(str(tag)).loras == (tag,)
+    (other,) = take_tags(f"<lora:x:te=0.4:unet=0.8:lbw={text}>").loras
+    assert take_tags(str(other)).loras == (other,)
+
+
 def test_several_tags_keep_their_order() -> None:
     """Also of one LoRA twice, which `loras` can name twice, too."""
     found = take_tags("<lora:b:0.5><lora:a:0.25> x <lora:b:1>")
@@ -93,7 +103,8 @@ def test_several_tags_keep_their_order() -> None:
         ("<lora:a:b:0.8> a", ["<lora:a>", "unet is no number"]),
         ("<lora:x:1:1:8> a", ["<lora:x>", "dyn"]),
         ("<lora:x:1:dyn=8> a", ["'dyn' is not applied"]),
-        ("<lora:x:1:lbw=MIDD> a", ["'lbw' is not applied"]),
+        ("<lora:x:1:lbw=> a", ["lbw is empty"]),
+        ("<lora:x:1:lbwe=MIDD> a", ["'lbwe' is not applied"]),
         ("<lora:x:1:start=5:stop=9> a", ["'start' is not applied", "'stop' is not applied"]),
         ("<lora::0.8> a", ["<lora: without a name"]),
         ("<lora:> a", ["<lora: without a name or without the >"]),

@@ -1725,8 +1725,10 @@ type ResidentLora struct {
 	Sha256              string                 `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	Strength            float32                `protobuf:"fixed32,2,opt,name=strength,proto3" json:"strength,omitempty"`
 	TextEncoderStrength float32                `protobuf:"fixed32,3,opt,name=text_encoder_strength,json=textEncoderStrength,proto3" json:"text_encoder_strength,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// As in LoraReport.
+	BlockWeights  *BlockWeights `protobuf:"bytes,4,opt,name=block_weights,json=blockWeights,proto3" json:"block_weights,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResidentLora) Reset() {
@@ -1778,6 +1780,13 @@ func (x *ResidentLora) GetTextEncoderStrength() float32 {
 		return x.TextEncoderStrength
 	}
 	return 0
+}
+
+func (x *ResidentLora) GetBlockWeights() *BlockWeights {
+	if x != nil {
+		return x.BlockWeights
+	}
+	return nil
 }
 
 type PlanJobRequest struct {
@@ -2026,7 +2035,9 @@ type PlannedLora struct {
 	// Why the model cannot take it, which would fail the job; empty if it can.
 	Refusal string `protobuf:"bytes,5,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	// As in LoraReport, as far as the file's header tells.
-	Warnings      []string `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// As in LoraReport.
+	BlockWeights  *BlockWeights `protobuf:"bytes,7,opt,name=block_weights,json=blockWeights,proto3" json:"block_weights,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2099,6 +2110,13 @@ func (x *PlannedLora) GetRefusal() string {
 func (x *PlannedLora) GetWarnings() []string {
 	if x != nil {
 		return x.Warnings
+	}
+	return nil
+}
+
+func (x *PlannedLora) GetBlockWeights() *BlockWeights {
+	if x != nil {
+		return x.BlockWeights
 	}
 	return nil
 }
@@ -2253,11 +2271,12 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"size_bytes\x18\x03 \x01(\x03R\tsizeBytes\x12\x15\n" +
 	"\x06in_use\x18\x04 \x01(\bR\x05inUse\x12-\n" +
-	"\x05loras\x18\x05 \x03(\v2\x17.sdgrpc.v1.ResidentLoraR\x05loras\"v\n" +
+	"\x05loras\x18\x05 \x03(\v2\x17.sdgrpc.v1.ResidentLoraR\x05loras\"\xb4\x01\n" +
 	"\fResidentLora\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\tR\x06sha256\x12\x1a\n" +
 	"\bstrength\x18\x02 \x01(\x02R\bstrength\x122\n" +
-	"\x15text_encoder_strength\x18\x03 \x01(\x02R\x13textEncoderStrength\"\xc9\x01\n" +
+	"\x15text_encoder_strength\x18\x03 \x01(\x02R\x13textEncoderStrength\x12<\n" +
+	"\rblock_weights\x18\x04 \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights\"\xc9\x01\n" +
 	"\x0ePlanJobRequest\x128\n" +
 	"\bgenerate\x18\x01 \x01(\v2\x1a.sdgrpc.v1.GenerateRequestH\x00R\bgenerate\x12;\n" +
 	"\ttransform\x18\x02 \x01(\v2\x1b.sdgrpc.v1.TransformRequestH\x00R\ttransform\x125\n" +
@@ -2276,14 +2295,15 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\x0festimated_steps\x18\t \x01(\v2\x19.google.protobuf.DurationR\x0eestimatedSteps\x12H\n" +
 	"\x12estimated_decoding\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x11estimatedDecoding\x12!\n" +
-	"\fmemory_bytes\x18\v \x01(\x03R\vmemoryBytes\"\xbf\x01\n" +
+	"\fmemory_bytes\x18\v \x01(\x03R\vmemoryBytes\"\xfd\x01\n" +
 	"\vPlannedLora\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x1a\n" +
 	"\bstrength\x18\x03 \x01(\x02R\bstrength\x122\n" +
 	"\x15text_encoder_strength\x18\x04 \x01(\x02R\x13textEncoderStrength\x12\x18\n" +
 	"\arefusal\x18\x05 \x01(\tR\arefusal\x12\x1a\n" +
-	"\bwarnings\x18\x06 \x03(\tR\bwarnings2\x95\x04\n" +
+	"\bwarnings\x18\x06 \x03(\tR\bwarnings\x12<\n" +
+	"\rblock_weights\x18\a \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights2\x95\x04\n" +
 	"\x0eCatalogService\x12I\n" +
 	"\n" +
 	"ListModels\x12\x1c.sdgrpc.v1.ListModelsRequest\x1a\x1d.sdgrpc.v1.ListModelsResponse\x12F\n" +
@@ -2342,10 +2362,11 @@ var file_sdgrpc_v1_catalog_proto_goTypes = []any{
 	(*Lora)(nil),                  // 30: sdgrpc.v1.Lora
 	(*Prepared)(nil),              // 31: sdgrpc.v1.Prepared
 	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
-	(*GenerateRequest)(nil),       // 33: sdgrpc.v1.GenerateRequest
-	(*TransformRequest)(nil),      // 34: sdgrpc.v1.TransformRequest
-	(*InpaintRequest)(nil),        // 35: sdgrpc.v1.InpaintRequest
-	(*Accepted)(nil),              // 36: sdgrpc.v1.Accepted
+	(*BlockWeights)(nil),          // 33: sdgrpc.v1.BlockWeights
+	(*GenerateRequest)(nil),       // 34: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),      // 35: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),        // 36: sdgrpc.v1.InpaintRequest
+	(*Accepted)(nil),              // 37: sdgrpc.v1.Accepted
 }
 var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
 	3,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
@@ -2370,33 +2391,35 @@ var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
 	19, // 19: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
 	20, // 20: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
 	21, // 21: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
-	33, // 22: sdgrpc.v1.PlanJobRequest.generate:type_name -> sdgrpc.v1.GenerateRequest
-	34, // 23: sdgrpc.v1.PlanJobRequest.transform:type_name -> sdgrpc.v1.TransformRequest
-	35, // 24: sdgrpc.v1.PlanJobRequest.inpaint:type_name -> sdgrpc.v1.InpaintRequest
-	36, // 25: sdgrpc.v1.PlanJobResponse.accepted:type_name -> sdgrpc.v1.Accepted
-	24, // 26: sdgrpc.v1.PlanJobResponse.loras:type_name -> sdgrpc.v1.PlannedLora
-	32, // 27: sdgrpc.v1.PlanJobResponse.estimated_wait:type_name -> google.protobuf.Duration
-	32, // 28: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
-	32, // 29: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
-	0,  // 30: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
-	5,  // 31: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
-	8,  // 32: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
-	12, // 33: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
-	15, // 34: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
-	22, // 35: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
-	17, // 36: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
-	1,  // 37: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
-	6,  // 38: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
-	9,  // 39: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
-	14, // 40: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
-	16, // 41: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
-	23, // 42: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
-	18, // 43: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
-	37, // [37:44] is the sub-list for method output_type
-	30, // [30:37] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	33, // 22: sdgrpc.v1.ResidentLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	34, // 23: sdgrpc.v1.PlanJobRequest.generate:type_name -> sdgrpc.v1.GenerateRequest
+	35, // 24: sdgrpc.v1.PlanJobRequest.transform:type_name -> sdgrpc.v1.TransformRequest
+	36, // 25: sdgrpc.v1.PlanJobRequest.inpaint:type_name -> sdgrpc.v1.InpaintRequest
+	37, // 26: sdgrpc.v1.PlanJobResponse.accepted:type_name -> sdgrpc.v1.Accepted
+	24, // 27: sdgrpc.v1.PlanJobResponse.loras:type_name -> sdgrpc.v1.PlannedLora
+	32, // 28: sdgrpc.v1.PlanJobResponse.estimated_wait:type_name -> google.protobuf.Duration
+	32, // 29: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
+	32, // 30: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
+	33, // 31: sdgrpc.v1.PlannedLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	0,  // 32: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
+	5,  // 33: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
+	8,  // 34: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
+	12, // 35: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
+	15, // 36: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
+	22, // 37: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
+	17, // 38: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
+	1,  // 39: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
+	6,  // 40: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
+	9,  // 41: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
+	14, // 42: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
+	16, // 43: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
+	23, // 44: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
+	18, // 45: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
+	39, // [39:46] is the sub-list for method output_type
+	32, // [32:39] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_catalog_proto_init() }

@@ -996,7 +996,10 @@ type Lora struct {
 	// On the text encoders, in the same range; unset is `strength`.
 	TextEncoderStrength *float32 `protobuf:"fixed32,5,opt,name=text_encoder_strength,json=textEncoderStrength,proto3,oneof" json:"text_encoder_strength,omitempty"`
 	// Fail if any tensor of the file finds no place in the model. Off, it is reported.
-	Strict        bool `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`
+	Strict bool `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`
+	// What `strength` and `text_encoder_strength` are multiplied by in each block of the model; unset is 1 in all. The
+	// products have the range of `strength`, and 0.
+	BlockWeights  *BlockWeights `protobuf:"bytes,7,opt,name=block_weights,json=blockWeights,proto3" json:"block_weights,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1086,6 +1089,13 @@ func (x *Lora) GetStrict() bool {
 	return false
 }
 
+func (x *Lora) GetBlockWeights() *BlockWeights {
+	if x != nil {
+		return x.BlockWeights
+	}
+	return nil
+}
+
 type isLora_Source interface {
 	isLora_Source()
 }
@@ -1110,6 +1120,78 @@ func (*Lora_Name) isLora_Source() {}
 func (*Lora_Sha256) isLora_Source() {}
 
 func (*Lora_Safetensors) isLora_Source() {}
+
+// Strengths by block: one of the three fields. In a tag and on the command line `lbw=1,0,0.5,…`, `lbw=OUTD` or
+// `lbw=unet.down*0.5,unet.mid*0`.
+type BlockWeights struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in the extension LoRA Block Weight of A1111's web UI. First BASE, of the text encoders, then the U-Net's blocks
+	// from its input to its output. Of SD1 and SD2 26 (IN00 to IN11, M00, OUT00 to OUT11), of SDXL 20 (IN00 to IN08, M00,
+	// OUT00 to OUT08), of `embedded` 10; or 17, 12 or 5 for the blocks with attention alone, and the others are 0. What
+	// is in no block (the time embedding, the last convolution) stays 1.
+	Values []float32 `protobuf:"fixed32,1,rep,packed,name=values,proto3" json:"values,omitempty"`
+	// A preset of that extension: INS, IND, INALL, MIDD, OUTD, OUTS and OUTALL are BASE and some of the blocks with
+	// attention, of the input (IN) or output, the shallow (S) or deep (D) half; MIDD has the deep ones of both sides and
+	// the middle. ALL, ALL0.5 and NONE are one number for everything.
+	Preset string `protobuf:"bytes,2,opt,name=preset,proto3" json:"preset,omitempty"`
+	// By names as the weights of diffusers' `set_adapters` have them: `unet`, `unet.down`, `unet.down.block_1`,
+	// `unet.down.block_1.0` (its first layer), `unet.mid`, `unet.up.block_0.2`, `text_encoder`, `text_encoder_2`. The
+	// most precise name counts, what none names stays 1, and a layer's weight is for its convolutions too.
+	Blocks        map[string]float32 `protobuf:"bytes,3,rep,name=blocks,proto3" json:"blocks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed32,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockWeights) Reset() {
+	*x = BlockWeights{}
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockWeights) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockWeights) ProtoMessage() {}
+
+func (x *BlockWeights) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockWeights.ProtoReflect.Descriptor instead.
+func (*BlockWeights) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BlockWeights) GetValues() []float32 {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *BlockWeights) GetPreset() string {
+	if x != nil {
+		return x.Preset
+	}
+	return ""
+}
+
+func (x *BlockWeights) GetBlocks() map[string]float32 {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
 
 // How to denoise.
 type Sampling struct {
@@ -1164,7 +1246,7 @@ type Sampling struct {
 
 func (x *Sampling) Reset() {
 	*x = Sampling{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[4]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1258,7 @@ func (x *Sampling) String() string {
 func (*Sampling) ProtoMessage() {}
 
 func (x *Sampling) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[4]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1271,7 @@ func (x *Sampling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sampling.ProtoReflect.Descriptor instead.
 func (*Sampling) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{4}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Sampling) GetSteps() int32 {
@@ -1312,7 +1394,7 @@ type GuidanceInterval struct {
 
 func (x *GuidanceInterval) Reset() {
 	*x = GuidanceInterval{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[5]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1406,7 @@ func (x *GuidanceInterval) String() string {
 func (*GuidanceInterval) ProtoMessage() {}
 
 func (x *GuidanceInterval) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[5]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1419,7 @@ func (x *GuidanceInterval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuidanceInterval.ProtoReflect.Descriptor instead.
 func (*GuidanceInterval) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{5}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GuidanceInterval) GetStart() float32 {
@@ -1373,7 +1455,7 @@ type StepReuse struct {
 
 func (x *StepReuse) Reset() {
 	*x = StepReuse{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[6]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1467,7 @@ func (x *StepReuse) String() string {
 func (*StepReuse) ProtoMessage() {}
 
 func (x *StepReuse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[6]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1480,7 @@ func (x *StepReuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepReuse.ProtoReflect.Descriptor instead.
 func (*StepReuse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{6}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StepReuse) GetEvery() int32 {
@@ -1430,7 +1512,7 @@ type Variation struct {
 
 func (x *Variation) Reset() {
 	*x = Variation{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1442,7 +1524,7 @@ func (x *Variation) String() string {
 func (*Variation) ProtoMessage() {}
 
 func (x *Variation) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1455,7 +1537,7 @@ func (x *Variation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Variation.ProtoReflect.Descriptor instead.
 func (*Variation) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{7}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Variation) GetSeed() int64 {
@@ -1485,7 +1567,7 @@ type Tiling struct {
 
 func (x *Tiling) Reset() {
 	*x = Tiling{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1579,7 @@ func (x *Tiling) String() string {
 func (*Tiling) ProtoMessage() {}
 
 func (x *Tiling) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1592,7 @@ func (x *Tiling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tiling.ProtoReflect.Descriptor instead.
 func (*Tiling) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{8}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Tiling) GetHorizontal() bool {
@@ -1546,7 +1628,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1640,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1653,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{9}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Output) GetMediaType() string {
@@ -1625,7 +1707,7 @@ type PreviewOptions struct {
 
 func (x *PreviewOptions) Reset() {
 	*x = PreviewOptions{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1719,7 @@ func (x *PreviewOptions) String() string {
 func (*PreviewOptions) ProtoMessage() {}
 
 func (x *PreviewOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1732,7 @@ func (x *PreviewOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewOptions.ProtoReflect.Descriptor instead.
 func (*PreviewOptions) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{10}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PreviewOptions) GetKind() PreviewKind {
@@ -1697,7 +1779,7 @@ type MaskOptions struct {
 
 func (x *MaskOptions) Reset() {
 	*x = MaskOptions{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1709,7 +1791,7 @@ func (x *MaskOptions) String() string {
 func (*MaskOptions) ProtoMessage() {}
 
 func (x *MaskOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1722,7 +1804,7 @@ func (x *MaskOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaskOptions.ProtoReflect.Descriptor instead.
 func (*MaskOptions) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{11}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MaskOptions) GetBlur() float32 {
@@ -1773,7 +1855,7 @@ type Margins struct {
 
 func (x *Margins) Reset() {
 	*x = Margins{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1867,7 @@ func (x *Margins) String() string {
 func (*Margins) ProtoMessage() {}
 
 func (x *Margins) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1880,7 @@ func (x *Margins) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Margins.ProtoReflect.Descriptor instead.
 func (*Margins) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{12}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Margins) GetLeft() int32 {
@@ -1849,7 +1931,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +1943,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +1956,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{13}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Image) GetData() []byte {
@@ -1925,7 +2007,7 @@ type JobEvent struct {
 
 func (x *JobEvent) Reset() {
 	*x = JobEvent{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +2019,7 @@ func (x *JobEvent) String() string {
 func (*JobEvent) ProtoMessage() {}
 
 func (x *JobEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1950,7 +2032,7 @@ func (x *JobEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEvent.ProtoReflect.Descriptor instead.
 func (*JobEvent) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{14}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JobEvent) GetRequestId() string {
@@ -2075,7 +2157,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2169,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2182,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{15}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Accepted) GetQueuePosition() int32 {
@@ -2167,7 +2249,7 @@ type Prepared struct {
 
 func (x *Prepared) Reset() {
 	*x = Prepared{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2261,7 @@ func (x *Prepared) String() string {
 func (*Prepared) ProtoMessage() {}
 
 func (x *Prepared) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2274,7 @@ func (x *Prepared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepared.ProtoReflect.Descriptor instead.
 func (*Prepared) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{16}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Prepared) GetLoras() []*LoraReport {
@@ -2240,13 +2322,15 @@ type LoraReport struct {
 	Strength            float32  `protobuf:"fixed32,8,opt,name=strength,proto3" json:"strength,omitempty"`
 	TextEncoderStrength float32  `protobuf:"fixed32,9,opt,name=text_encoder_strength,json=textEncoderStrength,proto3" json:"text_encoder_strength,omitempty"`
 	Warnings            []string `protobuf:"bytes,10,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// As asked for; unset if it was not.
+	BlockWeights  *BlockWeights `protobuf:"bytes,12,opt,name=block_weights,json=blockWeights,proto3" json:"block_weights,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoraReport) Reset() {
 	*x = LoraReport{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2342,7 @@ func (x *LoraReport) String() string {
 func (*LoraReport) ProtoMessage() {}
 
 func (x *LoraReport) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2355,7 @@ func (x *LoraReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoraReport.ProtoReflect.Descriptor instead.
 func (*LoraReport) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{17}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LoraReport) GetName() string {
@@ -2344,6 +2428,13 @@ func (x *LoraReport) GetWarnings() []string {
 	return nil
 }
 
+func (x *LoraReport) GetBlockWeights() *BlockWeights {
+	if x != nil {
+		return x.BlockWeights
+	}
+	return nil
+}
+
 // A denoising step is done.
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2363,7 +2454,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2466,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2479,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{18}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Progress) GetStep() int32 {
@@ -2448,7 +2539,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2460,7 +2551,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2473,7 +2564,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{19}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Preview) GetImageIndex() int32 {
@@ -2540,7 +2631,7 @@ type Latent struct {
 
 func (x *Latent) Reset() {
 	*x = Latent{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2643,7 @@ func (x *Latent) String() string {
 func (*Latent) ProtoMessage() {}
 
 func (x *Latent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2656,7 @@ func (x *Latent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Latent.ProtoReflect.Descriptor instead.
 func (*Latent) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{20}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Latent) GetChannels() int32 {
@@ -2608,7 +2699,7 @@ type GeneratedImage struct {
 
 func (x *GeneratedImage) Reset() {
 	*x = GeneratedImage{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +2711,7 @@ func (x *GeneratedImage) String() string {
 func (*GeneratedImage) ProtoMessage() {}
 
 func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +2724,7 @@ func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GeneratedImage.ProtoReflect.Descriptor instead.
 func (*GeneratedImage) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{21}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GeneratedImage) GetIndex() int32 {
@@ -2675,7 +2766,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +2778,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +2791,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{22}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Finished) GetQueued() *durationpb.Duration {
@@ -2800,17 +2891,25 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"resizeMode\x12<\n" +
 	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnect\x12,\n" +
 	"\amargins\x18\x14 \x01(\v2\x12.sdgrpc.v1.MarginsR\amarginsB\v\n" +
-	"\t_strength\"\xfd\x01\n" +
+	"\t_strength\"\xbb\x02\n" +
 	"\x04Lora\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x18\n" +
 	"\x06sha256\x18\x02 \x01(\tH\x00R\x06sha256\x12\"\n" +
 	"\vsafetensors\x18\x03 \x01(\fH\x00R\vsafetensors\x12\x1f\n" +
 	"\bstrength\x18\x04 \x01(\x02H\x01R\bstrength\x88\x01\x01\x127\n" +
 	"\x15text_encoder_strength\x18\x05 \x01(\x02H\x02R\x13textEncoderStrength\x88\x01\x01\x12\x16\n" +
-	"\x06strict\x18\x06 \x01(\bR\x06strictB\b\n" +
+	"\x06strict\x18\x06 \x01(\bR\x06strict\x12<\n" +
+	"\rblock_weights\x18\a \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeightsB\b\n" +
 	"\x06sourceB\v\n" +
 	"\t_strengthB\x18\n" +
-	"\x16_text_encoder_strength\"\xdf\x05\n" +
+	"\x16_text_encoder_strength\"\xb6\x01\n" +
+	"\fBlockWeights\x12\x16\n" +
+	"\x06values\x18\x01 \x03(\x02R\x06values\x12\x16\n" +
+	"\x06preset\x18\x02 \x01(\tR\x06preset\x12;\n" +
+	"\x06blocks\x18\x03 \x03(\v2#.sdgrpc.v1.BlockWeights.BlocksEntryR\x06blocks\x1a9\n" +
+	"\vBlocksEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"\xdf\x05\n" +
 	"\bSampling\x12\x14\n" +
 	"\x05steps\x18\x01 \x01(\x05R\x05steps\x12*\n" +
 	"\x0eguidance_scale\x18\x02 \x01(\x02H\x00R\rguidanceScale\x88\x01\x01\x122\n" +
@@ -2903,7 +3002,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x05loras\x18\x01 \x03(\v2\x15.sdgrpc.v1.LoraReportR\x05loras\x12\x1e\n" +
 	"\vlora_set_id\x18\x02 \x01(\tR\tloraSetId\x12&\n" +
 	"\x0flora_set_cached\x18\x03 \x01(\bR\rloraSetCached\x12>\n" +
-	"\rfuse_duration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ffuseDuration\"\xbf\x03\n" +
+	"\rfuse_duration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ffuseDuration\"\xfd\x03\n" +
 	"\n" +
 	"LoraReport\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -2918,7 +3017,8 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\bstrength\x18\b \x01(\x02R\bstrength\x122\n" +
 	"\x15text_encoder_strength\x18\t \x01(\x02R\x13textEncoderStrength\x12\x1a\n" +
 	"\bwarnings\x18\n" +
-	" \x03(\tR\bwarnings\x1a:\n" +
+	" \x03(\tR\bwarnings\x12<\n" +
+	"\rblock_weights\x18\f \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights\x1a:\n" +
 	"\fModulesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\xf7\x01\n" +
@@ -3027,7 +3127,7 @@ func file_sdgrpc_v1_diffusion_proto_rawDescGZIP() []byte {
 }
 
 var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(Scheduler)(0),              // 0: sdgrpc.v1.Scheduler
 	(SigmaSpacing)(0),           // 1: sdgrpc.v1.SigmaSpacing
@@ -3041,89 +3141,94 @@ var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(*TransformRequest)(nil),    // 9: sdgrpc.v1.TransformRequest
 	(*InpaintRequest)(nil),      // 10: sdgrpc.v1.InpaintRequest
 	(*Lora)(nil),                // 11: sdgrpc.v1.Lora
-	(*Sampling)(nil),            // 12: sdgrpc.v1.Sampling
-	(*GuidanceInterval)(nil),    // 13: sdgrpc.v1.GuidanceInterval
-	(*StepReuse)(nil),           // 14: sdgrpc.v1.StepReuse
-	(*Variation)(nil),           // 15: sdgrpc.v1.Variation
-	(*Tiling)(nil),              // 16: sdgrpc.v1.Tiling
-	(*Output)(nil),              // 17: sdgrpc.v1.Output
-	(*PreviewOptions)(nil),      // 18: sdgrpc.v1.PreviewOptions
-	(*MaskOptions)(nil),         // 19: sdgrpc.v1.MaskOptions
-	(*Margins)(nil),             // 20: sdgrpc.v1.Margins
-	(*Image)(nil),               // 21: sdgrpc.v1.Image
-	(*JobEvent)(nil),            // 22: sdgrpc.v1.JobEvent
-	(*Accepted)(nil),            // 23: sdgrpc.v1.Accepted
-	(*Prepared)(nil),            // 24: sdgrpc.v1.Prepared
-	(*LoraReport)(nil),          // 25: sdgrpc.v1.LoraReport
-	(*Progress)(nil),            // 26: sdgrpc.v1.Progress
-	(*Preview)(nil),             // 27: sdgrpc.v1.Preview
-	(*Latent)(nil),              // 28: sdgrpc.v1.Latent
-	(*GeneratedImage)(nil),      // 29: sdgrpc.v1.GeneratedImage
-	(*Finished)(nil),            // 30: sdgrpc.v1.Finished
-	nil,                         // 31: sdgrpc.v1.LoraReport.ModulesEntry
-	(*durationpb.Duration)(nil), // 32: google.protobuf.Duration
+	(*BlockWeights)(nil),        // 12: sdgrpc.v1.BlockWeights
+	(*Sampling)(nil),            // 13: sdgrpc.v1.Sampling
+	(*GuidanceInterval)(nil),    // 14: sdgrpc.v1.GuidanceInterval
+	(*StepReuse)(nil),           // 15: sdgrpc.v1.StepReuse
+	(*Variation)(nil),           // 16: sdgrpc.v1.Variation
+	(*Tiling)(nil),              // 17: sdgrpc.v1.Tiling
+	(*Output)(nil),              // 18: sdgrpc.v1.Output
+	(*PreviewOptions)(nil),      // 19: sdgrpc.v1.PreviewOptions
+	(*MaskOptions)(nil),         // 20: sdgrpc.v1.MaskOptions
+	(*Margins)(nil),             // 21: sdgrpc.v1.Margins
+	(*Image)(nil),               // 22: sdgrpc.v1.Image
+	(*JobEvent)(nil),            // 23: sdgrpc.v1.JobEvent
+	(*Accepted)(nil),            // 24: sdgrpc.v1.Accepted
+	(*Prepared)(nil),            // 25: sdgrpc.v1.Prepared
+	(*LoraReport)(nil),          // 26: sdgrpc.v1.LoraReport
+	(*Progress)(nil),            // 27: sdgrpc.v1.Progress
+	(*Preview)(nil),             // 28: sdgrpc.v1.Preview
+	(*Latent)(nil),              // 29: sdgrpc.v1.Latent
+	(*GeneratedImage)(nil),      // 30: sdgrpc.v1.GeneratedImage
+	(*Finished)(nil),            // 31: sdgrpc.v1.Finished
+	nil,                         // 32: sdgrpc.v1.BlockWeights.BlocksEntry
+	nil,                         // 33: sdgrpc.v1.LoraReport.ModulesEntry
+	(*durationpb.Duration)(nil), // 34: google.protobuf.Duration
 }
 var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
 	11, // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
-	12, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	17, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
+	13, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	18, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
 	2,  // 3: sdgrpc.v1.GenerateRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
 	11, // 4: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
-	12, // 5: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	17, // 6: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
-	21, // 7: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
+	13, // 5: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	18, // 6: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
+	22, // 7: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
 	3,  // 8: sdgrpc.v1.TransformRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
 	2,  // 9: sdgrpc.v1.TransformRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
 	11, // 10: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
-	12, // 11: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	17, // 12: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
-	21, // 13: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
-	21, // 14: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
-	19, // 15: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
+	13, // 11: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	18, // 12: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
+	22, // 13: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
+	22, // 14: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
+	20, // 15: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
 	3,  // 16: sdgrpc.v1.InpaintRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
 	2,  // 17: sdgrpc.v1.InpaintRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	20, // 18: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
-	0,  // 19: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
-	1,  // 20: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
-	5,  // 21: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
-	13, // 22: sdgrpc.v1.Sampling.guidance_interval:type_name -> sdgrpc.v1.GuidanceInterval
-	14, // 23: sdgrpc.v1.Sampling.step_reuse:type_name -> sdgrpc.v1.StepReuse
-	15, // 24: sdgrpc.v1.Sampling.variation:type_name -> sdgrpc.v1.Variation
-	16, // 25: sdgrpc.v1.Sampling.tiling:type_name -> sdgrpc.v1.Tiling
-	18, // 26: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
-	6,  // 27: sdgrpc.v1.Output.decoder:type_name -> sdgrpc.v1.Decoder
-	7,  // 28: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
-	4,  // 29: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
-	23, // 30: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
-	24, // 31: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
-	26, // 32: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
-	29, // 33: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
-	30, // 34: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
-	12, // 35: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
-	25, // 36: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
-	32, // 37: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
-	31, // 38: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
-	32, // 39: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	32, // 40: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
-	27, // 41: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
-	21, // 42: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
-	28, // 43: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
-	21, // 44: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
-	32, // 45: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
-	32, // 46: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
-	32, // 47: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
-	32, // 48: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
-	8,  // 49: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
-	9,  // 50: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
-	10, // 51: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
-	22, // 52: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
-	22, // 53: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
-	22, // 54: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
-	52, // [52:55] is the sub-list for method output_type
-	49, // [49:52] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	21, // 18: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
+	12, // 19: sdgrpc.v1.Lora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	32, // 20: sdgrpc.v1.BlockWeights.blocks:type_name -> sdgrpc.v1.BlockWeights.BlocksEntry
+	0,  // 21: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	1,  // 22: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
+	5,  // 23: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	14, // 24: sdgrpc.v1.Sampling.guidance_interval:type_name -> sdgrpc.v1.GuidanceInterval
+	15, // 25: sdgrpc.v1.Sampling.step_reuse:type_name -> sdgrpc.v1.StepReuse
+	16, // 26: sdgrpc.v1.Sampling.variation:type_name -> sdgrpc.v1.Variation
+	17, // 27: sdgrpc.v1.Sampling.tiling:type_name -> sdgrpc.v1.Tiling
+	19, // 28: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
+	6,  // 29: sdgrpc.v1.Output.decoder:type_name -> sdgrpc.v1.Decoder
+	7,  // 30: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
+	4,  // 31: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
+	24, // 32: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
+	25, // 33: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
+	27, // 34: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
+	30, // 35: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
+	31, // 36: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
+	13, // 37: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
+	26, // 38: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
+	34, // 39: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
+	33, // 40: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
+	12, // 41: sdgrpc.v1.LoraReport.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	34, // 42: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	34, // 43: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
+	28, // 44: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
+	22, // 45: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
+	29, // 46: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
+	22, // 47: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
+	34, // 48: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
+	34, // 49: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
+	34, // 50: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
+	34, // 51: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
+	8,  // 52: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
+	9,  // 53: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
+	10, // 54: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
+	23, // 55: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
+	23, // 56: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
+	23, // 57: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
+	55, // [55:58] is the sub-list for method output_type
+	52, // [52:55] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_diffusion_proto_init() }
@@ -3138,17 +3243,17 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 		(*Lora_Sha256)(nil),
 		(*Lora_Safetensors)(nil),
 	}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[4].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[7].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[11].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[14].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[5].OneofWrappers = []any{}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[8].OneofWrappers = []any{}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[12].OneofWrappers = []any{}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[15].OneofWrappers = []any{
 		(*JobEvent_Accepted)(nil),
 		(*JobEvent_Prepared)(nil),
 		(*JobEvent_Progress)(nil),
 		(*JobEvent_Image)(nil),
 		(*JobEvent_Finished)(nil),
 	}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[19].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[20].OneofWrappers = []any{
 		(*Preview_Picture)(nil),
 		(*Preview_Latent)(nil),
 	}
@@ -3158,7 +3263,7 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_diffusion_proto_rawDesc), len(file_sdgrpc_v1_diffusion_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -126,7 +126,18 @@ fn line(lora: &v1::Lora) -> String {
         }
         None => "name ".into(),
     };
-    format!("{:08x} {:08x} {source}", strength.to_bits(), text_encoder.to_bits())
+    format!("{:08x} {:08x} {}{source}", strength.to_bits(), text_encoder.to_bits(), blocks(lora))
+}
+
+/// Strengths by block as a text; nothing where there are none.
+fn blocks(lora: &v1::Lora) -> String {
+    let Some(weights) = &lora.block_weights else { return String::new() };
+    let mut named: Vec<String> =
+        weights.blocks.iter().map(|(name, value)| format!("{name}*{:08x}", value.to_bits())).collect();
+    named.sort_unstable();
+    let listed = weights.values.iter().map(|value| format!("{:08x}", value.to_bits()));
+    let numbers: Vec<String> = listed.chain(named).collect();
+    format!("lbw {} {} ", weights.preset, numbers.join(","))
 }
 
 fn hashed(content: &[u8], bytes: usize) -> String {

@@ -53,7 +53,17 @@ export function jobHeaders(requestId: string): Record<string, string> {
 function lineOf(lora: Lora): string {
   const strength = lora.strength ?? 1;
   const textEncoder = lora.textEncoderStrength ?? strength;
-  return `${bits(strength)} ${bits(textEncoder)} ${sourceOf(lora)}`;
+  return `${bits(strength)} ${bits(textEncoder)} ${blocksOf(lora)}${sourceOf(lora)}`;
+}
+
+/** Strengths by block as a text; nothing where there are none. */
+function blocksOf({ blockWeights }: Lora): string {
+  if (blockWeights === undefined) {
+    return "";
+  }
+  const named = Object.entries(blockWeights.blocks).map(([name, value]) => `${name}*${bits(value)}`);
+  const numbers = [...blockWeights.values.map(bits), ...named.sort()];
+  return `lbw ${blockWeights.preset} ${numbers.join(",")} `;
 }
 
 function sourceOf({ source }: Lora): string {

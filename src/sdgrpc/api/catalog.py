@@ -9,9 +9,10 @@ from grpc import aio
 
 from sdgrpc.api import catalog_codec as codec
 from sdgrpc.api.access.callers import caller
-from sdgrpc.api.catalog_tables import catalog_tables, judge, model_of
+from sdgrpc.api.catalog_tables import catalog_tables, judge, model_of, refuse
 from sdgrpc.api.codec import Request, lora_ref, prepared
 from sdgrpc.api.gate import Gate
+from sdgrpc.api.loras.together import misfits
 from sdgrpc.api.uploading import receive
 from sdgrpc.api.watching import Watchers
 from sdgrpc.domain import LoraQuery, LoraRef, Task
@@ -35,6 +36,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self._strengths = pb.LoraStrengthRange(
             minimum=settings.lora_strength_min, maximum=settings.lora_strength_max
         )
+        self._settings = settings
         self._watchers = Watchers(gate)
         self._least_rate = settings.min_upload_bytes_per_second
 
@@ -94,8 +96,10 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         del context
         judge(request, self._tables)
         with self._gate.enter() as engine:
-            model = model_of(request.model, engine.models).name
-            report = await engine.prepare_loras(model, tuple(map(lora_ref, request.loras)), caller=caller())
+            model = model_of(request.model, engine.models)
+            refuse(misfits(request.loras, model.base, self._settings), below="loras")
+            refs = tuple(lora_ref(lora, model.base) for lora in request.loras)
+            report = await engine.prepare_loras(model.name, refs, caller=caller())
             return pb.PrepareLorasResponse(prepared=prepared(report))
 
     async def PlanJob(  # noqa: N802

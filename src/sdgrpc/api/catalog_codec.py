@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sdgrpc.api.codec import accepted, duration
+from sdgrpc.api.loras.block_weights import told
 from sdgrpc.api.sampling.messages import scheduler_value, timestep_spacing_value
 from sdgrpc.domain import (
     DEFAULT_ETA,
@@ -159,6 +160,7 @@ def status(now: EngineStatus, models: Sequence[ModelState], *, ready: bool) -> p
                         sha256=lora.sha256,
                         strength=lora.strength,
                         text_encoder_strength=lora.text_encoder_strength,
+                        block_weights=told(lora.block_weights),
                     )
                     for lora in each.loras
                 ],
@@ -233,4 +235,5 @@ def _planned_lora(lora: PlannedLora) -> pb.PlannedLora:
         text_encoder_strength=lora.text_encoder_strength,
         refusal=clean(lora.refusal),
         warnings=map(clean, lora.warnings),
+        block_weights=told(lora.block_weights),
     )

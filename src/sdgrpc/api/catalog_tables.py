@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -97,7 +97,12 @@ def judge(request: Message, tables: Mapping[type[Message], Table], *, below: str
     chosen = ONE_OF.get(type(request), "")
     if chosen:
         rule = every(exactly_one(chosen), rule)
-    found = [FieldViolation(f"{below}{path}".lstrip(".") or chosen, text) for path, text in rule(request)]
+    refuse(((path or chosen, text) for path, text in rule(request)), below=below)
+
+
+def refuse(complaints: Iterable[Complaint], *, below: str = "") -> None:
+    """Raise InvalidRequest with every complaint; `below` is the path of what they are about."""
+    found = [FieldViolation(f"{below}{path}".lstrip("."), text) for path, text in complaints]
     if found:
         raise InvalidRequest(found)
 

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from sdgrpc import domain
+from sdgrpc.api.loras.block_weights import block_weights, told
 from sdgrpc.api.rules import given
 from sdgrpc.api.sampling.messages import sampling, sampling_message
 from sdgrpc.domain import ModelInfo, Picture, Task, TaskKind
@@ -43,7 +44,7 @@ def task(
         model=model.name,
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
-        loras=tuple(map(lora_ref, request.loras)),
+        loras=tuple(lora_ref(lora, model.base) for lora in request.loras),
         sampling=sampling(request.sampling, model),
         output=output(request.output, max(width, height)),
         width=width,
@@ -83,8 +84,9 @@ def resize_mode(request: Request) -> domain.ResizeMode:
     return domain.ResizeMode[pb.ResizeMode.Name(request.resize_mode).removeprefix("RESIZE_MODE_")]
 
 
-def lora_ref(message: pb.Lora) -> domain.LoraRef:
-    """One LoRA; the strength on the text encoders is the other one's unless it is given."""
+def lora_ref(message: pb.Lora, base: str) -> domain.LoraRef:
+    """One LoRA for a model; the strength on the text encoders is the other one's unless it is given."""
+    weights = block_weights(message)
     strength = given(message, "strength", DEFAULT_LORA_STRENGTH)
     return domain.LoraRef(
         strength=strength,
@@ -93,6 +95,8 @@ def lora_ref(message: pb.Lora) -> domain.LoraRef:
         sha256=message.sha256.lower(),
         content=message.safetensors,
         strict=message.strict,
+        block_weights=weights,
+        block_factors=weights.factors(base),
     )
 
 
@@ -180,6 +184,7 @@ def _lora_report(report: domain.LoraReport) -> pb.LoraReport:
         strength=report.strength,
         text_encoder_strength=report.text_encoder_strength,
         warnings=report.warnings,
+        block_weights=told(report.block_weights),
     )
 
 

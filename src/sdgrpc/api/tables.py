@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from sdgrpc import images
 from sdgrpc.api.codec import Request
+from sdgrpc.api.loras.block_weights import BLOCK_TABLE, one_form
 from sdgrpc.api.rules import (
     Complaint,
     Rule,
@@ -86,6 +87,7 @@ def lora_table(settings: Settings) -> Table:
         "strength": strength,
         "text_encoder_strength": strength,
         "strict": anything,
+        "block_weights": first(fields(BLOCK_TABLE), one_form),
     }
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 from sdgrpc.api import codec
 from sdgrpc.api.codec import UNIT, Request
+from sdgrpc.api.loras.together import default_strengths, misfits
 from sdgrpc.api.pictures.masks import mask_faults, widen
 from sdgrpc.api.prompts.wording import NO_WORDING, Wording, read_wording
 from sdgrpc.api.rules import Complaint, fields, number
-from sdgrpc.api.sampling.together import misfits
-from sdgrpc.api.tables import MIN_SIDE, request_table, unset_lora_strength
+from sdgrpc.api.sampling import together
+from sdgrpc.api.tables import MIN_SIDE, request_table
 from sdgrpc.domain import ModelInfo, Picture, ResizeMode, Task
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
 from sdgrpc.images import ImageError, ImageLimits, ReadAs
@@ -88,7 +89,8 @@ class Findings:
         needed = ("image",) if widened else ("image", "mask")
         rule = fields(request_table(type(self.request), self.settings), needed=needed)
         self._add(rule(self.request))
-        self.wording = read_wording(self.request, self.settings)
+        base = self.model.base if self.model is not None else ""
+        self.wording = read_wording(self.request, self.settings, base)
         self._add(self.wording.complaints)
         self._decode_images()
         for across in ACROSS:
@@ -138,14 +140,15 @@ class Findings:
 # Across fields. Each is silent where a field it needs is wrong already.
 
 
-def default_strength(found: Findings) -> Iterator[Complaint]:
-    """An unset LoRA strength is 1, which the operator's range may not hold."""
-    rule = unset_lora_strength(found.settings)
-    if found.wrong("loras") and len(found.request.loras) > found.settings.max_loras:
+def loras(found: Findings) -> Iterator[Complaint]:
+    """Strengths that are unset are in the operator's range; those by block are for the model's blocks."""
+    asked = found.request.loras
+    if found.wrong("loras") and len(asked) > found.settings.max_loras:
         return
-    for index, lora in enumerate(found.request.loras):
-        for path, sentence in rule(lora):
-            yield f".loras[{index}]{path}", sentence
+    faults = [*default_strengths(asked, found.settings)]
+    if found.model is not None and not faults and not found.wrong("loras"):
+        faults += misfits(asked, found.model.base, found.settings)
+    yield from ((f".loras{path}", sentence) for path, sentence in faults)
 
 
 def default_steps(found: Findings) -> Iterator[Complaint]:
@@ -202,7 +205,7 @@ def sampling(found: Findings) -> Iterator[Complaint]:
         return
     names = [field.name for field in pb.Sampling.DESCRIPTOR.fields]
     wrong = {name for name in names if found.wrong(f"sampling.{name}")}
-    for path, sentence in misfits(found.request.sampling, found.model, wrong):
+    for path, sentence in together.misfits(found.request.sampling, found.model, wrong):
         yield f".sampling{path}", sentence
 
 
@@ -237,7 +240,7 @@ def decoder(found: Findings) -> Iterator[Complaint]:
 
 
 ACROSS: Sequence[Callable[[Findings], Iterator[Complaint]]] = (
-    default_strength,
+    loras,
     default_steps,
     result_size,
     resize_mode,

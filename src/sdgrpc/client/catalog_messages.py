@@ -10,6 +10,7 @@ from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
+from sdgrpc.client.drawing.blocks import told
 from sdgrpc.client.records import (
     LatentFormat,
     LoraDetails,
@@ -160,7 +161,8 @@ def server_status(message: pb.WatchStatusResponse) -> ServerStatus:
 
 def _lora_set(message: pb.ResidentLoraSet) -> ResidentLoraSet:
     members = (
-        ResidentLora(m.sha256, shortest(m.strength), shortest(m.text_encoder_strength)) for m in message.loras
+        ResidentLora(m.sha256, shortest(m.strength), shortest(m.text_encoder_strength), told(m.block_weights))
+        for m in message.loras
     )
     return ResidentLoraSet(
         message.lora_set_id, message.model, message.size_bytes, message.in_use, tuple(members)

@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
+from sdgrpc.client.drawing.blocks import told
 from sdgrpc.client.errors import incomplete
 from sdgrpc.client.pictures import DrawnImage
 from sdgrpc.domain import (
@@ -190,6 +191,7 @@ def _report(message: pb.LoraReport) -> LoraReport:
         unmatched_tensors=message.unmatched_tensors,
         unmatched_examples=tuple(message.unmatched_examples),
         warnings=tuple(message.warnings),
+        block_weights=told(message.block_weights),
     )
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from sdgrpc.client.drawing.blocks import BlockWeightsLike, block_weights, block_weights_message
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 _STRENGTH = re.compile(r"(?P<name>.*):(?P<strength>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)", re.IGNORECASE)
@@ -15,10 +16,13 @@ _STRENGTH = re.compile(r"(?P<name>.*):(?P<strength>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-
 class Lora:
     """One LoRA of a call, by exactly one of `name`, `sha256` (hex) or `content` (a safetensors file's bytes).
 
-    `strength` None is the server's default (1), `text_encoder_strength` None is `strength`.
+    `strength` None is the server's default (1), `text_encoder_strength` None is `strength`. Both are
+    multiplied by `block_weights` in each block of the model: a list, a preset's name, or a dictionary as
+    diffusers' `set_adapters` takes it.
 
     Raises:
-        ValueError: none or several of `name`, `sha256` and `content` are given.
+        ValueError: none or several of `name`, `sha256` and `content` are given, or `block_weights` are not
+            to be read.
 
     """
 
@@ -28,14 +32,18 @@ class Lora:
     sha256: str = ""
     content: bytes = field(default=b"", repr=False)
     strict: bool = False
+    block_weights: BlockWeightsLike = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "block_weights", block_weights(self.block_weights) or None)
         if sum(map(bool, (self.name, self.sha256, self.content))) != 1:
             raise ValueError("a LoRA needs exactly one of name, sha256 and content")
 
     @classmethod
     def parse(cls, text: str) -> Lora:
-        """Read `NAME`, `NAME:STRENGTH` or `NAME:STRENGTH:TEXT_ENCODER_STRENGTH`; names may hold colons.
+        """Read `NAME`, `NAME:STRENGTH` or `NAME:STRENGTH:TEXT_ENCODER_STRENGTH`, and `:lbw=…` after each.
+
+        Names may hold colons. `lbw` are strengths by block: `NAME:0.8:lbw=OUTD`, `NAME:lbw=1,0,0,1,1`.
 
         Strengths are the numbers at the end, at most two: a name that ends in `:1` itself is given one more.
 
@@ -46,6 +54,7 @@ class Lora:
             ValueError: the name is empty, or what follows the last colon is no number.
 
         """
+        whole, (text, _, blocks) = text, text.partition(":lbw=")
         name, strengths = text, list[float]()
         while len(strengths) < 2 and (found := _STRENGTH.fullmatch(name)):
             name = found["name"]
@@ -59,7 +68,10 @@ class Lora:
         if not name:
             raise ValueError(f"{text!r} is not NAME, NAME:STRENGTH or NAME:STRENGTH:TEXT_ENCODER_STRENGTH")
         both: list[float | None] = [*strengths, None, None]
-        return cls(name, strength=both[0], text_encoder_strength=both[1])
+        if whole != text and not blocks:
+            raise ValueError(f"{whole!r}: lbw is empty")
+        weights = block_weights(blocks or None)
+        return cls(name, strength=both[0], text_encoder_strength=both[1], block_weights=weights)
 
 
 LoraLike = Lora | str | tuple[str, float] | tuple[str, float, float]
@@ -83,6 +95,8 @@ def _message(lora: Lora) -> pb.Lora:
     message = pb.Lora(strength=lora.strength, strict=lora.strict)
     if lora.text_encoder_strength is not None:
         message.text_encoder_strength = lora.text_encoder_strength
+    if weights := block_weights(lora.block_weights):
+        message.block_weights.CopyFrom(block_weights_message(weights))
     if lora.name:
         message.name = lora.name
     elif lora.sha256:

@@ -60,7 +60,17 @@ def job_id(request_id: str) -> str:
 def _line(lora: pb.Lora) -> bytes:
     strength = lora.strength if lora.HasField("strength") else 1.0
     text_encoder = lora.text_encoder_strength if lora.HasField("text_encoder_strength") else strength
-    return f"{_bits(strength)} {_bits(text_encoder)} {_source(lora)}".encode()
+    return f"{_bits(strength)} {_bits(text_encoder)} {_blocks(lora)}{_source(lora)}".encode()
+
+
+def _blocks(lora: pb.Lora) -> str:
+    """Strengths by block by their text; nothing where there are none."""
+    if not lora.HasField("block_weights"):
+        return ""
+    weights = lora.block_weights
+    numbers = [_bits(value) for value in weights.values]
+    numbers += sorted(f"{name}*{_bits(value)}" for name, value in weights.blocks.items())
+    return f"lbw {weights.preset} {','.join(numbers)} "
 
 
 def _source(lora: pb.Lora) -> str:

@@ -3,6 +3,7 @@
 Only the standard library is imported here, so that every other room may import this one.
 """
 
+from sdgrpc.domain.blocks import NO_WEIGHTS, BlockWeights
 from sdgrpc.domain.events import (
     Accepted,
     Event,
@@ -54,11 +55,13 @@ __all__ = [
     "DEFAULT_REUSE_ORDER",
     "DRAWS_NOISE",
     "FEWEST_STEPS_PER_EVERY",
+    "NO_WEIGHTS",
     "REFUSES_REUSE",
     "REFUSES_SAMPLE_PREDICTION",
     "SUPPORTED_SPACINGS",
     "SUPPORTED_TIMESTEP_SPACINGS",
     "Accepted",
+    "BlockWeights",
     "Decoder",
     "EncodedImage",
     "EngineStatus",

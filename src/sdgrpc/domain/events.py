@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sdgrpc.domain.blocks import NO_WEIGHTS, BlockWeights
 from sdgrpc.domain.pictures import EncodedImage, LatentArray
 from sdgrpc.domain.recommended import RecommendedSampling
 from sdgrpc.domain.tasks import Task
@@ -26,6 +27,7 @@ class LoraReport:
     warnings: tuple[str, ...] = ()
     recommended: RecommendedSampling | None = None
     autov3: str = ""
+    block_weights: BlockWeights = NO_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)

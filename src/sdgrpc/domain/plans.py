@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sdgrpc.domain.blocks import NO_WEIGHTS, BlockWeights
 from sdgrpc.domain.tasks import Task
 
 
@@ -17,6 +18,7 @@ class PlannedLora:
     text_encoder_strength: float
     refusal: str = ""
     warnings: tuple[str, ...] = ()
+    block_weights: BlockWeights = NO_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sdgrpc.domain.blocks import NO_WEIGHTS, BlockWeights
+
 
 @dataclass(frozen=True, slots=True)
 class ResidentLora:
@@ -12,6 +14,7 @@ class ResidentLora:
     sha256: str
     strength: float
     text_encoder_strength: float
+    block_weights: BlockWeights = NO_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)

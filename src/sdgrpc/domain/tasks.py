@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 
+from sdgrpc.domain.blocks import NO_WEIGHTS, BlockWeights, Factors
 from sdgrpc.domain.output import Output
 from sdgrpc.domain.pictures import Picture, ResizeMode
 from sdgrpc.domain.sampling import Sampling
@@ -26,7 +27,10 @@ DEFAULT_LORA_STRENGTH = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LoraRef:
-    """One LoRA of a task, by exactly one of `name`, `sha256` (lower-case hex) or `content`."""
+    """One LoRA of a task, by exactly one of `name`, `sha256` (lower-case hex) or `content`.
+
+    `block_factors` are what `block_weights` mean for the task's model.
+    """
 
     strength: float = DEFAULT_LORA_STRENGTH
     text_encoder_strength: float = DEFAULT_LORA_STRENGTH
@@ -34,6 +38,8 @@ class LoraRef:
     sha256: str = ""
     content: bytes = field(default=b"", repr=False)
     strict: bool = False
+    block_weights: BlockWeights = NO_WEIGHTS
+    block_factors: Factors = ()
 
     @property
     def label(self) -> str:

@@ -41,13 +41,17 @@ HASH = re.compile(r"[0-9a-fA-F]{8,64}")
 
 @dataclass(frozen=True, slots=True)
 class PictureLora:
-    """A LoRA of a picture: how strong it was, and its hashes where the text has them."""
+    """A LoRA of a picture: how strong it was, and its hashes where the text has them.
+
+    `block_weights` is what the text has after `lbw=`.
+    """
 
     name: str
     strength: float
     text_encoder_strength: float
     autov3: str = ""
     sha256: str = ""
+    block_weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +226,8 @@ def _lora(tag: LoraTag, short: list[tuple[str, str]], full: list[tuple[str, str]
     for hashes in (short, full):
         index = next((index for index, (other, _) in enumerate(hashes) if other == name), None)
         found.append("" if index is None else hashes.pop(index)[1])
-    return PictureLora(tag.name, tag.strength, tag.text_encoder_strength, *found)
+    autov3, sha256 = found
+    return PictureLora(tag.name, tag.strength, tag.text_encoder_strength, autov3, sha256, tag.block_weights)
 
 
 def _notes(values: _Values, version: str, text: str, *, is_ours: bool) -> list[str]:

@@ -112,8 +112,9 @@ def parameters_text(
 
 
 def lora_tag(report: LoraReport) -> str:
-    """`<lora:name:0.8>`, or with `te=` and `unet=` where the two differ."""
-    return str(LoraTag(report.name, report.strength, report.text_encoder_strength))
+    """`<lora:name:0.8>`, or with `te=` and `unet=` where the two differ, and `lbw=` for those by block."""
+    blocks = str(report.block_weights)
+    return str(LoraTag(report.name, report.strength, report.text_encoder_strength, blocks))
 
 
 def _values(

@@ -1,9 +1,10 @@
 r"""`<lora:name:0.8>` in a prompt: taken out, and applied to the model.
 
 `<lora:name>` is 1, `<lora:name:0.8>` both strengths, `<lora:name:0.8:0.4>` the UNet's and then the text
-encoders', as everywhere in this project; `te=` and `unet=` say which. A1111's web UI has two plain numbers
-the other way round, so its pictures are read by `web_ui`, and ours have `te=` and `unet=`, which both read
-alike. Source: `extensions-builtin/Lora/extra_networks_lora.py` and `modules/extra_networks.py` of
+encoders', as everywhere in this project; `te=` and `unet=` say which, and `lbw=` are strengths by block,
+not read here. A1111's web UI has two plain numbers the other way round, so its pictures are read by
+`web_ui`, and ours have `te=` and `unet=`, which both read alike. Source:
+`extensions-builtin/Lora/extra_networks_lora.py` and `modules/extra_networks.py` of
 https://github.com/AUTOMATIC1111/stable-diffusion-webui.
 
 What the web UI cannot write is escaped by a backslash: `\:` and `\>` in a name, `\<` before what is no tag.
@@ -38,11 +39,15 @@ SHOWN = 60
 
 @dataclass(frozen=True, slots=True)
 class LoraTag:
-    """A LoRA by its name, and how strongly it changes the UNet and the text encoders."""
+    """A LoRA by its name, and how strongly it changes the UNet and the text encoders.
+
+    `block_weights` is what stands after `lbw=`, as the extension LoRA Block Weight has it; empty without.
+    """
 
     name: str
     strength: float = 1.0
     text_encoder_strength: float = 1.0
+    block_weights: str = ""
 
     def __str__(self) -> str:
         r"""The tag, as short as it can be: `<lora:name:0.8>`, or `<lora:name:te=0.4:unet=0.8>`.
@@ -50,9 +55,11 @@ class LoraTag:
         `:` and `>` in the name have a backslash before them, which the web UI cannot read.
         """
         name = re.sub(r"([\\:>])", r"\\\1", self.name)
+        blocks = f":lbw={self.block_weights}" if self.block_weights else ""
         if self.strength == self.text_encoder_strength:
-            return f"<lora:{name}:{decimal(self.strength)}>"
-        return f"<lora:{name}:te={decimal(self.text_encoder_strength)}:unet={decimal(self.strength)}>"
+            return f"<lora:{name}:{decimal(self.strength)}{blocks}>"
+        strengths = f"te={decimal(self.text_encoder_strength)}:unet={decimal(self.strength)}"
+        return f"<lora:{name}:{strengths}{blocks}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,8 @@ def _read_lora(body: str, found: _Found, order: tuple[str, str]) -> None:
         found.faults |= dict.fromkeys(f"holds {shown(name)}, of which {fault}" for fault in faults)
         return
     text_encoder = float(numbers.get("te", 1.0))
-    found.loras.append(LoraTag(name, float(numbers.get("unet", text_encoder)), text_encoder))
+    unet = float(numbers.get("unet", text_encoder))
+    found.loras.append(LoraTag(name, unet, text_encoder, numbers.get("lbw", "")))
 
 
 def _unread(positional: list[str], named: dict[str, str]) -> Iterator[str]:
@@ -145,8 +153,10 @@ def _unread(positional: list[str], named: dict[str, str]) -> Iterator[str]:
     if len(positional) > 2:
         yield "the third argument (dyn) is not applied; leave it out"
     for key in named:
-        if key not in ("te", "unet"):
+        if key not in ("te", "unet", "lbw"):
             yield f"{key[:SHOWN]!r} is not applied; leave it out"
+    if not named.get("lbw", "some").strip():
+        yield "lbw is empty"
 
 
 def _items(body: str) -> list[str]:

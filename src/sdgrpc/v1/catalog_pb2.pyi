@@ -843,19 +843,25 @@ class ResidentLora(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     TEXT_ENCODER_STRENGTH_FIELD_NUMBER: _builtins.int
+    BLOCK_WEIGHTS_FIELD_NUMBER: _builtins.int
     sha256: _builtins.str
     strength: _builtins.float
     text_encoder_strength: _builtins.float
+    @_builtins.property
+    def block_weights(self) -> _diffusion_pb2.BlockWeights:
+        """As in LoraReport."""
+
     def __init__(
         self,
         *,
         sha256: _builtins.str = ...,
         strength: _builtins.float = ...,
         text_encoder_strength: _builtins.float = ...,
+        block_weights: _diffusion_pb2.BlockWeights | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block_weights", b"block_weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_weights", b"block_weights", "sha256", b"sha256", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -977,6 +983,7 @@ class PlannedLora(_message.Message):
     TEXT_ENCODER_STRENGTH_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    BLOCK_WEIGHTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     sha256: _builtins.str
     strength: _builtins.float
@@ -987,6 +994,10 @@ class PlannedLora(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in LoraReport, as far as the file's header tells."""
 
+    @_builtins.property
+    def block_weights(self) -> _diffusion_pb2.BlockWeights:
+        """As in LoraReport."""
+
     def __init__(
         self,
         *,
@@ -996,10 +1007,11 @@ class PlannedLora(_message.Message):
         text_encoder_strength: _builtins.float = ...,
         refusal: _builtins.str = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        block_weights: _diffusion_pb2.BlockWeights | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block_weights", b"block_weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "refusal", b"refusal", "sha256", b"sha256", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_weights", b"block_weights", "name", b"name", "refusal", b"refusal", "sha256", b"sha256", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -533,6 +533,7 @@ class Lora(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     TEXT_ENCODER_STRENGTH_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
+    BLOCK_WEIGHTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """A file of the server's LoRA folder, with or without `.safetensors`."""
     sha256: _builtins.str
@@ -545,6 +546,12 @@ class Lora(_message.Message):
     """On the text encoders, in the same range; unset is `strength`."""
     strict: _builtins.bool
     """Fail if any tensor of the file finds no place in the model. Off, it is reported."""
+    @_builtins.property
+    def block_weights(self) -> Global___BlockWeights:
+        """What `strength` and `text_encoder_strength` are multiplied by in each block of the model; unset is 1 in all. The
+        products have the range of `strength`, and 0.
+        """
+
     def __init__(
         self,
         *,
@@ -554,10 +561,11 @@ class Lora(_message.Message):
         strength: _builtins.float | None = ...,
         text_encoder_strength: _builtins.float | None = ...,
         strict: _builtins.bool = ...,
+        block_weights: Global___BlockWeights | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "_text_encoder_strength", b"_text_encoder_strength", "name", b"name", "safetensors", b"safetensors", "sha256", b"sha256", "source", b"source", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "_text_encoder_strength", b"_text_encoder_strength", "block_weights", b"block_weights", "name", b"name", "safetensors", b"safetensors", "sha256", b"sha256", "source", b"source", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "_text_encoder_strength", b"_text_encoder_strength", "name", b"name", "safetensors", b"safetensors", "sha256", b"sha256", "source", b"source", "strength", b"strength", "strict", b"strict", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "_text_encoder_strength", b"_text_encoder_strength", "block_weights", b"block_weights", "name", b"name", "safetensors", b"safetensors", "sha256", b"sha256", "source", b"source", "strength", b"strength", "strict", b"strict", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
@@ -573,6 +581,72 @@ class Lora(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
 Global___Lora: _TypeAlias = Lora  # noqa: Y015
+
+@_typing.final
+class BlockWeights(_message.Message):
+    """Strengths by block: one of the three fields. In a tag and on the command line `lbw=1,0,0.5,…`, `lbw=OUTD` or
+    `lbw=unet.down*0.5,unet.mid*0`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class BlocksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    preset: _builtins.str
+    """A preset of that extension: INS, IND, INALL, MIDD, OUTD, OUTS and OUTALL are BASE and some of the blocks with
+    attention, of the input (IN) or output, the shallow (S) or deep (D) half; MIDD has the deep ones of both sides and
+    the middle. ALL, ALL0.5 and NONE are one number for everything.
+    """
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """As in the extension LoRA Block Weight of A1111's web UI. First BASE, of the text encoders, then the U-Net's blocks
+        from its input to its output. Of SD1 and SD2 26 (IN00 to IN11, M00, OUT00 to OUT11), of SDXL 20 (IN00 to IN08, M00,
+        OUT00 to OUT08), of `embedded` 10; or 17, 12 or 5 for the blocks with attention alone, and the others are 0. What
+        is in no block (the time embedding, the last convolution) stays 1.
+        """
+
+    @_builtins.property
+    def blocks(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """By names as the weights of diffusers' `set_adapters` have them: `unet`, `unet.down`, `unet.down.block_1`,
+        `unet.down.block_1.0` (its first layer), `unet.mid`, `unet.up.block_0.2`, `text_encoder`, `text_encoder_2`. The
+        most precise name counts, what none names stays 1, and a layer's weight is for its convolutions too.
+        """
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        preset: _builtins.str = ...,
+        blocks: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "preset", b"preset", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockWeights: _TypeAlias = BlockWeights  # noqa: Y015
 
 @_typing.final
 class Sampling(_message.Message):
@@ -1173,6 +1247,7 @@ class LoraReport(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     TEXT_ENCODER_STRENGTH_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    BLOCK_WEIGHTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     sha256: _builtins.str
     unmatched_tensors: _builtins.int
@@ -1193,6 +1268,10 @@ class LoraReport(_message.Message):
     def unmatched_examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def block_weights(self) -> Global___BlockWeights:
+        """As asked for; unset if it was not."""
+
     def __init__(
         self,
         *,
@@ -1206,10 +1285,11 @@ class LoraReport(_message.Message):
         strength: _builtins.float = ...,
         text_encoder_strength: _builtins.float = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        block_weights: Global___BlockWeights | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block_weights", b"block_weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "modules", b"modules", "name", b"name", "relative_norm", b"relative_norm", "sha256", b"sha256", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength", "unmatched_examples", b"unmatched_examples", "unmatched_tensors", b"unmatched_tensors", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "block_weights", b"block_weights", "modules", b"modules", "name", b"name", "relative_norm", b"relative_norm", "sha256", b"sha256", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength", "unmatched_examples", b"unmatched_examples", "unmatched_tensors", b"unmatched_tensors", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

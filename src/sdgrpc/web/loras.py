@@ -9,12 +9,21 @@ from sdgrpc.client import Lora
 from sdgrpc.web.failures import Refused
 from sdgrpc.web.values import Reader, flag, kind, number, text
 
+
+def _block_weights(key: str, value: object) -> object:
+    """A text as after `lbw=`, a list of numbers, or an object by names; what is in them is read by `Lora`."""
+    if not isinstance(value, (str, list, dict)):
+        raise Refused(f"{key} is a text, a list or an object, not {kind(value)}", key, "invalid_type")
+    return value
+
+
 _FIELDS: Mapping[str, Reader] = {
     "name": text,
     "sha256": text,
     "strength": number,
     "text_encoder_strength": number,
     "strict": flag,
+    "block_weights": _block_weights,
 }
 
 

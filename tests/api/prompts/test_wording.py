@@ -37,6 +37,15 @@ def test_a_tag_is_an_entry_of_loras(request_of) -> None:
     assert tagged.prompt == named.prompt == "a star"
 
 
+def test_a_tag_has_strengths_by_block() -> None:
+    """As the same entry of `loras`, for the model's own blocks."""
+    tagged = task_of(generate(prompt="<lora:postcard:0.8:lbw=OUTD> a", request_id="x"))
+    lora = pb.Lora(name="postcard", strength=0.8, block_weights=pb.BlockWeights(preset="OUTD"))
+    named = task_of(generate(prompt="a", loras=[lora], request_id="x"))
+    assert tagged.loras == named.loras
+    assert dict(tagged.loras[0].block_factors)["unet.down.block_0.0"] == 0.0
+
+
 def test_a_prompt_without_tags_stays_as_it_is() -> None:
     """White space at its ends too."""
     assert task_of(generate(prompt=" a star ")).prompt == " a star "
@@ -56,6 +65,9 @@ def test_a_prompt_without_tags_stays_as_it_is() -> None:
         ({"prompt": "<lora:" + "x" * 257 + ":1> a"}, "name has 257 characters; the most is 256"),
         ({"prompt": "<lora:x\x07:1> a"}, "cannot be printed"),
         ({"prompt": "<lora: :1> a"}, "name is required and is empty"),
+        ({"prompt": "<lora:x:lbw=1,0> a"}, "<lora:x>, whose block weights.values has 2 numbers; this model"),
+        ({"prompt": "<lora:x:lbw=DEEP> a"}, "of which lbw is not read: 'DEEP' is none of the presets ALL"),
+        ({"prompt": "<lora:x:0.8:lbw=unet.mid*2> a"}, "2.0 times the strength 0.8: 1.6 is above 1.0"),
         ({"prompt": "<lyco:x:1> a"}, "<lyco:…>"),
         ({"prompt": "[a:b:0.5]"}, "prompt editing"),
         ({"prompt": "[a|b]"}, "alternation"),

@@ -135,6 +135,10 @@ pub struct Lora {
     /// Fail if any tensor of the file finds no place in the model. Off, it is reported.
     #[prost(bool, tag = "6")]
     pub strict: bool,
+    /// What `strength` and `text_encoder_strength` are multiplied by in each block of the model; unset is 1 in all. The
+    /// products have the range of `strength`, and 0.
+    #[prost(message, optional, tag = "7")]
+    pub block_weights: ::core::option::Option<BlockWeights>,
     #[prost(oneof = "lora::Source", tags = "1, 2, 3")]
     pub source: ::core::option::Option<lora::Source>,
 }
@@ -152,6 +156,30 @@ pub mod lora {
         #[prost(bytes, tag = "3")]
         Safetensors(::prost::alloc::vec::Vec<u8>),
     }
+}
+/// Strengths by block: one of the three fields. In a tag and on the command line `lbw=1,0,0.5,…`, `lbw=OUTD` or
+/// `lbw=unet.down*0.5,unet.mid*0`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BlockWeights {
+    /// As in the extension LoRA Block Weight of A1111's web UI. First BASE, of the text encoders, then the U-Net's blocks
+    /// from its input to its output. Of SD1 and SD2 26 (IN00 to IN11, M00, OUT00 to OUT11), of SDXL 20 (IN00 to IN08, M00,
+    /// OUT00 to OUT08), of `embedded` 10; or 17, 12 or 5 for the blocks with attention alone, and the others are 0. What
+    /// is in no block (the time embedding, the last convolution) stays 1.
+    #[prost(float, repeated, tag = "1")]
+    pub values: ::prost::alloc::vec::Vec<f32>,
+    /// A preset of that extension: INS, IND, INALL, MIDD, OUTD, OUTS and OUTALL are BASE and some of the blocks with
+    /// attention, of the input (IN) or output, the shallow (S) or deep (D) half; MIDD has the deep ones of both sides and
+    /// the middle. ALL, ALL0.5 and NONE are one number for everything.
+    #[prost(string, tag = "2")]
+    pub preset: ::prost::alloc::string::String,
+    /// By names as the weights of diffusers' `set_adapters` have them: `unet`, `unet.down`, `unet.down.block_1`,
+    /// `unet.down.block_1.0` (its first layer), `unet.mid`, `unet.up.block_0.2`, `text_encoder`, `text_encoder_2`. The
+    /// most precise name counts, what none names stays 1, and a layer's weight is for its convolutions too.
+    #[prost(btree_map = "string, float", tag = "3")]
+    pub blocks: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        f32,
+    >,
 }
 /// How to denoise.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -448,6 +476,9 @@ pub struct LoraReport {
     pub text_encoder_strength: f32,
     #[prost(string, repeated, tag = "10")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// As asked for; unset if it was not.
+    #[prost(message, optional, tag = "12")]
+    pub block_weights: ::core::option::Option<BlockWeights>,
 }
 /// A denoising step is done.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1724,6 +1755,9 @@ pub struct ResidentLora {
     pub strength: f32,
     #[prost(float, tag = "3")]
     pub text_encoder_strength: f32,
+    /// As in LoraReport.
+    #[prost(message, optional, tag = "4")]
+    pub block_weights: ::core::option::Option<BlockWeights>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanJobRequest {
@@ -1798,6 +1832,9 @@ pub struct PlannedLora {
     /// As in LoraReport, as far as the file's header tells.
     #[prost(string, repeated, tag = "6")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// As in LoraReport.
+    #[prost(message, optional, tag = "7")]
+    pub block_weights: ::core::option::Option<BlockWeights>,
 }
 /// Generated client implementations.
 pub mod catalog_service_client {

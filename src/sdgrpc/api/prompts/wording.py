@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sdgrpc.api.codec import Request, lora_ref
+from sdgrpc.api.loras.block_weights import block_faults, block_message
 from sdgrpc.api.rules import Complaint, fields
-from sdgrpc.api.tables import lora_table
-from sdgrpc.domain import Task
+from sdgrpc.api.tables import lora_strength, lora_table
+from sdgrpc.domain import BlockWeights, Task
 from sdgrpc.prompting.refused import refused_syntax
 from sdgrpc.prompting.tags import LoraTag, shown, take_tags
 from sdgrpc.settings import Settings
@@ -22,41 +23,55 @@ class Wording:
     prompt: str
     loras: tuple[pb.Lora, ...] = ()
     complaints: tuple[Complaint, ...] = ()
+    base: str = ""
 
     def of(self, task: Task) -> Task:
         """The task with this prompt, and with the LoRAs of its tags where it has some."""
-        loras = tuple(map(lora_ref, self.loras)) or task.loras
+        loras = tuple(lora_ref(lora, self.base) for lora in self.loras) or task.loras
         return replace(task, prompt=self.prompt, loras=loras)
 
 
 NO_WORDING = Wording("")
 
 
-def read_wording(request: Request, settings: Settings) -> Wording:
-    """Read both prompts of a request; one that is too long is judged by that alone."""
+def read_wording(request: Request, settings: Settings, base: str = "") -> Wording:
+    """Read both prompts of a request for a model; one that is too long is judged by that alone.
+
+    `base` is the model's, and empty where it is not known.
+    """
     faults: dict[str, Sequence[str]] = {}
     prompt = request.prompt
     loras: tuple[pb.Lora, ...] = ()
     if len(request.prompt) <= settings.max_prompt_chars:
         tagged = take_tags(request.prompt)
-        prompt, loras = tagged.text, tuple(map(_message, tagged.loras))
+        prompt, (loras, unread) = tagged.text, _messages(tagged.loras)
         faults[".prompt"] = [
             *tagged.faults,
             *refused_syntax(tagged.text),
-            *_tag_faults(request, loras, settings),
+            *unread,
+            *_tag_faults(request, loras, settings, base),
         ]
     if len(request.negative_prompt) <= settings.max_prompt_chars:
         faults[".negative_prompt"] = [*_negative_faults(request.negative_prompt)]
     complaints = tuple((path, "; ".join(said)) for path, said in faults.items() if said)
-    return Wording(prompt, loras, complaints)
+    return Wording(prompt, loras, complaints, base)
 
 
-def _message(tag: LoraTag) -> pb.Lora:
-    """The entry of `loras` that a tag means, so that both are judged and drawn alike."""
-    return pb.Lora(name=tag.name, strength=tag.strength, text_encoder_strength=tag.text_encoder_strength)
+def _messages(tags: Sequence[LoraTag]) -> tuple[tuple[pb.Lora, ...], list[str]]:
+    """The entries of `loras` that tags mean, so that both are judged alike; and what is not read of them."""
+    loras, faults = [], []
+    for tag in tags:
+        lora = pb.Lora(name=tag.name, strength=tag.strength, text_encoder_strength=tag.text_encoder_strength)
+        if tag.block_weights:
+            try:
+                lora.block_weights.CopyFrom(block_message(BlockWeights.parse(tag.block_weights)))
+            except ValueError as error:
+                faults.append(f"holds {shown(tag.name)}, of which lbw is not read: {error}")
+        loras.append(lora)
+    return tuple(loras), faults
 
 
-def _tag_faults(request: Request, loras: tuple[pb.Lora, ...], settings: Settings) -> Iterator[str]:
+def _tag_faults(request: Request, loras: tuple[pb.Lora, ...], settings: Settings, base: str) -> Iterator[str]:
     if loras and request.loras:
         yield "names LoRAs by <lora:…> while `loras` does too; use one of both"
     if len(loras) > settings.max_loras:
@@ -64,7 +79,10 @@ def _tag_faults(request: Request, loras: tuple[pb.Lora, ...], settings: Settings
         return
     rule = fields(lora_table(settings))
     for lora in loras:
-        said = {sentence: path.lstrip(".").replace("_", " ") for path, sentence in reversed([*rule(lora)])}
+        faults = [*rule(lora)]
+        if base and not faults:
+            faults += block_faults(lora, base, lora_strength(settings))
+        said = {sentence: path.lstrip(".").replace("_", " ") for path, sentence in reversed(faults)}
         yield from (f"holds {shown(lora.name)}, whose {what} {sentence}" for sentence, what in said.items())
 
 

@@ -110,16 +110,26 @@ def _lora(client: Client, lora: PictureLora) -> Lora:
     """The picture's LoRA as the server knows it: by its name if that is the same file, else by its hashes."""
     file = None if lora.name == INLINE else _file(client, name=lora.name)
     if file is not None and not _differs(file, lora):
-        return Lora(lora.name, lora.strength, lora.text_encoder_strength)
+        return _named(lora.name, lora)
     same = _file(client, sha256=lora.sha256) if lora.sha256 else next(_with_hash(client, lora), None)
     if same is not None:
         say(f"the picture's LoRA {lora.name!r} is called {same.name!r} here")
-        return Lora(same.name, lora.strength, lora.text_encoder_strength)
+        return _named(same.name, lora)
     if file is not None:
         say(f"the LoRA {lora.name!r} here is another file than the picture's")
     if lora.name == INLINE and lora.sha256:
-        return Lora("", lora.strength, lora.text_encoder_strength, sha256=lora.sha256)
-    return Lora(lora.name, lora.strength, lora.text_encoder_strength)
+        return replace(_named(INLINE, lora), name="", sha256=lora.sha256)
+    return _named(lora.name, lora)
+
+
+def _named(name: str, lora: PictureLora) -> Lora:
+    """A LoRA as strong as the picture's."""
+    weights = lora.block_weights or None
+    try:
+        return Lora(name, lora.strength, lora.text_encoder_strength, block_weights=weights)
+    except ValueError as error:
+        say(f"the picture's LoRA {lora.name!r} has strengths by block that are not used: {error}")
+        return Lora(name, lora.strength, lora.text_encoder_strength)
 
 
 def _file(client: Client, *, name: str = "", sha256: str = "") -> LoraFile | None:

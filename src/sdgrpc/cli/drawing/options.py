@@ -48,8 +48,9 @@ class DrawOptions(ConnectionOptions):
     lora: Annotated[
         list[str],
         typer.Option(
-            metavar="NAME[:STRENGTH[:STRENGTH]]",
-            help="A LoRA of the server's folder, its strength and that in the text encoder; repeat it.",
+            metavar="NAME[:STRENGTH[:STRENGTH]][:lbw=BLOCKS]",
+            help="A LoRA of the server's folder, its strength and that in the text encoder; repeat it. "
+            "BLOCKS are strengths by block: 1,0,0.5,… or a preset as OUTD or unet.down*0.5,unet.mid*0.",
         ),
     ] = field(default_factory=list)
     from_picture: Annotated[

@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
+from sdgrpc.client.drawing.blocks import told
 from sdgrpc.client.drawing.calls import DrawingCalls
 from sdgrpc.client.events import Accepted, accepted
 from sdgrpc.client.requests import Drawn, Options
@@ -106,4 +107,5 @@ def _lora(message: pb.PlannedLora) -> PlannedLora:
         text_encoder_strength=shortest(message.text_encoder_strength),
         refusal=message.refusal,
         warnings=tuple(message.warnings),
+        block_weights=told(message.block_weights),
     )

@@ -91,7 +91,7 @@ def _set_bytes(judged: Sequence[_Judged], target: Target, element: int) -> int:
     touched = set()
     for one in judged:
         if one.placed is not None:
-            member = Member(one.placed, one.ref.strength, one.ref.text_encoder_strength)
+            member = Member.of(one.placed, one.ref)
             touched |= {parameter for placed in member.active() for parameter in placed.parameters}
     total = 0
     for component, name in touched:
@@ -107,6 +107,7 @@ def _planned(one: _Judged, task: Task, state: ModelState) -> PlannedLora:
         sha256=one.file.sha256,
         strength=one.ref.strength,
         text_encoder_strength=one.ref.text_encoder_strength,
+        block_weights=one.ref.block_weights,
         refusal=one.refusal,
         warnings=() if one.placed is None else tuple(_warnings(one.file, one.placed, task, state)),
     )

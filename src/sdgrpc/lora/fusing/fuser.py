@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sdgrpc.domain import RecommendedSampling
+from sdgrpc.domain import LoraRef, RecommendedSampling
+from sdgrpc.domain.blocks import part_of
 from sdgrpc.lora.algorithms.frobenius import product_norm
 from sdgrpc.lora.bases.module_names import UNET
 from sdgrpc.lora.bases.placement import Placed, Placement
@@ -69,23 +70,40 @@ class Member:
     placed_file: PlacedFile
     strength: float
     text_encoder_strength: float
+    block_factors: Mapping[str, float] = field(default_factory=dict)
 
-    def strength_on(self, component: str) -> float:
-        """Return the strength for a component."""
-        return self.strength if component == UNET else self.text_encoder_strength
+    @classmethod
+    def of(cls, placed_file: PlacedFile, ref: LoraRef) -> Member:
+        """A placed file at the strengths that are asked for."""
+        return cls(placed_file, ref.strength, ref.text_encoder_strength, dict(ref.block_factors))
+
+    def strength_at(self, component: str, path: str) -> float:
+        """Return the strength for a module of a component."""
+        strength = self.strength if component == UNET else self.text_encoder_strength
+        if not self.block_factors or not strength:
+            return strength
+        return strength * self.block_factors.get(part_of(component, path), 1.0)
+
+    def greatest_strength(self, component: str) -> float:
+        """Return the largest that any module of a component may have, without its sign."""
+        strength = self.strength if component == UNET else self.text_encoder_strength
+        return abs(strength) * max(map(abs, (1.0, *self.block_factors.values())))
 
     @property
     def changes_text_encoders(self) -> bool:
         """Whether prompts are encoded with other weights because of it."""
         placed = self.placed_file.placement.placed
-        return bool(self.text_encoder_strength) and any(each.target.component != UNET for each in placed)
+        return any(
+            each.target.component != UNET and self.strength_at(each.target.component, each.target.path)
+            for each in placed
+        )
 
     def active(self) -> list[Placed]:
-        """Return the modules that it changes: those whose component has a strength."""
+        """Return the modules that it changes: those whose place has a strength."""
         return [
             placed
             for placed in self.placed_file.placement.placed
-            if self.strength_on(placed.target.component)
+            if self.strength_at(placed.target.component, placed.target.path)
         ]
 
 
@@ -106,7 +124,7 @@ def plan(members: Sequence[Member]) -> Plan:
     touched: Plan = defaultdict(list)
     for member in members:
         for placed in member.active():
-            strength = member.strength_on(placed.target.component)
+            strength = member.strength_at(placed.target.component, placed.target.path)
             for parameter in placed.parameters:
                 touched[parameter].append(Contribution(member.placed_file, placed, strength))
     return touched
@@ -163,7 +181,7 @@ class Fuser:
         change = weight = 0.0
         norms = member.placed_file.norms
         for placed in member.active():
-            strength = member.strength_on(placed.target.component)
+            strength = member.strength_at(placed.target.component, placed.target.path)
             for parameter in placed.parameters:
                 if parameter not in norms:
                     norms[parameter] = change_norm(placed.source, placed.target.weight) or 0.0

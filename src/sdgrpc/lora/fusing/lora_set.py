@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sdgrpc.domain import LoraRef, ResidentLora
+from sdgrpc.domain.blocks import Factors
 from sdgrpc.lora.store.contents import FoundLora
 
-MemberKey = tuple[str, float, float]
+MemberKey = tuple[str, float, float, Factors]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class SetMember:
     @classmethod
     def of(cls, file: FoundLora, ref: LoraRef) -> SetMember:
         """Name a member by its content and strengths."""
-        return cls(file, ref, (file.identity, ref.strength, ref.text_encoder_strength))
+        return cls(file, ref, (file.identity, ref.strength, ref.text_encoder_strength, ref.block_factors))
 
     @property
     def changes_anything(self) -> bool:
@@ -51,17 +52,23 @@ class LoraSet:
         """Make the set of these files at these strengths."""
         asked = tuple(SetMember.of(file, ref) for file, ref in files)
         members = tuple(sorted((one for one in asked if one.changes_anything), key=_key))
-        text = "\n".join(
-            f"{identity} {strength!r} {other!r}" for identity, strength, other in map(_key, members)
-        )
+        text = "\n".join(map(_line, members))
         return cls(asked, members, hashlib.sha256(text.encode()).hexdigest() if members else "")
 
     def residents(self) -> tuple[ResidentLora, ...]:
         """Describe the members for the engine's status."""
         return tuple(
-            ResidentLora(one.file.sha256, one.ref.strength, one.ref.text_encoder_strength)
+            ResidentLora(
+                one.file.sha256, one.ref.strength, one.ref.text_encoder_strength, one.ref.block_weights
+            )
             for one in self.members
         )
+
+
+def _line(member: SetMember) -> str:
+    identity, strength, text_encoder_strength, factors = member.key
+    blocks = "".join(f" {part}*{factor!r}" for part, factor in factors)
+    return f"{identity} {strength!r} {text_encoder_strength!r}{blocks}"
 
 
 def _key(member: SetMember) -> MemberKey:

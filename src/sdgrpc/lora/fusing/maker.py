@@ -120,10 +120,7 @@ class SetMaker:
             LoraMalformed, LoraUnsupported, LoraIncompatible: one cannot be used.
 
         """
-        members = [
-            Member(self._place(one.file), one.ref.strength, one.ref.text_encoder_strength)
-            for one in wanted.members
-        ]
+        members = [Member.of(self._place(one.file), one.ref) for one in wanted.members]
         planned = plan(members)
         # Tensors made in inference mode could not be written outside of it.
         with torch.inference_mode(False), torch.no_grad(), self._fuse_lock:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from sdgrpc.lora.bases.module_names import TEXT_ENCODER, TEXT_ENCODER_2
 from sdgrpc.lora.dialects.tokens import Vectors, Vocabulary
 from sdgrpc.lora.fusing.fuser import Member
 from sdgrpc.lora.fusing.lora_set import SetMember
@@ -37,12 +38,19 @@ def prompt_part(members: Sequence[tuple[SetMember, Member]]) -> PromptPart:
     """Return what a set of these members means for prompts."""
     tokens, disputed = merged(member.placed_file.vocabulary for _, member in members)
     changing = sorted(
-        f"{asked.file.identity} {asked.ref.text_encoder_strength!r}"
+        f"{asked.file.identity} {_strengths(member)}"
         for asked, member in members
         if member.changes_text_encoders
     )
     key = hashlib.sha256("\n".join(changing).encode()).hexdigest() if changing else ""
     return PromptPart(key, tokens, disputed)
+
+
+def _strengths(member: Member) -> str:
+    """Those on each text encoder that has one of its own."""
+    factors = member.block_factors
+    blocks = [f" {part}*{factors[part]!r}" for part in (TEXT_ENCODER, TEXT_ENCODER_2) if part in factors]
+    return f"{member.text_encoder_strength!r}{''.join(blocks)}"
 
 
 def merged(vocabularies: Iterable[Vocabulary]) -> tuple[dict[str, Vectors], frozenset[str]]:

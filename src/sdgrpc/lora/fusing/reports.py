@@ -27,6 +27,7 @@ def report(asked: SetMember, member: Member, fuser: Fuser) -> LoraReport:
         relative_norm=fuser.relative_norm(member),
         strength=ref.strength,
         text_encoder_strength=ref.text_encoder_strength,
+        block_weights=ref.block_weights,
         unmatched_tensors=len(placed_file.unmatched),
         unmatched_examples=placed_file.unmatched[:EXAMPLES],
         warnings=_warnings_of(placed_file),

@@ -13,17 +13,18 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from sdgrpc.lora.fusing.fuser import Member
 from sdgrpc.lora.fusing.overlay import Product
 from sdgrpc.lora.fusing.products import SMALL
 from sdgrpc.lora.resident.factors import Batch, FileFactors
 from sdgrpc.lora.resident.stacks import LiveWeights, Stack
 
-Part = tuple[Batch, float]
-"""The factors of a member for a stack, and its strength there."""
+Part = tuple[Batch, tuple[float, ...]]
+"""The factors of a member for a stack, and its strength on each of the batch's weights."""
 
 
 def assemble(
-    members: Sequence[tuple[FileFactors, float]],
+    members: Sequence[tuple[FileFactors, Member]],
     component: str,
     live: LiveWeights,
     chosen: Mapping[int, Collection[int]],
@@ -31,16 +32,18 @@ def assemble(
     """Return the products of these files at these strengths for the `chosen` weights of one component.
 
     Args:
-        members: the files and their strengths on the component.
+        members: the files, and how strong they are where.
         component: `unet`, `text_encoder` or `text_encoder_2`.
         live: its weights.
         chosen: number of the stack -> numbers of the weights in it; each is changed by one of the files.
 
     """
     parts: Mapping[int, list[Part]] = defaultdict(list)
-    for file, strength in members:
+    for file, member in members:
         for number, batch in file.batches.get(component, {}).items():
-            parts[number].append((batch, strength))
+            paths = [live.stacks[number].names[slot].rpartition(".")[0] for slot in batch.slots]
+            strengths = tuple(member.strength_at(component, path) for path in paths)
+            parts[number].append((batch, strengths))
     return tuple(
         _product(number, live.stacks[number], parts[number], tuple(sorted(chosen[number])))
         for number in sorted(chosen)
@@ -48,7 +51,7 @@ def assemble(
 
 
 def _product(number: int, stack: Stack, parts: Sequence[Part], slots: tuple[int, ...]) -> Product:
-    ups = [_spread(batch.up, batch, slots) * strength for batch, strength in parts]
+    ups = [_spread(_times(batch.up, strengths), batch, slots) for batch, strengths in parts]
     downs = [_spread(batch.down, batch, slots) for batch, _ in parts]
     dtype = stack.live.dtype
     if dtype != torch.float32 and _is_large(stack, parts):
@@ -59,6 +62,12 @@ def _product(number: int, stack: Stack, parts: Sequence[Part], slots: tuple[int,
         return Product(number, slots, *joined)
     up = _joined([one.to(dtype) for one in ups], 2)
     return Product(number, slots, up, _joined([one.to(dtype) for one in downs], 1))
+
+
+def _times(up: Tensor, strengths: tuple[float, ...]) -> Tensor:
+    if len(set(strengths)) == 1:
+        return up * strengths[0]
+    return up * torch.tensor(strengths, dtype=up.dtype, device=up.device)[:, None, None]
 
 
 def _spread(factor: Tensor, batch: Batch, slots: tuple[int, ...]) -> Tensor:
@@ -79,7 +88,7 @@ def _joined(tensors: Sequence[Tensor], dimension: int) -> Tensor:
 def _is_large(stack: Stack, parts: Sequence[Part]) -> bool:
     """Whether the change of any weight is large beside the weight."""
     changes: dict[int, float] = defaultdict(float)
-    for batch, strength in parts:
-        for slot, norm in zip(batch.slots, batch.norms, strict=True):
+    for batch, strengths in parts:
+        for slot, norm, strength in zip(batch.slots, batch.norms, strengths, strict=True):
             changes[slot] += abs(strength) * norm
     return any(change > SMALL * stack.norms[slot] for slot, change in changes.items())

@@ -99,11 +99,14 @@ class ResidentFiles:
         files = [self._file(identity, member.placed_file) for identity, member in members]
         made: dict[str, tuple[Product, ...]] = {}
         for component, live in self.live.items():
-            strengths = [member.strength_on(component) for _, member in members]
             largest = LARGEST.get(live.stacks[0].live.dtype, float("inf")) if live.stacks else float("inf")
-            if any(abs(s) * file.largest > largest for s, file in zip(strengths, files, strict=True)):
+            strong = [
+                (file, member)
+                for file, (_, member) in zip(files, members, strict=True)
+                if member.greatest_strength(component)
+            ]
+            if any(member.greatest_strength(component) * file.largest > largest for file, member in strong):
                 return None
-            strong = [(file, s) for file, s in zip(files, strengths, strict=True) if s]
             made[component] = assemble(strong, component, live, _slots(parameters, component, live))
         return made
 

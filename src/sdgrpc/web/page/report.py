@@ -54,8 +54,10 @@ def _lora(one: LoraReport) -> str:
     if one.unmatched_tensors:
         notes.append(f"{one.unmatched_tensors} tensors are not used")
     warned = "".join(f'<div class="warn">⚠ {escape(note)}</div>' for note in notes)
+    blocks = f"<div>by block {escape(str(one.block_weights))}</div>" if one.block_weights else ""
     return (
-        f"<tr><td>{escape(one.name)}{warned}</td><td>{one.strength:g} / {one.text_encoder_strength:g}</td>"
+        f"<tr><td>{escape(one.name)}{warned}</td>"
+        f"<td>{one.strength:g} / {one.text_encoder_strength:g}{blocks}</td>"
         f"<td>{modules or 'none'}</td><td>{one.relative_norm:.3g}</td></tr>"
     )
 

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sdgrpc/v1/diffusion.proto.
  */
 export const file_sdgrpc_v1_diffusion: GenFile = /*@__PURE__*/
-  fileDesc("ChlzZGdycGMvdjEvZGlmZnVzaW9uLnByb3RvEglzZGdycGMudjEilgIKD0dlbmVyYXRlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdCKIAwoQVHJhbnNmb3JtUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3RCCwoJX3N0cmVuZ3RoIvkDCg5JbnBhaW50UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEh4KBG1hc2sYDCABKAsyEC5zZGdycGMudjEuSW1hZ2USLAoMbWFza19vcHRpb25zGA0gASgLMhYuc2RncnBjLnYxLk1hc2tPcHRpb25zEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3QSIwoHbWFyZ2lucxgUIAEoCzISLnNkZ3JwYy52MS5NYXJnaW5zQgsKCV9zdHJlbmd0aCK7AQoETG9yYRIOCgRuYW1lGAEgASgJSAASEAoGc2hhMjU2GAIgASgJSAASFQoLc2FmZXRlbnNvcnMYAyABKAxIABIVCghzdHJlbmd0aBgEIAEoAkgBiAEBEiIKFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgFIAEoAkgCiAEBEg4KBnN0cmljdBgGIAEoCEIICgZzb3VyY2VCCwoJX3N0cmVuZ3RoQhgKFl90ZXh0X2VuY29kZXJfc3RyZW5ndGgitgQKCFNhbXBsaW5nEg0KBXN0ZXBzGAEgASgFEhsKDmd1aWRhbmNlX3NjYWxlGAIgASgCSACIAQESJwoJc2NoZWR1bGVyGAMgASgOMhQuc2RncnBjLnYxLlNjaGVkdWxlchIuCg1zaWdtYV9zcGFjaW5nGAQgASgOMhcuc2RncnBjLnYxLlNpZ21hU3BhY2luZxIRCgRzZWVkGAUgASgDSAGIAQESEwoLaW1hZ2VfY291bnQYBiABKAUSEQoJY2xpcF9za2lwGAcgASgFEjQKEHRpbWVzdGVwX3NwYWNpbmcYCCABKA4yGi5zZGdycGMudjEuVGltZXN0ZXBTcGFjaW5nEh0KEGd1aWRhbmNlX3Jlc2NhbGUYCSABKAJIAogBARIQCgNldGEYCiABKAJIA4gBARISCgVnYW1tYRgLIAEoAkgEiAEBEjYKEWd1aWRhbmNlX2ludGVydmFsGBQgASgLMhsuc2RncnBjLnYxLkd1aWRhbmNlSW50ZXJ2YWwSKAoKc3RlcF9yZXVzZRgVIAEoCzIULnNkZ3JwYy52MS5TdGVwUmV1c2USJwoJdmFyaWF0aW9uGB4gASgLMhQuc2RncnBjLnYxLlZhcmlhdGlvbhIhCgZ0aWxpbmcYHyABKAsyES5zZGdycGMudjEuVGlsaW5nQhEKD19ndWlkYW5jZV9zY2FsZUIHCgVfc2VlZEITChFfZ3VpZGFuY2VfcmVzY2FsZUIGCgRfZXRhQggKBl9nYW1tYSIuChBHdWlkYW5jZUludGVydmFsEg0KBXN0YXJ0GAEgASgCEgsKA2VuZBgCIAEoAiIpCglTdGVwUmV1c2USDQoFZXZlcnkYASABKAUSDQoFb3JkZXIYAiABKAUiOQoJVmFyaWF0aW9uEhEKBHNlZWQYASABKANIAIgBARIQCghzdHJlbmd0aBgCIAEoAkIHCgVfc2VlZCIuCgZUaWxpbmcSEgoKaG9yaXpvbnRhbBgBIAEoCBIQCgh2ZXJ0aWNhbBgCIAEoCCKVAQoGT3V0cHV0EhIKCm1lZGlhX3R5cGUYASABKAkSDwoHcXVhbGl0eRgCIAEoBRIqCgdwcmV2aWV3GAMgASgLMhkuc2RncnBjLnYxLlByZXZpZXdPcHRpb25zEhUKDW9taXRfbWV0YWRhdGEYBCABKAgSIwoHZGVjb2RlchgIIAEoDjISLnNkZ3JwYy52MS5EZWNvZGVyIl8KDlByZXZpZXdPcHRpb25zEiQKBGtpbmQYASABKA4yFi5zZGdycGMudjEuUHJldmlld0tpbmQSFQoNZXZlcnlfbl9zdGVwcxgCIAEoBRIQCghtYXhfc2lkZRgDIAEoBSKWAQoLTWFza09wdGlvbnMSDAoEYmx1chgBIAEoAhIZCgxjcm9wX3BhZGRpbmcYAiABKAVIAIgBARIwCg5tYXNrZWRfY29udGVudBgDIAEoDjIYLnNkZ3JwYy52MS5NYXNrZWRDb250ZW50EgwKBHNvZnQYBCABKAgSDQoFY292ZXIYBSABKAhCDwoNX2Nyb3BfcGFkZGluZyJDCgdNYXJnaW5zEgwKBGxlZnQYASABKAUSCwoDdG9wGAIgASgFEg0KBXJpZ2h0GAMgASgFEg4KBmJvdHRvbRgEIAEoBSJICgVJbWFnZRIMCgRkYXRhGAEgASgMEhIKCm1lZGlhX3R5cGUYAiABKAkSDQoFd2lkdGgYAyABKAUSDgoGaGVpZ2h0GAQgASgFIokCCghKb2JFdmVudBISCgpyZXF1ZXN0X2lkGAEgASgJEhAKCHNlcXVlbmNlGAIgASgDEicKCGFjY2VwdGVkGAogASgLMhMuc2RncnBjLnYxLkFjY2VwdGVkSAASJwoIcHJlcGFyZWQYCyABKAsyEy5zZGdycGMudjEuUHJlcGFyZWRIABInCghwcm9ncmVzcxgMIAEoCzITLnNkZ3JwYy52MS5Qcm9ncmVzc0gAEioKBWltYWdlGA0gASgLMhkuc2RncnBjLnYxLkdlbmVyYXRlZEltYWdlSAASJwoIZmluaXNoZWQYDiABKAsyEy5zZGdycGMudjEuRmluaXNoZWRIAEIHCgVldmVudCKdAQoIQWNjZXB0ZWQSFgoOcXVldWVfcG9zaXRpb24YASABKAUSJQoIc2FtcGxpbmcYAiABKAsyEy5zZGdycGMudjEuU2FtcGxpbmcSDQoFd2lkdGgYAyABKAUSDgoGaGVpZ2h0GAQgASgFEg0KBW1vZGVsGAUgASgJEhIKCnN0ZXBfY291bnQYBiABKAUSEAoId2FybmluZ3MYByADKAkikAEKCFByZXBhcmVkEiQKBWxvcmFzGAEgAygLMhUuc2RncnBjLnYxLkxvcmFSZXBvcnQSEwoLbG9yYV9zZXRfaWQYAiABKAkSFwoPbG9yYV9zZXRfY2FjaGVkGAMgASgIEjAKDWZ1c2VfZHVyYXRpb24YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24itAIKCkxvcmFSZXBvcnQSDAoEbmFtZRgBIAEoCRIOCgZzaGEyNTYYAiABKAkSEgoKYWxnb3JpdGhtcxgDIAMoCRIzCgdtb2R1bGVzGAQgAygLMiIuc2RncnBjLnYxLkxvcmFSZXBvcnQuTW9kdWxlc0VudHJ5EhkKEXVubWF0Y2hlZF90ZW5zb3JzGAUgASgFEhoKEnVubWF0Y2hlZF9leGFtcGxlcxgGIAMoCRIVCg1yZWxhdGl2ZV9ub3JtGAcgASgCEhAKCHN0cmVuZ3RoGAggASgCEh0KFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgJIAEoAhIQCgh3YXJuaW5ncxgKIAMoCRouCgxNb2R1bGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgFOgI4ASK+AQoIUHJvZ3Jlc3MSDAoEc3RlcBgBIAEoBRISCgpzdGVwX2NvdW50GAIgASgFEhAKCHRpbWVzdGVwGAMgASgCEioKB2VsYXBzZWQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJcmVtYWluaW5nGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKCHByZXZpZXdzGAYgAygLMhIuc2RncnBjLnYxLlByZXZpZXcicwoHUHJldmlldxITCgtpbWFnZV9pbmRleBgBIAEoBRIjCgdwaWN0dXJlGAIgASgLMhAuc2RncnBjLnYxLkltYWdlSAASIwoGbGF0ZW50GAMgASgLMhEuc2RncnBjLnYxLkxhdGVudEgAQgkKB2NvbnRlbnQiRwoGTGF0ZW50EhAKCGNoYW5uZWxzGAEgASgFEg4KBmhlaWdodBgCIAEoBRINCgV3aWR0aBgDIAEoBRIMCgRkYXRhGAQgASgMIk4KDkdlbmVyYXRlZEltYWdlEg0KBWluZGV4GAEgASgFEgwKBHNlZWQYAiABKAMSHwoFaW1hZ2UYAyABKAsyEC5zZGdycGMudjEuSW1hZ2Ui5gEKCEZpbmlzaGVkEikKBnF1ZXVlZBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghwcmVwYXJlZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghkZW5vaXNlZBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdkZWNvZGVkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKDWxhcmdlc3RfYmF0Y2gYBSABKAUSEgoKdW5ldF9jYWxscxgGIAEoBSqNAwoJU2NoZWR1bGVyEhkKFVNDSEVEVUxFUl9VTlNQRUNJRklFRBAAEhMKD1NDSEVEVUxFUl9FVUxFUhABEh0KGVNDSEVEVUxFUl9FVUxFUl9BTkNFU1RSQUwQAhISCg5TQ0hFRFVMRVJfSEVVThADEhIKDlNDSEVEVUxFUl9ERElNEAQSEgoOU0NIRURVTEVSX0REUE0QBRISCg5TQ0hFRFVMRVJfUE5ETRAGEhEKDVNDSEVEVUxFUl9MTVMQBxIWChJTQ0hFRFVMRVJfRFBNUFBfMk0QCBIaChZTQ0hFRFVMRVJfRFBNUFBfMk1fU0RFEAkSFwoTU0NIRURVTEVSX0RQTVBQX1NERRAKEhMKD1NDSEVEVUxFUl9VTklQQxALEhMKD1NDSEVEVUxFUl9LRFBNMhAMEh0KGVNDSEVEVUxFUl9LRFBNMl9BTkNFU1RSQUwQDRISCg5TQ0hFRFVMRVJfREVJUxAOEhEKDVNDSEVEVUxFUl9MQ00QDxIRCg1TQ0hFRFVMRVJfVENEEBAqmQEKDFNpZ21hU3BhY2luZxIdChlTSUdNQV9TUEFDSU5HX1VOU1BFQ0lGSUVEEAASGQoVU0lHTUFfU1BBQ0lOR19ERUZBVUxUEAESGAoUU0lHTUFfU1BBQ0lOR19LQVJSQVMQAhIdChlTSUdNQV9TUEFDSU5HX0VYUE9ORU5USUFMEAMSFgoSU0lHTUFfU1BBQ0lOR19CRVRBEAQqXwoMT25EaXNjb25uZWN0Eh0KGU9OX0RJU0NPTk5FQ1RfVU5TUEVDSUZJRUQQABIYChRPTl9ESVNDT05ORUNUX0NBTkNFTBABEhYKEk9OX0RJU0NPTk5FQ1RfS0VFUBACKm0KClJlc2l6ZU1vZGUSGwoXUkVTSVpFX01PREVfVU5TUEVDSUZJRUQQABIXChNSRVNJWkVfTU9ERV9TVFJFVENIEAESFAoQUkVTSVpFX01PREVfQ1JPUBACEhMKD1JFU0laRV9NT0RFX1BBRBADKpsBCg1NYXNrZWRDb250ZW50Eh4KGk1BU0tFRF9DT05URU5UX1VOU1BFQ0lGSUVEEAASGwoXTUFTS0VEX0NPTlRFTlRfT1JJR0lOQUwQARIXChNNQVNLRURfQ09OVEVOVF9GSUxMEAISGAoUTUFTS0VEX0NPTlRFTlRfTk9JU0UQAxIaChZNQVNLRURfQ09OVEVOVF9OT1RISU5HEAQqtgEKD1RpbWVzdGVwU3BhY2luZxIgChxUSU1FU1RFUF9TUEFDSU5HX1VOU1BFQ0lGSUVEEAASHAoYVElNRVNURVBfU1BBQ0lOR19MRUFESU5HEAESHQoZVElNRVNURVBfU1BBQ0lOR19MSU5TUEFDRRACEh0KGVRJTUVTVEVQX1NQQUNJTkdfVFJBSUxJTkcQAxIlCiFUSU1FU1RFUF9TUEFDSU5HX0FMSUdOX1lPVVJfU1RFUFMQBCpFCgdEZWNvZGVyEhcKE0RFQ09ERVJfVU5TUEVDSUZJRUQQABIPCgtERUNPREVSX1ZBRRABEhAKDERFQ09ERVJfVElOWRACKngKC1ByZXZpZXdLaW5kEhwKGFBSRVZJRVdfS0lORF9VTlNQRUNJRklFRBAAEhgKFFBSRVZJRVdfS0lORF9QSUNUVVJFEAESFwoTUFJFVklFV19LSU5EX0xBVEVOVBACEhgKFFBSRVZJRVdfS0lORF9ERUNPREVEEAMyzwEKEERpZmZ1c2lvblNlcnZpY2USPQoIR2VuZXJhdGUSGi5zZGdycGMudjEuR2VuZXJhdGVSZXF1ZXN0GhMuc2RncnBjLnYxLkpvYkV2ZW50MAESPwoJVHJhbnNmb3JtEhsuc2RncnBjLnYxLlRyYW5zZm9ybVJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwARI7CgdJbnBhaW50Ehkuc2RncnBjLnYxLklucGFpbnRSZXF1ZXN0GhMuc2RncnBjLnYxLkpvYkV2ZW50MAFiBnByb3RvMw", [file_google_protobuf_duration]);
+  fileDesc("ChlzZGdycGMvdjEvZGlmZnVzaW9uLnByb3RvEglzZGdycGMudjEilgIKD0dlbmVyYXRlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdCKIAwoQVHJhbnNmb3JtUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3RCCwoJX3N0cmVuZ3RoIvkDCg5JbnBhaW50UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEh4KBG1hc2sYDCABKAsyEC5zZGdycGMudjEuSW1hZ2USLAoMbWFza19vcHRpb25zGA0gASgLMhYuc2RncnBjLnYxLk1hc2tPcHRpb25zEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3QSIwoHbWFyZ2lucxgUIAEoCzISLnNkZ3JwYy52MS5NYXJnaW5zQgsKCV9zdHJlbmd0aCLrAQoETG9yYRIOCgRuYW1lGAEgASgJSAASEAoGc2hhMjU2GAIgASgJSAASFQoLc2FmZXRlbnNvcnMYAyABKAxIABIVCghzdHJlbmd0aBgEIAEoAkgBiAEBEiIKFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgFIAEoAkgCiAEBEg4KBnN0cmljdBgGIAEoCBIuCg1ibG9ja193ZWlnaHRzGAcgASgLMhcuc2RncnBjLnYxLkJsb2NrV2VpZ2h0c0IICgZzb3VyY2VCCwoJX3N0cmVuZ3RoQhgKFl90ZXh0X2VuY29kZXJfc3RyZW5ndGgikgEKDEJsb2NrV2VpZ2h0cxIOCgZ2YWx1ZXMYASADKAISDgoGcHJlc2V0GAIgASgJEjMKBmJsb2NrcxgDIAMoCzIjLnNkZ3JwYy52MS5CbG9ja1dlaWdodHMuQmxvY2tzRW50cnkaLQoLQmxvY2tzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ASK2BAoIU2FtcGxpbmcSDQoFc3RlcHMYASABKAUSGwoOZ3VpZGFuY2Vfc2NhbGUYAiABKAJIAIgBARInCglzY2hlZHVsZXIYAyABKA4yFC5zZGdycGMudjEuU2NoZWR1bGVyEi4KDXNpZ21hX3NwYWNpbmcYBCABKA4yFy5zZGdycGMudjEuU2lnbWFTcGFjaW5nEhEKBHNlZWQYBSABKANIAYgBARITCgtpbWFnZV9jb3VudBgGIAEoBRIRCgljbGlwX3NraXAYByABKAUSNAoQdGltZXN0ZXBfc3BhY2luZxgIIAEoDjIaLnNkZ3JwYy52MS5UaW1lc3RlcFNwYWNpbmcSHQoQZ3VpZGFuY2VfcmVzY2FsZRgJIAEoAkgCiAEBEhAKA2V0YRgKIAEoAkgDiAEBEhIKBWdhbW1hGAsgASgCSASIAQESNgoRZ3VpZGFuY2VfaW50ZXJ2YWwYFCABKAsyGy5zZGdycGMudjEuR3VpZGFuY2VJbnRlcnZhbBIoCgpzdGVwX3JldXNlGBUgASgLMhQuc2RncnBjLnYxLlN0ZXBSZXVzZRInCgl2YXJpYXRpb24YHiABKAsyFC5zZGdycGMudjEuVmFyaWF0aW9uEiEKBnRpbGluZxgfIAEoCzIRLnNkZ3JwYy52MS5UaWxpbmdCEQoPX2d1aWRhbmNlX3NjYWxlQgcKBV9zZWVkQhMKEV9ndWlkYW5jZV9yZXNjYWxlQgYKBF9ldGFCCAoGX2dhbW1hIi4KEEd1aWRhbmNlSW50ZXJ2YWwSDQoFc3RhcnQYASABKAISCwoDZW5kGAIgASgCIikKCVN0ZXBSZXVzZRINCgVldmVyeRgBIAEoBRINCgVvcmRlchgCIAEoBSI5CglWYXJpYXRpb24SEQoEc2VlZBgBIAEoA0gAiAEBEhAKCHN0cmVuZ3RoGAIgASgCQgcKBV9zZWVkIi4KBlRpbGluZxISCgpob3Jpem9udGFsGAEgASgIEhAKCHZlcnRpY2FsGAIgASgIIpUBCgZPdXRwdXQSEgoKbWVkaWFfdHlwZRgBIAEoCRIPCgdxdWFsaXR5GAIgASgFEioKB3ByZXZpZXcYAyABKAsyGS5zZGdycGMudjEuUHJldmlld09wdGlvbnMSFQoNb21pdF9tZXRhZGF0YRgEIAEoCBIjCgdkZWNvZGVyGAggASgOMhIuc2RncnBjLnYxLkRlY29kZXIiXwoOUHJldmlld09wdGlvbnMSJAoEa2luZBgBIAEoDjIWLnNkZ3JwYy52MS5QcmV2aWV3S2luZBIVCg1ldmVyeV9uX3N0ZXBzGAIgASgFEhAKCG1heF9zaWRlGAMgASgFIpYBCgtNYXNrT3B0aW9ucxIMCgRibHVyGAEgASgCEhkKDGNyb3BfcGFkZGluZxgCIAEoBUgAiAEBEjAKDm1hc2tlZF9jb250ZW50GAMgASgOMhguc2RncnBjLnYxLk1hc2tlZENvbnRlbnQSDAoEc29mdBgEIAEoCBINCgVjb3ZlchgFIAEoCEIPCg1fY3JvcF9wYWRkaW5nIkMKB01hcmdpbnMSDAoEbGVmdBgBIAEoBRILCgN0b3AYAiABKAUSDQoFcmlnaHQYAyABKAUSDgoGYm90dG9tGAQgASgFIkgKBUltYWdlEgwKBGRhdGEYASABKAwSEgoKbWVkaWFfdHlwZRgCIAEoCRINCgV3aWR0aBgDIAEoBRIOCgZoZWlnaHQYBCABKAUiiQIKCEpvYkV2ZW50EhIKCnJlcXVlc3RfaWQYASABKAkSEAoIc2VxdWVuY2UYAiABKAMSJwoIYWNjZXB0ZWQYCiABKAsyEy5zZGdycGMudjEuQWNjZXB0ZWRIABInCghwcmVwYXJlZBgLIAEoCzITLnNkZ3JwYy52MS5QcmVwYXJlZEgAEicKCHByb2dyZXNzGAwgASgLMhMuc2RncnBjLnYxLlByb2dyZXNzSAASKgoFaW1hZ2UYDSABKAsyGS5zZGdycGMudjEuR2VuZXJhdGVkSW1hZ2VIABInCghmaW5pc2hlZBgOIAEoCzITLnNkZ3JwYy52MS5GaW5pc2hlZEgAQgcKBWV2ZW50Ip0BCghBY2NlcHRlZBIWCg5xdWV1ZV9wb3NpdGlvbhgBIAEoBRIlCghzYW1wbGluZxgCIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxINCgV3aWR0aBgDIAEoBRIOCgZoZWlnaHQYBCABKAUSDQoFbW9kZWwYBSABKAkSEgoKc3RlcF9jb3VudBgGIAEoBRIQCgh3YXJuaW5ncxgHIAMoCSKQAQoIUHJlcGFyZWQSJAoFbG9yYXMYASADKAsyFS5zZGdycGMudjEuTG9yYVJlcG9ydBITCgtsb3JhX3NldF9pZBgCIAEoCRIXCg9sb3JhX3NldF9jYWNoZWQYAyABKAgSMAoNZnVzZV9kdXJhdGlvbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLkAgoKTG9yYVJlcG9ydBIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRISCgphbGdvcml0aG1zGAMgAygJEjMKB21vZHVsZXMYBCADKAsyIi5zZGdycGMudjEuTG9yYVJlcG9ydC5Nb2R1bGVzRW50cnkSGQoRdW5tYXRjaGVkX3RlbnNvcnMYBSABKAUSGgoSdW5tYXRjaGVkX2V4YW1wbGVzGAYgAygJEhUKDXJlbGF0aXZlX25vcm0YByABKAISEAoIc3RyZW5ndGgYCCABKAISHQoVdGV4dF9lbmNvZGVyX3N0cmVuZ3RoGAkgASgCEhAKCHdhcm5pbmdzGAogAygJEi4KDWJsb2NrX3dlaWdodHMYDCABKAsyFy5zZGdycGMudjEuQmxvY2tXZWlnaHRzGi4KDE1vZHVsZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAU6AjgBIr4BCghQcm9ncmVzcxIMCgRzdGVwGAEgASgFEhIKCnN0ZXBfY291bnQYAiABKAUSEAoIdGltZXN0ZXAYAyABKAISKgoHZWxhcHNlZBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCglyZW1haW5pbmcYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJAoIcHJldmlld3MYBiADKAsyEi5zZGdycGMudjEuUHJldmlldyJzCgdQcmV2aWV3EhMKC2ltYWdlX2luZGV4GAEgASgFEiMKB3BpY3R1cmUYAiABKAsyEC5zZGdycGMudjEuSW1hZ2VIABIjCgZsYXRlbnQYAyABKAsyES5zZGdycGMudjEuTGF0ZW50SABCCQoHY29udGVudCJHCgZMYXRlbnQSEAoIY2hhbm5lbHMYASABKAUSDgoGaGVpZ2h0GAIgASgFEg0KBXdpZHRoGAMgASgFEgwKBGRhdGEYBCABKAwiTgoOR2VuZXJhdGVkSW1hZ2USDQoFaW5kZXgYASABKAUSDAoEc2VlZBgCIAEoAxIfCgVpbWFnZRgDIAEoCzIQLnNkZ3JwYy52MS5JbWFnZSLmAQoIRmluaXNoZWQSKQoGcXVldWVkGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCHByZXBhcmVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCGRlbm9pc2VkGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2RlY29kZWQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFQoNbGFyZ2VzdF9iYXRjaBgFIAEoBRISCgp1bmV0X2NhbGxzGAYgASgFKo0DCglTY2hlZHVsZXISGQoVU0NIRURVTEVSX1VOU1BFQ0lGSUVEEAASEwoPU0NIRURVTEVSX0VVTEVSEAESHQoZU0NIRURVTEVSX0VVTEVSX0FOQ0VTVFJBTBACEhIKDlNDSEVEVUxFUl9IRVVOEAMSEgoOU0NIRURVTEVSX0RESU0QBBISCg5TQ0hFRFVMRVJfRERQTRAFEhIKDlNDSEVEVUxFUl9QTkRNEAYSEQoNU0NIRURVTEVSX0xNUxAHEhYKElNDSEVEVUxFUl9EUE1QUF8yTRAIEhoKFlNDSEVEVUxFUl9EUE1QUF8yTV9TREUQCRIXChNTQ0hFRFVMRVJfRFBNUFBfU0RFEAoSEwoPU0NIRURVTEVSX1VOSVBDEAsSEwoPU0NIRURVTEVSX0tEUE0yEAwSHQoZU0NIRURVTEVSX0tEUE0yX0FOQ0VTVFJBTBANEhIKDlNDSEVEVUxFUl9ERUlTEA4SEQoNU0NIRURVTEVSX0xDTRAPEhEKDVNDSEVEVUxFUl9UQ0QQECqZAQoMU2lnbWFTcGFjaW5nEh0KGVNJR01BX1NQQUNJTkdfVU5TUEVDSUZJRUQQABIZChVTSUdNQV9TUEFDSU5HX0RFRkFVTFQQARIYChRTSUdNQV9TUEFDSU5HX0tBUlJBUxACEh0KGVNJR01BX1NQQUNJTkdfRVhQT05FTlRJQUwQAxIWChJTSUdNQV9TUEFDSU5HX0JFVEEQBCpfCgxPbkRpc2Nvbm5lY3QSHQoZT05fRElTQ09OTkVDVF9VTlNQRUNJRklFRBAAEhgKFE9OX0RJU0NPTk5FQ1RfQ0FOQ0VMEAESFgoST05fRElTQ09OTkVDVF9LRUVQEAIqbQoKUmVzaXplTW9kZRIbChdSRVNJWkVfTU9ERV9VTlNQRUNJRklFRBAAEhcKE1JFU0laRV9NT0RFX1NUUkVUQ0gQARIUChBSRVNJWkVfTU9ERV9DUk9QEAISEwoPUkVTSVpFX01PREVfUEFEEAMqmwEKDU1hc2tlZENvbnRlbnQSHgoaTUFTS0VEX0NPTlRFTlRfVU5TUEVDSUZJRUQQABIbChdNQVNLRURfQ09OVEVOVF9PUklHSU5BTBABEhcKE01BU0tFRF9DT05URU5UX0ZJTEwQAhIYChRNQVNLRURfQ09OVEVOVF9OT0lTRRADEhoKFk1BU0tFRF9DT05URU5UX05PVEhJTkcQBCq2AQoPVGltZXN0ZXBTcGFjaW5nEiAKHFRJTUVTVEVQX1NQQUNJTkdfVU5TUEVDSUZJRUQQABIcChhUSU1FU1RFUF9TUEFDSU5HX0xFQURJTkcQARIdChlUSU1FU1RFUF9TUEFDSU5HX0xJTlNQQUNFEAISHQoZVElNRVNURVBfU1BBQ0lOR19UUkFJTElORxADEiUKIVRJTUVTVEVQX1NQQUNJTkdfQUxJR05fWU9VUl9TVEVQUxAEKkUKB0RlY29kZXISFwoTREVDT0RFUl9VTlNQRUNJRklFRBAAEg8KC0RFQ09ERVJfVkFFEAESEAoMREVDT0RFUl9USU5ZEAIqeAoLUHJldmlld0tpbmQSHAoYUFJFVklFV19LSU5EX1VOU1BFQ0lGSUVEEAASGAoUUFJFVklFV19LSU5EX1BJQ1RVUkUQARIXChNQUkVWSUVXX0tJTkRfTEFURU5UEAISGAoUUFJFVklFV19LSU5EX0RFQ09ERUQQAzLPAQoQRGlmZnVzaW9uU2VydmljZRI9CghHZW5lcmF0ZRIaLnNkZ3JwYy52MS5HZW5lcmF0ZVJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwARI/CglUcmFuc2Zvcm0SGy5zZGdycGMudjEuVHJhbnNmb3JtUmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABEjsKB0lucGFpbnQSGS5zZGdycGMudjEuSW5wYWludFJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwAWIGcHJvdG8z", [file_google_protobuf_duration]);
 
 /**
  * Fields 1 to 7 mean the same in all three requests.
@@ -365,6 +365,14 @@ export type Lora = Message<"sdgrpc.v1.Lora"> & {
    * @generated from field: bool strict = 6;
    */
   strict: boolean;
+
+  /**
+   * What `strength` and `text_encoder_strength` are multiplied by in each block of the model; unset is 1 in all. The
+   * products have the range of `strength`, and 0.
+   *
+   * @generated from field: sdgrpc.v1.BlockWeights block_weights = 7;
+   */
+  blockWeights?: BlockWeights | undefined;
 };
 
 /**
@@ -373,6 +381,49 @@ export type Lora = Message<"sdgrpc.v1.Lora"> & {
  */
 export const LoraSchema: GenMessage<Lora> = /*@__PURE__*/
   messageDesc(file_sdgrpc_v1_diffusion, 3);
+
+/**
+ * Strengths by block: one of the three fields. In a tag and on the command line `lbw=1,0,0.5,…`, `lbw=OUTD` or
+ * `lbw=unet.down*0.5,unet.mid*0`.
+ *
+ * @generated from message sdgrpc.v1.BlockWeights
+ */
+export type BlockWeights = Message<"sdgrpc.v1.BlockWeights"> & {
+  /**
+   * As in the extension LoRA Block Weight of A1111's web UI. First BASE, of the text encoders, then the U-Net's blocks
+   * from its input to its output. Of SD1 and SD2 26 (IN00 to IN11, M00, OUT00 to OUT11), of SDXL 20 (IN00 to IN08, M00,
+   * OUT00 to OUT08), of `embedded` 10; or 17, 12 or 5 for the blocks with attention alone, and the others are 0. What
+   * is in no block (the time embedding, the last convolution) stays 1.
+   *
+   * @generated from field: repeated float values = 1;
+   */
+  values: number[];
+
+  /**
+   * A preset of that extension: INS, IND, INALL, MIDD, OUTD, OUTS and OUTALL are BASE and some of the blocks with
+   * attention, of the input (IN) or output, the shallow (S) or deep (D) half; MIDD has the deep ones of both sides and
+   * the middle. ALL, ALL0.5 and NONE are one number for everything.
+   *
+   * @generated from field: string preset = 2;
+   */
+  preset: string;
+
+  /**
+   * By names as the weights of diffusers' `set_adapters` have them: `unet`, `unet.down`, `unet.down.block_1`,
+   * `unet.down.block_1.0` (its first layer), `unet.mid`, `unet.up.block_0.2`, `text_encoder`, `text_encoder_2`. The
+   * most precise name counts, what none names stays 1, and a layer's weight is for its convolutions too.
+   *
+   * @generated from field: map<string, float> blocks = 3;
+   */
+  blocks: { [key: string]: number };
+};
+
+/**
+ * Describes the message sdgrpc.v1.BlockWeights.
+ * Use `create(BlockWeightsSchema)` to create a new message.
+ */
+export const BlockWeightsSchema: GenMessage<BlockWeights> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_diffusion, 4);
 
 /**
  * How to denoise.
@@ -505,7 +556,7 @@ export type Sampling = Message<"sdgrpc.v1.Sampling"> & {
  * Use `create(SamplingSchema)` to create a new message.
  */
 export const SamplingSchema: GenMessage<Sampling> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 4);
+  messageDesc(file_sdgrpc_v1_diffusion, 5);
 
 /**
  * The steps that are guided (Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724), as shares of all `steps`
@@ -535,7 +586,7 @@ export type GuidanceInterval = Message<"sdgrpc.v1.GuidanceInterval"> & {
  * Use `create(GuidanceIntervalSchema)` to create a new message.
  */
 export const GuidanceIntervalSchema: GenMessage<GuidanceInterval> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 5);
+  messageDesc(file_sdgrpc_v1_diffusion, 6);
 
 /**
  * Asks the UNet in some steps only, and forecasts the others' predictions by the polynomial in the timestep that goes
@@ -569,7 +620,7 @@ export type StepReuse = Message<"sdgrpc.v1.StepReuse"> & {
  * Use `create(StepReuseSchema)` to create a new message.
  */
 export const StepReuseSchema: GenMessage<StepReuse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 6);
+  messageDesc(file_sdgrpc_v1_diffusion, 7);
 
 /**
  * The noise to start from lies between that of `seed` and that of another seed, on the arc between the two, as in the
@@ -599,7 +650,7 @@ export type Variation = Message<"sdgrpc.v1.Variation"> & {
  * Use `create(VariationSchema)` to create a new message.
  */
 export const VariationSchema: GenMessage<Variation> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 7);
+  messageDesc(file_sdgrpc_v1_diffusion, 8);
 
 /**
  * Every convolution of the U-Net and the VAE goes on at the opposite edge. Jobs with other tiling share no U-Net calls
@@ -626,7 +677,7 @@ export type Tiling = Message<"sdgrpc.v1.Tiling"> & {
  * Use `create(TilingSchema)` to create a new message.
  */
 export const TilingSchema: GenMessage<Tiling> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 8);
+  messageDesc(file_sdgrpc_v1_diffusion, 9);
 
 /**
  * What to send, and in which format.
@@ -674,7 +725,7 @@ export type Output = Message<"sdgrpc.v1.Output"> & {
  * Use `create(OutputSchema)` to create a new message.
  */
 export const OutputSchema: GenMessage<Output> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 9);
+  messageDesc(file_sdgrpc_v1_diffusion, 10);
 
 /**
  * Whether and when to show unfinished images.
@@ -710,7 +761,7 @@ export type PreviewOptions = Message<"sdgrpc.v1.PreviewOptions"> & {
  * Use `create(PreviewOptionsSchema)` to create a new message.
  */
 export const PreviewOptionsSchema: GenMessage<PreviewOptions> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 10);
+  messageDesc(file_sdgrpc_v1_diffusion, 11);
 
 /**
  * How to use a mask.
@@ -763,7 +814,7 @@ export type MaskOptions = Message<"sdgrpc.v1.MaskOptions"> & {
  * Use `create(MaskOptionsSchema)` to create a new message.
  */
 export const MaskOptionsSchema: GenMessage<MaskOptions> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 11);
+  messageDesc(file_sdgrpc_v1_diffusion, 12);
 
 /**
  * Pixels to add at each side, 0 to 16384.
@@ -797,7 +848,7 @@ export type Margins = Message<"sdgrpc.v1.Margins"> & {
  * Use `create(MarginsSchema)` to create a new message.
  */
 export const MarginsSchema: GenMessage<Margins> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 12);
+  messageDesc(file_sdgrpc_v1_diffusion, 13);
 
 /**
  * A picture in a file.
@@ -840,7 +891,7 @@ export type Image = Message<"sdgrpc.v1.Image"> & {
  * Use `create(ImageSchema)` to create a new message.
  */
 export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 13);
+  messageDesc(file_sdgrpc_v1_diffusion, 14);
 
 /**
  * Something that happened to a job.
@@ -901,7 +952,7 @@ export type JobEvent = Message<"sdgrpc.v1.JobEvent"> & {
  * Use `create(JobEventSchema)` to create a new message.
  */
 export const JobEventSchema: GenMessage<JobEvent> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 14);
+  messageDesc(file_sdgrpc_v1_diffusion, 15);
 
 /**
  * The request is valid and queued.
@@ -961,7 +1012,7 @@ export type Accepted = Message<"sdgrpc.v1.Accepted"> & {
  * Use `create(AcceptedSchema)` to create a new message.
  */
 export const AcceptedSchema: GenMessage<Accepted> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 15);
+  messageDesc(file_sdgrpc_v1_diffusion, 16);
 
 /**
  * The LoRA set is fused and the prompt encoded: steps begin.
@@ -999,7 +1050,7 @@ export type Prepared = Message<"sdgrpc.v1.Prepared"> & {
  * Use `create(PreparedSchema)` to create a new message.
  */
 export const PreparedSchema: GenMessage<Prepared> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 16);
+  messageDesc(file_sdgrpc_v1_diffusion, 17);
 
 /**
  * What one LoRA file did to the model.
@@ -1064,6 +1115,13 @@ export type LoraReport = Message<"sdgrpc.v1.LoraReport"> & {
    * @generated from field: repeated string warnings = 10;
    */
   warnings: string[];
+
+  /**
+   * As asked for; unset if it was not.
+   *
+   * @generated from field: sdgrpc.v1.BlockWeights block_weights = 12;
+   */
+  blockWeights?: BlockWeights | undefined;
 };
 
 /**
@@ -1071,7 +1129,7 @@ export type LoraReport = Message<"sdgrpc.v1.LoraReport"> & {
  * Use `create(LoraReportSchema)` to create a new message.
  */
 export const LoraReportSchema: GenMessage<LoraReport> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 17);
+  messageDesc(file_sdgrpc_v1_diffusion, 18);
 
 /**
  * A denoising step is done.
@@ -1122,7 +1180,7 @@ export type Progress = Message<"sdgrpc.v1.Progress"> & {
  * Use `create(ProgressSchema)` to create a new message.
  */
 export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 18);
+  messageDesc(file_sdgrpc_v1_diffusion, 19);
 
 /**
  * One image as predicted at a step.
@@ -1162,7 +1220,7 @@ export type Preview = Message<"sdgrpc.v1.Preview"> & {
  * Use `create(PreviewSchema)` to create a new message.
  */
 export const PreviewSchema: GenMessage<Preview> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 19);
+  messageDesc(file_sdgrpc_v1_diffusion, 20);
 
 /**
  * A latent, row-major, channels first, little endian.
@@ -1198,7 +1256,7 @@ export type Latent = Message<"sdgrpc.v1.Latent"> & {
  * Use `create(LatentSchema)` to create a new message.
  */
 export const LatentSchema: GenMessage<Latent> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 20);
+  messageDesc(file_sdgrpc_v1_diffusion, 21);
 
 /**
  * A finished image.
@@ -1227,7 +1285,7 @@ export type GeneratedImage = Message<"sdgrpc.v1.GeneratedImage"> & {
  * Use `create(GeneratedImageSchema)` to create a new message.
  */
 export const GeneratedImageSchema: GenMessage<GeneratedImage> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 21);
+  messageDesc(file_sdgrpc_v1_diffusion, 22);
 
 /**
  * Every image was sent. The times follow each other: waiting, preparing, denoising, decoding.
@@ -1276,7 +1334,7 @@ export type Finished = Message<"sdgrpc.v1.Finished"> & {
  * Use `create(FinishedSchema)` to create a new message.
  */
 export const FinishedSchema: GenMessage<Finished> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 22);
+  messageDesc(file_sdgrpc_v1_diffusion, 23);
 
 /**
  * Samplers, as diffusers implements them.
