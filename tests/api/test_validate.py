@@ -113,8 +113,8 @@ def test_every_violation_is_named_at_once() -> None:
         (
             {"loras": [by_block(values=[1, 0])]},
             "loras[0].block_weights.values",
-            "has 2 numbers; this model takes 17 (BASE, IN01, IN02, IN04, IN05, IN07, IN08, M00, OUT03, OUT04, "
-            "OUT05, OUT06, OUT07, OUT08, OUT09, OUT10, OUT11) or 26 (all blocks)",
+            "has 2 numbers; this model takes 17 (BASE, IN01, IN02, IN04, IN05, IN07, IN08, M00, OUT03, "
+            "OUT04, OUT05, OUT06, OUT07, OUT08, OUT09, OUT10, OUT11) or 26 (all blocks)",
         ),
         (
             {"loras": [pb.Lora(name="x"), by_block(values=[1, math.nan, 0])]},

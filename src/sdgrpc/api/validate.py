@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sdgrpc.api import codec
 from sdgrpc.api.codec import UNIT, Request
-from sdgrpc.api.loras.together import default_strengths, misfits
+from sdgrpc.api.loras.together import faults
 from sdgrpc.api.pictures.masks import mask_faults, widen
 from sdgrpc.api.prompts.wording import NO_WORDING, Wording, read_wording
 from sdgrpc.api.rules import Complaint, fields, number
@@ -142,13 +142,10 @@ class Findings:
 
 def loras(found: Findings) -> Iterator[Complaint]:
     """Strengths that are unset are in the operator's range; those by block are for the model's blocks."""
-    asked = found.request.loras
-    if found.wrong("loras") and len(asked) > found.settings.max_loras:
-        return
-    faults = [*default_strengths(asked, found.settings)]
-    if found.model is not None and not faults and not found.wrong("loras"):
-        faults += misfits(asked, found.model.base, found.settings)
-    yield from ((f".loras{path}", sentence) for path, sentence in faults)
+    asked, judged = found.request.loras, not found.wrong("loras")
+    if judged or len(asked) <= found.settings.max_loras:
+        base = found.model.base if found.model is not None and judged else ""
+        yield from ((f".loras{path}", fault) for path, fault in faults(asked, base, found.settings))
 
 
 def default_steps(found: Findings) -> Iterator[Complaint]:

@@ -19,6 +19,12 @@ def default_strengths(loras: Sequence[pb.Lora], settings: Settings) -> Iterator[
             yield f"[{index}]{path}", sentence
 
 
+def faults(loras: Sequence[pb.Lora], base: str, settings: Settings) -> list[Complaint]:
+    """Return what is wrong for a model of that base; an empty one is not known, or the fields are wrong."""
+    unset = list(default_strengths(loras, settings))
+    return unset if unset or not base else list(misfits(loras, base, settings))
+
+
 def misfits(loras: Sequence[pb.Lora], base: str, settings: Settings) -> Iterator[Complaint]:
     """Strengths by block are for the blocks of a model of that base."""
     strengths = lora_strength(settings)
