@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sdgrpc.client import Lora
@@ -42,7 +44,9 @@ def test_strengths_by_block_stand_at_the_end(
 ) -> None:
     """In each of their forms, and are sent in it."""
     (message,) = lora_messages([text])
-    assert message == lora_messages([Lora(name, *strengths, block_weights=str(told(blocks)))])[0]
+    strength, text_encoder = (*strengths, None, None)[:2]
+    same = Lora(name, strength, text_encoder, block_weights=str(told(blocks)))
+    assert lora_messages([same]) == [message]
     assert (message.name, message.block_weights) == (name, blocks)
 
 
@@ -65,10 +69,10 @@ def test_a_dictionary_of_diffusers_is_read() -> None:
 @pytest.mark.parametrize(
     "weights", ["", "x", [1, "2"], [True], {"unet": {"down": [1, 2]}}, {"unet": None}, {"unet": "1"}]
 )
-def test_what_is_no_weight_is_refused(weights: object) -> None:
+def test_what_is_no_weight_is_refused(weights: Any) -> None:
     """Before anything is sent."""
     with pytest.raises(ValueError, match=r"block|preset"):
-        Lora("a", block_weights=weights)  # type: ignore[arg-type]
+        Lora("a", block_weights=weights)
     with pytest.raises(ValueError, match="lbw is empty"):
         Lora.parse("a:0.8:lbw=")
 

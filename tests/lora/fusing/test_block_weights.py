@@ -125,7 +125,7 @@ def test_blocks_have_the_numbers_that_their_modules_have(base: str) -> None:
     block_of = {part: block.name for block in LAYOUTS[base].blocks for part in block.parts}
     checked = set()
     for path, ldm in ldm_names(index(base).paths("unet")):
-        side, number = re.match(r"(\w+)\.(\d+)", ldm).groups()  # type: ignore[union-attr]
+        side, number = re.match(r"(\w+)\.(\d+)", ldm).groups()
         block = block_of.get(part_of("unet", path), "")
         expected = f"{sides[side]}{0 if side == 'middle_block' else int(number):02}" if side in sides else ""
         assert block == expected, path
