@@ -56,7 +56,7 @@ def test_an_added_field_is_fine(protos: Path) -> None:
     """The contract may grow."""
     path = protos / "sdgrpc/v1/diffusion.proto"
     text = path.read_text("utf-8")
-    path.write_text(text.replace("bool strict = 6;", "bool strict = 6;\n  string note = 7;"), "utf-8")
+    path.write_text(text.replace("bool strict = 6;", "bool strict = 6;\n  string note = 100;"), "utf-8")
     assert breaking(protos).returncode == 0
 
 
