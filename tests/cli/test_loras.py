@@ -102,6 +102,11 @@ def test_inspect_json(run, folder: Path) -> None:
             }
         ],
         "warnings": [],
+        "trigger_words": ["inkwash"],
+        "preferred_strength": None,
+        "air": "",
+        "base_model": "",
+        "picture": "",
     }
 
 
@@ -165,6 +170,28 @@ def test_list_as_json(run, folder: Path) -> None:
     assert (ink["fits"], ink["refusal"], ink["trigger_words"]) == (True, "", ["inkwash"])
     assert ink["size_bytes"] == (folder / "styles/ink.safetensors").stat().st_size
     assert "is for Flux" in found["flux"]["refusal"]
+
+
+def test_what_lies_beside_a_file(run, folder: Path) -> None:
+    """Its words come first; strength, id and picture are told, and what is wrong is a warning."""
+    told = {"activation text": "ink wash, paper", "preferred weight": 0.7}
+    (folder / "styles/ink.json").write_text(json.dumps(told), "utf-8")
+    (folder / "styles/ink.civitai.info").write_text('{"id": 2, "modelId": 1, "baseModel": "SD 1.5"}', "utf-8")
+    (folder / "styles/ink.preview.png").write_bytes(b"a picture")
+    (folder / "flux.json").write_bytes(b"{")
+    header, _, ink = [line.split() for line in run("loras", "list", "--lora-dir", folder).output.splitlines()]
+    assert header[5] == "strength"
+    assert ink[1:] == ["0.0", "sd15", "lora", "4", "0.7", "ink", "wash,", "paper,", "inkwash"]
+    records = json.loads(run("loras", "list", "--lora-dir", folder, "--json").stdout)
+    found = next(one for one in records if one["name"] == "styles/ink")
+    assert found["trigger_words"] == ["ink wash", "paper", "inkwash"]
+    assert (found["preferred_strength"], found["has_thumbnail"]) == (0.7, True)
+    assert (found["air"], found["base_model"]) == ("urn:air:sd1:lora:civitai:1@2", "SD 1.5")
+    output = run("loras", "inspect", folder / "styles/ink.safetensors").output
+    for line in ("0.7 is preferred", "urn:air:sd1:lora:civitai:1@2", "ink.preview.png", "ink wash, paper"):
+        assert line in output
+    warned = json.loads(run("loras", "inspect", folder / "flux.safetensors", "--json").stdout)
+    assert warned["warnings"] == ["flux.json is ignored: it is no JSON"]
 
 
 @pytest.mark.parametrize(

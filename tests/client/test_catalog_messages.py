@@ -45,6 +45,8 @@ def test_every_page_of_loras(client, catalog) -> None:
     assert files[0].modified == datetime(1970, 1, 2, tzinfo=UTC)
     assert files[0].trigger_words == ("w",)
     assert files[0].autov3 == HASH[:12]
+    assert (files[0].preferred_strength, files[0].has_thumbnail) == (0.7, True)
+    assert (files[0].air, files[0].base_model) == ("urn:air:sd1:lora:civitai:1@2", "SD 1.5")
     assert [request.page_token for request in catalog.asked] == ["", "2"]
     assert {(request.base, request.fitting_only, request.page_size) for request in catalog.asked} == {
         ("sd15", True, 2)
@@ -56,6 +58,8 @@ def test_one_lora(client, catalog) -> None:
     details = client.get_lora(sha256="ab", include_modules=True)
     assert [(module.alpha, module.delta_norm) for module in details.modules] == [(0.0, None), (None, 2.0)]
     assert details.metadata == {"k": "v"}
+    assert details.thumbnail == api.EncodedImage(b"jpeg", "image/jpeg", 2, 1)
+    assert details.beside_warnings == ("ink.json is ignored: it is no JSON",)
     assert catalog.asked[0].WhichOneof("source") == "sha256"
     with pytest.raises(ValueError, match="by its name or by its sha256"):
         client.get_lora()

@@ -24,6 +24,8 @@ from sdgrpc.v1 import diffusion_pb2 as pb
         ("odd:1:2:3", "odd:1", (2.0, 3.0)),
         ("a:1e-1", "a", (0.1,)),
         ("a:b/c", "a:b/c", ()),
+        ("civitai:1@2", "civitai:1@2", ()),
+        ("urn:air:sd1:lora:civitai:1@2:0.8", "urn:air:sd1:lora:civitai:1@2", (0.8,)),
     ],
 )
 def test_lora_text_ends_in_at_most_two_numbers(text: str, name: str, strengths: tuple[float, ...]) -> None:

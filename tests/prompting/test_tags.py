@@ -81,6 +81,22 @@ def test_strengths_by_block_stay_as_they_are(text: str) -> None:
     assert take_tags(str(other)).loras == (other,)
 
 
+@pytest.mark.parametrize(
+    ("body", "tag"),
+    [
+        ("civitai:2421@43533", LoraTag("civitai:2421@43533")),
+        ("urn:air:sd1:lora:civitai:2421@43533:0.8", LoraTag("urn:air:sd1:lora:civitai:2421@43533", 0.8, 0.8)),
+        ("civitai:1@2+3:0.8:0.4:lbw=OUTD", LoraTag("civitai:1@2+3", 0.8, 0.4, "OUTD")),
+        ("civitai:1:0.5", LoraTag("civitai:1", 0.5, 0.5)),
+        (r"civitai\:1@2:0.5", LoraTag("civitai:1@2", 0.5, 0.5)),
+    ],
+)
+def test_an_id_of_civitais_is_a_name(body: str, tag: LoraTag) -> None:
+    """Its colons need no backslash, and may have one."""
+    assert take_tags(f"a <lora:{body}> b").loras == (tag,)
+    assert take_tags(str(tag)).loras == (tag,)
+
+
 def test_several_tags_keep_their_order() -> None:
     """Also of one LoRA twice, which `loras` can name twice, too."""
     found = take_tags("<lora:b:0.5><lora:a:0.25> x <lora:b:1>")

@@ -554,7 +554,8 @@ type LoraFile struct {
 	// The smallest and the largest rank of its modules; 0 where there is none.
 	RankMin int32 `protobuf:"varint,7,opt,name=rank_min,json=rankMin,proto3" json:"rank_min,omitempty"`
 	RankMax int32 `protobuf:"varint,8,opt,name=rank_max,json=rankMax,proto3" json:"rank_max,omitempty"`
-	// Words that its author trained it on, the most frequent first; at most 20.
+	// Words to use it with, at most 20: those of NAME.json and NAME.civitai.info beside it, then those that its author
+	// trained it on, the most frequent first.
 	TriggerWords []string `protobuf:"bytes,9,rep,name=trigger_words,json=triggerWords,proto3" json:"trigger_words,omitempty"`
 	// It can be applied to the model that was asked about.
 	Fits bool `protobuf:"varint,10,opt,name=fits,proto3" json:"fits,omitempty"`
@@ -565,7 +566,16 @@ type LoraFile struct {
 	MadeFor string `protobuf:"bytes,12,opt,name=made_for,json=madeFor,proto3" json:"made_for,omitempty"`
 	// 12 hex digits by which the web UI of AUTOMATIC1111 and model sites know it ("AutoV3"): of `sshs_model_hash` in
 	// its metadata, else of the SHA-256 of what follows the header.
-	Autov3        string `protobuf:"bytes,13,opt,name=autov3,proto3" json:"autov3,omitempty"`
+	Autov3 string `protobuf:"bytes,13,opt,name=autov3,proto3" json:"autov3,omitempty"`
+	// What its user prefers, by A1111's NAME.json beside it; unset where nobody says. It may be out of this server's range.
+	PreferredStrength *float32 `protobuf:"fixed32,14,opt,name=preferred_strength,json=preferredStrength,proto3,oneof" json:"preferred_strength,omitempty"`
+	// There is a picture beside it, which GetLora sends.
+	HasThumbnail bool `protobuf:"varint,15,opt,name=has_thumbnail,json=hasThumbnail,proto3" json:"has_thumbnail,omitempty"`
+	// Its id on CivitAI, by the record beside it (NAME.civitai.info): `urn:air:sd1:lora:civitai:MODEL@VERSION`.
+	// `Lora.name` takes it.
+	Air string `protobuf:"bytes,16,opt,name=air,proto3" json:"air,omitempty"`
+	// What CivitAI calls the model that it is for (`SD 1.5`, `Pony`); for people.
+	BaseModel     string `protobuf:"bytes,17,opt,name=base_model,json=baseModel,proto3" json:"base_model,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -691,6 +701,34 @@ func (x *LoraFile) GetAutov3() string {
 	return ""
 }
 
+func (x *LoraFile) GetPreferredStrength() float32 {
+	if x != nil && x.PreferredStrength != nil {
+		return *x.PreferredStrength
+	}
+	return 0
+}
+
+func (x *LoraFile) GetHasThumbnail() bool {
+	if x != nil {
+		return x.HasThumbnail
+	}
+	return false
+}
+
+func (x *LoraFile) GetAir() string {
+	if x != nil {
+		return x.Air
+	}
+	return ""
+}
+
+func (x *LoraFile) GetBaseModel() string {
+	if x != nil {
+		return x.BaseModel
+	}
+	return ""
+}
+
 type GetLoraRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Source:
@@ -806,8 +844,12 @@ type GetLoraResponse struct {
 	Modules []*LoraModule `protobuf:"bytes,7,rep,name=modules,proto3" json:"modules,omitempty"`
 	// Unset where the file does not tell what it was made for.
 	RecommendedSampling *RecommendedSampling `protobuf:"bytes,8,opt,name=recommended_sampling,json=recommendedSampling,proto3" json:"recommended_sampling,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// A small JPEG of the picture beside it (NAME.preview.png and the like), at most 256 pixels on its longer side.
+	Thumbnail *Image `protobuf:"bytes,9,opt,name=thumbnail,proto3" json:"thumbnail,omitempty"`
+	// What beside the file was ignored, a sentence each.
+	BesideWarnings []string `protobuf:"bytes,10,rep,name=beside_warnings,json=besideWarnings,proto3" json:"beside_warnings,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetLoraResponse) Reset() {
@@ -892,6 +934,20 @@ func (x *GetLoraResponse) GetModules() []*LoraModule {
 func (x *GetLoraResponse) GetRecommendedSampling() *RecommendedSampling {
 	if x != nil {
 		return x.RecommendedSampling
+	}
+	return nil
+}
+
+func (x *GetLoraResponse) GetThumbnail() *Image {
+	if x != nil {
+		return x.Thumbnail
+	}
+	return nil
+}
+
+func (x *GetLoraResponse) GetBesideWarnings() []string {
+	if x != nil {
+		return x.BesideWarnings
 	}
 	return nil
 }
@@ -2167,7 +2223,7 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\ffitting_only\x18\x05 \x01(\bR\vfittingOnly\"f\n" +
 	"\x11ListLorasResponse\x12)\n" +
 	"\x05loras\x18\x01 \x03(\v2\x13.sdgrpc.v1.LoraFileR\x05loras\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfd\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9e\x04\n" +
 	"\bLoraFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x1d\n" +
@@ -2185,13 +2241,19 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	" \x01(\bR\x04fits\x12\x18\n" +
 	"\arefusal\x18\v \x01(\tR\arefusal\x12\x19\n" +
 	"\bmade_for\x18\f \x01(\tR\amadeFor\x12\x16\n" +
-	"\x06autov3\x18\r \x01(\tR\x06autov3\"\x89\x01\n" +
+	"\x06autov3\x18\r \x01(\tR\x06autov3\x122\n" +
+	"\x12preferred_strength\x18\x0e \x01(\x02H\x00R\x11preferredStrength\x88\x01\x01\x12#\n" +
+	"\rhas_thumbnail\x18\x0f \x01(\bR\fhasThumbnail\x12\x10\n" +
+	"\x03air\x18\x10 \x01(\tR\x03air\x12\x1d\n" +
+	"\n" +
+	"base_model\x18\x11 \x01(\tR\tbaseModelB\x15\n" +
+	"\x13_preferred_strength\"\x89\x01\n" +
 	"\x0eGetLoraRequest\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x18\n" +
 	"\x06sha256\x18\x02 \x01(\tH\x00R\x06sha256\x12\x14\n" +
 	"\x05model\x18\x03 \x01(\tR\x05model\x12'\n" +
 	"\x0finclude_modules\x18\x04 \x01(\bR\x0eincludeModulesB\b\n" +
-	"\x06source\"\xe3\x03\n" +
+	"\x06source\"\xbc\x04\n" +
 	"\x0fGetLoraResponse\x12'\n" +
 	"\x04lora\x18\x01 \x01(\v2\x13.sdgrpc.v1.LoraFileR\x04lora\x12!\n" +
 	"\ftensor_count\x18\x02 \x01(\x05R\vtensorCount\x12!\n" +
@@ -2200,7 +2262,10 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\x12unmatched_examples\x18\x05 \x03(\tR\x11unmatchedExamples\x12D\n" +
 	"\bmetadata\x18\x06 \x03(\v2(.sdgrpc.v1.GetLoraResponse.MetadataEntryR\bmetadata\x12/\n" +
 	"\amodules\x18\a \x03(\v2\x15.sdgrpc.v1.LoraModuleR\amodules\x12Q\n" +
-	"\x14recommended_sampling\x18\b \x01(\v2\x1e.sdgrpc.v1.RecommendedSamplingR\x13recommendedSampling\x1a;\n" +
+	"\x14recommended_sampling\x18\b \x01(\v2\x1e.sdgrpc.v1.RecommendedSamplingR\x13recommendedSampling\x12.\n" +
+	"\tthumbnail\x18\t \x01(\v2\x10.sdgrpc.v1.ImageR\tthumbnail\x12'\n" +
+	"\x0fbeside_warnings\x18\n" +
+	" \x03(\tR\x0ebesideWarnings\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\x03\n" +
@@ -2357,16 +2422,17 @@ var file_sdgrpc_v1_catalog_proto_goTypes = []any{
 	nil,                           // 25: sdgrpc.v1.GetLoraResponse.MetadataEntry
 	(*Sampling)(nil),              // 26: sdgrpc.v1.Sampling
 	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(Scheduler)(0),                // 28: sdgrpc.v1.Scheduler
-	(TimestepSpacing)(0),          // 29: sdgrpc.v1.TimestepSpacing
-	(*Lora)(nil),                  // 30: sdgrpc.v1.Lora
-	(*Prepared)(nil),              // 31: sdgrpc.v1.Prepared
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
-	(*BlockWeights)(nil),          // 33: sdgrpc.v1.BlockWeights
-	(*GenerateRequest)(nil),       // 34: sdgrpc.v1.GenerateRequest
-	(*TransformRequest)(nil),      // 35: sdgrpc.v1.TransformRequest
-	(*InpaintRequest)(nil),        // 36: sdgrpc.v1.InpaintRequest
-	(*Accepted)(nil),              // 37: sdgrpc.v1.Accepted
+	(*Image)(nil),                 // 28: sdgrpc.v1.Image
+	(Scheduler)(0),                // 29: sdgrpc.v1.Scheduler
+	(TimestepSpacing)(0),          // 30: sdgrpc.v1.TimestepSpacing
+	(*Lora)(nil),                  // 31: sdgrpc.v1.Lora
+	(*Prepared)(nil),              // 32: sdgrpc.v1.Prepared
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*BlockWeights)(nil),          // 34: sdgrpc.v1.BlockWeights
+	(*GenerateRequest)(nil),       // 35: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),      // 36: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),        // 37: sdgrpc.v1.InpaintRequest
+	(*Accepted)(nil),              // 38: sdgrpc.v1.Accepted
 }
 var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
 	3,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
@@ -2379,47 +2445,48 @@ var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
 	25, // 7: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
 	11, // 8: sdgrpc.v1.GetLoraResponse.modules:type_name -> sdgrpc.v1.LoraModule
 	10, // 9: sdgrpc.v1.GetLoraResponse.recommended_sampling:type_name -> sdgrpc.v1.RecommendedSampling
-	28, // 10: sdgrpc.v1.RecommendedSampling.scheduler:type_name -> sdgrpc.v1.Scheduler
-	29, // 11: sdgrpc.v1.RecommendedSampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
-	28, // 12: sdgrpc.v1.RecommendedSampling.other_schedulers:type_name -> sdgrpc.v1.Scheduler
-	13, // 13: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
-	7,  // 14: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	30, // 15: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
-	31, // 16: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
-	32, // 17: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
-	32, // 18: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
-	19, // 19: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
-	20, // 20: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
-	21, // 21: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
-	33, // 22: sdgrpc.v1.ResidentLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	34, // 23: sdgrpc.v1.PlanJobRequest.generate:type_name -> sdgrpc.v1.GenerateRequest
-	35, // 24: sdgrpc.v1.PlanJobRequest.transform:type_name -> sdgrpc.v1.TransformRequest
-	36, // 25: sdgrpc.v1.PlanJobRequest.inpaint:type_name -> sdgrpc.v1.InpaintRequest
-	37, // 26: sdgrpc.v1.PlanJobResponse.accepted:type_name -> sdgrpc.v1.Accepted
-	24, // 27: sdgrpc.v1.PlanJobResponse.loras:type_name -> sdgrpc.v1.PlannedLora
-	32, // 28: sdgrpc.v1.PlanJobResponse.estimated_wait:type_name -> google.protobuf.Duration
-	32, // 29: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
-	32, // 30: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
-	33, // 31: sdgrpc.v1.PlannedLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	0,  // 32: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
-	5,  // 33: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
-	8,  // 34: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
-	12, // 35: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
-	15, // 36: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
-	22, // 37: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
-	17, // 38: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
-	1,  // 39: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
-	6,  // 40: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
-	9,  // 41: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
-	14, // 42: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
-	16, // 43: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
-	23, // 44: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
-	18, // 45: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
-	39, // [39:46] is the sub-list for method output_type
-	32, // [32:39] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	28, // 10: sdgrpc.v1.GetLoraResponse.thumbnail:type_name -> sdgrpc.v1.Image
+	29, // 11: sdgrpc.v1.RecommendedSampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	30, // 12: sdgrpc.v1.RecommendedSampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	29, // 13: sdgrpc.v1.RecommendedSampling.other_schedulers:type_name -> sdgrpc.v1.Scheduler
+	13, // 14: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
+	7,  // 15: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
+	31, // 16: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
+	32, // 17: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
+	33, // 18: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
+	33, // 19: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
+	19, // 20: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
+	20, // 21: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
+	21, // 22: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
+	34, // 23: sdgrpc.v1.ResidentLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	35, // 24: sdgrpc.v1.PlanJobRequest.generate:type_name -> sdgrpc.v1.GenerateRequest
+	36, // 25: sdgrpc.v1.PlanJobRequest.transform:type_name -> sdgrpc.v1.TransformRequest
+	37, // 26: sdgrpc.v1.PlanJobRequest.inpaint:type_name -> sdgrpc.v1.InpaintRequest
+	38, // 27: sdgrpc.v1.PlanJobResponse.accepted:type_name -> sdgrpc.v1.Accepted
+	24, // 28: sdgrpc.v1.PlanJobResponse.loras:type_name -> sdgrpc.v1.PlannedLora
+	33, // 29: sdgrpc.v1.PlanJobResponse.estimated_wait:type_name -> google.protobuf.Duration
+	33, // 30: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
+	33, // 31: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
+	34, // 32: sdgrpc.v1.PlannedLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	0,  // 33: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
+	5,  // 34: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
+	8,  // 35: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
+	12, // 36: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
+	15, // 37: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
+	22, // 38: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
+	17, // 39: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
+	1,  // 40: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
+	6,  // 41: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
+	9,  // 42: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
+	14, // 43: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
+	16, // 44: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
+	23, // 45: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
+	18, // 46: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
+	40, // [40:47] is the sub-list for method output_type
+	33, // [33:40] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_catalog_proto_init() }
@@ -2428,6 +2495,7 @@ func file_sdgrpc_v1_catalog_proto_init() {
 		return
 	}
 	file_sdgrpc_v1_diffusion_proto_init()
+	file_sdgrpc_v1_catalog_proto_msgTypes[7].OneofWrappers = []any{}
 	file_sdgrpc_v1_catalog_proto_msgTypes[8].OneofWrappers = []any{
 		(*GetLoraRequest_Name)(nil),
 		(*GetLoraRequest_Sha256)(nil),

@@ -1101,7 +1101,8 @@ type isLora_Source interface {
 }
 
 type Lora_Name struct {
-	// A file of the server's LoRA folder, with or without `.safetensors`.
+	// A file of the server's LoRA folder, with or without `.safetensors`; or its id on CivitAI, where its record lies
+	// beside it: `urn:air:sd1:lora:civitai:MODEL@VERSION` or `civitai:MODEL@VERSION`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3,oneof"`
 }
 

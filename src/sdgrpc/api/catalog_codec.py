@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sdgrpc.api.codec import accepted, duration
+from sdgrpc.api.codec import accepted, duration, image
 from sdgrpc.api.loras.block_weights import told
 from sdgrpc.api.sampling.messages import scheduler_value, timestep_spacing_value
 from sdgrpc.domain import (
@@ -92,6 +92,10 @@ def lora_file(info: LoraInfo) -> pb.LoraFile:
         refusal=clean(info.refusal),
         autov3=info.autov3,
         made_for=info.recommended.text if info.recommended else "",
+        preferred_strength=info.preferred_strength,
+        has_thumbnail=info.has_thumbnail,
+        air=info.air,
+        base_model=clean(info.base_model),
     )
 
 
@@ -106,6 +110,8 @@ def lora_details(details: LoraDetails) -> pb.GetLoraResponse:
         metadata={clean(key): clean(value) for key, value in details.metadata.items()},
         modules=map(_module, details.modules),
         recommended_sampling=_recommended(details.info.recommended) if details.info.recommended else None,
+        thumbnail=image(details.thumbnail) if details.thumbnail else None,
+        beside_warnings=map(clean, details.beside_warnings),
     )
 
 

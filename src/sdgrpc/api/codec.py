@@ -202,7 +202,7 @@ def _progress(event: domain.Progress) -> pb.Progress:
 def _preview(preview: domain.Preview) -> pb.Preview:
     content = preview.content
     if isinstance(content, domain.EncodedImage):
-        return pb.Preview(image_index=preview.image_index, picture=_image(content))
+        return pb.Preview(image_index=preview.image_index, picture=image(content))
     latent = pb.Latent(
         channels=content.channels, height=content.height, width=content.width, data=content.data
     )
@@ -210,11 +210,14 @@ def _preview(preview: domain.Preview) -> pb.Preview:
 
 
 def _image_ready(event: domain.ImageReady) -> pb.GeneratedImage:
-    return pb.GeneratedImage(index=event.index, seed=event.seed, image=_image(event.image))
+    return pb.GeneratedImage(index=event.index, seed=event.seed, image=image(event.image))
 
 
-def _image(image: domain.EncodedImage) -> pb.Image:
-    return pb.Image(data=image.data, media_type=image.media_type, width=image.width, height=image.height)
+def image(encoded: domain.EncodedImage) -> pb.Image:
+    """A picture in a file."""
+    return pb.Image(
+        data=encoded.data, media_type=encoded.media_type, width=encoded.width, height=encoded.height
+    )
 
 
 def _finished(event: domain.Finished) -> pb.Finished:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sdgrpc.domain import LoraModuleInfo
     from sdgrpc.lora.bases.target import Target
     from sdgrpc.lora.describing.inspect import Inspection
+    from sdgrpc.lora.store.beside import Beside
     from sdgrpc.lora.store.library import LoraEntry
 
 WORDS = 5  # trigger words in the table
@@ -50,15 +51,17 @@ def list_files(
 
         from sdgrpc.lora.store.library import LoraLibrary
 
-        entries = LoraLibrary(folders, follow_links=settings.follow_links).entries()
+        library = LoraLibrary(folders, follow_links=settings.follow_links)
+        entries = library.entries()
         if names:
             for entry in entries:
                 typer.echo(printable(entry.name))
         elif as_json:
             target = read_model(model)
-            print_json([_record(entry, target) for entry in entries])
+            print_json([_record(entry, library.beside(entry), target) for entry in entries])
         elif entries:
-            console().print(_file_table(entries, read_model(model)))
+            found = [(entry, library.beside(entry)) for entry in entries]
+            console().print(_file_table(found, read_model(model)))
         else:
             typer.echo(f"no LoRA files in {', '.join(map(str, folders))}")
 
@@ -70,20 +73,24 @@ def read_model(folder: Path | None) -> Target | None:
     return None if folder is None else Target.of_folder(folder)
 
 
-def _file_table(entries: list[LoraEntry], model: Target | None) -> Table:
+def _file_table(entries: list[tuple[LoraEntry, Beside]], model: Target | None) -> Table:
     table = Table("name", "MiB", "base", "algorithms", "rank", "fits" if model else "", box=None)
+    if strengths := any(beside.preferred_strength is not None for _, beside in entries):
+        table.add_column("strength", justify="right")
     table.add_column("trigger words, or why it is refused")
     table.columns[0].no_wrap = True
     table.columns[1].justify = "right"
-    for entry in entries:
-        table.add_row(
-            printable(entry.name), f"{entry.size / MIB:.1f}", *map(printable, _describe(entry, model))
-        )
+    for entry, beside in entries:
+        *said, note = map(printable, _describe(entry, beside, model))
+        preferred = "" if beside.preferred_strength is None else f"{beside.preferred_strength:g}"
+        told = (*said, preferred, note) if strengths else (*said, note)
+        table.add_row(printable(entry.name), f"{entry.size / MIB:.1f}", *told)
     return table
 
 
-def _record(entry: LoraEntry, model: Target | None) -> dict[str, object]:
+def _record(entry: LoraEntry, beside: Beside, model: Target | None) -> dict[str, object]:
     """What `ListLoras` says of a file, by its words; without the hash, for which the whole file is read."""
+    from sdgrpc.lora.describing.metadata import joined_words
     from sdgrpc.lora.describing.summary import LoraSummary, summarize
 
     try:
@@ -97,14 +104,19 @@ def _record(entry: LoraEntry, model: Target | None) -> dict[str, object]:
         "algorithms": found.algorithms,
         "rank_min": found.rank_min,
         "rank_max": found.rank_max,
-        "trigger_words": found.trigger_words,
+        "trigger_words": joined_words(beside, found.trigger_words),
         "fits": not found.refusal,
         "refusal": found.refusal,
+        "preferred_strength": beside.preferred_strength,
+        "has_thumbnail": beside.picture is not None,
+        "air": beside.air,
+        "base_model": beside.base_model,
     }
 
 
-def _describe(entry: LoraEntry, model: Target | None) -> tuple[str, str, str, str, str]:
+def _describe(entry: LoraEntry, beside: Beside, model: Target | None) -> tuple[str, str, str, str, str]:
     """Return base, algorithms, ranks, whether it fits, and the trigger words or why it is refused."""
+    from sdgrpc.lora.describing.metadata import joined_words
     from sdgrpc.lora.describing.summary import summarize
 
     try:
@@ -113,7 +125,7 @@ def _describe(entry: LoraEntry, model: Target | None) -> tuple[str, str, str, st
         return "-", "-", "-", "", f"refused: cannot be read: {error.strerror}"
     ranks = sorted({rank for rank in (found.rank_min, found.rank_max) if rank})
     fits = ("yes" if found.fits else "no") if model else ""
-    note = ", ".join(found.trigger_words[:WORDS])
+    note = ", ".join(joined_words(beside, found.trigger_words)[:WORDS])
     if found.refusal:
         note = f"refused: {found.refusal.removeprefix(f'LoRA {entry.name!r}: ')}"
     algorithms = ", ".join(found.algorithms) or "-"
@@ -165,6 +177,9 @@ def _report_table(found: Inspection) -> Table:
     table.add_row("base", found.base)
     table.add_row("algorithms", ", ".join(found.algorithms))
     table.add_row("tensors", f"{found.tensors}, unmatched: {len(found.unmatched)}")
+    for name, value in _told(found).items():
+        if value:
+            table.add_row(name, printable(value))
     for component, line in _components(found.modules).items():
         table.add_row(component, line)
     for number, warning in enumerate(found.warnings):
@@ -176,6 +191,18 @@ def _report_table(found: Inspection) -> Table:
         shown = printable(value if len(value) <= 80 else f"{value[:79]}…")
         table.add_row(Text(f"  {printable(key)}", "not bold"), shown)
     return table
+
+
+def _told(found: Inspection) -> dict[str, str]:
+    """Return what the file and those beside it say of its use."""
+    preferred = found.preferred_strength
+    return {
+        "trigger words": ", ".join(found.trigger_words),
+        "strength": "" if preferred is None else f"{preferred:g} is preferred",
+        "trained on": found.base_model,
+        "CivitAI": found.air,
+        "picture": found.picture,
+    }
 
 
 def _components(modules: Sequence[LoraModuleInfo]) -> dict[str, str]:

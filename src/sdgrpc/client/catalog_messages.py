@@ -11,6 +11,7 @@ from pathlib import Path
 from google.protobuf.duration_pb2 import Duration
 
 from sdgrpc.client.drawing.blocks import told
+from sdgrpc.client.events import encoded_image
 from sdgrpc.client.records import (
     LatentFormat,
     LoraDetails,
@@ -90,6 +91,12 @@ def lora_file(message: pb.LoraFile) -> LoraFile:
         refusal=message.refusal,
         autov3=message.autov3,
         made_for=message.made_for,
+        preferred_strength=shortest(message.preferred_strength)
+        if message.HasField("preferred_strength")
+        else None,
+        has_thumbnail=message.has_thumbnail,
+        air=message.air,
+        base_model=message.base_model,
     )
 
 
@@ -106,6 +113,8 @@ def lora_details(message: pb.GetLoraResponse) -> LoraDetails:
         recommended_sampling=_recommended(message.recommended_sampling)
         if message.HasField("recommended_sampling")
         else None,
+        thumbnail=encoded_image(message.thumbnail) if message.HasField("thumbnail") else None,
+        beside_warnings=tuple(message.beside_warnings),
     )
 
 

@@ -212,14 +212,15 @@ def _preview(message: pb.Preview) -> Preview:
         return Preview(
             message.image_index, LatentArray(latent.channels, latent.height, latent.width, latent.data)
         )
-    return Preview(message.image_index, _image(message.picture))
+    return Preview(message.image_index, encoded_image(message.picture))
 
 
 def _drawn(message: pb.GeneratedImage) -> DrawnImage:
-    return DrawnImage(message.index, message.seed, _image(message.image))
+    return DrawnImage(message.index, message.seed, encoded_image(message.image))
 
 
-def _image(message: pb.Image) -> EncodedImage:
+def encoded_image(message: pb.Image) -> EncodedImage:
+    """Decode a picture in a file."""
     return EncodedImage(message.data, message.media_type, message.width, message.height)
 
 

@@ -10,6 +10,8 @@ from sdgrpc.client.drawing.blocks import BlockWeightsLike, block_weights, block_
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 _STRENGTH = re.compile(r"(?P<name>.*):(?P<strength>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)", re.IGNORECASE)
+_AIR = re.compile(r"(?:[\w-]+:)*civitai:[0-9]+@[0-9]+(?:\+[0-9]+)?(?:\.\w+)?", re.IGNORECASE)
+"""An id of CivitAI's with a version, which needs no strength to be told from one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Lora:
             name = found["name"]
             strengths.insert(0, float(found["strength"]))
         head, colon, tail = text.rpartition(":")
-        if colon and not strengths and "/" not in tail:
+        if colon and not strengths and "/" not in tail and not _AIR.fullmatch(name):
             hint = (
                 f"write {head or 'NAME'}:0.8, or {text}:1 if that is the whole name" if tail else "write 0.8"
             )

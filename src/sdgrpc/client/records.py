@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sdgrpc.domain import LatentArray, ResidentLora, Scheduler, TimestepSpacing
+from sdgrpc.domain import EncodedImage, LatentArray, ResidentLora, Scheduler, TimestepSpacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -88,6 +88,7 @@ class LoraFile:
     """A LoRA file of the server; `refusal` says why it does not fit the model that was asked about.
 
     `made_for` tells, for people, what sampling it was distilled or trained for; empty if the file does not.
+    `preferred_strength` to `base_model` are what lies beside it says; `air` is its id on CivitAI.
     """
 
     name: str
@@ -103,6 +104,10 @@ class LoraFile:
     refusal: str
     autov3: str = ""
     made_for: str = ""
+    preferred_strength: float | None = None
+    has_thumbnail: bool = False
+    air: str = ""
+    base_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,10 @@ class RecommendedSampling:
 
 @dataclass(frozen=True, slots=True)
 class LoraDetails:
-    """Everything about a file; `modules` are empty unless they were asked for."""
+    """Everything about a file; `modules` are empty unless they were asked for.
+
+    `thumbnail` is a small JPEG of the picture beside it; `beside_warnings` are what there was ignored.
+    """
 
     file: LoraFile
     tensor_count: int
@@ -148,6 +156,8 @@ class LoraDetails:
     metadata: Mapping[str, str]
     modules: tuple[LoraModule, ...]
     recommended_sampling: RecommendedSampling | None = None
+    thumbnail: EncodedImage | None = None
+    beside_warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

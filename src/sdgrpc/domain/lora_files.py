@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from sdgrpc.domain.pictures import EncodedImage
 from sdgrpc.domain.recommended import RecommendedSampling
 
 
@@ -14,6 +16,7 @@ class LoraInfo:
 
     `base` is `sd15`, `sd2`, `sdxl`, `embedded` or `unknown`; `refusal` says why the model that was asked
     about cannot take it, and is empty if it can. `autov3` is the hash of A1111, 12 digits of another SHA-256.
+    `preferred_strength` to `base_model` are what lies beside it says.
     """
 
     name: str
@@ -28,6 +31,10 @@ class LoraInfo:
     refusal: str = ""
     autov3: str = ""
     recommended: RecommendedSampling | None = None
+    preferred_strength: float | None = None
+    has_thumbnail: bool = False
+    air: str = ""
+    base_model: str = ""
 
     @property
     def fits(self) -> bool:
@@ -49,7 +56,11 @@ class LoraModuleInfo:
 
 @dataclass(frozen=True, slots=True)
 class LoraDetails:
-    """All that is known of a file. `modules` is empty unless it was asked for."""
+    """All that is known of a file. `modules` is empty unless it was asked for.
+
+    `picture` is where a picture lies beside it, `thumbnail` what was made of that; `beside_warnings` are what
+    of the files beside it was ignored.
+    """
 
     info: LoraInfo
     tensor_count: int
@@ -57,6 +68,9 @@ class LoraDetails:
     unmatched: tuple[str, ...]
     metadata: Mapping[str, str] = field(repr=False)
     modules: tuple[LoraModuleInfo, ...] = ()
+    picture: Path | None = None
+    thumbnail: EncodedImage | None = None
+    beside_warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

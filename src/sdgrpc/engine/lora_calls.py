@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -18,7 +19,9 @@ from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.engine.models.served_models import ServedModels
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
+from sdgrpc.engine.thumbnails import Thumbnails
 from sdgrpc.errors import Draining, QueueFull, TokenQueueFull
+from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.listing import LoraCatalog
 from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.lora.store.upload import IncomingFile
@@ -46,7 +49,7 @@ class EngineCatalog:
         self._models, self._library, self._loop = models, library, loop
         self._supervisor = supervisor
         self._max_upload_bytes, self._ids = max_upload_bytes, ids
-        self._catalog = LoraCatalog(library)
+        self._catalog, self._thumbnails = LoraCatalog(library), Thumbnails()
         self._closing = threading.Event()
         self._preparing: Counter[str] = Counter()  # sets on their way, by caller
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-catalog")
@@ -56,6 +59,7 @@ class EngineCatalog:
     def close(self) -> None:
         """End the threads; blocks for what they do now. May be called twice."""
         self._closing.set()
+        self._thumbnails.close()
         for threads in (self._readers, self._fusers, self._writers):
             threads.shutdown(wait=not self._supervisor.failed, cancel_futures=True)
         self._library.close()
@@ -84,8 +88,19 @@ class EngineCatalog:
         return await self._in(
             self._readers,
             "describe",
-            lambda: self._catalog.details(ref, model, target, include_modules=include_modules),
+            lambda: self._details(ref, model, target, include_modules=include_modules),
         )
+
+    def _details(self, ref: LoraRef, model: str, target: Target, *, include_modules: bool) -> LoraDetails:
+        """Describe a file, with a thumbnail of the picture beside it."""
+        details = self._catalog.details(ref, model, target, include_modules=include_modules)
+        if not (picture := details.picture):
+            return details
+        made = self._thumbnails.of(picture, partial(self._library.picture, picture))
+        if isinstance(made, str):
+            said = f"{picture.name} is ignored: it {made}"
+            return replace(details, beside_warnings=(*details.beside_warnings, said))
+        return replace(details, thumbnail=made)
 
     async def prepare_loras(self, model: str, loras: Sequence[LoraRef], *, caller: str = "") -> Prepared:
         """See `Engine.prepare_loras`."""

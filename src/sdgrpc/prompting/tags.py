@@ -26,6 +26,9 @@ _TAG = re.compile(
 )
 _ITEM = re.compile(rf"(?:{_ESCAPED}|{_PLAIN_BACKSLASH}|[^:\\])*")
 _ESCAPE = re.compile(r"\\([\\:<>=])")
+_AIR = re.compile(
+    r"(?:[\w-]+:)*civitai:[0-9]+(?:@[0-9]+)?(?:\+[0-9]+)?(?:\.\w+)?(?=:|$)", re.ASCII | re.IGNORECASE
+)
 
 REFUSED_KINDS: Mapping[str, str] = {
     "lyco": "is not read; write <lora:name:strength>, which takes LyCORIS files too",
@@ -124,7 +127,7 @@ def _why(kind: str) -> str:
 
 
 def _read_lora(body: str, found: _Found, order: tuple[str, str]) -> None:
-    name, *arguments = _items(body)
+    name, *arguments = _named_by_id(body) or _items(body)
     if not name:
         found.faults["holds <lora: without a name"] = None
         return
@@ -157,6 +160,16 @@ def _unread(positional: list[str], named: dict[str, str]) -> Iterator[str]:
             yield f"{key[:SHOWN]!r} is not applied; leave it out"
     if not named.get("lbw", "some").strip():
         yield "lbw is empty"
+
+
+def _named_by_id(body: str) -> list[str]:
+    """The items of a tag whose name is an id of CivitAI's, the colons of which need no backslash."""
+    found = _AIR.match(body)
+    return (
+        []
+        if found is None
+        else [found[0], *_items(body[found.end() + 1 :])][: 1 if found.end() == len(body) else None]
+    )
 
 
 def _items(body: str) -> list[str]:

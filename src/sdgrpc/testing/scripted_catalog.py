@@ -52,7 +52,12 @@ class Catalog(CatalogServiceServicer):
         if request.name == "missing":
             context.abort(grpc.StatusCode.NOT_FOUND, "no LoRA 'missing' here")
         modules = [pb.LoraModule(path="a", rank=4, alpha=0.0), pb.LoraModule(path="b", delta_norm=2.0)]
-        return pb.GetLoraResponse(lora=self.file("ink"), modules=modules, metadata={"k": "v"})
+        answer = pb.GetLoraResponse(lora=self.file("ink"), modules=modules, metadata={"k": "v"})
+        answer.thumbnail.MergeFrom(
+            diffusion_pb2.Image(data=b"jpeg", media_type="image/jpeg", width=2, height=1)
+        )
+        answer.beside_warnings.append("ink.json is ignored: it is no JSON")
+        return answer
 
     def UploadLora(
         self, requests: Iterator[pb.UploadLoraRequest], context: grpc.ServicerContext
@@ -120,6 +125,10 @@ class Catalog(CatalogServiceServicer):
             trigger_words=["w"],
             refusal=refusal,
             autov3=HASH[:12],
+            preferred_strength=0.7,
+            has_thumbnail=True,
+            air="urn:air:sd1:lora:civitai:1@2",
+            base_model="SD 1.5",
         )
 
 

@@ -286,6 +286,10 @@ class LoraFile(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     MADE_FOR_FIELD_NUMBER: _builtins.int
     AUTOV3_FIELD_NUMBER: _builtins.int
+    PREFERRED_STRENGTH_FIELD_NUMBER: _builtins.int
+    HAS_THUMBNAIL_FIELD_NUMBER: _builtins.int
+    AIR_FIELD_NUMBER: _builtins.int
+    BASE_MODEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """As `Lora.name` takes it."""
     sha256: _builtins.str
@@ -308,6 +312,16 @@ class LoraFile(_message.Message):
     """12 hex digits by which the web UI of AUTOMATIC1111 and model sites know it ("AutoV3"): of `sshs_model_hash` in
     its metadata, else of the SHA-256 of what follows the header.
     """
+    preferred_strength: _builtins.float
+    """What its user prefers, by A1111's NAME.json beside it; unset where nobody says. It may be out of this server's range."""
+    has_thumbnail: _builtins.bool
+    """There is a picture beside it, which GetLora sends."""
+    air: _builtins.str
+    """Its id on CivitAI, by the record beside it (NAME.civitai.info): `urn:air:sd1:lora:civitai:MODEL@VERSION`.
+    `Lora.name` takes it.
+    """
+    base_model: _builtins.str
+    """What CivitAI calls the model that it is for (`SD 1.5`, `Pony`); for people."""
     @_builtins.property
     def modified(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -316,7 +330,9 @@ class LoraFile(_message.Message):
 
     @_builtins.property
     def trigger_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Words that its author trained it on, the most frequent first; at most 20."""
+        """Words to use it with, at most 20: those of NAME.json and NAME.civitai.info beside it, then those that its author
+        trained it on, the most frequent first.
+        """
 
     def __init__(
         self,
@@ -334,12 +350,18 @@ class LoraFile(_message.Message):
         refusal: _builtins.str = ...,
         made_for: _builtins.str = ...,
         autov3: _builtins.str = ...,
+        preferred_strength: _builtins.float | None = ...,
+        has_thumbnail: _builtins.bool = ...,
+        air: _builtins.str = ...,
+        base_model: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["modified", b"modified"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_preferred_strength", b"_preferred_strength", "modified", b"modified", "preferred_strength", b"preferred_strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "autov3", b"autov3", "base", b"base", "fits", b"fits", "made_for", b"made_for", "modified", b"modified", "name", b"name", "rank_max", b"rank_max", "rank_min", b"rank_min", "refusal", b"refusal", "sha256", b"sha256", "size_bytes", b"size_bytes", "trigger_words", b"trigger_words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_preferred_strength", b"_preferred_strength", "air", b"air", "algorithms", b"algorithms", "autov3", b"autov3", "base", b"base", "base_model", b"base_model", "fits", b"fits", "has_thumbnail", b"has_thumbnail", "made_for", b"made_for", "modified", b"modified", "name", b"name", "preferred_strength", b"preferred_strength", "rank_max", b"rank_max", "rank_min", b"rank_min", "refusal", b"refusal", "sha256", b"sha256", "size_bytes", b"size_bytes", "trigger_words", b"trigger_words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__preferred_strength: _TypeAlias = _typing.Literal["preferred_strength"]  # noqa: Y015
+    _WhichOneofArgType__preferred_strength: _TypeAlias = _typing.Literal["_preferred_strength", b"_preferred_strength"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preferred_strength) -> _WhichOneofReturnType__preferred_strength | None: ...
 
 Global___LoraFile: _TypeAlias = LoraFile  # noqa: Y015
 
@@ -408,6 +430,8 @@ class GetLoraResponse(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     MODULES_FIELD_NUMBER: _builtins.int
     RECOMMENDED_SAMPLING_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_FIELD_NUMBER: _builtins.int
+    BESIDE_WARNINGS_FIELD_NUMBER: _builtins.int
     tensor_count: _builtins.int
     module_count: _builtins.int
     unmatched_tensors: _builtins.int
@@ -428,6 +452,14 @@ class GetLoraResponse(_message.Message):
     def recommended_sampling(self) -> Global___RecommendedSampling:
         """Unset where the file does not tell what it was made for."""
 
+    @_builtins.property
+    def thumbnail(self) -> _diffusion_pb2.Image:
+        """A small JPEG of the picture beside it (NAME.preview.png and the like), at most 256 pixels on its longer side."""
+
+    @_builtins.property
+    def beside_warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What beside the file was ignored, a sentence each."""
+
     def __init__(
         self,
         *,
@@ -439,10 +471,12 @@ class GetLoraResponse(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         modules: _abc.Iterable[Global___LoraModule] | None = ...,
         recommended_sampling: Global___RecommendedSampling | None = ...,
+        thumbnail: _diffusion_pb2.Image | None = ...,
+        beside_warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lora", b"lora", "recommended_sampling", b"recommended_sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lora", b"lora", "recommended_sampling", b"recommended_sampling", "thumbnail", b"thumbnail"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lora", b"lora", "metadata", b"metadata", "module_count", b"module_count", "modules", b"modules", "recommended_sampling", b"recommended_sampling", "tensor_count", b"tensor_count", "unmatched_examples", b"unmatched_examples", "unmatched_tensors", b"unmatched_tensors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beside_warnings", b"beside_warnings", "lora", b"lora", "metadata", b"metadata", "module_count", b"module_count", "modules", b"modules", "recommended_sampling", b"recommended_sampling", "tensor_count", b"tensor_count", "thumbnail", b"thumbnail", "unmatched_examples", b"unmatched_examples", "unmatched_tensors", b"unmatched_tensors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

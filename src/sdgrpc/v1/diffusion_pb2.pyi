@@ -535,7 +535,9 @@ class Lora(_message.Message):
     STRICT_FIELD_NUMBER: _builtins.int
     BLOCK_WEIGHTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """A file of the server's LoRA folder, with or without `.safetensors`."""
+    """A file of the server's LoRA folder, with or without `.safetensors`; or its id on CivitAI, where its record lies
+    beside it: `urn:air:sd1:lora:civitai:MODEL@VERSION` or `civitai:MODEL@VERSION`.
+    """
     sha256: _builtins.str
     """The content of such a file or of an upload, in hex."""
     safetensors: _builtins.bytes

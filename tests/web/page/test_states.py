@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +46,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     pair = {f"{SD15}.lora_up.weight": torch.ones(640, 1), f"{SD15}.lora_down.weight": torch.ones(1, 768)}
     (folder / "loras").mkdir()
     save_file(pair, folder / "loras/elsewhere.safetensors")
+    shutil.copy(LORAS / "postcard.safetensors", folder / "loras/liked.safetensors")
+    (folder / "loras/liked.json").write_text('{"activation text": "framed", "preferred weight": 0.45}')
+    Image.new("RGB", (300, 200), "teal").save(folder / "loras/liked.preview.png")
     models = ("--model", "first=embedded", "--model", "second=embedded")
     files = ("--lora-dir", str(LORAS), "--lora-dir", str(folder / "loras"))
     with serving(
@@ -117,6 +121,26 @@ def test_what_does_not_fit_says_why(page: Page) -> None:
     page.keyboard.press("Escape")
     page.wait_for_selector(".unfit >> text=is for SD1.5")
     assert ImageChops.difference(plain, draw(page)).getbbox() is None
+
+
+def test_a_lora_begins_as_its_user_prefers(page: Page) -> None:
+    """Its row shows its picture and words; untouched, it is drawn at that strength; by block as written."""
+    say(page, "a red star")
+    choose(page, "liked")
+    page.wait_for_selector(".lora-head img[src^='data:image/jpeg']")
+    assert "framed" in page.inner_text(".lora-head")
+    page.wait_for_function("document.querySelector('#lora-rows input[type=number]')?.value === '0.45'")
+    draw(page)
+    assert "<lora:liked:0.45>" in page.input_value("#text textarea")
+    page.get_by_label("By block of liked").fill("OUTALL")
+    page.keyboard.press("Tab")
+    draw(page)
+    assert "<lora:liked:0.45:lbw=OUTALL>" in page.input_value("#text textarea")
+    page.get_by_label("By block of liked").fill("DEEP")
+    page.keyboard.press("Tab")
+    page.click("#draw")
+    page.wait_for_selector("#loras.wrong")
+    until(page, "failed")
 
 
 def test_a_dropped_picture_brings_its_model_and_strengths(page: Page) -> None:

@@ -146,7 +146,8 @@ pub struct Lora {
 pub mod lora {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Source {
-        /// A file of the server's LoRA folder, with or without `.safetensors`.
+        /// A file of the server's LoRA folder, with or without `.safetensors`; or its id on CivitAI, where its record lies
+        /// beside it: `urn:air:sd1:lora:civitai:MODEL@VERSION` or `civitai:MODEL@VERSION`.
         #[prost(string, tag = "1")]
         Name(::prost::alloc::string::String),
         /// The content of such a file or of an upload, in hex.
@@ -1489,7 +1490,7 @@ pub struct ListLorasResponse {
     pub next_page_token: ::prost::alloc::string::String,
 }
 /// A LoRA file of the server.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoraFile {
     /// As `Lora.name` takes it.
     #[prost(string, tag = "1")]
@@ -1512,7 +1513,8 @@ pub struct LoraFile {
     pub rank_min: i32,
     #[prost(int32, tag = "8")]
     pub rank_max: i32,
-    /// Words that its author trained it on, the most frequent first; at most 20.
+    /// Words to use it with, at most 20: those of NAME.json and NAME.civitai.info beside it, then those that its author
+    /// trained it on, the most frequent first.
     #[prost(string, repeated, tag = "9")]
     pub trigger_words: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// It can be applied to the model that was asked about.
@@ -1529,6 +1531,19 @@ pub struct LoraFile {
     /// its metadata, else of the SHA-256 of what follows the header.
     #[prost(string, tag = "13")]
     pub autov3: ::prost::alloc::string::String,
+    /// What its user prefers, by A1111's NAME.json beside it; unset where nobody says. It may be out of this server's range.
+    #[prost(float, optional, tag = "14")]
+    pub preferred_strength: ::core::option::Option<f32>,
+    /// There is a picture beside it, which GetLora sends.
+    #[prost(bool, tag = "15")]
+    pub has_thumbnail: bool,
+    /// Its id on CivitAI, by the record beside it (NAME.civitai.info): `urn:air:sd1:lora:civitai:MODEL@VERSION`.
+    /// `Lora.name` takes it.
+    #[prost(string, tag = "16")]
+    pub air: ::prost::alloc::string::String,
+    /// What CivitAI calls the model that it is for (`SD 1.5`, `Pony`); for people.
+    #[prost(string, tag = "17")]
+    pub base_model: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetLoraRequest {
@@ -1577,6 +1592,12 @@ pub struct GetLoraResponse {
     /// Unset where the file does not tell what it was made for.
     #[prost(message, optional, tag = "8")]
     pub recommended_sampling: ::core::option::Option<RecommendedSampling>,
+    /// A small JPEG of the picture beside it (NAME.preview.png and the like), at most 256 pixels on its longer side.
+    #[prost(message, optional, tag = "9")]
+    pub thumbnail: ::core::option::Option<Image>,
+    /// What beside the file was ignored, a sentence each.
+    #[prost(string, repeated, tag = "10")]
+    pub beside_warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Sampling that a LoRA file was made for, as its metadata, name and tensors tell. Requests with another are
 /// drawn, with a warning in the report.
@@ -1658,7 +1679,7 @@ pub struct UploadLoraHeader {
     #[prost(int64, tag = "3")]
     pub size_bytes: i64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UploadLoraResponse {
     #[prost(message, optional, tag = "1")]
     pub lora: ::core::option::Option<LoraFile>,

@@ -14,12 +14,14 @@ from sdgrpc.errors import LoraError, LoraMalformed
 from sdgrpc.lora.bases.architectures import index
 from sdgrpc.lora.bases.detect import check
 from sdgrpc.lora.bases.placement import Placed, place
+from sdgrpc.lora.describing.metadata import joined_words
 from sdgrpc.lora.describing.summary import summary_of
 from sdgrpc.lora.dialects.adapt import read_adapter, read_config, sketch_adapter
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.tokens import Vocabulary
 from sdgrpc.lora.fusing.changes import change_norm
 from sdgrpc.lora.fusing.reports import warnings
+from sdgrpc.lora.store.beside import BesideFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,9 @@ class Inspection:
         metadata: what trainers wrote, without pictures.
         modules: what it changes, with the norm of each change at strength 1, None where that depends on the
             weight; none where it is refused.
-        warnings: what a job's report would say about it.
+        warnings: what a job's report would say about it, and what beside it was ignored.
+        trigger_words: words to use it with; like the next ones as the catalog tells them.
+        picture: where a picture lies beside it; empty where none does.
 
     """
 
@@ -51,6 +55,11 @@ class Inspection:
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     modules: tuple[LoraModuleInfo, ...] = ()
     warnings: tuple[str, ...] = ()
+    trigger_words: tuple[str, ...] = ()
+    preferred_strength: float | None = None
+    air: str = ""
+    base_model: str = ""
+    picture: str = ""
 
 
 def inspect(path: Path | str) -> Inspection:
@@ -63,7 +72,7 @@ def inspect(path: Path | str) -> Inspection:
     named, path = str(path), Path(path).resolve()  # the reader follows no links
     config = read_config(path)
     summary = summary_of(sketch_adapter(path, path.name, config=config), path.stat().st_size)
-    refusal, sha256 = summary.refusal, ""
+    refusal, sha256, beside = summary.refusal, "", BesideFiles().of(path)
     modules: tuple[LoraModuleInfo, ...] = ()
     said: tuple[str, ...] = ()
     if not refusal:
@@ -84,7 +93,12 @@ def inspect(path: Path | str) -> Inspection:
         refusal=refusal,
         metadata=summary.metadata,
         modules=modules,
-        warnings=said,
+        warnings=(*said, *beside.warnings),
+        trigger_words=joined_words(beside, summary.trigger_words),
+        preferred_strength=beside.preferred_strength,
+        air=beside.air,
+        base_model=beside.base_model,
+        picture=str(beside.picture or ""),
     )
 
 

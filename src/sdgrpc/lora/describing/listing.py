@@ -14,9 +14,11 @@ from sdgrpc.domain.bases import UNKNOWN
 from sdgrpc.errors import LoraChanged, LoraError, LoraNotFound
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.inspect import describe_modules
+from sdgrpc.lora.describing.metadata import joined_words
 from sdgrpc.lora.describing.summary import LoraSummary, summary_of
 from sdgrpc.lora.dialects.adapt import sketch_adapter
 from sdgrpc.lora.files.hashing import Hashes
+from sdgrpc.lora.store.beside import Beside
 from sdgrpc.lora.store.library import FoundLora, LoraEntry, LoraLibrary
 
 KEPT_SUMMARIES = 10_000
@@ -54,7 +56,8 @@ class LoraCatalog:
                     continue
                 if len(found) == query.limit:
                     return LoraPage(tuple(found), more=True)
-                found.append(_info(entry, summary, self._library.hashes_of_entry(entry)))
+                hashes, beside = self._library.hashes_of_entry(entry), self._library.beside(entry)
+                found.append(_info(entry, summary, hashes, beside))
             except (OSError, LoraNotFound, LoraChanged):
                 continue  # it has just been removed, or is being written
         return LoraPage(tuple(found), more=False)
@@ -71,7 +74,8 @@ class LoraCatalog:
         try:
             config = self._library.config_of(entry)
             summary = self._read(entry, config, model, _fingerprint(entry, config, name))
-            info = _info(entry, summary, self._library.hashes_of_entry(entry))
+            beside = self._library.beside(entry)
+            info = _info(entry, summary, self._library.hashes_of_entry(entry), beside)
         except OSError as error:
             raise LoraNotFound(entry.name, f"LoRA {entry.name!r} cannot be read: {error.strerror}") from error
         return LoraDetails(
@@ -81,6 +85,8 @@ class LoraCatalog:
             unmatched=summary.unmatched,
             metadata=summary.metadata,
             modules=_modules(file, summary.base) if include_modules else (),
+            picture=beside.picture,
+            beside_warnings=beside.warnings,
         )
 
     def _kept(self, entry: LoraEntry, name: str, model: Target) -> LoraSummary:
@@ -110,7 +116,7 @@ def _fingerprint(entry: LoraEntry, config: str, model: str) -> Fingerprint:
     return entry.path, stat.st_size, stat.st_mtime_ns, stat.st_ino, config, f"{model}\n{entry.name}"
 
 
-def _info(entry: LoraEntry, summary: LoraSummary, hashes: Hashes) -> LoraInfo:
+def _info(entry: LoraEntry, summary: LoraSummary, hashes: Hashes, beside: Beside) -> LoraInfo:
     return LoraInfo(
         name=entry.name,
         sha256=hashes.sha256,
@@ -120,10 +126,14 @@ def _info(entry: LoraEntry, summary: LoraSummary, hashes: Hashes) -> LoraInfo:
         algorithms=summary.algorithms,
         rank_min=summary.rank_min,
         rank_max=summary.rank_max,
-        trigger_words=summary.trigger_words,
+        trigger_words=joined_words(beside, summary.trigger_words),
         refusal=summary.refusal,
         autov3=hashes.autov3,
         recommended=summary.recommended,
+        preferred_strength=beside.preferred_strength,
+        has_thumbnail=beside.picture is not None,
+        air=beside.air,
+        base_model=beside.base_model,
     )
 
 

@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from sdgrpc.lora.store.beside import Beside
+
 MOST = 20
 LONGEST = 200  # characters; longer ones are captions, not words
 
@@ -30,6 +32,14 @@ def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
         if 0 < len(clean) <= LONGEST:
             words.setdefault(clean.casefold(), clean)
     return tuple(words.values())[:MOST]
+
+
+def joined_words(beside: Beside, words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words that lie beside a file before its own, each once; at most 20."""
+    found: dict[str, str] = {}
+    for word in (*beside.trigger_words, *words):
+        found.setdefault(word.casefold(), word)
+    return tuple(found.values())[:MOST]
 
 
 def _folders(text: str) -> dict[str, dict[str, int]]:

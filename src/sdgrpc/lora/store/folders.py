@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdgrpc.lora.dialects.adapt import read_config
+from sdgrpc.lora.store.beside import INFO
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class FolderIndex:
         self._logged: set[Path] = set()
         self._files: dict[str, IndexedFile] = {}
         self._stems: dict[str, list[IndexedFile]] = {}
+        self._infos: list[Path] = []
         self._seen: dict[Path, int] = {}
         self._lock = threading.Lock()
 
@@ -90,11 +92,19 @@ class FolderIndex:
 
         Where links are followed it is looked for beside the link, as in a hub's snapshot.
         """
+        return read_config(self.seen(path), follow_links=self._follow_links)
+
+    def seen(self, path: Path) -> Path:
+        """Return where a folder has a file that was found, whose other files lie there too."""
         if not self._follow_links:
-            return read_config(path)
+            return path
         with self._lock:
-            seen = next((file.seen for file in self._files.values() if file.path == path), path)
-        return read_config(seen, follow_links=True)
+            return next((file.seen for file in self._files.values() if file.path == path), path)
+
+    def infos(self) -> list[Path]:
+        """Return the `.civitai.info` files that the last search saw, whether a LoRA is beside them or not."""
+        with self._lock:
+            return sorted(self._infos)
 
     def _lookup(self, name: str) -> list[IndexedFile]:
         file = self._files.get(name)
@@ -108,6 +118,7 @@ class FolderIndex:
 
     def _search(self) -> None:
         self._files, self._stems, self._seen, self._left_out = {}, {}, {}, {}
+        self._infos = []
         for root in self._roots:
             for path in self._walk(root, root):
                 relative = path.relative_to(root)
@@ -158,6 +169,8 @@ class FolderIndex:
                 yield from self._walk(root, path)
             elif path.suffix.lower() in SUFFIXES:
                 yield path
+            elif child.name.endswith(INFO):
+                self._infos.append(path)
 
     def _look(self, name: str, path: Path) -> IndexedFile | None:
         """Stat a file; None if it is gone, no ordinary file, or a link that does not count."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +12,12 @@ from sdgrpc.domain import LoraRef, UploadHeader
 from sdgrpc.errors import LoraNotFound, LoraUnsupported, UploadsOff
 from sdgrpc.lora.files.hashing import Hashes
 from sdgrpc.lora.files.reading import DEFAULT_LIMITS, ReadLimits
+from sdgrpc.lora.store.air import Air
+from sdgrpc.lora.store.beside import NOTHING, Beside, BesideFiles
+from sdgrpc.lora.store.by_air import by_air
 from sdgrpc.lora.store.contents import Contents, FoundLora
 from sdgrpc.lora.store.folders import FolderIndex, IndexedFile
+from sdgrpc.lora.store.near_names import suggestion
 from sdgrpc.lora.store.upload import IncomingFile, wrong
 from sdgrpc.lora.store.upload_store import UploadStore
 
@@ -55,6 +58,7 @@ class LoraLibrary:
     ) -> None:
         self._uploads = uploads
         self._index = FolderIndex(folders, follow_links=follow_links)
+        self._beside = BesideFiles(follow_links=follow_links)
         self._allow_inline = allow_inline
         self._contents = Contents(limits, cache_bytes)
 
@@ -89,6 +93,16 @@ class LoraLibrary:
     def config_of(self, entry: LoraEntry) -> str:
         """Return the text of a PEFT configuration beside a file; empty where there is none."""
         return self._index.config_of(entry.path)
+
+    def beside(self, entry: LoraEntry) -> Beside:
+        """Return what lies beside a file of a folder; nothing does beside an upload."""
+        if self._uploads is not None and entry.path.parent == self._uploads.folder:
+            return NOTHING
+        return self._beside.of(self._index.seen(entry.path))
+
+    def picture(self, path: Path, most_bytes: int) -> bytes:
+        """Return the file of a picture that lies beside a LoRA; raises OSError."""
+        return self._beside.picture(path, most_bytes)
 
     def hashes_of_entry(self, entry: LoraEntry) -> Hashes:
         """Return the hashes of a file's content; blocks while it is read, once as long as it stays the same.
@@ -184,7 +198,12 @@ class LoraLibrary:
             )
         if uploaded := self._uploaded(ref.name):
             return uploaded
-        raise LoraNotFound(ref.name, f"no LoRA {ref.name!r} here{self._suggest(ref.name)}")
+        if air := Air.parse(ref.name):
+            return by_air(ref.name, air, self._index, self._beside, self._contents.hashes, self.find)
+        raise LoraNotFound(
+            ref.name,
+            f"no LoRA {ref.name!r} here{suggestion(ref.name, [entry.name for entry in self.entries()])}",
+        )
 
     def _file(self, file: IndexedFile) -> FoundLora:
         return self._contents.file(file, self._index.config_of(file.path))
@@ -199,18 +218,6 @@ class LoraLibrary:
             return self._by_hash(sha256, stem) if sha256 else None
         except LoraNotFound:
             return None
-
-    def _suggest(self, name: str) -> str:
-        names = [entry.name for entry in self.entries()]
-        wanted = stem_of(name)
-        near = [candidate for candidate in names if wanted and wanted in stem_of(candidate)]
-        if not near:
-            close = difflib.get_close_matches(wanted, map(stem_of, names), n=3, cutoff=0.5)
-            near = [candidate for candidate in names if stem_of(candidate) in close]
-        near = near[:3]
-        return (
-            f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; there are {len(names)} others"
-        )
 
     def _inline(self, ref: LoraRef) -> FoundLora:
         if not self._allow_inline:
@@ -228,8 +235,3 @@ class LoraLibrary:
             if self._contents.hashes(file).sha256 == sha256:
                 return self._file(file)
         raise LoraNotFound(sha256, f"no LoRA with the SHA-256 {sha256} here")
-
-
-def stem_of(name: str) -> str:
-    """Return the last part of a name, in lower case, without the ending."""
-    return name.rpartition("/")[2].lower().removesuffix(".safetensors")

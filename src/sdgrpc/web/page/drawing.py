@@ -88,7 +88,12 @@ class Artist:
     async def strip(self, client: AsyncClient, form: Form, session: str) -> AsyncGenerator[Update]:
         """Draw five pictures with the first LoRA led from 0 to 1, which share everything else."""
         stage = Stage(len(STRIP), form.values["prompt"] or "")
-        loras = form.loras()
+        try:
+            loras = form.loras()
+        except Missing as missing:
+            stage.ended("failed", str(missing))
+            yield Update(stage, wrong={missing.field: str(missing)})
+            return
         if not loras:
             stage.ended("failed", "A strip needs a LoRA")
             yield Update(stage, wrong={"loras": "choose the LoRA that the strip leads from 0 to 1"})

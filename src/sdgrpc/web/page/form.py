@@ -18,6 +18,7 @@ from sdgrpc.client import (
     SigmaSpacing,
     TimestepSpacing,
 )
+from sdgrpc.web.page.beside import Strength, strength
 
 TEXT, PICTURE, MASK = "text", "picture", "mask"
 OWN = "the model's own"
@@ -30,8 +31,8 @@ SPACINGS = [
     ),
     *((f"{one.value} (timesteps)", f"timestep:{one.value}") for one in TimestepSpacing),
 ]
-Strengths = Mapping[str, Sequence[float]]
-"""Of the UNet and of the text encoders, by the LoRA's name."""
+Strengths = Mapping[str, Sequence[float | str]]
+"""Of the UNet and of the text encoders, and by block as after `lbw=`, by the LoRA's name."""
 
 
 class Missing(ValueError):
@@ -51,13 +52,22 @@ class Form:
     unfit: frozenset[str]
 
     def loras(self) -> list[Lora]:
-        """Return the LoRAs that fit, with their strengths."""
+        """Return the LoRAs that fit, with their strengths.
+
+        Raises:
+            Missing: strengths by block are not to be read.
+
+        """
+        files = self.values.get("files") or {}
         chosen = [name for name in self.values["loras"] or () if name not in self.unfit]
-        return [
-            Lora(name, strength=unet, text_encoder_strength=text)
-            for name in chosen
-            for unet, text in [self.strengths.get(name, (1.0, 1.0))]
-        ]
+        return [self._lora(name, strength(self.strengths, name, files.get(name))) for name in chosen]
+
+    def _lora(self, name: str, asked: Strength) -> Lora:
+        unet, text, blocks = asked
+        try:
+            return Lora(name, unet, text, block_weights=blocks.strip() or None)
+        except ValueError as error:
+            raise Missing("loras", f"{name} by block: {error}") from None
 
     def options(self) -> Options:
         """Return what all calls take; what is empty is the model's own."""

@@ -12,9 +12,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from sdgrpc.client import AsyncClient, Model, SdgrpcServerError
+from sdgrpc.client import AsyncClient, LoraFile, Model, SdgrpcServerError
 from sdgrpc.client.aio import with_token
 from sdgrpc.parameters import NoParameters, text_of_picture
+from sdgrpc.web.page.beside import thumbnails
 from sdgrpc.web.page.drawing import SEEDS, Artist, Running, Update
 from sdgrpc.web.page.fields import INFOS
 from sdgrpc.web.page.form import Form
@@ -75,6 +76,15 @@ class Hands:
             return {}
         files = await found(self.client_of(token), model)
         return {"files": files, "loras": gr.update(choices=choices(files)), **_defaults(models[model])}
+
+    async def pictured(
+        self, chosen: list[str], files: dict[str, LoraFile], known: dict[str, str], token: str | None
+    ) -> dict[str, str]:
+        """Fetch the thumbnails of chosen LoRAs that are not there yet."""
+        try:
+            return await thumbnails(self.client_of(token), chosen, files, known)
+        except ValueError:  # no token that a header can carry: the page says so elsewhere
+            return known
 
     async def draw(self, values: Changes, request: gr.Request, *, strip: bool) -> AsyncGenerator[Update]:
         """Draw for the page that asks."""

@@ -31,6 +31,7 @@ def build_page(client: AsyncClient) -> gr.Blocks:
     ) as page:
         states: tuple[tuple[str, Any], ...] = (
             ("files", {}),
+            ("thumbnails", {}),
             ("models", {}),
             ("shown_seed", None),
             ("restores", 0),

@@ -9,18 +9,21 @@ from typing import Any
 import gradio as gr
 
 from sdgrpc.client import AsyncClient, LoraFile
+from sdgrpc.web.page.beside import HIGH, LOW, strength, within
 
 Choices = list[tuple[str, str]]
+BY_BLOCK = "OUTD, or 1,0,0.5,…, or unet.down*0.5"
 WORDS = 4
 """Trigger words that are shown of a file."""
 # At once and in the browser: a way over the server could be overtaken by a quick press of Draw.
-_KEEP = "(kept, unet, text) => ({{ ...kept, [{name}]: [unet, text] }})"
+_KEEP = "(kept, unet, text, blocks) => ({{ ...kept, [{name}]: [unet, text, blocks] }})"
 
 
 async def found(client: AsyncClient, model: str) -> dict[str, LoraFile]:
     """Return the server's files by name, those that fit `model` first."""
     files = [one async for one in client.list_loras(model=model)]
-    return {one.name: one for one in sorted(files, key=lambda one: (not one.fits, one.name))}
+    ordered = sorted(files, key=lambda one: (not one.fits, one.name))
+    return within(ordered, await client.lora_strength_range())
 
 
 def choices(files: dict[str, LoraFile]) -> Choices:
@@ -34,12 +37,13 @@ def _label(file: LoraFile) -> str:
     return label if file.fits else f"⊘ {label} · does not fit"
 
 
-def heading(file: LoraFile) -> str:
-    """Return the head of a LoRA's row."""
+def heading(file: LoraFile, picture: str = "") -> str:
+    """Return the head of a LoRA's row; `picture` is the URL of what it draws."""
     words = ", ".join(file.trigger_words[:WORDS])
-    said = [file.base, f"say {words}" if words else "", file.made_for]
+    said = [file.base_model or file.base, f"say {words}" if words else "", file.made_for]
     small = escape(" · ".join(filter(None, said)))
-    return f'<div class="lora-head"><b>{escape(file.name)}</b> <small>{small}</small></div>'
+    shown = f'<img src="{escape(picture)}" alt="Drawn with {escape(file.name)}">' if picture else ""
+    return f'<div class="lora-head">{shown}<b>{escape(file.name)}</b> <small>{small}</small></div>'
 
 
 def unfit(name: str, refusal: str) -> str:
@@ -52,23 +56,32 @@ def lora_rows(parts: dict[str, Any]) -> None:
     strengths = parts["strengths"]
 
     @gr.render(
-        inputs=[parts["loras"], parts["files"], strengths],
-        triggers=[parts["loras"].change, parts["files"].change, parts["restores"].change],
+        inputs=[parts["loras"], parts["files"], strengths, parts["thumbnails"]],
+        triggers=[parts[name].change for name in ("loras", "files", "restores", "thumbnails")],
     )  # type: ignore[untyped-decorator]
-    def rows(chosen: list[str] | None, files: dict[str, Any], now: dict[str, Any] | None) -> None:
+    def rows(
+        chosen: list[str] | None,
+        files: dict[str, Any],
+        now: dict[str, Any] | None,
+        pictures: dict[str, str],
+    ) -> None:
         for name in chosen or ():
             file = files.get(name)
             if file is None or not file.fits:
                 gr.HTML(unfit(name, file.refusal if file else "the server has no such file"), js_on_load=None)
                 continue
-            unet, text = (now or {}).get(name, (1.0, 1.0))
+            unet, text, blocks = strength(now or {}, name, file)
             with gr.Group():
-                gr.HTML(heading(file), padding=True, js_on_load=None)
-                both = [_slider(f"Strength of {name}", unet), _slider(f"Text encoder of {name}", text)]
-            for slider in both:
-                slider.change(
+                gr.HTML(heading(file, pictures.get(name, "")), padding=True, js_on_load=None)
+                fields: list[Any] = [
+                    _slider(f"Strength of {name}", unet),
+                    _slider(f"Text encoder of {name}", text),
+                    gr.Textbox(blocks, label=f"By block of {name}", placeholder=BY_BLOCK, max_lines=1),
+                ]
+            for field in fields:
+                field.change(
                     None,
-                    [strengths, *both],
+                    [strengths, *fields],
                     strengths,
                     js=_KEEP.format(name=json.dumps(name)),
                     show_progress="hidden",
@@ -77,4 +90,4 @@ def lora_rows(parts: dict[str, Any]) -> None:
 
 
 def _slider(label: str, value: float) -> gr.Slider:
-    return gr.Slider(-1, 2, value, step=0.05, label=label, interactive=True)
+    return gr.Slider(LOW, HIGH, value, step=0.05, label=label, interactive=True)

@@ -32,7 +32,9 @@ def restored(
         notes.append(f"the server has no model {found.model!r}")
     notes += [f"the server has no LoRA {one.name!r}" for one in found.loras if one.name not in loras]
     strengths = {
-        one.name: (one.strength, one.text_encoder_strength) for one in found.loras if one.name in loras
+        one.name: (one.strength, one.text_encoder_strength, one.block_weights)
+        for one in found.loras
+        if one.name in loras
     }
     values["loras"] = list(strengths)
     return values, strengths, notes

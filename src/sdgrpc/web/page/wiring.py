@@ -73,7 +73,13 @@ def _opening(page: gr.Blocks, wired: Wired, hands: Hands) -> None:
     async def chosen(model: str, models: dict[str, Any], token: str | None) -> dict[Any, Any]:
         return wired.named(await hands.model_chosen(model, models, token))
 
+    async def pictured(chosen: list[str] | None, files: Any, known: Any, token: str | None) -> Any:  # noqa: ANN401
+        found = await hands.pictured(chosen or [], files, known, token)
+        return gr.skip() if found == known else found
+
     quiet: dict[str, Any] = {**QUIET, "queue": True, "concurrency_limit": None}
+    shown = wired.of("loras", "files", "thumbnails", "token")
+    wired.parts["loras"].change(pictured, shown, wired.parts["thumbnails"], **quiet)
     inputs, outputs = wired.of("token", "past"), wired.of("token", "models", "model", *defaults, "gallery")
     gr.on([page.load, wired.parts["token"].submit], opened, inputs, outputs, trigger_mode="multiple", **quiet)
     wired.parts["model"].input(chosen, wired.of("model", "models", "token"), wired.of(*defaults), **quiet)

@@ -321,7 +321,8 @@ export type Lora = Message<"sdgrpc.v1.Lora"> & {
    */
   source: {
     /**
-     * A file of the server's LoRA folder, with or without `.safetensors`.
+     * A file of the server's LoRA folder, with or without `.safetensors`; or its id on CivitAI, where its record lies
+     * beside it: `urn:air:sd1:lora:civitai:MODEL@VERSION` or `civitai:MODEL@VERSION`.
      *
      * @generated from field: string name = 1;
      */
