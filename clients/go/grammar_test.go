@@ -2,6 +2,7 @@ package sdgrpc_test
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +89,13 @@ func checkAccepted(t *testing.T, accepted *pb.Accepted, expect expectation) {
 	if expect.Height != 0 && accepted.GetHeight() != expect.Height {
 		t.Errorf("the height is %d", accepted.GetHeight())
 	}
+	var second *expectedSecondPass
+	if pass := accepted.GetSecondPass(); pass != nil {
+		second = &expectedSecondPass{pass.GetWidth(), pass.GetHeight(), pass.GetStrength(), pass.GetSteps()}
+	}
+	if !reflect.DeepEqual(second, expect.SecondPass) {
+		t.Errorf("the second pass is %v", accepted.GetSecondPass())
+	}
 	warned := make([]string, 0, len(accepted.GetWarnings()))
 	for _, sentence := range accepted.GetWarnings() {
 		field, _, _ := strings.Cut(sentence, ":")
@@ -128,7 +136,11 @@ func checkImages(t *testing.T, found told, expect expectation) {
 		if expect.MediaType != "" && file.GetMediaType() != expect.MediaType {
 			t.Errorf("an image is %s", file.GetMediaType())
 		}
-		if file.GetWidth() != found.accepted.GetWidth() || file.GetHeight() != found.accepted.GetHeight() {
+		width, height := found.accepted.GetWidth(), found.accepted.GetHeight()
+		if second := found.accepted.GetSecondPass(); second != nil {
+			width, height = second.GetWidth(), second.GetHeight()
+		}
+		if file.GetWidth() != width || file.GetHeight() != height {
 			t.Errorf("an image is %dx%d", file.GetWidth(), file.GetHeight())
 		}
 		if len(file.GetData()) == 0 {

@@ -34,7 +34,8 @@ type expectation struct {
 	Outcome    string
 	RequestID  string `json:"request_id"`
 	Model      string
-	StepCount  *int32 `json:"step_count"`
+	StepCount  *int32              `json:"step_count"`
+	SecondPass *expectedSecondPass `json:"second_pass"`
 	Width      int32
 	Height     int32
 	Seeds      []int64
@@ -47,6 +48,13 @@ type expectation struct {
 	Violations []string
 	Resource   *sdgrpc.Resource
 	Retry      bool
+}
+
+type expectedSecondPass struct {
+	Width    int32   `json:"width"`
+	Height   int32   `json:"height"`
+	Strength float32 `json:"strength"`
+	Steps    int32   `json:"steps"`
 }
 
 type expectedLora struct {

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import Descriptor
 
 from sdgrpc.api import tables
 from sdgrpc.api.loras.block_weights import BLOCK_TABLE
+from sdgrpc.api.sampling.second_pass import second_pass_table
 from sdgrpc.v1 import diffusion_pb2 as pb
 from tests.support.api import make_settings
 
@@ -29,6 +30,7 @@ def table_of(name: str) -> tables.Table:
         **{kind.DESCRIPTOR.name: tables.request_table(kind, settings) for kind in REQUESTS},
         "Lora": tables.lora_table(settings),
         "BlockWeights": BLOCK_TABLE,
+        "SecondPass": second_pass_table(settings),
         "Sampling": tables.sampling_table(settings),
         "Output": tables.output_table(settings),
         "PreviewOptions": tables.preview_table(settings),

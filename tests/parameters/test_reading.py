@@ -198,8 +198,8 @@ def test_samplers_of_the_web_ui(sampler: str, schedule: str, expected: tuple) ->
     ("line", "note"),
     [
         (
-            "Steps: 20, Seed: 1, CFG scale: 7, Hires upscale: 2, ENSD: 31337",
-            "Hires upscale: 2, ENSD",
+            "Steps: 20, Seed: 1, CFG scale: 7, Face restoration: CodeFormer, ENSD: 31337",
+            "Face restoration: CodeFormer, ENSD",
         ),
         ("Steps: many, Seed: 1, CFG scale: 7", "Steps: many is not understood"),
         ("Steps: 20, Seed: -1, CFG scale: 7", "Seed: -1 is not understood"),

@@ -73,16 +73,20 @@ def work_of(job: Job) -> FakeWork:
 
 
 class FakeRunner:
-    """Counts instead of drawing. `before_call` runs on the step thread before every call.
+    """Counts instead of drawing.
 
+    `before_call` runs on the step thread before every call, `before_follow` between two passes.
     A task's prompt is its group; the prompts `bad prepare`, `bad step` and `bad finish` fail there. A call of
     more than `memory_rows` rows runs out of memory; `calls` are those that did not, `rows` their rows.
     """
 
     def __init__(
-        self, before_call: Callable[[Sequence[Job]], None] = lambda _: None, memory_rows: int = 1000
+        self,
+        before_call: Callable[[Sequence[Job]], None] = lambda _: None,
+        memory_rows: int = 1000,
+        before_follow: Callable[[Job], None] = lambda _: None,
     ) -> None:
-        self.before_call = before_call
+        self.before_call, self.before_follow = before_call, before_follow
         self.memory_rows = memory_rows
         self.calls: list[list[int]] = []
         self.rows: list[int] = []
@@ -100,8 +104,8 @@ class FakeRunner:
         return job.work.advance(None)
 
     def _steps(self, job: Job) -> Generator[str, object, str]:
-        count = job.task.step_count
-        for step in range(1, count + 1):
+        count, before = job.task.step_count, job.steps_done
+        for step in range(before + 1, before + job.current.step_count + 1):
             prediction = yield f"request {step}"
             assert prediction == f"answer to request {step}", "each job gets the answer to its own request"
             job.progress(step, count, 1000.0 - step, lambda: ())
@@ -121,6 +125,14 @@ class FakeRunner:
 
     def advance(self, job: Job, prediction: object) -> bool:
         return work_of(job).advance(prediction)
+
+    def follow(self, job: Job) -> bool:
+        self.threads.add(f"follow: {threading.current_thread().name}")
+        self.before_follow(job)
+        job.pass_index += 1
+        job.size = CallSize(job.task.model, (job.current.width, job.current.height))
+        work_of(job).steps = self._steps(job)
+        return work_of(job).advance(None)
 
     def finish(self, job: Job) -> None:
         self.threads.add(threading.current_thread().name)

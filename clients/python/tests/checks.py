@@ -49,6 +49,10 @@ def check_accepted(accepted: pb.Accepted, expect: Expect) -> None:
     for name in ("model", "step_count", "width", "height"):
         assert getattr(accepted, name) == expect.get(name, getattr(accepted, name))
     assert [warning.partition(":")[0] for warning in accepted.warnings] == expect.get("warnings", [])
+    second = accepted.second_pass
+    assert accepted.HasField("second_pass") == ("second_pass" in expect)
+    for name, value in expect.get("second_pass", {}).items():
+        assert getattr(second, name) == value
     if "seeds" in expect:
         assert accepted.sampling.seed == expect["seeds"][0]
 
@@ -57,7 +61,8 @@ def check_images(images: Sequence[pb.GeneratedImage], accepted: pb.Accepted, exp
     """Every image once, of the size that was accepted, of the seeds and the type that are expected."""
     assert [image.index for image in images] == list(range(accepted.sampling.image_count))
     for image in images:
-        assert (image.image.width, image.image.height) == (accepted.width, accepted.height)
+        size = accepted.second_pass if accepted.HasField("second_pass") else accepted
+        assert (image.image.width, image.image.height) == (size.width, size.height)
         assert image.image.media_type == expect.get("media_type", image.image.media_type)
         assert image.image.data
     assert [image.seed for image in images] == expect.get("seeds", [image.seed for image in images])

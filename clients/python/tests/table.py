@@ -16,6 +16,7 @@ REQUESTS = {"Generate": pb.GenerateRequest, "Transform": pb.TransformRequest, "I
 CASE_KEYS = {"name", "kind", "method", "request", "files", "timeout_seconds", "expect"}
 EXPECT_KEYS = {
     *("outcome", "request_id", "model", "step_count", "width", "height", "seeds", "media_type", "loras"),
+    "second_pass",
     *("previews", "warnings", "reason", "metadata", "violations", "resource", "retry"),
 }
 

@@ -40,6 +40,8 @@ pub struct Accepted {
     pub step_count: i32,
     /// What may not be as it was meant, a sentence each.
     pub warnings: Vec<String>,
+    /// Its size in pixels, which the pictures have; None where there is one pass.
+    pub second_pass: Option<v1::SecondPass>,
 }
 
 /// What the LoRA files did to the model.
@@ -70,6 +72,8 @@ pub struct Progress {
     pub remaining: Duration,
     /// One per image, where asked for. A reader that falls behind misses previews, and nothing else.
     pub previews: Vec<Preview>,
+    /// 1, or 2 in the second pass; the steps are counted over both.
+    pub pass_number: i32,
 }
 
 /// One image as predicted at a step.
@@ -143,6 +147,7 @@ impl Accepted {
             model: message.model,
             step_count: message.step_count,
             warnings: message.warnings,
+            second_pass: message.second_pass,
         }
     }
 }
@@ -167,6 +172,7 @@ impl From<v1::Progress> for Progress {
             elapsed: duration(message.elapsed),
             remaining: duration(message.remaining),
             previews: message.previews.into_iter().filter_map(preview).collect(),
+            pass_number: message.pass_number.max(1),
         }
     }
 }

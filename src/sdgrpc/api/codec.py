@@ -12,8 +12,10 @@ from sdgrpc import domain
 from sdgrpc.api.loras.block_weights import block_weights, told
 from sdgrpc.api.rules import given
 from sdgrpc.api.sampling.messages import sampling, sampling_message
+from sdgrpc.api.sampling.second_pass import second_pass, second_pass_message
 from sdgrpc.domain import ModelInfo, Picture, Task, TaskKind
 from sdgrpc.domain.decimals import shortest
+from sdgrpc.domain.second_pass import UNIT, in_proportion
 from sdgrpc.domain.tasks import DEFAULT_LORA_STRENGTH
 from sdgrpc.v1 import diffusion_pb2 as pb
 
@@ -25,7 +27,6 @@ KINDS: Mapping[type[Request], TaskKind] = {
     pb.InpaintRequest: TaskKind.INPAINT,
 }
 DEFAULT_STRENGTH = {TaskKind.GENERATE: 1.0, TaskKind.TRANSFORM: 0.8, TaskKind.INPAINT: 1.0}
-UNIT = 8  # pixels; a size is a multiple
 
 
 def task(
@@ -38,6 +39,11 @@ def task(
     """The request with every default filled in, the seed too."""
     kind = KINDS[type(request)]
     width, height = size(request, model, image)
+    sampled = sampling(request.sampling, model)
+    second = None
+    if isinstance(request, pb.GenerateRequest) and request.HasField("second_pass"):
+        second = second_pass(request.second_pass).resolved(width, height, sampled.steps)
+    longer_side = max(width, height) if second is None else max(second.width, second.height)
     return Task(
         kind=kind,
         request_id=request.request_id or uuid.uuid4().hex,
@@ -45,8 +51,8 @@ def task(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         loras=tuple(lora_ref(lora, model.base) for lora in request.loras),
-        sampling=sampling(request.sampling, model),
-        output=output(request.output, max(width, height)),
+        sampling=sampled,
+        output=output(request.output, longer_side),
         width=width,
         height=height,
         image=image,
@@ -57,6 +63,7 @@ def task(
         resize_mode=resize_mode(request),
         warnings=tuple(warnings),
         margins=margins(request),
+        second_pass=second,
     )
 
 
@@ -70,11 +77,6 @@ def size(request: Request, model: ModelInfo, image: Picture | None) -> tuple[int
     return width or in_proportion(height, image.width, image.height), height or in_proportion(
         width, image.height, image.width
     )
-
-
-def in_proportion(given: int, wanted: int, other: int) -> int:
-    """The side that is to `given` as `wanted` is to `other`, in multiples of 8: the nearest, at least one."""
-    return max((2 * given * wanted + UNIT * other) // (2 * UNIT * other), 1) * UNIT
 
 
 def resize_mode(request: Request) -> domain.ResizeMode:
@@ -159,6 +161,7 @@ def accepted(event: domain.Accepted) -> pb.Accepted:
         model=task.model,
         step_count=task.step_count,
         warnings=event.warnings,
+        second_pass=second_pass_message(task.second_pass),
     )
 
 
@@ -196,6 +199,7 @@ def _progress(event: domain.Progress) -> pb.Progress:
         elapsed=duration(event.elapsed_seconds),
         remaining=duration(event.remaining_seconds),
         previews=map(_preview, event.previews),
+        pass_number=event.pass_number,
     )
 
 

@@ -30,6 +30,7 @@ from sdgrpc.api.rules import (
     text,
     zero_or,
 )
+from sdgrpc.api.sampling.second_pass import one_size, second_pass_table
 from sdgrpc.domain.decimals import shortest
 from sdgrpc.domain.tasks import DEFAULT_LORA_STRENGTH
 from sdgrpc.settings import Settings
@@ -59,7 +60,9 @@ def request_table(kind: type[Request], settings: Settings) -> Table:
         "height": side,
         "on_disconnect": member(pb.OnDisconnect.DESCRIPTOR),
     }
-    if kind is not pb.GenerateRequest:
+    if kind is pb.GenerateRequest:
+        table["second_pass"] = first(fields(second_pass_table(settings)), one_size)
+    else:
         table |= {
             "image": fields(IMAGE_TABLE),
             "strength": number(0.0, 1.0),

@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sdgrpc.api import codec
-from sdgrpc.api.codec import UNIT, Request
+from sdgrpc.api.codec import Request
 from sdgrpc.api.loras.together import faults
 from sdgrpc.api.pictures.masks import mask_faults, widen
 from sdgrpc.api.prompts.wording import NO_WORDING, Wording, read_wording
 from sdgrpc.api.rules import Complaint, fields, number
 from sdgrpc.api.sampling import together
+from sdgrpc.api.sampling.second_pass import second_pass_faults
 from sdgrpc.api.tables import MIN_SIDE, request_table
 from sdgrpc.domain import ModelInfo, Picture, ResizeMode, Task
+from sdgrpc.domain.second_pass import UNIT
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
 from sdgrpc.images import ImageError, ImageLimits, ReadAs
 from sdgrpc.images.decoder_processes import LocalReader, PictureReader
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
-
-MAX_SEED = 2**63 - 1  # as the contract's int64 and torch's generators hold them
 
 
 def read(
@@ -174,6 +174,15 @@ def result_size(found: Findings) -> Iterator[Complaint]:
         yield ".width", f"{width}x{height} are {width * height} pixels; the most is {most}"
 
 
+def second_pass(found: Findings) -> Iterator[Complaint]:
+    """The second pass' size and steps, which depend on the first's."""
+    request, model = found.request, found.model
+    if not isinstance(request, pb.GenerateRequest) or model is None:
+        return
+    if not found.wrong("second_pass", "width", "height", "sampling"):
+        yield from second_pass_faults(request, model, codec.size(request, model, None), found.settings)
+
+
 def resize_mode(found: Findings) -> Iterator[Complaint]:
     """What was drawn of a crop, or of an image that keeps its size, is scaled back to its place."""
     if not isinstance(found.request, pb.InpaintRequest) or found.wrong("resize_mode"):
@@ -208,17 +217,9 @@ def sampling(found: Findings) -> Iterator[Complaint]:
 
 def last_seed(found: Findings) -> Iterator[Complaint]:
     """The last image's seed is a seed, too."""
-    sampling = found.request.sampling
-    if found.wrong("sampling.seed", "sampling.image_count"):
-        return
-    last, field_name = sampling.seed, ".sampling.seed"
-    if sampling.HasField("variation"):
-        varied = sampling.variation
-        last, field_name = (varied.seed if varied.HasField("seed") else last + 1), ".sampling.variation.seed"
-        if found.wrong("sampling.variation"):
-            return
-    if last + max(sampling.image_count, 1) - 1 > MAX_SEED:
-        yield field_name, f"{last} leaves no seeds for {sampling.image_count} images"
+    if not found.wrong("sampling.seed", "sampling.image_count", "sampling.variation"):
+        for path, sentence in together.seed_faults(found.request.sampling):
+            yield f".sampling{path}", sentence
 
 
 def clip_skip(found: Findings) -> Iterator[Complaint]:
@@ -243,6 +244,7 @@ ACROSS: Sequence[Callable[[Findings], Iterator[Complaint]]] = (
     resize_mode,
     masks,
     sampling,
+    second_pass,
     last_seed,
     clip_skip,
     decoder,

@@ -10,24 +10,19 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from sdgrpc.client.drawing.blocks import told
+from sdgrpc.client.drawing.sampled import sampling, second_pass
 from sdgrpc.client.errors import incomplete
 from sdgrpc.client.pictures import DrawnImage
 from sdgrpc.domain import (
     EncodedImage,
     Finished,
-    GuidanceInterval,
     LatentArray,
     LoraReport,
     Prepared,
     Preview,
     Progress,
     Sampling,
-    Scheduler,
-    SigmaSpacing,
-    StepReuse,
-    Tiling,
-    TimestepSpacing,
-    Variation,
+    SecondPass,
 )
 from sdgrpc.domain.decimals import shortest
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -37,7 +32,8 @@ from sdgrpc.v1 import diffusion_pb2 as pb
 class Accepted:
     """The request is valid and queued behind `queue_position` others; every default is filled in.
 
-    `warnings` tell what may not be as it was meant, a sentence each.
+    `warnings` tell what may not be as it was meant, a sentence each. Steps are counted over both passes where
+    there is a `second_pass`, whose size the images have then.
     """
 
     request_id: str
@@ -48,6 +44,7 @@ class Accepted:
     model: str
     step_count: int
     warnings: tuple[str, ...] = ()
+    second_pass: SecondPass | None = None
 
 
 Event = Accepted | Prepared | Progress | DrawnImage | Finished
@@ -123,50 +120,8 @@ def accepted(message: pb.Accepted, request_id: str = "") -> Accepted:
         model=message.model,
         step_count=message.step_count,
         warnings=tuple(message.warnings),
+        second_pass=second_pass(message),
     )
-
-
-def sampling(message: pb.Sampling) -> Sampling:
-    """Decode how a job is denoised; floats are the decimals that were meant."""
-    timesteps = pb.TimestepSpacing.Name(message.timestep_spacing).removeprefix("TIMESTEP_SPACING_")
-    return Sampling(
-        steps=message.steps,
-        guidance_scale=shortest(message.guidance_scale),
-        scheduler=Scheduler[pb.Scheduler.Name(message.scheduler).removeprefix("SCHEDULER_")],
-        sigma_spacing=SigmaSpacing[
-            pb.SigmaSpacing.Name(message.sigma_spacing).removeprefix("SIGMA_SPACING_")
-        ],
-        seed=message.seed,
-        image_count=message.image_count,
-        clip_skip=message.clip_skip,
-        timestep_spacing=None if timesteps == "UNSPECIFIED" else TimestepSpacing[timesteps],
-        guidance_rescale=shortest(message.guidance_rescale),
-        eta=shortest(message.eta) if message.HasField("eta") else None,
-        gamma=shortest(message.gamma) if message.HasField("gamma") else None,
-        guidance_interval=_interval(message),
-        step_reuse=_reuse(message),
-        variation=_variation(message),
-        tiling=Tiling(message.tiling.horizontal, message.tiling.vertical),
-    )
-
-
-def _interval(message: pb.Sampling) -> GuidanceInterval | None:
-    if not message.HasField("guidance_interval"):
-        return None
-    interval = message.guidance_interval
-    return GuidanceInterval(shortest(interval.start), shortest(interval.end))
-
-
-def _reuse(message: pb.Sampling) -> StepReuse | None:
-    if not message.HasField("step_reuse"):
-        return None
-    return StepReuse(message.step_reuse.every, message.step_reuse.order)
-
-
-def _variation(message: pb.Sampling) -> Variation | None:
-    if not message.HasField("variation"):
-        return None
-    return Variation(shortest(message.variation.strength), message.variation.seed)
 
 
 def prepared(message: pb.Prepared) -> Prepared:
@@ -203,6 +158,7 @@ def _progress(message: pb.Progress) -> Progress:
         elapsed_seconds=_seconds(message.elapsed),
         remaining_seconds=_seconds(message.remaining),
         previews=tuple(_preview(preview) for preview in message.previews),
+        pass_number=max(message.pass_number, 1),
     )
 
 

@@ -20,6 +20,7 @@ from sdgrpc.domain import (
     PreviewOptions,
     ResizeMode,
     Scheduler,
+    SecondPass,
     SigmaSpacing,
     StepReuse,
     Tiling,
@@ -78,7 +79,9 @@ class Options(TypedDict, total=False):
     timeout: float | None
 
 
-def generate_request(prompt: str, options: Options) -> pb.GenerateRequest:
+def generate_request(
+    prompt: str, options: Options, second_pass: SecondPass | str | None = None
+) -> pb.GenerateRequest:
     """Build a request.
 
     Raises:
@@ -86,7 +89,10 @@ def generate_request(prompt: str, options: Options) -> pb.GenerateRequest:
         TypeError: an option of an unknown name.
 
     """
-    return _request(pb.GenerateRequest, prompt, options)
+    request = _request(pb.GenerateRequest, prompt, options)
+    if second_pass is not None:
+        request.second_pass.CopyFrom(parts.second_pass(second_pass))
+    return request
 
 
 def transform_request(

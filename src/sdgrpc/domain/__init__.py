@@ -46,6 +46,7 @@ from sdgrpc.domain.sampling import (
     TimestepSpacing,
     Variation,
 )
+from sdgrpc.domain.second_pass import SecondPass, SecondPassMode
 from sdgrpc.domain.status import EngineStatus, ResidentLora, ResidentSet
 from sdgrpc.domain.tasks import LoraRef, Margins, MaskedContent, MaskOptions, Task, TaskKind
 
@@ -97,6 +98,8 @@ __all__ = [
     "ResizeMode",
     "Sampling",
     "Scheduler",
+    "SecondPass",
+    "SecondPassMode",
     "SigmaSpacing",
     "StepReuse",
     "Task",

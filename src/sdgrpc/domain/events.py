@@ -59,7 +59,10 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Step `step` (from 1) of `step_count` is done; `timestep` is the scheduler's, 0 to 999."""
+    """Step `step` (from 1) of `step_count` is done; `timestep` is the scheduler's, 0 to 999.
+
+    It belongs to pass `pass_number`, from 1; the steps are counted over all passes.
+    """
 
     step: int
     step_count: int
@@ -67,6 +70,7 @@ class Progress:
     elapsed_seconds: float
     remaining_seconds: float
     previews: tuple[Preview, ...] = ()
+    pass_number: int = 1
 
 
 @dataclass(frozen=True, slots=True)

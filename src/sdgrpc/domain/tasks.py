@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 
@@ -11,6 +11,7 @@ from sdgrpc.domain.blocks import NO_WEIGHTS, BlockWeights, Factors
 from sdgrpc.domain.output import Output
 from sdgrpc.domain.pictures import Picture, ResizeMode
 from sdgrpc.domain.sampling import Sampling
+from sdgrpc.domain.second_pass import SecondPass
 
 
 class TaskKind(Enum):
@@ -103,6 +104,7 @@ class Task:
     `keeps_size` or a crop an inpainting result has the size of `image`, whatever size is drawn. `caller` is
     the name of the token that asked; empty where none is needed. `resize_mode` brings `image` and `mask` to
     the task's size. `margins` were added to both already. `warnings` are what reading the request found.
+    `second_pass` has its size and steps filled in.
     """
 
     kind: TaskKind
@@ -124,10 +126,39 @@ class Task:
     resize_mode: ResizeMode = ResizeMode.STRETCH
     warnings: tuple[str, ...] = ()
     margins: Margins = Margins()
+    second_pass: SecondPass | None = None
+
+    @property
+    def passes(self) -> tuple[Task, ...]:
+        """Each pass as a task of its own; the second redraws what the first drew."""
+        second = self.second_pass
+        if second is None:
+            return (self,)
+        first = replace(self, second_pass=None)
+        return first, replace(
+            first,
+            kind=TaskKind.TRANSFORM,
+            sampling=replace(self.sampling, steps=second.steps),
+            width=second.width,
+            height=second.height,
+            strength=second.strength,
+            resize_mode=ResizeMode.CROP,
+        )
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """Width and height that are drawn at last."""
+        last = self.second_pass or self
+        return last.width, last.height
 
     @property
     def step_count(self) -> int:
-        """Steps that will run: the share `strength` of the schedule, rounded down, but one at least.
+        """Steps that will run, in all passes."""
+        return sum(each.steps_of_pass for each in self.passes)
+
+    @property
+    def steps_of_pass(self) -> int:
+        """Steps of the first pass: the share `strength` of the schedule, rounded down, but one at least.
 
         The strength is its shortest decimal: 50 steps at 0.58 are 29, where floats give 28.99….
         Strength 0 runs none.

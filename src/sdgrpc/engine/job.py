@@ -57,6 +57,8 @@ class Job:
 
     `set_id` names its LoRA set; `observer` is told what happens to it.
 
+    `pass_index` is the pass it is in, from 0.
+
     `work` is the runner's: the generator of docs/architecture.md, and what it runs on. A job that is not
     `counted` is the engine's own: the status does not tell of it once it has finished. With
     `whole_calls_fail` its rows do not fit into one call, as far as it has tried.
@@ -73,6 +75,7 @@ class Job:
     deadline: float | None = None
     cancelled: bool = False
     steps_done: int = 0
+    pass_index: int = 0
     whole_calls_fail: bool = False
     group: Hashable = None
     size: CallSize = UNSIZED
@@ -90,6 +93,16 @@ class Job:
     def steps_left(self) -> int:
         """The steps that are still to be run."""
         return self.task.step_count - self.steps_done
+
+    @property
+    def current(self) -> Task:
+        """The pass it is in, as a task of its own."""
+        return self.task.passes[self.pass_index]
+
+    @property
+    def follows(self) -> bool:
+        """Whether another pass comes after this one."""
+        return self.pass_index + 1 < len(self.task.passes)
 
     @property
     def is_late(self) -> bool:
@@ -113,11 +126,22 @@ class Job:
     def progress(self, step: int, step_count: int, timestep: float, render: RenderPreviews) -> None:
         """Report a finished step; `render` runs if the task wants previews and somebody reads them."""
         elapsed = self.clock() - (self.times.stepping or self.clock())
-        remaining = elapsed / step * (step_count - step)
-        event = Progress(step, step_count, timestep, elapsed, remaining)
+        remaining = elapsed / self._work(step) * (self._work(step_count) - self._work(step))
+        event = Progress(step, step_count, timestep, elapsed, remaining, pass_number=self.pass_index + 1)
         self.steps_done = step
         self.observer.stepped(step)
         self.stream.put(event, render if self.wants_preview(step, step_count) else None)
+
+    def _work(self, steps: int) -> float:
+        """What the first steps of all passes take, in steps of the first: in proportion to their pixels."""
+        if len(self.task.passes) == 1:
+            return steps
+        work, left = 0.0, steps
+        for each in self.task.passes:
+            taken = min(each.step_count, left)
+            work += taken * each.width * each.height / (self.task.width * self.task.height)
+            left -= taken
+        return work
 
     def wants_preview(self, step: int, step_count: int) -> bool:
         """Tell whether a preview belongs to this step; the last has none, since the image follows."""

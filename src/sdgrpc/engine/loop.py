@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from sdgrpc.domain import Prepared
 from sdgrpc.engine.job import Clock, Job, Unwanted
 from sdgrpc.engine.limits import RowLimits
 from sdgrpc.engine.observing.observer import Observer, Stage
@@ -112,9 +113,13 @@ class EngineLoop:
             job.stream.put(job.report)
             self._hand_to_finisher(job)
             return
+        self._begin_steps(job, job.report)
+
+    def _begin_steps(self, job: Job, *events: Prepared) -> None:
         rest = self._rest(job)
         with self._changed:  # whoever reads that it is prepared may count on the next call
-            job.stream.put(job.report)
+            for event in events:
+                job.stream.put(event)
             self._phases.step(job)
             self._scheduler.add(job.job_id, job.group, job.rows, job.size, rest)
             self._changed.notify_all()
@@ -167,9 +172,20 @@ class EngineLoop:
             self._scheduler.remove(job.job_id)
             self._phases.finish(job)
             self._changed.notify_all()
+        if job.follows:
+            self._finisher.submit(self._guarded, job, self._follow)
+            return
         job.times.denoised = self._clock()
         job.observer.took(Stage.DENOISED, job.times.denoised - job.times.prepared)
         self._finisher.submit(self._guarded, job, self._finish)
+
+    def _follow(self, job: Job) -> None:
+        """Begin with the next pass: the VAE's work for it is no step's, and holds up none."""
+        job.check_wanted()
+        if self._runner.follow(job):
+            self._hand_to_finisher(job)
+        else:
+            self._begin_steps(job)
 
     def _finish(self, job: Job) -> None:
         job.check_wanted()

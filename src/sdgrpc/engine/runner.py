@@ -18,6 +18,7 @@ from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
 from sdgrpc.diffusion.prompts.reading import PromptContext
 from sdgrpc.diffusion.sampling.denoise import OnStep, StepResult
 from sdgrpc.diffusion.sampling.predict import predict
+from sdgrpc.diffusion.sampling.second_pass import follow
 from sdgrpc.diffusion.sampling.start import prepare
 from sdgrpc.domain import (
     Decoder,
@@ -32,12 +33,12 @@ from sdgrpc.domain import (
     TaskKind,
 )
 from sdgrpc.engine.hashing.models import ModelHashes
-from sdgrpc.engine.job import CallSize, Job
+from sdgrpc.engine.job import Job
 from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.engine.observing.observer import Stage
 from sdgrpc.engine.observing.reading import Reading
-from sdgrpc.engine.work import work_of
-from sdgrpc.errors import ModelError, OutOfMemory
+from sdgrpc.engine.work import check_finite, describe, work_of
+from sdgrpc.errors import OutOfMemory
 from sdgrpc.lora.fusing.cache import Lease
 from sdgrpc.machine.out_of_memory import as_out_of_memory
 from sdgrpc.machine.step_memory import StepMemory
@@ -79,8 +80,27 @@ class LocalRunner:
         job.check_wanted()
         work.region = region(task) if task.kind is TaskKind.INPAINT else None
         report = self._reporter(job, served.model)
-        done = work.begin(prepare(served.model, task, conditioning, report, region=work.region))
-        _describe(job)
+        if job.follows:
+            check = job.check_wanted
+            work.next_pass = partial(follow, served.model, task, conditioning, report, check=check)
+        done = work.begin(prepare(served.model, job.current, conditioning, report, region=work.region))
+        describe(job)
+        return done
+
+    @torch.inference_mode()
+    def follow(self, job: Job) -> bool:
+        """See `Runner.follow`."""
+        work, device = work_of(job), work_of(job).served.model.device
+
+        def begin() -> bool:
+            check_finite(work.served.model, work.latents)
+            return work.follow()
+
+        with own_stream(device, finish=True):
+            work.queue_after_mark()
+            job.pass_index += 1
+            done = as_out_of_memory(begin, device)
+        describe(job)
         return done
 
     def _encode(self, served: ServedModel, lease: Lease, job: Job) -> Conditioning:
@@ -133,7 +153,7 @@ class LocalRunner:
         with own_stream(device):
             done = as_out_of_memory(lambda: work.advance(prediction), device)
             work.mark()
-        _describe(job)
+        describe(job)
         return done
 
     @torch.inference_mode()
@@ -147,12 +167,7 @@ class LocalRunner:
     def _finish(self, job: Job) -> None:
         work, task, sampling = work_of(job), job.task, job.task.sampling
         model, latents = work.served.model, work.latents
-        assert latents is not None, "finish comes after the last step"  # noqa: S101
-        if not torch.isfinite(latents).all():
-            raise ModelError(
-                f"the model {model.info.name!r}: the latents are not finite, it overflowed; serve it with "
-                "--dtype float32, or lower the LoRA strengths"
-            )
+        latents = check_finite(model, latents)
         for index in range(sampling.image_count):
             job.check_wanted()
             pictures = finish(task, decoded(task, model, latents[index : index + 1]), work.region)
@@ -173,20 +188,10 @@ class LocalRunner:
             options = job.task.output.preview
             ready = Mark.here(model.device)
             render = partial(render_previews, model, options, result.predict_clean, ready)
-            job.progress(result.step, result.step_count, result.timestep, render)
+            before = sum(each.step_count for each in job.task.passes[: job.pass_index])
+            job.progress(before + result.step, job.task.step_count, result.timestep, render)
 
         return report
-
-
-def _describe(job: Job) -> None:
-    """Say what of a job's next evaluation its scheduling needs: rows, and who can share the call."""
-    work = work_of(job)
-    wanted, lease = work.wanted, work.lease
-    if wanted is None or lease is None:
-        return
-    job.rows = wanted.rows
-    job.size = CallSize(job.task.model, (*wanted.sample.shape[1:], wanted.conditioning.token_count))
-    job.group = (job.size, lease.set_id, wanted.guided, wanted.tiling)
 
 
 def decoded(task: Task, model: Model, latents: torch.Tensor) -> list[Picture]:

@@ -46,6 +46,10 @@ class Runner(Predictor, Protocol):
         """Send the job its prediction and set its next group, size, rows; True once its `result` is there."""
         ...
 
+    def follow(self, job: Job) -> bool:
+        """Begin with the next pass of a job that has done the steps of one; as `prepare`."""
+        ...
+
     def finish(self, job: Job) -> None:
         """Decode `result` and put the images into the job's stream."""
         ...

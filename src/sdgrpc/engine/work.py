@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 import torch
 
+from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.inpainting import Region
 from sdgrpc.diffusion.sampling.denoise import Denoising, ModelInput
-from sdgrpc.engine.job import Job
+from sdgrpc.engine.job import CallSize, Job
 from sdgrpc.engine.models.served_model import ServedModel
+from sdgrpc.errors import ModelError
 from sdgrpc.lora.fusing.cache import Lease
 from sdgrpc.lora.store.library import FoundLora
 from sdgrpc.machine.streams import Mark
@@ -22,7 +24,8 @@ class LocalWork:
 
     `open` gives the model once the job was chosen to begin, or raises why it could not be loaded. `steps` is
     sent a prediction for each thing that it wants the UNet to evaluate (`wanted`), until the `latents` are
-    there. `region` is what an inpainting job redraws. Implements `engine.job.JobWork`.
+    there. `region` is what an inpainting job redraws. `next_pass` makes of the latents the denoising that
+    follows, where one does. Implements `engine.job.JobWork`.
     """
 
     open: Callable[[], ServedModel]
@@ -33,6 +36,7 @@ class LocalWork:
     steps: Denoising | None = field(default=None)
     wanted: ModelInput | None = field(default=None)
     latents: torch.Tensor | None = field(default=None)
+    next_pass: Callable[[torch.Tensor], Denoising] | None = field(default=None)
     _mark: Mark | None = field(default=None)
 
     @property
@@ -46,6 +50,13 @@ class LocalWork:
         """Take the first request of a denoising; True if it has none."""
         self.steps = steps
         return self._take(lambda: next(steps))
+
+    def follow(self) -> bool:
+        """Begin with the pass that follows; True if it has no steps."""
+        made, latents = self.next_pass, self.latents
+        assert made is not None and latents is not None, "a pass follows one that is done"  # noqa: S101, PT018
+        self.next_pass = self.latents = None
+        return self.begin(made(latents))
 
     def advance(self, prediction: torch.Tensor) -> bool:
         """Send a prediction and take the next request; True once the latents are there."""
@@ -81,9 +92,32 @@ class LocalWork:
         if self.lease is not None:
             self.lease.release()
         self.steps = self.lease = self.wanted = self.latents = self.region = self.opened = None
+        self.next_pass = None
 
 
 def work_of(job: Job) -> LocalWork:
     """Return what this runner holds for a job that has not ended."""
     assert isinstance(job.work, LocalWork), "the job has ended"  # noqa: S101
     return job.work
+
+
+def check_finite(model: Model, latents: torch.Tensor | None) -> torch.Tensor:
+    """Return the latents that a pass ended with; raises ModelError if they are not finite."""
+    assert latents is not None, "it comes after the last step"  # noqa: S101
+    if not torch.isfinite(latents).all():
+        raise ModelError(
+            f"the model {model.info.name!r}: the latents are not finite, it overflowed; serve it with "
+            "--dtype float32, or lower the LoRA strengths"
+        )
+    return latents
+
+
+def describe(job: Job) -> None:
+    """Say what of a job's next evaluation its scheduling needs: rows, and who can share the call."""
+    work = work_of(job)
+    wanted, lease = work.wanted, work.lease
+    if wanted is None or lease is None:
+        return
+    job.rows = wanted.rows
+    job.size = CallSize(job.task.model, (*wanted.sample.shape[1:], wanted.conditioning.token_count))
+    job.group = (job.size, lease.set_id, wanted.guided, wanted.tiling)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sdgrpc.domain import (
@@ -16,6 +16,7 @@ from sdgrpc.domain import (
     MaskedContent,
     ResizeMode,
     Scheduler,
+    SecondPass,
     SigmaSpacing,
     StepReuse,
     Tiling,
@@ -31,7 +32,8 @@ from sdgrpc.parameters.names import (
     TIMESTEP_SPACINGS,
     split_sampler,
 )
-from sdgrpc.parameters.reading_values import equals, layers, number, resize_mode_of, whole
+from sdgrpc.parameters.reading_values import Values, cut, equals, layers, number, resize_mode_of, whole
+from sdgrpc.parameters.second_pass import second_pass_of
 from sdgrpc.parameters.values import sections
 from sdgrpc.parameters.writing import OURS, without_marks
 from sdgrpc.prompting.tags import LoraTag, take_tags
@@ -59,8 +61,8 @@ class Parameters:
     """What a picture's text says; None or empty is what it does not say.
 
     `prompt` is without the tags of `loras`. `clip_skip` counts layers left out, one less than the web UI's.
-    `strength` to `margins` are of pictures made of others. `notes` say what could not be
-    used, for the user to read. `is_ours` tells whether sdgrpc drew the picture.
+    `strength` to `margins` are of pictures made of others, `second_pass` of those drawn twice. `notes`
+    say what could not be used, for the user to read. `is_ours` tells whether sdgrpc drew the picture.
     """
 
     prompt: str
@@ -94,6 +96,7 @@ class Parameters:
     variation: Variation | None = None
     tiling: Tiling | None = None
     decoder: Decoder | None = None
+    second_pass: SecondPass | None = None
     is_ours: bool = False
     notes: tuple[str, ...] = ()
 
@@ -101,7 +104,7 @@ class Parameters:
 def read_parameters(text: str) -> Parameters:
     """Read the text of a picture of ours, or of A1111's web UI as far as it is understood. Never raises."""
     found = sections(text)
-    values = _Values(dict(found.values))
+    values = Values(dict(found.values))
     version = values.text("Version")
     is_ours = version.partition(" ")[0] == OURS
     prompt = take_tags(values.text("Raw prompt", found.prompt), web_ui=not is_ours)
@@ -115,6 +118,9 @@ def read_parameters(text: str) -> Parameters:
     if scheduler in DEFAULT_GAMMA:
         settings["gamma"] = values.read("TCD gamma", number)
     width, height = _size(values)
+    second = second_pass_of(values, settings["strength"], settings["steps"], is_ours=is_ours)
+    if second is not None:
+        settings["strength"] = None
     short, full = _hashes(values.text("Lora hashes")), _hashes(values.text("Lora SHA-256"))
     notes = [f"{fault.removeprefix('holds ')}: left out" for fault in prompt.faults]
     return Parameters(
@@ -130,32 +136,11 @@ def read_parameters(text: str) -> Parameters:
         model_hash=values.text("Model hash").lower(),
         model_sha256=values.text("Model SHA-256").lower(),
         variation=_variation(values),
+        second_pass=second,
         is_ours=is_ours,
         notes=(*notes, *_notes(values, version, text, is_ours=is_ours)),
         **settings,
     )
-
-
-@dataclass
-class _Values:
-    """The pairs that were not looked at yet, and what was wrong with others."""
-
-    left: dict[str, str]
-    wrong: list[str] = field(default_factory=list)
-
-    def text(self, key: str, default: str = "") -> str:
-        return self.left.pop(key, default)
-
-    def read(self, key: str, read: Callable[[str], Any]) -> Any:  # noqa: ANN401 - whatever `read` gives
-        """The value as `read` has it; None where there is none, or where it raises ValueError."""
-        if key not in self.left:
-            return None
-        value = self.left.pop(key)
-        try:
-            return read(value)
-        except (ValueError, KeyError):
-            self.wrong.append(f"{key}: {_cut(value)}")
-            return None
 
 
 _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
@@ -183,7 +168,7 @@ _SILENT = ("RNG", "VAE hash", "VAE", "TI hashes", "Hashes", "Emphasis", "Size-1"
 """What says nothing that could be lost without the rest of the picture showing it."""
 
 
-def _sampler(values: _Values, *, is_ours: bool) -> tuple[Scheduler | None, SigmaSpacing | None]:
+def _sampler(values: Values, *, is_ours: bool) -> tuple[Scheduler | None, SigmaSpacing | None]:
     """The scheduler and its spacing; unknown ones stay in `values`, and are so noted."""
     name, old_schedule = split_sampler(values.left.get("Sampler", ""))
     schedule = values.left.get("Schedule type", "") or old_schedule
@@ -197,12 +182,12 @@ def _sampler(values: _Values, *, is_ours: bool) -> tuple[Scheduler | None, Sigma
     return scheduler, spacing
 
 
-def _variation(values: _Values) -> Variation | None:
+def _variation(values: Values) -> Variation | None:
     seed, strength = values.read("Variation seed", whole), values.read("Variation seed strength", number)
     return Variation(strength, seed) if strength else None
 
 
-def _size(values: _Values) -> tuple[int | None, int | None]:
+def _size(values: Values) -> tuple[int | None, int | None]:
     def read(text: str) -> tuple[int, int]:
         width, _, height = text.partition("x")
         return whole(width), whole(height)
@@ -230,18 +215,14 @@ def _lora(tag: LoraTag, short: list[tuple[str, str]], full: list[tuple[str, str]
     return PictureLora(tag.name, tag.strength, tag.text_encoder_strength, autov3, sha256, tag.block_weights)
 
 
-def _notes(values: _Values, version: str, text: str, *, is_ours: bool) -> list[str]:
+def _notes(values: Values, version: str, text: str, *, is_ours: bool) -> list[str]:
     said = [f"{wrong} is not understood" for wrong in values.wrong]
-    unused = [f"{key}: {_cut(value)}" for key, value in values.left.items() if key not in _SILENT]
+    unused = [f"{key}: {cut(value)}" for key, value in values.left.items() if key not in _SILENT]
     if unused:
         said.append(f"not used: {', '.join(unused)}")
     if not version and text.rstrip().endswith("…"):
         said.append("the text was cut when it was written; what stood at its end is lost")
     elif not is_ours:
         drawn = f"{version} drew" if version else "another program drew"
-        said.append(f"{_cut(drawn)} it, from other noise; expect a picture like it, not the same")
+        said.append(f"{cut(drawn)} it, from other noise; expect a picture like it, not the same")
     return said
-
-
-def _cut(text: str, length: int = 60) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"

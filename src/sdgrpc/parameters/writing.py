@@ -20,6 +20,8 @@ from sdgrpc.domain import (
     ResizeMode,
     Sampling,
     Scheduler,
+    SecondPass,
+    SecondPassMode,
     SigmaSpacing,
     Task,
     TaskKind,
@@ -82,6 +84,13 @@ MASKED_CONTENTS: Mapping[MaskedContent, str] = {
 }
 
 
+HIRES_UPSCALERS: Mapping[SecondPassMode, str] = {
+    SecondPassMode.LATENT: "Latent",
+    SecondPassMode.PIXEL: "Lanczos",
+}
+"""What the web UI calls them, where no upscaler is named."""
+
+
 def parameters_text(
     task: Task,
     model: ModelInfo,
@@ -134,6 +143,7 @@ def _values(
     values["Model"] = model.name
     if task.kind is not TaskKind.GENERATE:
         values["Denoising strength"] = decimal(task.strength)
+    values |= _second_pass(task.second_pass)
     if task.resize_mode is not ResizeMode.STRETCH:
         values["Resize mode"] = RESIZE_MODES[task.resize_mode]
     if task.mask_options.blur:
@@ -154,6 +164,19 @@ def _values(
     if model_sha256:
         values["Model SHA-256"] = model_sha256
     return values
+
+
+def _second_pass(second: SecondPass | None) -> dict[str, str | int]:
+    """What the web UI calls "Hires. fix"; its steps are those of the whole schedule here."""
+    if second is None:
+        return {}
+    size = f"{second.width}x{second.height}"
+    return {
+        "Denoising strength": decimal(second.strength),
+        **({"Hires upscale": decimal(second.scale)} if second.scale else {"Hires resize": size}),
+        "Hires steps": second.steps,
+        "Hires upscaler": second.upscaler or HIRES_UPSCALERS[second.mode],
+    }
 
 
 def _varied(sampling: Sampling, image: int) -> dict[str, str | int]:

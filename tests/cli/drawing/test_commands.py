@@ -33,7 +33,7 @@ def test_generate_sends_every_option(run, server) -> None:
     flags = (
         "--lora postcard:0.8 --lora styles/a:b:-0.5 --lora sepia --negative-prompt blur --steps 9 --seed -3 "
         "--count 2 --size 96x64 --guidance-scale 2.5 --scheduler unipc --spacing karras --clip-skip 1 "
-        "--guidance-interval 0.1:0.8 --reuse 2 "
+        "--guidance-interval 0.1:0.8 --reuse 2 --second-pass 1.5:0.6:12:pixel "
         "--model embedded -o out/x.webp --quality 70 --omit-metadata --preview decoded"
     )
     result = run("generate", "a star", "--server", server.target, *flags.split())
@@ -67,6 +67,7 @@ def test_generate_sends_every_option(run, server) -> None:
             ),
             width=96,
             height=64,
+            second_pass=pb.SecondPass(scale=1.5, strength=0.6, steps=12, mode=pb.SECOND_PASS_MODE_PIXEL),
         )
     ]
 

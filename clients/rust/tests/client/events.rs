@@ -22,6 +22,7 @@ async fn job(events: Vec<JobEvent>) -> (Running, Job) {
 #[tokio::test]
 async fn accepted_has_the_name_and_every_default() {
     let sampling = v1::Sampling { steps: 20, seed: Some(7), ..Default::default() };
+    let second = v1::SecondPass { width: 96, height: 192, strength: Some(0.5), ..Default::default() };
     let wire = v1::Accepted {
         queue_position: 2,
         sampling: Some(sampling),
@@ -30,6 +31,7 @@ async fn accepted_has_the_name_and_every_default() {
         model: "embedded".into(),
         step_count: 16,
         warnings: vec!["small".into()],
+        second_pass: Some(second.clone()),
     };
     let (_server, mut job) = job(vec![message(0, Wire::Accepted(wire)), finished(1)]).await;
     assert_eq!((job.request_id(), job.sequence()), ("", None));
@@ -38,6 +40,7 @@ async fn accepted_has_the_name_and_every_default() {
     assert_eq!((accepted.width, accepted.height, accepted.step_count), (64, 128, 16));
     assert_eq!((accepted.model.as_str(), accepted.sampling), ("embedded", sampling));
     assert_eq!(accepted.warnings, ["small"]);
+    assert_eq!(accepted.second_pass, Some(second));
     assert_eq!((job.request_id(), job.sequence()), ("job-1", Some(0)));
 }
 
@@ -57,10 +60,12 @@ async fn progress_has_times_and_previews_of_both_contents() {
             preview(1, Some(v1::preview::Content::Latent(latent.clone()))),
             preview(2, None),
         ],
+        pass_number: 2,
     };
     let (_server, mut job) = job(vec![message(0, Wire::Progress(wire)), finished(1)]).await;
     let Some(Event::Progress(progress)) = job.try_next().await.unwrap() else { panic!("no progress") };
     assert_eq!((progress.step, progress.step_count, progress.timestep), (1, 2, 501.5));
+    assert_eq!(progress.pass_number, 2);
     assert_eq!((progress.elapsed, progress.remaining), (Duration::from_millis(1500), Duration::ZERO));
     let contents: Vec<_> = progress.previews.into_iter().map(|preview| preview.content).collect();
     assert_eq!(contents, [PreviewContent::Picture(picture), PreviewContent::Latent(latent)]);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use sdgrpc::{Accepted, DrawnImage, Error, Event, Prepared, Preview, PreviewContent, Progress};
 
 use crate::kinds::{Answer, Received};
-use crate::table::{Content, Expect, ExpectedLora, ExpectedPreviews};
+use crate::table::{Content, Expect, ExpectedLora, ExpectedPreviews, ExpectedSecondPass};
 
 /// float16.
 const BYTES_PER_LATENT_VALUE: i32 = 2;
@@ -107,6 +107,13 @@ fn check_accepted(expect: &Expect, accepted: &Accepted) -> Result<()> {
     let warned: Vec<_> = accepted.warnings.iter().map(|sentence| sentence.split(':').next()).collect();
     let expected: Vec<_> = expect.warnings.iter().map(|field| Some(field.as_str())).collect();
     ensure!(warned == expected, "the warnings are {:?}", accepted.warnings);
+    let second = accepted.second_pass.as_ref().map(|second| ExpectedSecondPass {
+        width: second.width,
+        height: second.height,
+        strength: second.strength(),
+        steps: second.steps,
+    });
+    ensure!(second == expect.second_pass, "the second pass is {second:?}");
     Ok(())
 }
 
@@ -146,8 +153,15 @@ fn check_images(expect: &Expect, accepted: &Accepted, images: &[&DrawnImage]) ->
         ensure!(!image.data.is_empty(), "image {} is empty", drawn.index);
         let media_type = expect.media_type.as_ref();
         ensure!(media_type.is_none_or(|expected| *expected == image.media_type), "a {}", image.media_type);
-        ensure!(expect.width.is_none_or(|width| width == image.width), "an image {} wide", image.width);
-        ensure!(expect.height.is_none_or(|height| height == image.height), "an image {} high", image.height);
+        let second = accepted.second_pass.as_ref();
+        let width = second.map_or(accepted.width, |second| second.width);
+        let height = second.map_or(accepted.height, |second| second.height);
+        ensure!(
+            (image.width, image.height) == (width, height),
+            "an image of {}x{}",
+            image.width,
+            image.height
+        );
     }
     Ok(())
 }

@@ -67,6 +67,7 @@ pub struct Expect {
     pub media_type: Option<String>,
     #[serde(default)]
     pub warnings: Vec<String>,
+    pub second_pass: Option<ExpectedSecondPass>,
     #[serde(default)]
     pub loras: Vec<ExpectedLora>,
     pub previews: Option<ExpectedPreviews>,
@@ -79,6 +80,15 @@ pub struct Expect {
     pub resource: Option<ExpectedResource>,
     #[serde(default)]
     pub retry: bool,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedSecondPass {
+    pub width: i32,
+    pub height: i32,
+    pub strength: f32,
+    pub steps: i32,
 }
 
 #[derive(Deserialize)]

@@ -82,6 +82,11 @@ function checkAccepted(accepted: Accepted, expect: Expect): void {
   if (expect.step_count !== undefined) {
     assert.equal(accepted.stepCount, expect.step_count);
   }
+  const second = accepted.secondPass;
+  assert.deepEqual(
+    second && { width: second.width, height: second.height, strength: second.strength, steps: second.steps },
+    expect.second_pass,
+  );
   const fields = accepted.warnings.map((sentence) => sentence.split(":")[0]);
   assert.deepEqual(fields, expect.warnings ?? []);
 }
@@ -100,7 +105,8 @@ function checkImages({ accepted, images }: Told, expect: Expect): void {
   for (const [index, { index: told, image }] of images.entries()) {
     assert.equal(told, index);
     assert.ok(image !== undefined && image.data.length > 0);
-    assert.deepEqual([image.width, image.height], [accepted.width, accepted.height]);
+    const size = accepted.secondPass ?? accepted;
+    assert.deepEqual([image.width, image.height], [size.width, size.height]);
     assert.equal(image.mediaType, expect.media_type ?? image.mediaType);
   }
   if (expect.seeds !== undefined) {

@@ -20,13 +20,20 @@ export const ROOT = fileURLToPath(new URL("../../../../..", import.meta.url));
 const KEYS = ["name", "kind", "method", "request", "files", "timeout_seconds", "expect"];
 const EXPECTED = [
   ...["outcome", "request_id", "model", "step_count", "width", "height", "seeds", "media_type", "warnings"],
-  ...["loras", "previews", "reason", "metadata", "violations", "resource", "retry"],
+  ...["second_pass", "loras", "previews", "reason", "metadata", "violations", "resource", "retry"],
 ];
 
 export interface ExpectedLora {
   readonly name: string;
   readonly strength: number;
   readonly text_encoder_strength: number;
+}
+
+export interface ExpectedSecondPass {
+  readonly width: number;
+  readonly height: number;
+  readonly strength: number;
+  readonly steps: number;
 }
 
 export interface Expect {
@@ -39,6 +46,7 @@ export interface Expect {
   readonly seeds?: readonly number[];
   readonly media_type?: string;
   readonly warnings?: readonly string[];
+  readonly second_pass?: ExpectedSecondPass;
   readonly loras?: readonly ExpectedLora[];
   readonly previews?: { readonly content: "picture" | "latent"; readonly steps: readonly number[] };
   readonly reason?: string;

@@ -21,6 +21,8 @@ from sdgrpc.domain import (
 )
 from sdgrpc.v1 import diffusion_pb2 as pb
 
+MAX_SEED = 2**63 - 1  # as the contract's int64 and torch's generators hold them
+
 _WHY_NOT = {
     Scheduler.LCM: "its few steps lie too far apart to be forecast",
     Scheduler.TCD: "its few steps lie too far apart to be forecast",
@@ -47,6 +49,16 @@ def misfits(message: pb.Sampling, model: ModelInfo, wrong: Container[str]) -> It
             yield f".{field}", f"the scheduler {chosen.name} has no {field}; it belongs to {names}"
     if "steps" not in wrong:
         yield from _work(message, chosen, message.steps or model.steps, wrong)
+
+
+def seed_faults(message: pb.Sampling) -> Iterator[Complaint]:
+    """The last image's seed is a seed, too; what is varied is the other seed."""
+    last, field = message.seed, ".seed"
+    if message.HasField("variation"):
+        varied = message.variation
+        last, field = (varied.seed if varied.HasField("seed") else last + 1), ".variation.seed"
+    if last + max(message.image_count, 1) - 1 > MAX_SEED:
+        yield field, f"{last} leaves no seeds for {message.image_count} images"
 
 
 def _work(message: pb.Sampling, chosen: Scheduler, steps: int, wrong: Container[str]) -> Iterator[Complaint]:

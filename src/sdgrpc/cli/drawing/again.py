@@ -46,7 +46,8 @@ def _keeps_size(parameters: Parameters, size: tuple[int, int]) -> bool:
     With a crop it has that too, but the size in which it was drawn can have been asked for.
     """
     drawn = parameters.width, parameters.height
-    return parameters.is_ours and parameters.crop_padding is None and size != drawn
+    ours = parameters.is_ours and parameters.second_pass is None
+    return ours and parameters.crop_padding is None and size != drawn
 
 
 def say(note: str) -> None:

@@ -18,11 +18,12 @@ from sdgrpc.cli.grouped import takes
 from sdgrpc.cli.output import OutputPattern, save
 from sdgrpc.client import Options, Result
 from sdgrpc.client.drawing.calls import DrawingCalls
-from sdgrpc.domain import Margins, MaskedContent, ResizeMode
+from sdgrpc.domain import Margins, MaskedContent, ResizeMode, SecondPass
 from sdgrpc.parameters import Parameters
 from sdgrpc.terminal.console import progress_console
 from sdgrpc.terminal.views import open_view, watch
 
+NO_SECOND_PASS = "0"  # noqa: S105
 NO_PICTURE = Parameters("")
 
 
@@ -54,8 +55,22 @@ Picture = Annotated[Path, typer.Option("--image", "-i", metavar="FILE", help="A 
 
 
 @takes(DrawOptions)
-def generate(options: DrawOptions, prompt: Prompt = None) -> None:
+def generate(
+    options: DrawOptions,
+    prompt: Prompt = None,
+    second_pass: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE[:STRENGTH[:STEPS]][:HOW]",
+            help="Enlarge it to a multiple of its size, or 1024x768, and draw on, as in 2:0.6. HOW is "
+            "latent, pixel or one of the server's upscalers; 0 is no second pass.",
+        ),
+    ] = None,
+) -> None:
     """Draw pictures from a prompt, or again from a picture."""
+    with failures_as_lines(options.server):
+        asked = None if second_pass == NO_SECOND_PASS else second_pass
+        wanted = parsed("--second-pass", SecondPass.parse, asked)
 
     def start(calls: Calls, drawing: Drawing) -> object:
         if drawing.picture.strength is not None:
@@ -63,7 +78,8 @@ def generate(options: DrawOptions, prompt: Prompt = None) -> None:
                 f"Denoising strength: {drawing.picture.strength:g} is not used: the picture was made of "
                 "another, which it does not hold; use `transform` or `inpaint`"
             )
-        return calls.generate(drawing.prompt, **drawing.request)
+        second = drawing.picture.second_pass if second_pass is None else wanted
+        return calls.generate(drawing.prompt, second_pass=second, **drawing.request)
 
     _draw(prompt, options, start)
 

@@ -16,7 +16,7 @@ from sdgrpc.client.requests import (
 
 if TYPE_CHECKING:
     from sdgrpc.client.pictures import ImageLike
-    from sdgrpc.domain import Margins, MaskedContent, ResizeMode
+    from sdgrpc.domain import Margins, MaskedContent, ResizeMode, SecondPass
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -27,9 +27,14 @@ class DrawingCalls(ABC, Generic[T_co]):
     @abstractmethod
     def _send(self, request: Drawn, options: Options) -> T_co: ...
 
-    def generate(self, prompt: str, **options: Unpack[Options]) -> T_co:
-        """Draw images from a prompt."""
-        return self._send(generate_request(prompt, options), options)
+    def generate(
+        self, prompt: str, *, second_pass: SecondPass | str | None = None, **options: Unpack[Options]
+    ) -> T_co:
+        """Draw images from a prompt.
+
+        `second_pass`, such as `SecondPass(2.0, strength=0.6)` or "2:0.6", enlarges them and draws on.
+        """
+        return self._send(generate_request(prompt, options, second_pass), options)
 
     def transform(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TypeVar
 
-from sdgrpc.domain import GuidanceInterval, StepReuse, Tiling, Variation
+from sdgrpc.domain import GuidanceInterval, SecondPass, SecondPassMode, StepReuse, Tiling, Variation
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 _E = TypeVar("_E", bound=Enum)
@@ -30,6 +30,21 @@ def tiling(tiling: Tiling | str | None) -> pb.Tiling | None:
     """Which edges fit."""
     asked = Tiling.parse(tiling) if isinstance(tiling, str) else tiling
     return pb.Tiling(horizontal=asked.horizontal, vertical=asked.vertical) if asked else None
+
+
+def second_pass(second: SecondPass | str) -> pb.SecondPass:
+    """A second pass; raises ValueError where a text is none."""
+    asked = SecondPass.parse(second) if isinstance(second, str) else second
+    mode = SecondPassMode.PIXEL if asked.upscaler else asked.mode
+    return pb.SecondPass(
+        scale=asked.scale,
+        width=asked.width,
+        height=asked.height,
+        strength=asked.strength,
+        steps=asked.steps,
+        mode=pb.SecondPassMode.Value(f"SECOND_PASS_MODE_{mode.name}"),
+        upscaler=asked.upscaler,
+    )
 
 
 def member(kind: type[_E], field: str, value: _E | str | None) -> _E | None:

@@ -29,6 +29,12 @@ def resized(
     return _padded(image, width, height, resample)
 
 
+def covering(width: int, height: int, wide: int, high: int) -> tuple[int, int]:
+    """The width and height, in the proportions of the first two, that just cover the others."""
+    scale = max(wide / width, high / height)
+    return max(round(width * scale), wide), max(round(height * scale), high)
+
+
 def _covered(image: Image.Image, width: int, height: int) -> tuple[float, float, float, float]:
     """The largest part in the middle of the image with the proportions `width`:`height`, in its pixels."""
     scale = max(width / image.width, height / image.height)

@@ -50,6 +50,22 @@ def prepare(
 @torch.inference_mode()
 def start(model: Model, task: Task, conditioning: Conditioning, region: Region | None = None) -> Start:
     """What `prepare` hands to `denoise`."""
+    begin: Mapping[TaskKind, Callable[..., dict[str, Any]]] = {
+        TaskKind.GENERATE: _generate,
+        TaskKind.TRANSFORM: _transform,
+        TaskKind.INPAINT: partial(_inpaint, region=region),
+    }
+    return started(model, task, conditioning, partial(begin[task.kind], model, task))
+
+
+@torch.inference_mode()
+def started(
+    model: Model,
+    task: Task,
+    conditioning: Conditioning,
+    begin: Callable[[SchedulerMixin, torch.Tensor, list[torch.Generator]], dict[str, Any]],
+) -> Start:
+    """A start of one pass; `begin` makes its first latents, and what else depends on where it begins."""
     _check_kind(model, task)
     sampling = task.sampling
     eta = sampling.gamma if sampling.scheduler is Scheduler.TCD else sampling.eta
@@ -57,14 +73,9 @@ def start(model: Model, task: Task, conditioning: Conditioning, region: Region |
         sampling.steps, sampling.sigma_spacing, sampling.timestep_spacing, is_sdxl=model.is_sdxl, eta=eta
     )
     scheduler = schedulers.build(model.scheduler_config, sampling.scheduler, schedule)
-    timesteps = schedulers.denoising_timesteps(scheduler, sampling.steps, task.step_count)
+    timesteps = schedulers.denoising_timesteps(scheduler, sampling.steps, task.steps_of_pass)
     generators = [generator(sampling.seed_of(i)) for i in range(sampling.image_count)]
-    begin: Mapping[TaskKind, Callable[..., dict[str, Any]]] = {
-        TaskKind.GENERATE: _generate,
-        TaskKind.TRANSFORM: _transform,
-        TaskKind.INPAINT: partial(_inpaint, region=region),
-    }
-    begun = begin[task.kind](model, task, scheduler, timesteps, generators)
+    begun = begin(scheduler, timesteps, generators)
     begun["latents"] = begun["latents"].to(
         schedulers.latents_dtype(model.scheduler_config, sampling.scheduler)
     )
@@ -72,7 +83,7 @@ def start(model: Model, task: Task, conditioning: Conditioning, region: Region |
         scheduler=scheduler,
         timesteps=timesteps,
         steps=sampling.steps,
-        step_count=task.step_count,
+        step_count=task.steps_of_pass,
         generators=generators,
         conditioning=conditioning,
         guidance_scale=sampling.guidance_scale,
@@ -114,10 +125,23 @@ def _transform(
         raise ValueError("a transform task has an image")
     image = resized(to_image(task.image), task.width, task.height, task.resize_mode)
     clean = _encode(model, task, autoencoder.to_tensor(image) * 2 - 1, generators)
+    return {"latents": noised(model, task, scheduler, timesteps, generators, clean)}
+
+
+def noised(
+    model: Model,
+    task: Task,
+    scheduler: SchedulerMixin,
+    timesteps: torch.Tensor,
+    generators: list[torch.Generator],
+    clean: torch.Tensor,
+) -> torch.Tensor:
+    """Clean latents `[n, 4, h, w]` under noise for the first timestep; as they are if there is none."""
     if len(timesteps) == 0:
-        return {"latents": clean}
+        return clean
     noise = _first_noise(model, task, generators)
-    return {"latents": scheduler.add_noise(clean, noise, timesteps[:1].repeat(len(generators)))}
+    under: torch.Tensor = scheduler.add_noise(clean, noise, timesteps[:1].repeat(len(generators)))
+    return under
 
 
 def _inpaint(

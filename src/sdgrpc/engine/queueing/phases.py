@@ -39,8 +39,8 @@ class Phases:
         self.preparing[job.job_id] = job
 
     def step(self, job: Job) -> None:
-        """From being prepared to stepping."""
-        del self.preparing[job.job_id]
+        """From being prepared, or from what comes between two passes, to stepping."""
+        self.forget(job)
         self.stepping[job.job_id] = job
 
     def finish(self, job: Job) -> None:

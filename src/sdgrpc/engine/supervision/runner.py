@@ -45,13 +45,18 @@ class SupervisedRunner:
             raise first_step_failed(size.model) from error
         self._stepped.add(size.model)
         if rows <= max_rows:
-            self._estimates.called(jobs[0].task, rows, time.monotonic() - began, jobs[0].call_bytes)
+            self._estimates.called(jobs[0].current, rows, time.monotonic() - began, jobs[0].call_bytes)
         return answers
 
     def advance(self, job: Job, prediction: object) -> bool:
         """See `Runner.advance`."""
         with self._supervisor.call(_shape("advance", job, job.task.sampling.image_count)):
             return self._runner.advance(job, prediction)
+
+    def follow(self, job: Job) -> bool:
+        """See `Runner.follow`."""
+        with self._supervisor.call(_shape("follow", job, job.task.sampling.image_count)):
+            return self._runner.follow(job)
 
     def finish(self, job: Job) -> None:
         """See `Runner.finish`."""
@@ -68,5 +73,5 @@ def first_step_failed(model: str) -> ModelError:
 
 
 def _shape(verb: str, job: Job, count: int) -> CallShape:
-    task = job.task
+    task = job.current
     return CallShape(verb, task.model, (count, task.width, task.height))

@@ -66,13 +66,13 @@ class Estimates:
     def step_bytes(self, task: Task) -> int:
         """Return the most memory that a call of the task's model and size took lately; 0 if unknown."""
         with self._lock:
-            measured = self._sizes.get(_key(task))
-            return 0 if measured is None else measured.call_bytes
+            sizes = [self._sizes.get(_key(each)) for each in task.passes]
+            return max(0 if measured is None else measured.call_bytes for measured in sizes)
 
     def finished(self, task: Task, seconds: float) -> None:
         """Note how long it took to decode and write all images of a task."""
         with self._lock:
-            self._measured(task).images.append(seconds / task.sampling.image_count)
+            self._measured(task.passes[-1]).images.append(seconds / task.sampling.image_count)
 
     def alone(self, task: Task) -> Cost | None:
         """Return what the whole task takes if nothing else runs; None where its size is not known."""
@@ -86,20 +86,24 @@ class Estimates:
             return cost.seconds if cost else 0.0
 
     def _cost(self, task: Task, steps: int) -> Cost | None:
-        known = self._known(task)
-        if not known:
-            return None
-        images = self._sizes[_key(task)].images
+        seconds = 0.0
+        for one, rows_left in _last(task, steps):
+            known = self._known(one)
+            if not known:
+                return None
+            seconds += sum(_seconds(known, rows) for rows in rows_left)
+        last = task.passes[-1]
+        images = self._sizes[_key(last)].images if self._known(last) else ()
         each = min(images) if len(images) >= ENOUGH else 0.0
-        seconds = sum(_seconds(known, rows) for rows in _last(task, steps))
         return Cost(seconds, task.sampling.image_count * each)
 
     def share(self, task: Task, steps: int) -> float:
         """Return what the last `steps` steps of a task cost in the best calls to share; 0 if unknown."""
         with self._lock:
-            known = self._known(task)
-            rows = sum(_last(task, steps))
-            return rows * min((call / rows for rows, call in known.items()), default=0.0)
+            return sum(
+                sum(left) * min((call / rows for rows, call in self._known(one).items()), default=0.0)
+                for one, left in _last(task, steps)
+            )
 
     def _known(self, task: Task) -> dict[int, float]:
         measured = self._sizes.get(_key(task))
@@ -122,7 +126,11 @@ class Estimates:
 
 def rows_of_steps(task: Task) -> list[int]:
     """Return the rows that each step asks the UNet for: two an image with guidance, 0 if it is forecast."""
-    sampling, count = task.sampling, task.step_count
+    return [rows for each in task.passes for rows in _rows_of_pass(each)]
+
+
+def _rows_of_pass(task: Task) -> list[int]:
+    sampling, count = task.sampling, task.steps_of_pass
     interval, reuse = sampling.guidance_interval, sampling.step_reuse
     skipped = sampling.steps - count
     rows = []
@@ -133,9 +141,15 @@ def rows_of_steps(task: Task) -> list[int]:
     return rows
 
 
-def _last(task: Task, steps: int) -> list[int]:
-    """The rows of the last `steps` steps."""
-    return rows_of_steps(task)[max(task.step_count - steps, 0) :]
+def _last(task: Task, steps: int) -> list[tuple[Task, list[int]]]:
+    """Each pass with the rows of those of its steps that are among the last `steps`; none without a step."""
+    found, first = [], max(task.step_count - steps, 0)
+    for each in task.passes:
+        rows = _rows_of_pass(each)
+        if rows[first:]:
+            found.append((each, rows[first:]))
+        first = max(first - len(rows), 0)
+    return found
 
 
 def _seconds(known: Mapping[int, float], rows: int) -> float:

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sdgrpc/v1/diffusion.proto.
  */
 export const file_sdgrpc_v1_diffusion: GenFile = /*@__PURE__*/
-  fileDesc("ChlzZGdycGMvdjEvZGlmZnVzaW9uLnByb3RvEglzZGdycGMudjEilgIKD0dlbmVyYXRlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdCKIAwoQVHJhbnNmb3JtUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3RCCwoJX3N0cmVuZ3RoIvkDCg5JbnBhaW50UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIfCgVpbWFnZRgKIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIVCghzdHJlbmd0aBgLIAEoAkgAiAEBEh4KBG1hc2sYDCABKAsyEC5zZGdycGMudjEuSW1hZ2USLAoMbWFza19vcHRpb25zGA0gASgLMhYuc2RncnBjLnYxLk1hc2tPcHRpb25zEioKC3Jlc2l6ZV9tb2RlGA4gASgOMhUuc2RncnBjLnYxLlJlc2l6ZU1vZGUSLgoNb25fZGlzY29ubmVjdBgPIAEoDjIXLnNkZ3JwYy52MS5PbkRpc2Nvbm5lY3QSIwoHbWFyZ2lucxgUIAEoCzISLnNkZ3JwYy52MS5NYXJnaW5zQgsKCV9zdHJlbmd0aCLrAQoETG9yYRIOCgRuYW1lGAEgASgJSAASEAoGc2hhMjU2GAIgASgJSAASFQoLc2FmZXRlbnNvcnMYAyABKAxIABIVCghzdHJlbmd0aBgEIAEoAkgBiAEBEiIKFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgFIAEoAkgCiAEBEg4KBnN0cmljdBgGIAEoCBIuCg1ibG9ja193ZWlnaHRzGAcgASgLMhcuc2RncnBjLnYxLkJsb2NrV2VpZ2h0c0IICgZzb3VyY2VCCwoJX3N0cmVuZ3RoQhgKFl90ZXh0X2VuY29kZXJfc3RyZW5ndGgikgEKDEJsb2NrV2VpZ2h0cxIOCgZ2YWx1ZXMYASADKAISDgoGcHJlc2V0GAIgASgJEjMKBmJsb2NrcxgDIAMoCzIjLnNkZ3JwYy52MS5CbG9ja1dlaWdodHMuQmxvY2tzRW50cnkaLQoLQmxvY2tzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ASK2BAoIU2FtcGxpbmcSDQoFc3RlcHMYASABKAUSGwoOZ3VpZGFuY2Vfc2NhbGUYAiABKAJIAIgBARInCglzY2hlZHVsZXIYAyABKA4yFC5zZGdycGMudjEuU2NoZWR1bGVyEi4KDXNpZ21hX3NwYWNpbmcYBCABKA4yFy5zZGdycGMudjEuU2lnbWFTcGFjaW5nEhEKBHNlZWQYBSABKANIAYgBARITCgtpbWFnZV9jb3VudBgGIAEoBRIRCgljbGlwX3NraXAYByABKAUSNAoQdGltZXN0ZXBfc3BhY2luZxgIIAEoDjIaLnNkZ3JwYy52MS5UaW1lc3RlcFNwYWNpbmcSHQoQZ3VpZGFuY2VfcmVzY2FsZRgJIAEoAkgCiAEBEhAKA2V0YRgKIAEoAkgDiAEBEhIKBWdhbW1hGAsgASgCSASIAQESNgoRZ3VpZGFuY2VfaW50ZXJ2YWwYFCABKAsyGy5zZGdycGMudjEuR3VpZGFuY2VJbnRlcnZhbBIoCgpzdGVwX3JldXNlGBUgASgLMhQuc2RncnBjLnYxLlN0ZXBSZXVzZRInCgl2YXJpYXRpb24YHiABKAsyFC5zZGdycGMudjEuVmFyaWF0aW9uEiEKBnRpbGluZxgfIAEoCzIRLnNkZ3JwYy52MS5UaWxpbmdCEQoPX2d1aWRhbmNlX3NjYWxlQgcKBV9zZWVkQhMKEV9ndWlkYW5jZV9yZXNjYWxlQgYKBF9ldGFCCAoGX2dhbW1hIi4KEEd1aWRhbmNlSW50ZXJ2YWwSDQoFc3RhcnQYASABKAISCwoDZW5kGAIgASgCIikKCVN0ZXBSZXVzZRINCgVldmVyeRgBIAEoBRINCgVvcmRlchgCIAEoBSI5CglWYXJpYXRpb24SEQoEc2VlZBgBIAEoA0gAiAEBEhAKCHN0cmVuZ3RoGAIgASgCQgcKBV9zZWVkIi4KBlRpbGluZxISCgpob3Jpem9udGFsGAEgASgIEhAKCHZlcnRpY2FsGAIgASgIIpUBCgZPdXRwdXQSEgoKbWVkaWFfdHlwZRgBIAEoCRIPCgdxdWFsaXR5GAIgASgFEioKB3ByZXZpZXcYAyABKAsyGS5zZGdycGMudjEuUHJldmlld09wdGlvbnMSFQoNb21pdF9tZXRhZGF0YRgEIAEoCBIjCgdkZWNvZGVyGAggASgOMhIuc2RncnBjLnYxLkRlY29kZXIiXwoOUHJldmlld09wdGlvbnMSJAoEa2luZBgBIAEoDjIWLnNkZ3JwYy52MS5QcmV2aWV3S2luZBIVCg1ldmVyeV9uX3N0ZXBzGAIgASgFEhAKCG1heF9zaWRlGAMgASgFIpYBCgtNYXNrT3B0aW9ucxIMCgRibHVyGAEgASgCEhkKDGNyb3BfcGFkZGluZxgCIAEoBUgAiAEBEjAKDm1hc2tlZF9jb250ZW50GAMgASgOMhguc2RncnBjLnYxLk1hc2tlZENvbnRlbnQSDAoEc29mdBgEIAEoCBINCgVjb3ZlchgFIAEoCEIPCg1fY3JvcF9wYWRkaW5nIkMKB01hcmdpbnMSDAoEbGVmdBgBIAEoBRILCgN0b3AYAiABKAUSDQoFcmlnaHQYAyABKAUSDgoGYm90dG9tGAQgASgFIkgKBUltYWdlEgwKBGRhdGEYASABKAwSEgoKbWVkaWFfdHlwZRgCIAEoCRINCgV3aWR0aBgDIAEoBRIOCgZoZWlnaHQYBCABKAUiiQIKCEpvYkV2ZW50EhIKCnJlcXVlc3RfaWQYASABKAkSEAoIc2VxdWVuY2UYAiABKAMSJwoIYWNjZXB0ZWQYCiABKAsyEy5zZGdycGMudjEuQWNjZXB0ZWRIABInCghwcmVwYXJlZBgLIAEoCzITLnNkZ3JwYy52MS5QcmVwYXJlZEgAEicKCHByb2dyZXNzGAwgASgLMhMuc2RncnBjLnYxLlByb2dyZXNzSAASKgoFaW1hZ2UYDSABKAsyGS5zZGdycGMudjEuR2VuZXJhdGVkSW1hZ2VIABInCghmaW5pc2hlZBgOIAEoCzITLnNkZ3JwYy52MS5GaW5pc2hlZEgAQgcKBWV2ZW50Ip0BCghBY2NlcHRlZBIWCg5xdWV1ZV9wb3NpdGlvbhgBIAEoBRIlCghzYW1wbGluZxgCIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxINCgV3aWR0aBgDIAEoBRIOCgZoZWlnaHQYBCABKAUSDQoFbW9kZWwYBSABKAkSEgoKc3RlcF9jb3VudBgGIAEoBRIQCgh3YXJuaW5ncxgHIAMoCSKQAQoIUHJlcGFyZWQSJAoFbG9yYXMYASADKAsyFS5zZGdycGMudjEuTG9yYVJlcG9ydBITCgtsb3JhX3NldF9pZBgCIAEoCRIXCg9sb3JhX3NldF9jYWNoZWQYAyABKAgSMAoNZnVzZV9kdXJhdGlvbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLkAgoKTG9yYVJlcG9ydBIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRISCgphbGdvcml0aG1zGAMgAygJEjMKB21vZHVsZXMYBCADKAsyIi5zZGdycGMudjEuTG9yYVJlcG9ydC5Nb2R1bGVzRW50cnkSGQoRdW5tYXRjaGVkX3RlbnNvcnMYBSABKAUSGgoSdW5tYXRjaGVkX2V4YW1wbGVzGAYgAygJEhUKDXJlbGF0aXZlX25vcm0YByABKAISEAoIc3RyZW5ndGgYCCABKAISHQoVdGV4dF9lbmNvZGVyX3N0cmVuZ3RoGAkgASgCEhAKCHdhcm5pbmdzGAogAygJEi4KDWJsb2NrX3dlaWdodHMYDCABKAsyFy5zZGdycGMudjEuQmxvY2tXZWlnaHRzGi4KDE1vZHVsZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAU6AjgBIr4BCghQcm9ncmVzcxIMCgRzdGVwGAEgASgFEhIKCnN0ZXBfY291bnQYAiABKAUSEAoIdGltZXN0ZXAYAyABKAISKgoHZWxhcHNlZBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCglyZW1haW5pbmcYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJAoIcHJldmlld3MYBiADKAsyEi5zZGdycGMudjEuUHJldmlldyJzCgdQcmV2aWV3EhMKC2ltYWdlX2luZGV4GAEgASgFEiMKB3BpY3R1cmUYAiABKAsyEC5zZGdycGMudjEuSW1hZ2VIABIjCgZsYXRlbnQYAyABKAsyES5zZGdycGMudjEuTGF0ZW50SABCCQoHY29udGVudCJHCgZMYXRlbnQSEAoIY2hhbm5lbHMYASABKAUSDgoGaGVpZ2h0GAIgASgFEg0KBXdpZHRoGAMgASgFEgwKBGRhdGEYBCABKAwiTgoOR2VuZXJhdGVkSW1hZ2USDQoFaW5kZXgYASABKAUSDAoEc2VlZBgCIAEoAxIfCgVpbWFnZRgDIAEoCzIQLnNkZ3JwYy52MS5JbWFnZSLmAQoIRmluaXNoZWQSKQoGcXVldWVkGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCHByZXBhcmVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCGRlbm9pc2VkGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2RlY29kZWQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFQoNbGFyZ2VzdF9iYXRjaBgFIAEoBRISCgp1bmV0X2NhbGxzGAYgASgFKo0DCglTY2hlZHVsZXISGQoVU0NIRURVTEVSX1VOU1BFQ0lGSUVEEAASEwoPU0NIRURVTEVSX0VVTEVSEAESHQoZU0NIRURVTEVSX0VVTEVSX0FOQ0VTVFJBTBACEhIKDlNDSEVEVUxFUl9IRVVOEAMSEgoOU0NIRURVTEVSX0RESU0QBBISCg5TQ0hFRFVMRVJfRERQTRAFEhIKDlNDSEVEVUxFUl9QTkRNEAYSEQoNU0NIRURVTEVSX0xNUxAHEhYKElNDSEVEVUxFUl9EUE1QUF8yTRAIEhoKFlNDSEVEVUxFUl9EUE1QUF8yTV9TREUQCRIXChNTQ0hFRFVMRVJfRFBNUFBfU0RFEAoSEwoPU0NIRURVTEVSX1VOSVBDEAsSEwoPU0NIRURVTEVSX0tEUE0yEAwSHQoZU0NIRURVTEVSX0tEUE0yX0FOQ0VTVFJBTBANEhIKDlNDSEVEVUxFUl9ERUlTEA4SEQoNU0NIRURVTEVSX0xDTRAPEhEKDVNDSEVEVUxFUl9UQ0QQECqZAQoMU2lnbWFTcGFjaW5nEh0KGVNJR01BX1NQQUNJTkdfVU5TUEVDSUZJRUQQABIZChVTSUdNQV9TUEFDSU5HX0RFRkFVTFQQARIYChRTSUdNQV9TUEFDSU5HX0tBUlJBUxACEh0KGVNJR01BX1NQQUNJTkdfRVhQT05FTlRJQUwQAxIWChJTSUdNQV9TUEFDSU5HX0JFVEEQBCpfCgxPbkRpc2Nvbm5lY3QSHQoZT05fRElTQ09OTkVDVF9VTlNQRUNJRklFRBAAEhgKFE9OX0RJU0NPTk5FQ1RfQ0FOQ0VMEAESFgoST05fRElTQ09OTkVDVF9LRUVQEAIqbQoKUmVzaXplTW9kZRIbChdSRVNJWkVfTU9ERV9VTlNQRUNJRklFRBAAEhcKE1JFU0laRV9NT0RFX1NUUkVUQ0gQARIUChBSRVNJWkVfTU9ERV9DUk9QEAISEwoPUkVTSVpFX01PREVfUEFEEAMqmwEKDU1hc2tlZENvbnRlbnQSHgoaTUFTS0VEX0NPTlRFTlRfVU5TUEVDSUZJRUQQABIbChdNQVNLRURfQ09OVEVOVF9PUklHSU5BTBABEhcKE01BU0tFRF9DT05URU5UX0ZJTEwQAhIYChRNQVNLRURfQ09OVEVOVF9OT0lTRRADEhoKFk1BU0tFRF9DT05URU5UX05PVEhJTkcQBCq2AQoPVGltZXN0ZXBTcGFjaW5nEiAKHFRJTUVTVEVQX1NQQUNJTkdfVU5TUEVDSUZJRUQQABIcChhUSU1FU1RFUF9TUEFDSU5HX0xFQURJTkcQARIdChlUSU1FU1RFUF9TUEFDSU5HX0xJTlNQQUNFEAISHQoZVElNRVNURVBfU1BBQ0lOR19UUkFJTElORxADEiUKIVRJTUVTVEVQX1NQQUNJTkdfQUxJR05fWU9VUl9TVEVQUxAEKkUKB0RlY29kZXISFwoTREVDT0RFUl9VTlNQRUNJRklFRBAAEg8KC0RFQ09ERVJfVkFFEAESEAoMREVDT0RFUl9USU5ZEAIqeAoLUHJldmlld0tpbmQSHAoYUFJFVklFV19LSU5EX1VOU1BFQ0lGSUVEEAASGAoUUFJFVklFV19LSU5EX1BJQ1RVUkUQARIXChNQUkVWSUVXX0tJTkRfTEFURU5UEAISGAoUUFJFVklFV19LSU5EX0RFQ09ERUQQAzLPAQoQRGlmZnVzaW9uU2VydmljZRI9CghHZW5lcmF0ZRIaLnNkZ3JwYy52MS5HZW5lcmF0ZVJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwARI/CglUcmFuc2Zvcm0SGy5zZGdycGMudjEuVHJhbnNmb3JtUmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABEjsKB0lucGFpbnQSGS5zZGdycGMudjEuSW5wYWludFJlcXVlc3QaEy5zZGdycGMudjEuSm9iRXZlbnQwAWIGcHJvdG8z", [file_google_protobuf_duration]);
+  fileDesc("ChlzZGdycGMvdjEvZGlmZnVzaW9uLnByb3RvEglzZGdycGMudjEiwgIKD0dlbmVyYXRlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdBIqCgtzZWNvbmRfcGFzcxgVIAEoCzIVLnNkZ3JwYy52MS5TZWNvbmRQYXNzIo4DChBUcmFuc2Zvcm1SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGcHJvbXB0GAMgASgJEhcKD25lZ2F0aXZlX3Byb21wdBgEIAEoCRIeCgVsb3JhcxgFIAMoCzIPLnNkZ3JwYy52MS5Mb3JhEiUKCHNhbXBsaW5nGAYgASgLMhMuc2RncnBjLnYxLlNhbXBsaW5nEiEKBm91dHB1dBgHIAEoCzIRLnNkZ3JwYy52MS5PdXRwdXQSDQoFd2lkdGgYCCABKAUSDgoGaGVpZ2h0GAkgASgFEh8KBWltYWdlGAogASgLMhAuc2RncnBjLnYxLkltYWdlEhUKCHN0cmVuZ3RoGAsgASgCSACIAQESKgoLcmVzaXplX21vZGUYDiABKA4yFS5zZGdycGMudjEuUmVzaXplTW9kZRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdEILCglfc3RyZW5ndGhKBAgVEBYi/wMKDklucGFpbnRSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGcHJvbXB0GAMgASgJEhcKD25lZ2F0aXZlX3Byb21wdBgEIAEoCRIeCgVsb3JhcxgFIAMoCzIPLnNkZ3JwYy52MS5Mb3JhEiUKCHNhbXBsaW5nGAYgASgLMhMuc2RncnBjLnYxLlNhbXBsaW5nEiEKBm91dHB1dBgHIAEoCzIRLnNkZ3JwYy52MS5PdXRwdXQSDQoFd2lkdGgYCCABKAUSDgoGaGVpZ2h0GAkgASgFEh8KBWltYWdlGAogASgLMhAuc2RncnBjLnYxLkltYWdlEhUKCHN0cmVuZ3RoGAsgASgCSACIAQESHgoEbWFzaxgMIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIsCgxtYXNrX29wdGlvbnMYDSABKAsyFi5zZGdycGMudjEuTWFza09wdGlvbnMSKgoLcmVzaXplX21vZGUYDiABKA4yFS5zZGdycGMudjEuUmVzaXplTW9kZRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdBIjCgdtYXJnaW5zGBQgASgLMhIuc2RncnBjLnYxLk1hcmdpbnNCCwoJX3N0cmVuZ3RoSgQIFRAWIusBCgRMb3JhEg4KBG5hbWUYASABKAlIABIQCgZzaGEyNTYYAiABKAlIABIVCgtzYWZldGVuc29ycxgDIAEoDEgAEhUKCHN0cmVuZ3RoGAQgASgCSAGIAQESIgoVdGV4dF9lbmNvZGVyX3N0cmVuZ3RoGAUgASgCSAKIAQESDgoGc3RyaWN0GAYgASgIEi4KDWJsb2NrX3dlaWdodHMYByABKAsyFy5zZGdycGMudjEuQmxvY2tXZWlnaHRzQggKBnNvdXJjZUILCglfc3RyZW5ndGhCGAoWX3RleHRfZW5jb2Rlcl9zdHJlbmd0aCKSAQoMQmxvY2tXZWlnaHRzEg4KBnZhbHVlcxgBIAMoAhIOCgZwcmVzZXQYAiABKAkSMwoGYmxvY2tzGAMgAygLMiMuc2RncnBjLnYxLkJsb2NrV2VpZ2h0cy5CbG9ja3NFbnRyeRotCgtCbG9ja3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAI6AjgBIrYECghTYW1wbGluZxINCgVzdGVwcxgBIAEoBRIbCg5ndWlkYW5jZV9zY2FsZRgCIAEoAkgAiAEBEicKCXNjaGVkdWxlchgDIAEoDjIULnNkZ3JwYy52MS5TY2hlZHVsZXISLgoNc2lnbWFfc3BhY2luZxgEIAEoDjIXLnNkZ3JwYy52MS5TaWdtYVNwYWNpbmcSEQoEc2VlZBgFIAEoA0gBiAEBEhMKC2ltYWdlX2NvdW50GAYgASgFEhEKCWNsaXBfc2tpcBgHIAEoBRI0ChB0aW1lc3RlcF9zcGFjaW5nGAggASgOMhouc2RncnBjLnYxLlRpbWVzdGVwU3BhY2luZxIdChBndWlkYW5jZV9yZXNjYWxlGAkgASgCSAKIAQESEAoDZXRhGAogASgCSAOIAQESEgoFZ2FtbWEYCyABKAJIBIgBARI2ChFndWlkYW5jZV9pbnRlcnZhbBgUIAEoCzIbLnNkZ3JwYy52MS5HdWlkYW5jZUludGVydmFsEigKCnN0ZXBfcmV1c2UYFSABKAsyFC5zZGdycGMudjEuU3RlcFJldXNlEicKCXZhcmlhdGlvbhgeIAEoCzIULnNkZ3JwYy52MS5WYXJpYXRpb24SIQoGdGlsaW5nGB8gASgLMhEuc2RncnBjLnYxLlRpbGluZ0IRCg9fZ3VpZGFuY2Vfc2NhbGVCBwoFX3NlZWRCEwoRX2d1aWRhbmNlX3Jlc2NhbGVCBgoEX2V0YUIICgZfZ2FtbWEiLgoQR3VpZGFuY2VJbnRlcnZhbBINCgVzdGFydBgBIAEoAhILCgNlbmQYAiABKAIiKQoJU3RlcFJldXNlEg0KBWV2ZXJ5GAEgASgFEg0KBW9yZGVyGAIgASgFIjkKCVZhcmlhdGlvbhIRCgRzZWVkGAEgASgDSACIAQESEAoIc3RyZW5ndGgYAiABKAJCBwoFX3NlZWQiLgoGVGlsaW5nEhIKCmhvcml6b250YWwYASABKAgSEAoIdmVydGljYWwYAiABKAgiqAEKClNlY29uZFBhc3MSDQoFc2NhbGUYASABKAISDQoFd2lkdGgYAiABKAUSDgoGaGVpZ2h0GAMgASgFEhUKCHN0cmVuZ3RoGAQgASgCSACIAQESDQoFc3RlcHMYBSABKAUSJwoEbW9kZRgGIAEoDjIZLnNkZ3JwYy52MS5TZWNvbmRQYXNzTW9kZRIQCgh1cHNjYWxlchgHIAEoCUILCglfc3RyZW5ndGgilQEKBk91dHB1dBISCgptZWRpYV90eXBlGAEgASgJEg8KB3F1YWxpdHkYAiABKAUSKgoHcHJldmlldxgDIAEoCzIZLnNkZ3JwYy52MS5QcmV2aWV3T3B0aW9ucxIVCg1vbWl0X21ldGFkYXRhGAQgASgIEiMKB2RlY29kZXIYCCABKA4yEi5zZGdycGMudjEuRGVjb2RlciJfCg5QcmV2aWV3T3B0aW9ucxIkCgRraW5kGAEgASgOMhYuc2RncnBjLnYxLlByZXZpZXdLaW5kEhUKDWV2ZXJ5X25fc3RlcHMYAiABKAUSEAoIbWF4X3NpZGUYAyABKAUilgEKC01hc2tPcHRpb25zEgwKBGJsdXIYASABKAISGQoMY3JvcF9wYWRkaW5nGAIgASgFSACIAQESMAoObWFza2VkX2NvbnRlbnQYAyABKA4yGC5zZGdycGMudjEuTWFza2VkQ29udGVudBIMCgRzb2Z0GAQgASgIEg0KBWNvdmVyGAUgASgIQg8KDV9jcm9wX3BhZGRpbmciQwoHTWFyZ2lucxIMCgRsZWZ0GAEgASgFEgsKA3RvcBgCIAEoBRINCgVyaWdodBgDIAEoBRIOCgZib3R0b20YBCABKAUiSAoFSW1hZ2USDAoEZGF0YRgBIAEoDBISCgptZWRpYV90eXBlGAIgASgJEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBSKJAgoISm9iRXZlbnQSEgoKcmVxdWVzdF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoAxInCghhY2NlcHRlZBgKIAEoCzITLnNkZ3JwYy52MS5BY2NlcHRlZEgAEicKCHByZXBhcmVkGAsgASgLMhMuc2RncnBjLnYxLlByZXBhcmVkSAASJwoIcHJvZ3Jlc3MYDCABKAsyEy5zZGdycGMudjEuUHJvZ3Jlc3NIABIqCgVpbWFnZRgNIAEoCzIZLnNkZ3JwYy52MS5HZW5lcmF0ZWRJbWFnZUgAEicKCGZpbmlzaGVkGA4gASgLMhMuc2RncnBjLnYxLkZpbmlzaGVkSABCBwoFZXZlbnQiyQEKCEFjY2VwdGVkEhYKDnF1ZXVlX3Bvc2l0aW9uGAEgASgFEiUKCHNhbXBsaW5nGAIgASgLMhMuc2RncnBjLnYxLlNhbXBsaW5nEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBRINCgVtb2RlbBgFIAEoCRISCgpzdGVwX2NvdW50GAYgASgFEhAKCHdhcm5pbmdzGAcgAygJEioKC3NlY29uZF9wYXNzGBUgASgLMhUuc2RncnBjLnYxLlNlY29uZFBhc3MikAEKCFByZXBhcmVkEiQKBWxvcmFzGAEgAygLMhUuc2RncnBjLnYxLkxvcmFSZXBvcnQSEwoLbG9yYV9zZXRfaWQYAiABKAkSFwoPbG9yYV9zZXRfY2FjaGVkGAMgASgIEjAKDWZ1c2VfZHVyYXRpb24YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5AIKCkxvcmFSZXBvcnQSDAoEbmFtZRgBIAEoCRIOCgZzaGEyNTYYAiABKAkSEgoKYWxnb3JpdGhtcxgDIAMoCRIzCgdtb2R1bGVzGAQgAygLMiIuc2RncnBjLnYxLkxvcmFSZXBvcnQuTW9kdWxlc0VudHJ5EhkKEXVubWF0Y2hlZF90ZW5zb3JzGAUgASgFEhoKEnVubWF0Y2hlZF9leGFtcGxlcxgGIAMoCRIVCg1yZWxhdGl2ZV9ub3JtGAcgASgCEhAKCHN0cmVuZ3RoGAggASgCEh0KFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgJIAEoAhIQCgh3YXJuaW5ncxgKIAMoCRIuCg1ibG9ja193ZWlnaHRzGAwgASgLMhcuc2RncnBjLnYxLkJsb2NrV2VpZ2h0cxouCgxNb2R1bGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgFOgI4ASLTAQoIUHJvZ3Jlc3MSDAoEc3RlcBgBIAEoBRISCgpzdGVwX2NvdW50GAIgASgFEhAKCHRpbWVzdGVwGAMgASgCEioKB2VsYXBzZWQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJcmVtYWluaW5nGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKCHByZXZpZXdzGAYgAygLMhIuc2RncnBjLnYxLlByZXZpZXcSEwoLcGFzc19udW1iZXIYFSABKAUicwoHUHJldmlldxITCgtpbWFnZV9pbmRleBgBIAEoBRIjCgdwaWN0dXJlGAIgASgLMhAuc2RncnBjLnYxLkltYWdlSAASIwoGbGF0ZW50GAMgASgLMhEuc2RncnBjLnYxLkxhdGVudEgAQgkKB2NvbnRlbnQiRwoGTGF0ZW50EhAKCGNoYW5uZWxzGAEgASgFEg4KBmhlaWdodBgCIAEoBRINCgV3aWR0aBgDIAEoBRIMCgRkYXRhGAQgASgMIk4KDkdlbmVyYXRlZEltYWdlEg0KBWluZGV4GAEgASgFEgwKBHNlZWQYAiABKAMSHwoFaW1hZ2UYAyABKAsyEC5zZGdycGMudjEuSW1hZ2Ui5gEKCEZpbmlzaGVkEikKBnF1ZXVlZBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghwcmVwYXJlZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghkZW5vaXNlZBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdkZWNvZGVkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKDWxhcmdlc3RfYmF0Y2gYBSABKAUSEgoKdW5ldF9jYWxscxgGIAEoBSqNAwoJU2NoZWR1bGVyEhkKFVNDSEVEVUxFUl9VTlNQRUNJRklFRBAAEhMKD1NDSEVEVUxFUl9FVUxFUhABEh0KGVNDSEVEVUxFUl9FVUxFUl9BTkNFU1RSQUwQAhISCg5TQ0hFRFVMRVJfSEVVThADEhIKDlNDSEVEVUxFUl9ERElNEAQSEgoOU0NIRURVTEVSX0REUE0QBRISCg5TQ0hFRFVMRVJfUE5ETRAGEhEKDVNDSEVEVUxFUl9MTVMQBxIWChJTQ0hFRFVMRVJfRFBNUFBfMk0QCBIaChZTQ0hFRFVMRVJfRFBNUFBfMk1fU0RFEAkSFwoTU0NIRURVTEVSX0RQTVBQX1NERRAKEhMKD1NDSEVEVUxFUl9VTklQQxALEhMKD1NDSEVEVUxFUl9LRFBNMhAMEh0KGVNDSEVEVUxFUl9LRFBNMl9BTkNFU1RSQUwQDRISCg5TQ0hFRFVMRVJfREVJUxAOEhEKDVNDSEVEVUxFUl9MQ00QDxIRCg1TQ0hFRFVMRVJfVENEEBAqmQEKDFNpZ21hU3BhY2luZxIdChlTSUdNQV9TUEFDSU5HX1VOU1BFQ0lGSUVEEAASGQoVU0lHTUFfU1BBQ0lOR19ERUZBVUxUEAESGAoUU0lHTUFfU1BBQ0lOR19LQVJSQVMQAhIdChlTSUdNQV9TUEFDSU5HX0VYUE9ORU5USUFMEAMSFgoSU0lHTUFfU1BBQ0lOR19CRVRBEAQqXwoMT25EaXNjb25uZWN0Eh0KGU9OX0RJU0NPTk5FQ1RfVU5TUEVDSUZJRUQQABIYChRPTl9ESVNDT05ORUNUX0NBTkNFTBABEhYKEk9OX0RJU0NPTk5FQ1RfS0VFUBACKm0KClJlc2l6ZU1vZGUSGwoXUkVTSVpFX01PREVfVU5TUEVDSUZJRUQQABIXChNSRVNJWkVfTU9ERV9TVFJFVENIEAESFAoQUkVTSVpFX01PREVfQ1JPUBACEhMKD1JFU0laRV9NT0RFX1BBRBADKmsKDlNlY29uZFBhc3NNb2RlEiAKHFNFQ09ORF9QQVNTX01PREVfVU5TUEVDSUZJRUQQABIbChdTRUNPTkRfUEFTU19NT0RFX0xBVEVOVBABEhoKFlNFQ09ORF9QQVNTX01PREVfUElYRUwQAiqbAQoNTWFza2VkQ29udGVudBIeChpNQVNLRURfQ09OVEVOVF9VTlNQRUNJRklFRBAAEhsKF01BU0tFRF9DT05URU5UX09SSUdJTkFMEAESFwoTTUFTS0VEX0NPTlRFTlRfRklMTBACEhgKFE1BU0tFRF9DT05URU5UX05PSVNFEAMSGgoWTUFTS0VEX0NPTlRFTlRfTk9USElORxAEKrYBCg9UaW1lc3RlcFNwYWNpbmcSIAocVElNRVNURVBfU1BBQ0lOR19VTlNQRUNJRklFRBAAEhwKGFRJTUVTVEVQX1NQQUNJTkdfTEVBRElORxABEh0KGVRJTUVTVEVQX1NQQUNJTkdfTElOU1BBQ0UQAhIdChlUSU1FU1RFUF9TUEFDSU5HX1RSQUlMSU5HEAMSJQohVElNRVNURVBfU1BBQ0lOR19BTElHTl9ZT1VSX1NURVBTEAQqRQoHRGVjb2RlchIXChNERUNPREVSX1VOU1BFQ0lGSUVEEAASDwoLREVDT0RFUl9WQUUQARIQCgxERUNPREVSX1RJTlkQAip4CgtQcmV2aWV3S2luZBIcChhQUkVWSUVXX0tJTkRfVU5TUEVDSUZJRUQQABIYChRQUkVWSUVXX0tJTkRfUElDVFVSRRABEhcKE1BSRVZJRVdfS0lORF9MQVRFTlQQAhIYChRQUkVWSUVXX0tJTkRfREVDT0RFRBADMs8BChBEaWZmdXNpb25TZXJ2aWNlEj0KCEdlbmVyYXRlEhouc2RncnBjLnYxLkdlbmVyYXRlUmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABEj8KCVRyYW5zZm9ybRIbLnNkZ3JwYy52MS5UcmFuc2Zvcm1SZXF1ZXN0GhMuc2RncnBjLnYxLkpvYkV2ZW50MAESOwoHSW5wYWludBIZLnNkZ3JwYy52MS5JbnBhaW50UmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABYgZwcm90bzM", [file_google_protobuf_duration]);
 
 /**
  * Fields 1 to 7 mean the same in all three requests.
@@ -96,6 +96,13 @@ export type GenerateRequest = Message<"sdgrpc.v1.GenerateRequest"> & {
    * @generated from field: sdgrpc.v1.OnDisconnect on_disconnect = 15;
    */
   onDisconnect: OnDisconnect;
+
+  /**
+   * Enlarges what was drawn and draws on at that size; unset does not.
+   *
+   * @generated from field: sdgrpc.v1.SecondPass second_pass = 21;
+   */
+  secondPass?: SecondPass | undefined;
 };
 
 /**
@@ -681,6 +688,73 @@ export const TilingSchema: GenMessage<Tiling> = /*@__PURE__*/
   messageDesc(file_sdgrpc_v1_diffusion, 9);
 
 /**
+ * "Hires. fix" of the web UI of AUTOMATIC1111: what the first pass drew is enlarged, noised again to the level of
+ * `strength`, and denoised from there, with everything else of the request as in the first pass. With PIXEL the
+ * picture is, to the bit, that of a TransformRequest with the first one as its `image`, in `resize_mode` CROP and with
+ * these values. Random numbers are those of such a request: the seed's generator begins anew.
+ *
+ * @generated from message sdgrpc.v1.SecondPass
+ */
+export type SecondPass = Message<"sdgrpc.v1.SecondPass"> & {
+  /**
+   * The size as a multiple of the first one, 1 to 8, rounded down to multiples of 8 pixels; or `width` and `height`.
+   * With none of the three it is 2.
+   *
+   * @generated from field: float scale = 1;
+   */
+  scale: number;
+
+  /**
+   * The size in pixels, within the limits of the request's own; where one is 0 it keeps the proportions. With other
+   * proportions what sticks out is cut off, on both sides alike.
+   *
+   * @generated from field: int32 width = 2;
+   */
+  width: number;
+
+  /**
+   * @generated from field: int32 height = 3;
+   */
+  height: number;
+
+  /**
+   * As in TransformRequest. Unset is 0.7.
+   *
+   * @generated from field: optional float strength = 4;
+   */
+  strength?: number | undefined;
+
+  /**
+   * Steps of the whole schedule, of which `strength` says how many run; 0 is as many as in the first pass. What is said
+   * of `Sampling.steps` holds: a `step_reuse` needs enough of them.
+   *
+   * @generated from field: int32 steps = 5;
+   */
+  steps: number;
+
+  /**
+   * Unspecified is LATENT, and PIXEL where an `upscaler` is named.
+   *
+   * @generated from field: sdgrpc.v1.SecondPassMode mode = 6;
+   */
+  mode: SecondPassMode;
+
+  /**
+   * What enlarges the picture before it is brought to the size by Lanczos; empty is Lanczos alone. Of PIXEL only.
+   *
+   * @generated from field: string upscaler = 7;
+   */
+  upscaler: string;
+};
+
+/**
+ * Describes the message sdgrpc.v1.SecondPass.
+ * Use `create(SecondPassSchema)` to create a new message.
+ */
+export const SecondPassSchema: GenMessage<SecondPass> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_diffusion, 10);
+
+/**
  * What to send, and in which format.
  *
  * @generated from message sdgrpc.v1.Output
@@ -726,7 +800,7 @@ export type Output = Message<"sdgrpc.v1.Output"> & {
  * Use `create(OutputSchema)` to create a new message.
  */
 export const OutputSchema: GenMessage<Output> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 10);
+  messageDesc(file_sdgrpc_v1_diffusion, 11);
 
 /**
  * Whether and when to show unfinished images.
@@ -762,7 +836,7 @@ export type PreviewOptions = Message<"sdgrpc.v1.PreviewOptions"> & {
  * Use `create(PreviewOptionsSchema)` to create a new message.
  */
 export const PreviewOptionsSchema: GenMessage<PreviewOptions> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 11);
+  messageDesc(file_sdgrpc_v1_diffusion, 12);
 
 /**
  * How to use a mask.
@@ -815,7 +889,7 @@ export type MaskOptions = Message<"sdgrpc.v1.MaskOptions"> & {
  * Use `create(MaskOptionsSchema)` to create a new message.
  */
 export const MaskOptionsSchema: GenMessage<MaskOptions> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 12);
+  messageDesc(file_sdgrpc_v1_diffusion, 13);
 
 /**
  * Pixels to add at each side, 0 to 16384.
@@ -849,7 +923,7 @@ export type Margins = Message<"sdgrpc.v1.Margins"> & {
  * Use `create(MarginsSchema)` to create a new message.
  */
 export const MarginsSchema: GenMessage<Margins> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 13);
+  messageDesc(file_sdgrpc_v1_diffusion, 14);
 
 /**
  * A picture in a file.
@@ -892,7 +966,7 @@ export type Image = Message<"sdgrpc.v1.Image"> & {
  * Use `create(ImageSchema)` to create a new message.
  */
 export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 14);
+  messageDesc(file_sdgrpc_v1_diffusion, 15);
 
 /**
  * Something that happened to a job.
@@ -953,7 +1027,7 @@ export type JobEvent = Message<"sdgrpc.v1.JobEvent"> & {
  * Use `create(JobEventSchema)` to create a new message.
  */
 export const JobEventSchema: GenMessage<JobEvent> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 15);
+  messageDesc(file_sdgrpc_v1_diffusion, 16);
 
 /**
  * The request is valid and queued.
@@ -994,7 +1068,7 @@ export type Accepted = Message<"sdgrpc.v1.Accepted"> & {
   model: string;
 
   /**
-   * Steps that will run, after `strength`.
+   * Steps that will run, after `strength`, in both passes where there are two.
    *
    * @generated from field: int32 step_count = 6;
    */
@@ -1006,6 +1080,13 @@ export type Accepted = Message<"sdgrpc.v1.Accepted"> & {
    * @generated from field: repeated string warnings = 7;
    */
   warnings: string[];
+
+  /**
+   * With every default filled in, the size in `width` and `height`, which the result has then.
+   *
+   * @generated from field: sdgrpc.v1.SecondPass second_pass = 21;
+   */
+  secondPass?: SecondPass | undefined;
 };
 
 /**
@@ -1013,7 +1094,7 @@ export type Accepted = Message<"sdgrpc.v1.Accepted"> & {
  * Use `create(AcceptedSchema)` to create a new message.
  */
 export const AcceptedSchema: GenMessage<Accepted> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 16);
+  messageDesc(file_sdgrpc_v1_diffusion, 17);
 
 /**
  * The LoRA set is fused and the prompt encoded: steps begin.
@@ -1051,7 +1132,7 @@ export type Prepared = Message<"sdgrpc.v1.Prepared"> & {
  * Use `create(PreparedSchema)` to create a new message.
  */
 export const PreparedSchema: GenMessage<Prepared> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 17);
+  messageDesc(file_sdgrpc_v1_diffusion, 18);
 
 /**
  * What one LoRA file did to the model.
@@ -1130,7 +1211,7 @@ export type LoraReport = Message<"sdgrpc.v1.LoraReport"> & {
  * Use `create(LoraReportSchema)` to create a new message.
  */
 export const LoraReportSchema: GenMessage<LoraReport> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 18);
+  messageDesc(file_sdgrpc_v1_diffusion, 19);
 
 /**
  * A denoising step is done.
@@ -1174,6 +1255,13 @@ export type Progress = Message<"sdgrpc.v1.Progress"> & {
    * @generated from field: repeated sdgrpc.v1.Preview previews = 6;
    */
   previews: Preview[];
+
+  /**
+   * 1, and 2 in the second pass, whose previews have another size. `step` counts on.
+   *
+   * @generated from field: int32 pass_number = 21;
+   */
+  passNumber: number;
 };
 
 /**
@@ -1181,7 +1269,7 @@ export type Progress = Message<"sdgrpc.v1.Progress"> & {
  * Use `create(ProgressSchema)` to create a new message.
  */
 export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 19);
+  messageDesc(file_sdgrpc_v1_diffusion, 20);
 
 /**
  * One image as predicted at a step.
@@ -1221,7 +1309,7 @@ export type Preview = Message<"sdgrpc.v1.Preview"> & {
  * Use `create(PreviewSchema)` to create a new message.
  */
 export const PreviewSchema: GenMessage<Preview> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 20);
+  messageDesc(file_sdgrpc_v1_diffusion, 21);
 
 /**
  * A latent, row-major, channels first, little endian.
@@ -1257,7 +1345,7 @@ export type Latent = Message<"sdgrpc.v1.Latent"> & {
  * Use `create(LatentSchema)` to create a new message.
  */
 export const LatentSchema: GenMessage<Latent> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 21);
+  messageDesc(file_sdgrpc_v1_diffusion, 22);
 
 /**
  * A finished image.
@@ -1286,7 +1374,7 @@ export type GeneratedImage = Message<"sdgrpc.v1.GeneratedImage"> & {
  * Use `create(GeneratedImageSchema)` to create a new message.
  */
 export const GeneratedImageSchema: GenMessage<GeneratedImage> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 22);
+  messageDesc(file_sdgrpc_v1_diffusion, 23);
 
 /**
  * Every image was sent. The times follow each other: waiting, preparing, denoising, decoding.
@@ -1335,7 +1423,7 @@ export type Finished = Message<"sdgrpc.v1.Finished"> & {
  * Use `create(FinishedSchema)` to create a new message.
  */
 export const FinishedSchema: GenMessage<Finished> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 23);
+  messageDesc(file_sdgrpc_v1_diffusion, 24);
 
 /**
  * Samplers, as diffusers implements them.
@@ -1553,6 +1641,39 @@ export const ResizeModeSchema: GenEnum<ResizeMode> = /*@__PURE__*/
   enumDesc(file_sdgrpc_v1_diffusion, 3);
 
 /**
+ * How the second pass gets its start from the latents of the first.
+ *
+ * @generated from enum sdgrpc.v1.SecondPassMode
+ */
+export enum SecondPassMode {
+  /**
+   * @generated from enum value: SECOND_PASS_MODE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The latents are enlarged bilinearly, "Latent" of the web UI of AUTOMATIC1111: fast, and blurred where `strength` is
+   * below about 0.5.
+   *
+   * @generated from enum value: SECOND_PASS_MODE_LATENT = 1;
+   */
+  LATENT = 1,
+
+  /**
+   * They are decoded to a picture of 8 bits a colour, which is enlarged and encoded.
+   *
+   * @generated from enum value: SECOND_PASS_MODE_PIXEL = 2;
+   */
+  PIXEL = 2,
+}
+
+/**
+ * Describes the enum sdgrpc.v1.SecondPassMode.
+ */
+export const SecondPassModeSchema: GenEnum<SecondPassMode> = /*@__PURE__*/
+  enumDesc(file_sdgrpc_v1_diffusion, 4);
+
+/**
  * What the masked part of a picture starts from, as in the web UI of AUTOMATIC1111.
  *
  * @generated from enum sdgrpc.v1.MaskedContent
@@ -1598,7 +1719,7 @@ export enum MaskedContent {
  * Describes the enum sdgrpc.v1.MaskedContent.
  */
 export const MaskedContentSchema: GenEnum<MaskedContent> = /*@__PURE__*/
-  enumDesc(file_sdgrpc_v1_diffusion, 4);
+  enumDesc(file_sdgrpc_v1_diffusion, 5);
 
 /**
  * At which of the model's training timesteps, 0 to 999, the steps of a schedule are (table 2 of
@@ -1647,7 +1768,7 @@ export enum TimestepSpacing {
  * Describes the enum sdgrpc.v1.TimestepSpacing.
  */
 export const TimestepSpacingSchema: GenEnum<TimestepSpacing> = /*@__PURE__*/
-  enumDesc(file_sdgrpc_v1_diffusion, 5);
+  enumDesc(file_sdgrpc_v1_diffusion, 6);
 
 /**
  * What makes pictures of latents.
@@ -1682,7 +1803,7 @@ export enum Decoder {
  * Describes the enum sdgrpc.v1.Decoder.
  */
 export const DecoderSchema: GenEnum<Decoder> = /*@__PURE__*/
-  enumDesc(file_sdgrpc_v1_diffusion, 6);
+  enumDesc(file_sdgrpc_v1_diffusion, 7);
 
 /**
  * What a preview holds.
@@ -1723,7 +1844,7 @@ export enum PreviewKind {
  * Describes the enum sdgrpc.v1.PreviewKind.
  */
 export const PreviewKindSchema: GenEnum<PreviewKind> = /*@__PURE__*/
-  enumDesc(file_sdgrpc_v1_diffusion, 7);
+  enumDesc(file_sdgrpc_v1_diffusion, 8);
 
 /**
  * Creates and edits images with Stable Diffusion.
