@@ -177,9 +177,8 @@ def result_size(found: Findings) -> Iterator[Complaint]:
 def second_pass(found: Findings) -> Iterator[Complaint]:
     """The second pass' size and steps, which depend on the first's."""
     request, model = found.request, found.model
-    if not isinstance(request, pb.GenerateRequest) or model is None:
-        return
-    if not found.wrong("second_pass", "width", "height", "sampling"):
+    judged = not found.wrong("second_pass", "width", "height", "sampling")
+    if judged and model is not None and isinstance(request, pb.GenerateRequest):
         yield from second_pass_faults(request, model, codec.size(request, model, None), found.settings)
 
 
