@@ -290,6 +290,59 @@ func (ResizeMode) EnumDescriptor() ([]byte, []int) {
 	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{3}
 }
 
+// How the second pass gets its start from the latents of the first.
+type SecondPassMode int32
+
+const (
+	SecondPassMode_SECOND_PASS_MODE_UNSPECIFIED SecondPassMode = 0
+	// The latents are enlarged bilinearly, "Latent" of the web UI of AUTOMATIC1111: fast, and blurred where `strength` is
+	// below about 0.5.
+	SecondPassMode_SECOND_PASS_MODE_LATENT SecondPassMode = 1
+	// They are decoded to a picture of 8 bits a colour, which is enlarged and encoded.
+	SecondPassMode_SECOND_PASS_MODE_PIXEL SecondPassMode = 2
+)
+
+// Enum value maps for SecondPassMode.
+var (
+	SecondPassMode_name = map[int32]string{
+		0: "SECOND_PASS_MODE_UNSPECIFIED",
+		1: "SECOND_PASS_MODE_LATENT",
+		2: "SECOND_PASS_MODE_PIXEL",
+	}
+	SecondPassMode_value = map[string]int32{
+		"SECOND_PASS_MODE_UNSPECIFIED": 0,
+		"SECOND_PASS_MODE_LATENT":      1,
+		"SECOND_PASS_MODE_PIXEL":       2,
+	}
+)
+
+func (x SecondPassMode) Enum() *SecondPassMode {
+	p := new(SecondPassMode)
+	*p = x
+	return p
+}
+
+func (x SecondPassMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SecondPassMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[4].Descriptor()
+}
+
+func (SecondPassMode) Type() protoreflect.EnumType {
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[4]
+}
+
+func (x SecondPassMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SecondPassMode.Descriptor instead.
+func (SecondPassMode) EnumDescriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{4}
+}
+
 // What the masked part of a picture starts from, as in the web UI of AUTOMATIC1111.
 type MaskedContent int32
 
@@ -335,11 +388,11 @@ func (x MaskedContent) String() string {
 }
 
 func (MaskedContent) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[4].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[5].Descriptor()
 }
 
 func (MaskedContent) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[4]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[5]
 }
 
 func (x MaskedContent) Number() protoreflect.EnumNumber {
@@ -348,7 +401,7 @@ func (x MaskedContent) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MaskedContent.Descriptor instead.
 func (MaskedContent) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{4}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{5}
 }
 
 // At which of the model's training timesteps, 0 to 999, the steps of a schedule are (table 2 of
@@ -398,11 +451,11 @@ func (x TimestepSpacing) String() string {
 }
 
 func (TimestepSpacing) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[5].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[6].Descriptor()
 }
 
 func (TimestepSpacing) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[5]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[6]
 }
 
 func (x TimestepSpacing) Number() protoreflect.EnumNumber {
@@ -411,7 +464,7 @@ func (x TimestepSpacing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TimestepSpacing.Descriptor instead.
 func (TimestepSpacing) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{5}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{6}
 }
 
 // What makes pictures of latents.
@@ -452,11 +505,11 @@ func (x Decoder) String() string {
 }
 
 func (Decoder) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[6].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[7].Descriptor()
 }
 
 func (Decoder) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[6]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[7]
 }
 
 func (x Decoder) Number() protoreflect.EnumNumber {
@@ -465,7 +518,7 @@ func (x Decoder) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Decoder.Descriptor instead.
 func (Decoder) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{6}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{7}
 }
 
 // What a preview holds.
@@ -509,11 +562,11 @@ func (x PreviewKind) String() string {
 }
 
 func (PreviewKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdgrpc_v1_diffusion_proto_enumTypes[7].Descriptor()
+	return file_sdgrpc_v1_diffusion_proto_enumTypes[8].Descriptor()
 }
 
 func (PreviewKind) Type() protoreflect.EnumType {
-	return &file_sdgrpc_v1_diffusion_proto_enumTypes[7]
+	return &file_sdgrpc_v1_diffusion_proto_enumTypes[8]
 }
 
 func (x PreviewKind) Number() protoreflect.EnumNumber {
@@ -522,7 +575,7 @@ func (x PreviewKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PreviewKind.Descriptor instead.
 func (PreviewKind) EnumDescriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{7}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{8}
 }
 
 // Fields 1 to 7 mean the same in all three requests.
@@ -551,7 +604,9 @@ type GenerateRequest struct {
 	Width  int32 `protobuf:"varint,8,opt,name=width,proto3" json:"width,omitempty"`
 	Height int32 `protobuf:"varint,9,opt,name=height,proto3" json:"height,omitempty"`
 	// What becomes of the job when its stream is closed, as by a connection that breaks.
-	OnDisconnect  OnDisconnect `protobuf:"varint,15,opt,name=on_disconnect,json=onDisconnect,proto3,enum=sdgrpc.v1.OnDisconnect" json:"on_disconnect,omitempty"`
+	OnDisconnect OnDisconnect `protobuf:"varint,15,opt,name=on_disconnect,json=onDisconnect,proto3,enum=sdgrpc.v1.OnDisconnect" json:"on_disconnect,omitempty"`
+	// Enlarges what was drawn and draws on at that size; unset does not.
+	SecondPass    *SecondPass `protobuf:"bytes,21,opt,name=second_pass,json=secondPass,proto3" json:"second_pass,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -654,6 +709,13 @@ func (x *GenerateRequest) GetOnDisconnect() OnDisconnect {
 		return x.OnDisconnect
 	}
 	return OnDisconnect_ON_DISCONNECT_UNSPECIFIED
+}
+
+func (x *GenerateRequest) GetSecondPass() *SecondPass {
+	if x != nil {
+		return x.SecondPass
+	}
+	return nil
 }
 
 // Fields 1 to 9 are those of GenerateRequest.
@@ -1610,6 +1672,111 @@ func (x *Tiling) GetVertical() bool {
 	return false
 }
 
+// "Hires. fix" of the web UI of AUTOMATIC1111: what the first pass drew is enlarged, noised again to the level of
+// `strength`, and denoised from there, with everything else of the request as in the first pass. With PIXEL the
+// picture is, to the bit, that of a TransformRequest with the first one as its `image`, in `resize_mode` CROP and with
+// these values. Random numbers are those of such a request: the seed's generator begins anew.
+type SecondPass struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The size as a multiple of the first one, 1 to 8, rounded down to multiples of 8 pixels; or `width` and `height`.
+	// With none of the three it is 2.
+	Scale float32 `protobuf:"fixed32,1,opt,name=scale,proto3" json:"scale,omitempty"`
+	// The size in pixels, within the limits of the request's own; where one is 0 it keeps the proportions. With other
+	// proportions what sticks out is cut off, on both sides alike.
+	Width  int32 `protobuf:"varint,2,opt,name=width,proto3" json:"width,omitempty"`
+	Height int32 `protobuf:"varint,3,opt,name=height,proto3" json:"height,omitempty"`
+	// As in TransformRequest. Unset is 0.7.
+	Strength *float32 `protobuf:"fixed32,4,opt,name=strength,proto3,oneof" json:"strength,omitempty"`
+	// Steps of the whole schedule, of which `strength` says how many run; 0 is as many as in the first pass. What is said
+	// of `Sampling.steps` holds: a `step_reuse` needs enough of them.
+	Steps int32 `protobuf:"varint,5,opt,name=steps,proto3" json:"steps,omitempty"`
+	// Unspecified is LATENT, and PIXEL where an `upscaler` is named.
+	Mode SecondPassMode `protobuf:"varint,6,opt,name=mode,proto3,enum=sdgrpc.v1.SecondPassMode" json:"mode,omitempty"`
+	// What enlarges the picture before it is brought to the size by Lanczos; empty is Lanczos alone. Of PIXEL only.
+	Upscaler      string `protobuf:"bytes,7,opt,name=upscaler,proto3" json:"upscaler,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecondPass) Reset() {
+	*x = SecondPass{}
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecondPass) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecondPass) ProtoMessage() {}
+
+func (x *SecondPass) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecondPass.ProtoReflect.Descriptor instead.
+func (*SecondPass) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SecondPass) GetScale() float32 {
+	if x != nil {
+		return x.Scale
+	}
+	return 0
+}
+
+func (x *SecondPass) GetWidth() int32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *SecondPass) GetHeight() int32 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *SecondPass) GetStrength() float32 {
+	if x != nil && x.Strength != nil {
+		return *x.Strength
+	}
+	return 0
+}
+
+func (x *SecondPass) GetSteps() int32 {
+	if x != nil {
+		return x.Steps
+	}
+	return 0
+}
+
+func (x *SecondPass) GetMode() SecondPassMode {
+	if x != nil {
+		return x.Mode
+	}
+	return SecondPassMode_SECOND_PASS_MODE_UNSPECIFIED
+}
+
+func (x *SecondPass) GetUpscaler() string {
+	if x != nil {
+		return x.Upscaler
+	}
+	return ""
+}
+
 // What to send, and in which format.
 type Output struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1629,7 +1796,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1808,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1821,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{10}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Output) GetMediaType() string {
@@ -1708,7 +1875,7 @@ type PreviewOptions struct {
 
 func (x *PreviewOptions) Reset() {
 	*x = PreviewOptions{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1887,7 @@ func (x *PreviewOptions) String() string {
 func (*PreviewOptions) ProtoMessage() {}
 
 func (x *PreviewOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1900,7 @@ func (x *PreviewOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewOptions.ProtoReflect.Descriptor instead.
 func (*PreviewOptions) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{11}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PreviewOptions) GetKind() PreviewKind {
@@ -1780,7 +1947,7 @@ type MaskOptions struct {
 
 func (x *MaskOptions) Reset() {
 	*x = MaskOptions{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +1959,7 @@ func (x *MaskOptions) String() string {
 func (*MaskOptions) ProtoMessage() {}
 
 func (x *MaskOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +1972,7 @@ func (x *MaskOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaskOptions.ProtoReflect.Descriptor instead.
 func (*MaskOptions) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{12}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MaskOptions) GetBlur() float32 {
@@ -1856,7 +2023,7 @@ type Margins struct {
 
 func (x *Margins) Reset() {
 	*x = Margins{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1868,7 +2035,7 @@ func (x *Margins) String() string {
 func (*Margins) ProtoMessage() {}
 
 func (x *Margins) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1881,7 +2048,7 @@ func (x *Margins) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Margins.ProtoReflect.Descriptor instead.
 func (*Margins) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{13}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Margins) GetLeft() int32 {
@@ -1932,7 +2099,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2111,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2124,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{14}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Image) GetData() []byte {
@@ -2008,7 +2175,7 @@ type JobEvent struct {
 
 func (x *JobEvent) Reset() {
 	*x = JobEvent{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2187,7 @@ func (x *JobEvent) String() string {
 func (*JobEvent) ProtoMessage() {}
 
 func (x *JobEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2200,7 @@ func (x *JobEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEvent.ProtoReflect.Descriptor instead.
 func (*JobEvent) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{15}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JobEvent) GetRequestId() string {
@@ -2148,17 +2315,19 @@ type Accepted struct {
 	Width  int32  `protobuf:"varint,3,opt,name=width,proto3" json:"width,omitempty"`
 	Height int32  `protobuf:"varint,4,opt,name=height,proto3" json:"height,omitempty"`
 	Model  string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
-	// Steps that will run, after `strength`.
+	// Steps that will run, after `strength`, in both passes where there are two.
 	StepCount int32 `protobuf:"varint,6,opt,name=step_count,json=stepCount,proto3" json:"step_count,omitempty"`
 	// What may not be as it was meant, each a sentence: a mask that seems to sit in an alpha channel.
-	Warnings      []string `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// With every default filled in, the size in `width` and `height`, which the result has then.
+	SecondPass    *SecondPass `protobuf:"bytes,21,opt,name=second_pass,json=secondPass,proto3" json:"second_pass,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2170,7 +2339,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2183,7 +2352,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{16}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Accepted) GetQueuePosition() int32 {
@@ -2235,6 +2404,13 @@ func (x *Accepted) GetWarnings() []string {
 	return nil
 }
 
+func (x *Accepted) GetSecondPass() *SecondPass {
+	if x != nil {
+		return x.SecondPass
+	}
+	return nil
+}
+
 // The LoRA set is fused and the prompt encoded: steps begin.
 type Prepared struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2250,7 +2426,7 @@ type Prepared struct {
 
 func (x *Prepared) Reset() {
 	*x = Prepared{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2438,7 @@ func (x *Prepared) String() string {
 func (*Prepared) ProtoMessage() {}
 
 func (x *Prepared) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2451,7 @@ func (x *Prepared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepared.ProtoReflect.Descriptor instead.
 func (*Prepared) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{17}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Prepared) GetLoras() []*LoraReport {
@@ -2331,7 +2507,7 @@ type LoraReport struct {
 
 func (x *LoraReport) Reset() {
 	*x = LoraReport{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2519,7 @@ func (x *LoraReport) String() string {
 func (*LoraReport) ProtoMessage() {}
 
 func (x *LoraReport) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2532,7 @@ func (x *LoraReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoraReport.ProtoReflect.Descriptor instead.
 func (*LoraReport) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{18}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LoraReport) GetName() string {
@@ -2448,14 +2624,16 @@ type Progress struct {
 	Remaining *durationpb.Duration `protobuf:"bytes,5,opt,name=remaining,proto3" json:"remaining,omitempty"`
 	// One per image, where asked for: the finished image as predicted at this step. A reader that falls
 	// behind misses previews, and nothing else.
-	Previews      []*Preview `protobuf:"bytes,6,rep,name=previews,proto3" json:"previews,omitempty"`
+	Previews []*Preview `protobuf:"bytes,6,rep,name=previews,proto3" json:"previews,omitempty"`
+	// 1, and 2 in the second pass, whose previews have another size. `step` counts on.
+	PassNumber    int32 `protobuf:"varint,21,opt,name=pass_number,json=passNumber,proto3" json:"pass_number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +2645,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +2658,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{19}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Progress) GetStep() int32 {
@@ -2525,6 +2703,13 @@ func (x *Progress) GetPreviews() []*Preview {
 	return nil
 }
 
+func (x *Progress) GetPassNumber() int32 {
+	if x != nil {
+		return x.PassNumber
+	}
+	return 0
+}
+
 // One image as predicted at a step.
 type Preview struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -2540,7 +2725,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2737,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2750,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{20}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Preview) GetImageIndex() int32 {
@@ -2632,7 +2817,7 @@ type Latent struct {
 
 func (x *Latent) Reset() {
 	*x = Latent{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2829,7 @@ func (x *Latent) String() string {
 func (*Latent) ProtoMessage() {}
 
 func (x *Latent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2842,7 @@ func (x *Latent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Latent.ProtoReflect.Descriptor instead.
 func (*Latent) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{21}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Latent) GetChannels() int32 {
@@ -2700,7 +2885,7 @@ type GeneratedImage struct {
 
 func (x *GeneratedImage) Reset() {
 	*x = GeneratedImage{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +2897,7 @@ func (x *GeneratedImage) String() string {
 func (*GeneratedImage) ProtoMessage() {}
 
 func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +2910,7 @@ func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GeneratedImage.ProtoReflect.Descriptor instead.
 func (*GeneratedImage) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{22}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GeneratedImage) GetIndex() int32 {
@@ -2767,7 +2952,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2964,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +2977,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{23}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Finished) GetQueued() *durationpb.Duration {
@@ -2841,7 +3026,7 @@ var File_sdgrpc_v1_diffusion_proto protoreflect.FileDescriptor
 
 const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\n" +
-	"\x19sdgrpc/v1/diffusion.proto\x12\tsdgrpc.v1\x1a\x1egoogle/protobuf/duration.proto\"\xf6\x02\n" +
+	"\x19sdgrpc/v1/diffusion.proto\x12\tsdgrpc.v1\x1a\x1egoogle/protobuf/duration.proto\"\xae\x03\n" +
 	"\x0fGenerateRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
@@ -2853,7 +3038,9 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x06output\x18\a \x01(\v2\x11.sdgrpc.v1.OutputR\x06output\x12\x14\n" +
 	"\x05width\x18\b \x01(\x05R\x05width\x12\x16\n" +
 	"\x06height\x18\t \x01(\x05R\x06height\x12<\n" +
-	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnect\"\x85\x04\n" +
+	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnect\x126\n" +
+	"\vsecond_pass\x18\x15 \x01(\v2\x15.sdgrpc.v1.SecondPassR\n" +
+	"secondPass\"\x8b\x04\n" +
 	"\x10TransformRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
@@ -2871,7 +3058,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\vresize_mode\x18\x0e \x01(\x0e2\x15.sdgrpc.v1.ResizeModeR\n" +
 	"resizeMode\x12<\n" +
 	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnectB\v\n" +
-	"\t_strength\"\x92\x05\n" +
+	"\t_strengthJ\x04\b\x15\x10\x16\"\x98\x05\n" +
 	"\x0eInpaintRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
@@ -2892,7 +3079,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"resizeMode\x12<\n" +
 	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnect\x12,\n" +
 	"\amargins\x18\x14 \x01(\v2\x12.sdgrpc.v1.MarginsR\amarginsB\v\n" +
-	"\t_strength\"\xbb\x02\n" +
+	"\t_strengthJ\x04\b\x15\x10\x16\"\xbb\x02\n" +
 	"\x04Lora\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x18\n" +
 	"\x06sha256\x18\x02 \x01(\tH\x00R\x06sha256\x12\"\n" +
@@ -2949,7 +3136,17 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\n" +
 	"horizontal\x18\x01 \x01(\bR\n" +
 	"horizontal\x12\x1a\n" +
-	"\bvertical\x18\x02 \x01(\bR\bvertical\"\xc9\x01\n" +
+	"\bvertical\x18\x02 \x01(\bR\bvertical\"\xdf\x01\n" +
+	"\n" +
+	"SecondPass\x12\x14\n" +
+	"\x05scale\x18\x01 \x01(\x02R\x05scale\x12\x14\n" +
+	"\x05width\x18\x02 \x01(\x05R\x05width\x12\x16\n" +
+	"\x06height\x18\x03 \x01(\x05R\x06height\x12\x1f\n" +
+	"\bstrength\x18\x04 \x01(\x02H\x00R\bstrength\x88\x01\x01\x12\x14\n" +
+	"\x05steps\x18\x05 \x01(\x05R\x05steps\x12-\n" +
+	"\x04mode\x18\x06 \x01(\x0e2\x19.sdgrpc.v1.SecondPassModeR\x04mode\x12\x1a\n" +
+	"\bupscaler\x18\a \x01(\tR\bupscalerB\v\n" +
+	"\t_strength\"\xc9\x01\n" +
 	"\x06Output\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x01 \x01(\tR\tmediaType\x12\x18\n" +
@@ -2989,7 +3186,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\bprogress\x18\f \x01(\v2\x13.sdgrpc.v1.ProgressH\x00R\bprogress\x121\n" +
 	"\x05image\x18\r \x01(\v2\x19.sdgrpc.v1.GeneratedImageH\x00R\x05image\x121\n" +
 	"\bfinished\x18\x0e \x01(\v2\x13.sdgrpc.v1.FinishedH\x00R\bfinishedB\a\n" +
-	"\x05event\"\xe1\x01\n" +
+	"\x05event\"\x99\x02\n" +
 	"\bAccepted\x12%\n" +
 	"\x0equeue_position\x18\x01 \x01(\x05R\rqueuePosition\x12/\n" +
 	"\bsampling\x18\x02 \x01(\v2\x13.sdgrpc.v1.SamplingR\bsampling\x12\x14\n" +
@@ -2998,7 +3195,9 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x05model\x18\x05 \x01(\tR\x05model\x12\x1d\n" +
 	"\n" +
 	"step_count\x18\x06 \x01(\x05R\tstepCount\x12\x1a\n" +
-	"\bwarnings\x18\a \x03(\tR\bwarnings\"\xbf\x01\n" +
+	"\bwarnings\x18\a \x03(\tR\bwarnings\x126\n" +
+	"\vsecond_pass\x18\x15 \x01(\v2\x15.sdgrpc.v1.SecondPassR\n" +
+	"secondPass\"\xbf\x01\n" +
 	"\bPrepared\x12+\n" +
 	"\x05loras\x18\x01 \x03(\v2\x15.sdgrpc.v1.LoraReportR\x05loras\x12\x1e\n" +
 	"\vlora_set_id\x18\x02 \x01(\tR\tloraSetId\x12&\n" +
@@ -3022,7 +3221,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\rblock_weights\x18\f \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights\x1a:\n" +
 	"\fModulesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\xf7\x01\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\x98\x02\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x05R\x04step\x12\x1d\n" +
 	"\n" +
@@ -3030,7 +3229,9 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\btimestep\x18\x03 \x01(\x02R\btimestep\x123\n" +
 	"\aelapsed\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x127\n" +
 	"\tremaining\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\tremaining\x12.\n" +
-	"\bpreviews\x18\x06 \x03(\v2\x12.sdgrpc.v1.PreviewR\bpreviews\"\x90\x01\n" +
+	"\bpreviews\x18\x06 \x03(\v2\x12.sdgrpc.v1.PreviewR\bpreviews\x12\x1f\n" +
+	"\vpass_number\x18\x15 \x01(\x05R\n" +
+	"passNumber\"\x90\x01\n" +
 	"\aPreview\x12\x1f\n" +
 	"\vimage_index\x18\x01 \x01(\x05R\n" +
 	"imageIndex\x12,\n" +
@@ -3088,7 +3289,11 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x17RESIZE_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13RESIZE_MODE_STRETCH\x10\x01\x12\x14\n" +
 	"\x10RESIZE_MODE_CROP\x10\x02\x12\x13\n" +
-	"\x0fRESIZE_MODE_PAD\x10\x03*\x9b\x01\n" +
+	"\x0fRESIZE_MODE_PAD\x10\x03*k\n" +
+	"\x0eSecondPassMode\x12 \n" +
+	"\x1cSECOND_PASS_MODE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17SECOND_PASS_MODE_LATENT\x10\x01\x12\x1a\n" +
+	"\x16SECOND_PASS_MODE_PIXEL\x10\x02*\x9b\x01\n" +
 	"\rMaskedContent\x12\x1e\n" +
 	"\x1aMASKED_CONTENT_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17MASKED_CONTENT_ORIGINAL\x10\x01\x12\x17\n" +
@@ -3127,109 +3332,114 @@ func file_sdgrpc_v1_diffusion_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_diffusion_proto_rawDescData
 }
 
-var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(Scheduler)(0),              // 0: sdgrpc.v1.Scheduler
 	(SigmaSpacing)(0),           // 1: sdgrpc.v1.SigmaSpacing
 	(OnDisconnect)(0),           // 2: sdgrpc.v1.OnDisconnect
 	(ResizeMode)(0),             // 3: sdgrpc.v1.ResizeMode
-	(MaskedContent)(0),          // 4: sdgrpc.v1.MaskedContent
-	(TimestepSpacing)(0),        // 5: sdgrpc.v1.TimestepSpacing
-	(Decoder)(0),                // 6: sdgrpc.v1.Decoder
-	(PreviewKind)(0),            // 7: sdgrpc.v1.PreviewKind
-	(*GenerateRequest)(nil),     // 8: sdgrpc.v1.GenerateRequest
-	(*TransformRequest)(nil),    // 9: sdgrpc.v1.TransformRequest
-	(*InpaintRequest)(nil),      // 10: sdgrpc.v1.InpaintRequest
-	(*Lora)(nil),                // 11: sdgrpc.v1.Lora
-	(*BlockWeights)(nil),        // 12: sdgrpc.v1.BlockWeights
-	(*Sampling)(nil),            // 13: sdgrpc.v1.Sampling
-	(*GuidanceInterval)(nil),    // 14: sdgrpc.v1.GuidanceInterval
-	(*StepReuse)(nil),           // 15: sdgrpc.v1.StepReuse
-	(*Variation)(nil),           // 16: sdgrpc.v1.Variation
-	(*Tiling)(nil),              // 17: sdgrpc.v1.Tiling
-	(*Output)(nil),              // 18: sdgrpc.v1.Output
-	(*PreviewOptions)(nil),      // 19: sdgrpc.v1.PreviewOptions
-	(*MaskOptions)(nil),         // 20: sdgrpc.v1.MaskOptions
-	(*Margins)(nil),             // 21: sdgrpc.v1.Margins
-	(*Image)(nil),               // 22: sdgrpc.v1.Image
-	(*JobEvent)(nil),            // 23: sdgrpc.v1.JobEvent
-	(*Accepted)(nil),            // 24: sdgrpc.v1.Accepted
-	(*Prepared)(nil),            // 25: sdgrpc.v1.Prepared
-	(*LoraReport)(nil),          // 26: sdgrpc.v1.LoraReport
-	(*Progress)(nil),            // 27: sdgrpc.v1.Progress
-	(*Preview)(nil),             // 28: sdgrpc.v1.Preview
-	(*Latent)(nil),              // 29: sdgrpc.v1.Latent
-	(*GeneratedImage)(nil),      // 30: sdgrpc.v1.GeneratedImage
-	(*Finished)(nil),            // 31: sdgrpc.v1.Finished
-	nil,                         // 32: sdgrpc.v1.BlockWeights.BlocksEntry
-	nil,                         // 33: sdgrpc.v1.LoraReport.ModulesEntry
-	(*durationpb.Duration)(nil), // 34: google.protobuf.Duration
+	(SecondPassMode)(0),         // 4: sdgrpc.v1.SecondPassMode
+	(MaskedContent)(0),          // 5: sdgrpc.v1.MaskedContent
+	(TimestepSpacing)(0),        // 6: sdgrpc.v1.TimestepSpacing
+	(Decoder)(0),                // 7: sdgrpc.v1.Decoder
+	(PreviewKind)(0),            // 8: sdgrpc.v1.PreviewKind
+	(*GenerateRequest)(nil),     // 9: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),    // 10: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),      // 11: sdgrpc.v1.InpaintRequest
+	(*Lora)(nil),                // 12: sdgrpc.v1.Lora
+	(*BlockWeights)(nil),        // 13: sdgrpc.v1.BlockWeights
+	(*Sampling)(nil),            // 14: sdgrpc.v1.Sampling
+	(*GuidanceInterval)(nil),    // 15: sdgrpc.v1.GuidanceInterval
+	(*StepReuse)(nil),           // 16: sdgrpc.v1.StepReuse
+	(*Variation)(nil),           // 17: sdgrpc.v1.Variation
+	(*Tiling)(nil),              // 18: sdgrpc.v1.Tiling
+	(*SecondPass)(nil),          // 19: sdgrpc.v1.SecondPass
+	(*Output)(nil),              // 20: sdgrpc.v1.Output
+	(*PreviewOptions)(nil),      // 21: sdgrpc.v1.PreviewOptions
+	(*MaskOptions)(nil),         // 22: sdgrpc.v1.MaskOptions
+	(*Margins)(nil),             // 23: sdgrpc.v1.Margins
+	(*Image)(nil),               // 24: sdgrpc.v1.Image
+	(*JobEvent)(nil),            // 25: sdgrpc.v1.JobEvent
+	(*Accepted)(nil),            // 26: sdgrpc.v1.Accepted
+	(*Prepared)(nil),            // 27: sdgrpc.v1.Prepared
+	(*LoraReport)(nil),          // 28: sdgrpc.v1.LoraReport
+	(*Progress)(nil),            // 29: sdgrpc.v1.Progress
+	(*Preview)(nil),             // 30: sdgrpc.v1.Preview
+	(*Latent)(nil),              // 31: sdgrpc.v1.Latent
+	(*GeneratedImage)(nil),      // 32: sdgrpc.v1.GeneratedImage
+	(*Finished)(nil),            // 33: sdgrpc.v1.Finished
+	nil,                         // 34: sdgrpc.v1.BlockWeights.BlocksEntry
+	nil,                         // 35: sdgrpc.v1.LoraReport.ModulesEntry
+	(*durationpb.Duration)(nil), // 36: google.protobuf.Duration
 }
 var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
-	11, // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
-	13, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	18, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
+	12, // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
+	14, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	20, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
 	2,  // 3: sdgrpc.v1.GenerateRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	11, // 4: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
-	13, // 5: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	18, // 6: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
-	22, // 7: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
-	3,  // 8: sdgrpc.v1.TransformRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
-	2,  // 9: sdgrpc.v1.TransformRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	11, // 10: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
-	13, // 11: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	18, // 12: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
-	22, // 13: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
-	22, // 14: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
-	20, // 15: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
-	3,  // 16: sdgrpc.v1.InpaintRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
-	2,  // 17: sdgrpc.v1.InpaintRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	21, // 18: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
-	12, // 19: sdgrpc.v1.Lora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	32, // 20: sdgrpc.v1.BlockWeights.blocks:type_name -> sdgrpc.v1.BlockWeights.BlocksEntry
-	0,  // 21: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
-	1,  // 22: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
-	5,  // 23: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
-	14, // 24: sdgrpc.v1.Sampling.guidance_interval:type_name -> sdgrpc.v1.GuidanceInterval
-	15, // 25: sdgrpc.v1.Sampling.step_reuse:type_name -> sdgrpc.v1.StepReuse
-	16, // 26: sdgrpc.v1.Sampling.variation:type_name -> sdgrpc.v1.Variation
-	17, // 27: sdgrpc.v1.Sampling.tiling:type_name -> sdgrpc.v1.Tiling
-	19, // 28: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
-	6,  // 29: sdgrpc.v1.Output.decoder:type_name -> sdgrpc.v1.Decoder
-	7,  // 30: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
-	4,  // 31: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
-	24, // 32: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
-	25, // 33: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
-	27, // 34: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
-	30, // 35: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
-	31, // 36: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
-	13, // 37: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
-	26, // 38: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
-	34, // 39: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
-	33, // 40: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
-	12, // 41: sdgrpc.v1.LoraReport.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	34, // 42: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	34, // 43: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
-	28, // 44: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
-	22, // 45: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
-	29, // 46: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
-	22, // 47: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
-	34, // 48: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
-	34, // 49: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
-	34, // 50: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
-	34, // 51: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
-	8,  // 52: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
-	9,  // 53: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
-	10, // 54: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
-	23, // 55: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
-	23, // 56: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
-	23, // 57: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
-	55, // [55:58] is the sub-list for method output_type
-	52, // [52:55] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	19, // 4: sdgrpc.v1.GenerateRequest.second_pass:type_name -> sdgrpc.v1.SecondPass
+	12, // 5: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
+	14, // 6: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	20, // 7: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
+	24, // 8: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
+	3,  // 9: sdgrpc.v1.TransformRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
+	2,  // 10: sdgrpc.v1.TransformRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
+	12, // 11: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
+	14, // 12: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	20, // 13: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
+	24, // 14: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
+	24, // 15: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
+	22, // 16: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
+	3,  // 17: sdgrpc.v1.InpaintRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
+	2,  // 18: sdgrpc.v1.InpaintRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
+	23, // 19: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
+	13, // 20: sdgrpc.v1.Lora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	34, // 21: sdgrpc.v1.BlockWeights.blocks:type_name -> sdgrpc.v1.BlockWeights.BlocksEntry
+	0,  // 22: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	1,  // 23: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
+	6,  // 24: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	15, // 25: sdgrpc.v1.Sampling.guidance_interval:type_name -> sdgrpc.v1.GuidanceInterval
+	16, // 26: sdgrpc.v1.Sampling.step_reuse:type_name -> sdgrpc.v1.StepReuse
+	17, // 27: sdgrpc.v1.Sampling.variation:type_name -> sdgrpc.v1.Variation
+	18, // 28: sdgrpc.v1.Sampling.tiling:type_name -> sdgrpc.v1.Tiling
+	4,  // 29: sdgrpc.v1.SecondPass.mode:type_name -> sdgrpc.v1.SecondPassMode
+	21, // 30: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
+	7,  // 31: sdgrpc.v1.Output.decoder:type_name -> sdgrpc.v1.Decoder
+	8,  // 32: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
+	5,  // 33: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
+	26, // 34: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
+	27, // 35: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
+	29, // 36: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
+	32, // 37: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
+	33, // 38: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
+	14, // 39: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
+	19, // 40: sdgrpc.v1.Accepted.second_pass:type_name -> sdgrpc.v1.SecondPass
+	28, // 41: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
+	36, // 42: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
+	35, // 43: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
+	13, // 44: sdgrpc.v1.LoraReport.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	36, // 45: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	36, // 46: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
+	30, // 47: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
+	24, // 48: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
+	31, // 49: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
+	24, // 50: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
+	36, // 51: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
+	36, // 52: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
+	36, // 53: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
+	36, // 54: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
+	9,  // 55: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
+	10, // 56: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
+	11, // 57: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
+	25, // 58: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
+	25, // 59: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
+	25, // 60: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
+	58, // [58:61] is the sub-list for method output_type
+	55, // [55:58] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_diffusion_proto_init() }
@@ -3246,15 +3456,16 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 	}
 	file_sdgrpc_v1_diffusion_proto_msgTypes[5].OneofWrappers = []any{}
 	file_sdgrpc_v1_diffusion_proto_msgTypes[8].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[12].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[15].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[10].OneofWrappers = []any{}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[13].OneofWrappers = []any{}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[16].OneofWrappers = []any{
 		(*JobEvent_Accepted)(nil),
 		(*JobEvent_Prepared)(nil),
 		(*JobEvent_Progress)(nil),
 		(*JobEvent_Image)(nil),
 		(*JobEvent_Finished)(nil),
 	}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[20].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[21].OneofWrappers = []any{
 		(*Preview_Picture)(nil),
 		(*Preview_Latent)(nil),
 	}
@@ -3263,8 +3474,8 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_diffusion_proto_rawDesc), len(file_sdgrpc_v1_diffusion_proto_rawDesc)),
-			NumEnums:      8,
-			NumMessages:   26,
+			NumEnums:      9,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

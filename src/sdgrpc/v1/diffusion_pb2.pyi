@@ -155,6 +155,32 @@ RESIZE_MODE_PAD: ResizeMode.ValueType  # 3
 """Scaled until it lies inside the size, in its middle; what is left is filled with the colours of its edges."""
 Global___ResizeMode: _TypeAlias = ResizeMode  # noqa: Y015
 
+class _SecondPassMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SecondPassModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SecondPassMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SECOND_PASS_MODE_UNSPECIFIED: _SecondPassMode.ValueType  # 0
+    SECOND_PASS_MODE_LATENT: _SecondPassMode.ValueType  # 1
+    """The latents are enlarged bilinearly, "Latent" of the web UI of AUTOMATIC1111: fast, and blurred where `strength` is
+    below about 0.5.
+    """
+    SECOND_PASS_MODE_PIXEL: _SecondPassMode.ValueType  # 2
+    """They are decoded to a picture of 8 bits a colour, which is enlarged and encoded."""
+
+class SecondPassMode(_SecondPassMode, metaclass=_SecondPassModeEnumTypeWrapper):
+    """How the second pass gets its start from the latents of the first."""
+
+SECOND_PASS_MODE_UNSPECIFIED: SecondPassMode.ValueType  # 0
+SECOND_PASS_MODE_LATENT: SecondPassMode.ValueType  # 1
+"""The latents are enlarged bilinearly, "Latent" of the web UI of AUTOMATIC1111: fast, and blurred where `strength` is
+below about 0.5.
+"""
+SECOND_PASS_MODE_PIXEL: SecondPassMode.ValueType  # 2
+"""They are decoded to a picture of 8 bits a colour, which is enlarged and encoded."""
+Global___SecondPassMode: _TypeAlias = SecondPassMode  # noqa: Y015
+
 class _MaskedContent:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -299,6 +325,7 @@ class GenerateRequest(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    SECOND_PASS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names the job in events and logs; the server makes one if it is empty. At most 256 printable
     characters.
@@ -331,6 +358,10 @@ class GenerateRequest(_message.Message):
     def sampling(self) -> Global___Sampling: ...
     @_builtins.property
     def output(self) -> Global___Output: ...
+    @_builtins.property
+    def second_pass(self) -> Global___SecondPass:
+        """Enlarges what was drawn and draws on at that size; unset does not."""
+
     def __init__(
         self,
         *,
@@ -344,10 +375,11 @@ class GenerateRequest(_message.Message):
         width: _builtins.int = ...,
         height: _builtins.int = ...,
         on_disconnect: Global___OnDisconnect.ValueType = ...,
+        second_pass: Global___SecondPass | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "sampling", b"sampling", "second_pass", b"second_pass"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "loras", b"loras", "model", b"model", "negative_prompt", b"negative_prompt", "on_disconnect", b"on_disconnect", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "loras", b"loras", "model", b"model", "negative_prompt", b"negative_prompt", "on_disconnect", b"on_disconnect", "output", b"output", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "second_pass", b"second_pass", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -895,6 +927,63 @@ class Tiling(_message.Message):
 Global___Tiling: _TypeAlias = Tiling  # noqa: Y015
 
 @_typing.final
+class SecondPass(_message.Message):
+    """"Hires. fix" of the web UI of AUTOMATIC1111: what the first pass drew is enlarged, noised again to the level of
+    `strength`, and denoised from there, with everything else of the request as in the first pass. With PIXEL the
+    picture is, to the bit, that of a TransformRequest with the first one as its `image`, in `resize_mode` CROP and with
+    these values. Random numbers are those of such a request: the seed's generator begins anew.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCALE_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    UPSCALER_FIELD_NUMBER: _builtins.int
+    scale: _builtins.float
+    """The size as a multiple of the first one, 1 to 8, rounded down to multiples of 8 pixels; or `width` and `height`.
+    With none of the three it is 2.
+    """
+    width: _builtins.int
+    """The size in pixels, within the limits of the request's own; where one is 0 it keeps the proportions. With other
+    proportions what sticks out is cut off, on both sides alike.
+    """
+    height: _builtins.int
+    strength: _builtins.float
+    """As in TransformRequest. Unset is 0.7."""
+    steps: _builtins.int
+    """Steps of the whole schedule, of which `strength` says how many run; 0 is as many as in the first pass. What is said
+    of `Sampling.steps` holds: a `step_reuse` needs enough of them.
+    """
+    mode: Global___SecondPassMode.ValueType
+    """Unspecified is LATENT, and PIXEL where an `upscaler` is named."""
+    upscaler: _builtins.str
+    """What enlarges the picture before it is brought to the size by Lanczos; empty is Lanczos alone. Of PIXEL only."""
+    def __init__(
+        self,
+        *,
+        scale: _builtins.float = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        strength: _builtins.float | None = ...,
+        steps: _builtins.int = ...,
+        mode: Global___SecondPassMode.ValueType = ...,
+        upscaler: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "strength", b"strength"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "height", b"height", "mode", b"mode", "scale", b"scale", "steps", b"steps", "strength", b"strength", "upscaler", b"upscaler", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
+
+Global___SecondPass: _TypeAlias = SecondPass  # noqa: Y015
+
+@_typing.final
 class Output(_message.Message):
     """What to send, and in which format."""
 
@@ -1142,6 +1231,7 @@ class Accepted(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     STEP_COUNT_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    SECOND_PASS_FIELD_NUMBER: _builtins.int
     queue_position: _builtins.int
     """Jobs that wait before this one."""
     width: _builtins.int
@@ -1151,7 +1241,7 @@ class Accepted(_message.Message):
     height: _builtins.int
     model: _builtins.str
     step_count: _builtins.int
-    """Steps that will run, after `strength`."""
+    """Steps that will run, after `strength`, in both passes where there are two."""
     @_builtins.property
     def sampling(self) -> Global___Sampling:
         """Every default filled in, the seed too."""
@@ -1159,6 +1249,10 @@ class Accepted(_message.Message):
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What may not be as it was meant, each a sentence: a mask that seems to sit in an alpha channel."""
+
+    @_builtins.property
+    def second_pass(self) -> Global___SecondPass:
+        """With every default filled in, the size in `width` and `height`, which the result has then."""
 
     def __init__(
         self,
@@ -1170,10 +1264,11 @@ class Accepted(_message.Message):
         model: _builtins.str = ...,
         step_count: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        second_pass: Global___SecondPass | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "second_pass", b"second_pass"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "model", b"model", "queue_position", b"queue_position", "sampling", b"sampling", "step_count", b"step_count", "warnings", b"warnings", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "model", b"model", "queue_position", b"queue_position", "sampling", b"sampling", "second_pass", b"second_pass", "step_count", b"step_count", "warnings", b"warnings", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1309,11 +1404,14 @@ class Progress(_message.Message):
     ELAPSED_FIELD_NUMBER: _builtins.int
     REMAINING_FIELD_NUMBER: _builtins.int
     PREVIEWS_FIELD_NUMBER: _builtins.int
+    PASS_NUMBER_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     """From 1."""
     step_count: _builtins.int
     timestep: _builtins.float
     """Of the step's scheduler timestep, 0 to 999."""
+    pass_number: _builtins.int
+    """1, and 2 in the second pass, whose previews have another size. `step` counts on."""
     @_builtins.property
     def elapsed(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -1333,10 +1431,11 @@ class Progress(_message.Message):
         elapsed: _duration_pb2.Duration | None = ...,
         remaining: _duration_pb2.Duration | None = ...,
         previews: _abc.Iterable[Global___Preview] | None = ...,
+        pass_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "remaining", b"remaining"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "previews", b"previews", "remaining", b"remaining", "step", b"step", "step_count", b"step_count", "timestep", b"timestep"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "pass_number", b"pass_number", "previews", b"previews", "remaining", b"remaining", "step", b"step", "step_count", b"step_count", "timestep", b"timestep"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

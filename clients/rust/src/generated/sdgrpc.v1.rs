@@ -36,6 +36,9 @@ pub struct GenerateRequest {
     /// What becomes of the job when its stream is closed, as by a connection that breaks.
     #[prost(enumeration = "OnDisconnect", tag = "15")]
     pub on_disconnect: i32,
+    /// Enlarges what was drawn and draws on at that size; unset does not.
+    #[prost(message, optional, tag = "21")]
+    pub second_pass: ::core::option::Option<SecondPass>,
 }
 /// Fields 1 to 9 are those of GenerateRequest.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -295,6 +298,36 @@ pub struct Tiling {
     #[prost(bool, tag = "2")]
     pub vertical: bool,
 }
+/// "Hires. fix" of the web UI of AUTOMATIC1111: what the first pass drew is enlarged, noised again to the level of
+/// `strength`, and denoised from there, with everything else of the request as in the first pass. With PIXEL the
+/// picture is, to the bit, that of a TransformRequest with the first one as its `image`, in `resize_mode` CROP and with
+/// these values. Random numbers are those of such a request: the seed's generator begins anew.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SecondPass {
+    /// The size as a multiple of the first one, 1 to 8, rounded down to multiples of 8 pixels; or `width` and `height`.
+    /// With none of the three it is 2.
+    #[prost(float, tag = "1")]
+    pub scale: f32,
+    /// The size in pixels, within the limits of the request's own; where one is 0 it keeps the proportions. With other
+    /// proportions what sticks out is cut off, on both sides alike.
+    #[prost(int32, tag = "2")]
+    pub width: i32,
+    #[prost(int32, tag = "3")]
+    pub height: i32,
+    /// As in TransformRequest. Unset is 0.7.
+    #[prost(float, optional, tag = "4")]
+    pub strength: ::core::option::Option<f32>,
+    /// Steps of the whole schedule, of which `strength` says how many run; 0 is as many as in the first pass. What is said
+    /// of `Sampling.steps` holds: a `step_reuse` needs enough of them.
+    #[prost(int32, tag = "5")]
+    pub steps: i32,
+    /// Unspecified is LATENT, and PIXEL where an `upscaler` is named.
+    #[prost(enumeration = "SecondPassMode", tag = "6")]
+    pub mode: i32,
+    /// What enlarges the picture before it is brought to the size by Lanczos; empty is Lanczos alone. Of PIXEL only.
+    #[prost(string, tag = "7")]
+    pub upscaler: ::prost::alloc::string::String,
+}
 /// What to send, and in which format.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Output {
@@ -426,12 +459,15 @@ pub struct Accepted {
     pub height: i32,
     #[prost(string, tag = "5")]
     pub model: ::prost::alloc::string::String,
-    /// Steps that will run, after `strength`.
+    /// Steps that will run, after `strength`, in both passes where there are two.
     #[prost(int32, tag = "6")]
     pub step_count: i32,
     /// What may not be as it was meant, each a sentence: a mask that seems to sit in an alpha channel.
     #[prost(string, repeated, tag = "7")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// With every default filled in, the size in `width` and `height`, which the result has then.
+    #[prost(message, optional, tag = "21")]
+    pub second_pass: ::core::option::Option<SecondPass>,
 }
 /// The LoRA set is fused and the prompt encoded: steps begin.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -500,6 +536,9 @@ pub struct Progress {
     /// behind misses previews, and nothing else.
     #[prost(message, repeated, tag = "6")]
     pub previews: ::prost::alloc::vec::Vec<Preview>,
+    /// 1, and 2 in the second pass, whose previews have another size. `step` counts on.
+    #[prost(int32, tag = "21")]
+    pub pass_number: i32,
 }
 /// One image as predicted at a step.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -741,6 +780,39 @@ impl ResizeMode {
             "RESIZE_MODE_STRETCH" => Some(Self::Stretch),
             "RESIZE_MODE_CROP" => Some(Self::Crop),
             "RESIZE_MODE_PAD" => Some(Self::Pad),
+            _ => None,
+        }
+    }
+}
+/// How the second pass gets its start from the latents of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SecondPassMode {
+    Unspecified = 0,
+    /// The latents are enlarged bilinearly, "Latent" of the web UI of AUTOMATIC1111: fast, and blurred where `strength` is
+    /// below about 0.5.
+    Latent = 1,
+    /// They are decoded to a picture of 8 bits a colour, which is enlarged and encoded.
+    Pixel = 2,
+}
+impl SecondPassMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SECOND_PASS_MODE_UNSPECIFIED",
+            Self::Latent => "SECOND_PASS_MODE_LATENT",
+            Self::Pixel => "SECOND_PASS_MODE_PIXEL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SECOND_PASS_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SECOND_PASS_MODE_LATENT" => Some(Self::Latent),
+            "SECOND_PASS_MODE_PIXEL" => Some(Self::Pixel),
             _ => None,
         }
     }
