@@ -48,6 +48,7 @@ ROOMS: Mapping[str, set[str]] = {
         "lora.dialects",
         "lora.algorithms",
     },
+    "lora.embeddings": {*GROUND, "lora.store", "lora.bases", "lora.dialects", "lora.files"},
     "lora.resident": {*GROUND, "lora.bases", "lora.fusing"},
     "lora.describing": {
         *GROUND,

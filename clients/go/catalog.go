@@ -52,6 +52,12 @@ func (c *Client) ListLoras(ctx context.Context, request *pb.ListLorasRequest) it
 	}
 }
 
+// ListEmbeddings returns the server's textual inversions by name.
+func (c *Client) ListEmbeddings(ctx context.Context, request *pb.ListEmbeddingsRequest) ([]*pb.Embedding, error) {
+	answer, err := c.catalog.ListEmbeddings(ctx, request)
+	return answer.GetEmbeddings(), errorOf(err)
+}
+
 // GetLora describes one LoRA file.
 func (c *Client) GetLora(ctx context.Context, request *pb.GetLoraRequest) (*pb.GetLoraResponse, error) {
 	answer, err := c.catalog.GetLora(ctx, request)

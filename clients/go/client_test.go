@@ -121,6 +121,16 @@ func TestListJobsTurnsPages(t *testing.T) {
 	}
 }
 
+// The request is sent as it is, and the answer's list comes back.
+func TestListEmbeddings(t *testing.T) {
+	fake := &fakeServer{}
+	client := connect(t, fake.serve(t, nil))
+	found, err := client.ListEmbeddings(testContext(t), &pb.ListEmbeddingsRequest{Model: "face"})
+	if err != nil || len(found) != 1 || found[0].GetName() != "face" || found[0].GetVectorCount() != 2 {
+		t.Fatal(found, err)
+	}
+}
+
 // Pages are asked for one by one, with the same filter, and no more than are looked at.
 func TestListLorasTurnsPages(t *testing.T) {
 	var asked []string

@@ -41,6 +41,12 @@ func (f *fakeServer) ListLoras(_ context.Context, request *pb.ListLorasRequest) 
 	return f.listLoras(request), nil
 }
 
+func (f *fakeServer) ListEmbeddings(
+	_ context.Context, request *pb.ListEmbeddingsRequest,
+) (*pb.ListEmbeddingsResponse, error) {
+	return &pb.ListEmbeddingsResponse{Embeddings: []*pb.Embedding{{Name: request.GetModel(), VectorCount: 2}}}, nil
+}
+
 func (f *fakeServer) ListJobs(_ context.Context, request *pb.ListJobsRequest) (*pb.ListJobsResponse, error) {
 	return f.listJobs(request), nil
 }

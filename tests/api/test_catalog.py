@@ -196,6 +196,23 @@ async def test_a_cancelled_upload_is_aborted() -> None:
         assert not upload.committed
 
 
+async def test_textual_inversions_are_listed() -> None:
+    """All of them, or those that fit; with what the model that was asked about says."""
+    async with running_api(FakeEngine()) as api:
+        found = (await api.catalog.ListEmbeddings(pb.ListEmbeddingsRequest())).embeddings
+        fitting = await api.catalog.ListEmbeddings(pb.ListEmbeddingsRequest(fitting_only=True))
+        error = await error_of(api.catalog.ListEmbeddings(pb.ListEmbeddingsRequest(model="nope")))
+    assert [(one.name, one.fits, one.refusal) for one in found] == [
+        ("face", True, ""),
+        ("large", False, "it is for SDXL"),
+    ]
+    face = found[0]
+    assert (face.base, face.vector_count, face.size_bytes) == ("sd15", 2, 3072)
+    assert face.modified.ToNanoseconds() == 1_700_000_000_500_000_000
+    assert list(fitting.embeddings) == [face]
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+
+
 async def test_sets_are_prepared_with_the_jobs_rules() -> None:
     """At least one LoRA, and every field of it judged."""
     lora = diffusion_pb2.Lora(name="inks", strength=0.5)

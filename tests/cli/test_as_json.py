@@ -14,7 +14,7 @@ import typer
 
 from sdgrpc.cli import build_app
 from sdgrpc.cli.as_json import plain, print_json
-from sdgrpc.client import LoraDetails, LoraFile, LoraModule, Model, ServerStatus
+from sdgrpc.client import Embedding, LoraDetails, LoraFile, LoraModule, Model, ServerStatus
 from sdgrpc.testing.scripted_catalog import scripted_catalog
 from sdgrpc.v1 import catalog_pb2 as pb
 
@@ -50,6 +50,7 @@ def test_records_become_objects(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (LoraFile, pb.LoraFile, set()),
         (LoraModule, pb.LoraModule, set()),
+        (Embedding, pb.Embedding, set()),
         (LoraDetails, pb.GetLoraResponse, {"file"}),
         (
             Model,
@@ -65,7 +66,15 @@ def test_the_words_are_the_contract_s(record: Any, message: Any, own: set[str]) 
 
 
 @pytest.mark.parametrize(
-    "command", [["status"], ["models", "served"], ["loras", "served"], ["models", "list"], ["loras", "list"]]
+    "command",
+    [
+        ["status"],
+        ["models", "served"],
+        ["loras", "served"],
+        ["embeddings", "served"],
+        ["models", "list"],
+        ["loras", "list"],
+    ],
 )
 def test_commands_print_json_alone(run, command: list[str]) -> None:
     """Standard output is one document."""

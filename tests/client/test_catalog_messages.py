@@ -53,6 +53,14 @@ def test_every_page_of_loras(client, catalog) -> None:
     }
 
 
+def test_textual_inversions(client, catalog) -> None:
+    """With the model that they are judged against."""
+    (face,) = client.list_embeddings(model="m", fitting_only=True)
+    assert (face.name, face.sha256, face.base, face.vector_count) == ("face", HASH, "sd15", 2)
+    assert (face.fits, face.refusal, face.modified) == (True, "", datetime(1970, 1, 2, tzinfo=UTC))
+    assert (catalog.asked[0].model, catalog.asked[0].fitting_only) == ("m", True)
+
+
 def test_one_lora(client, catalog) -> None:
     """An alpha of 0 is not an alpha that is missing; a hash is as good as a name."""
     details = client.get_lora(sha256="ab", include_modules=True)

@@ -1,4 +1,4 @@
-"""What lies beside LoRA files, over a real port: in the catalog, and as names of LoRAs."""
+"""What lies beside LoRA files, and textual inversions, over a real port: in the catalog, and as names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+import torch
 from PIL import Image
 
 from sdgrpc.lora.files.reading import hashes
@@ -16,8 +17,9 @@ from sdgrpc.v1 import catalog_pb2
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
-from tests.support.api import generate
+from tests.support.api import generate, violations_of
 from tests.support.assets import LORAS
+from tests.support.loras import to_file
 from tests.support.server import running_server
 
 AIR = "urn:air:sd1:lora:civitai:2421@43533"
@@ -41,9 +43,11 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
     Image.new("RGB", (800, 400), "teal").save(folder / "postcard.preview.png")
     (folder / "sepia.json").write_bytes(b"[]")
     (folder / "sepia.preview.jpg").write_bytes(b"no picture")
-    log = folder / "server.log"
+    to_file(folder / "words/blob.safetensors", {"emb_params": torch.ones(2, 128)})
+    to_file(folder / "words/large.safetensors", {"emb_params": torch.ones(2, 768)})
+    log, words = folder / "server.log", str(folder / "words")
     with (
-        running_server(log, "--lora-dir", str(folder)) as server,
+        running_server(log, "--lora-dir", str(folder), "--embedding-dir", words) as server,
         grpc.insecure_channel(server.target) as opened,
     ):
         yield opened
@@ -87,3 +91,22 @@ def test_an_id_draws_what_the_name_draws(channel: grpc.Channel) -> None:
         draw(prompt="a star", loras=[pb.Lora(name="civitai:2421@1")])
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     assert "of its model there is @43533" in caught.value.details()
+
+
+def test_a_folder_of_words(channel: grpc.Channel) -> None:
+    """They are listed, drawn with their hashes in the picture, and refused where they do not fit."""
+    listed = CatalogServiceStub(channel).ListEmbeddings(catalog_pb2.ListEmbeddingsRequest()).embeddings
+    assert [(one.name, one.base, one.vector_count, one.fits) for one in listed] == [
+        ("blob", "embedded", 2, True),
+        ("large", "sd15", 2, False),
+    ]
+    assert "text_encoder takes vectors of 128" in listed[1].refusal
+    stub = DiffusionServiceStub(channel)
+    sampling = pb.Sampling(steps=2, seed=7)
+    asked = generate(prompt="a (blob:1.2)", sampling=sampling, width=64, height=64)
+    image = next(event.image.image for event in stub.Generate(asked) if event.HasField("image"))
+    with Image.open(io.BytesIO(image.data)) as opened:
+        assert f'TI hashes: "blob: {listed[0].sha256[:12]}"' in opened.info["parameters"]
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stub.Generate(generate(prompt="large", sampling=sampling, width=64, height=64)))
+    assert list(violations_of(caught.value)) == ["prompt"]

@@ -95,6 +95,7 @@ class FakeEngine:
         self.failure = asyncio.Event()
         self.catalog = FakeCatalog(self.loras)
         self.list_loras, self.get_lora = self.catalog.list_loras, self.catalog.get_lora
+        self.list_embeddings = self.catalog.list_embeddings
         self.prepare_loras, self.begin_upload = self.catalog.prepare_loras, self.catalog.begin_upload
 
     def check_room(self, caller: str = "", *, ahead: int = 0, ahead_of_caller: int = 0) -> None:

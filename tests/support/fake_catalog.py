@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sdgrpc.domain import (
+    EmbeddingInfo,
     LoraDetails,
     LoraInfo,
     LoraModuleInfo,
@@ -78,6 +79,11 @@ class FakeCatalog:
             if name > query.after and query.base in ("", info.base) and (info.fits or not query.fitting_only)
         ]
         return LoraPage(tuple(found[: query.limit]), more=len(found) > query.limit)
+
+    async def list_embeddings(self, model: str) -> tuple[EmbeddingInfo, ...]:
+        assert model == "fake"
+        good = EmbeddingInfo("face", "a" * 64, 3072, 1_700_000_000.5, "sd15", 2)
+        return good, EmbeddingInfo("large", "b" * 64, 4096, 1.0, "sdxl", 1, "it is for SDXL")
 
     async def get_lora(self, ref: LoraRef, model: str, *, include_modules: bool) -> LoraDetails:
         del model

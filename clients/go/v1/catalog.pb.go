@@ -1158,6 +1158,211 @@ func (x *LoraModule) GetDeltaNorm() float32 {
 	return 0
 }
 
+type ListEmbeddingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model that `fits` is about; empty is the server's default.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Only those that fit it.
+	FittingOnly   bool `protobuf:"varint,2,opt,name=fitting_only,json=fittingOnly,proto3" json:"fitting_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEmbeddingsRequest) Reset() {
+	*x = ListEmbeddingsRequest{}
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEmbeddingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEmbeddingsRequest) ProtoMessage() {}
+
+func (x *ListEmbeddingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEmbeddingsRequest.ProtoReflect.Descriptor instead.
+func (*ListEmbeddingsRequest) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListEmbeddingsRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ListEmbeddingsRequest) GetFittingOnly() bool {
+	if x != nil {
+		return x.FittingOnly
+	}
+	return false
+}
+
+type ListEmbeddingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Embeddings    []*Embedding           `protobuf:"bytes,1,rep,name=embeddings,proto3" json:"embeddings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEmbeddingsResponse) Reset() {
+	*x = ListEmbeddingsResponse{}
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEmbeddingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEmbeddingsResponse) ProtoMessage() {}
+
+func (x *ListEmbeddingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEmbeddingsResponse.ProtoReflect.Descriptor instead.
+func (*ListEmbeddingsResponse) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListEmbeddingsResponse) GetEmbeddings() []*Embedding {
+	if x != nil {
+		return x.Embeddings
+	}
+	return nil
+}
+
+// A textual inversion. Several may have one name: a model uses the first that fits it.
+type Embedding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The word of prompts, in upper or lower case.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Of the file's content, in hex; its first 12 digits are the hash of A1111. Empty where it cannot be read.
+	Sha256    string                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	SizeBytes int64                  `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	Modified  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=modified,proto3" json:"modified,omitempty"`
+	// `sd15`, `sd2`, `sdxl`, `embedded` or `unknown`.
+	Base string `protobuf:"bytes,5,opt,name=base,proto3" json:"base,omitempty"`
+	// As many tokens of a prompt, which stay in one chunk.
+	VectorCount int32 `protobuf:"varint,6,opt,name=vector_count,json=vectorCount,proto3" json:"vector_count,omitempty"`
+	// Prompts can use it with the model that was asked about.
+	Fits bool `protobuf:"varint,7,opt,name=fits,proto3" json:"fits,omitempty"`
+	// Why not; empty if they can. A prompt with its name is refused with that.
+	Refusal       string `protobuf:"bytes,8,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Embedding) Reset() {
+	*x = Embedding{}
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Embedding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Embedding) ProtoMessage() {}
+
+func (x *Embedding) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Embedding.ProtoReflect.Descriptor instead.
+func (*Embedding) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Embedding) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Embedding) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *Embedding) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *Embedding) GetModified() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Modified
+	}
+	return nil
+}
+
+func (x *Embedding) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
+}
+
+func (x *Embedding) GetVectorCount() int32 {
+	if x != nil {
+		return x.VectorCount
+	}
+	return 0
+}
+
+func (x *Embedding) GetFits() bool {
+	if x != nil {
+		return x.Fits
+	}
+	return false
+}
+
+func (x *Embedding) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
 type UploadLoraRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Part:
@@ -1171,7 +1376,7 @@ type UploadLoraRequest struct {
 
 func (x *UploadLoraRequest) Reset() {
 	*x = UploadLoraRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1388,7 @@ func (x *UploadLoraRequest) String() string {
 func (*UploadLoraRequest) ProtoMessage() {}
 
 func (x *UploadLoraRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1401,7 @@ func (x *UploadLoraRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraRequest.ProtoReflect.Descriptor instead.
 func (*UploadLoraRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{12}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UploadLoraRequest) GetPart() isUploadLoraRequest_Part {
@@ -1257,7 +1462,7 @@ type UploadLoraHeader struct {
 
 func (x *UploadLoraHeader) Reset() {
 	*x = UploadLoraHeader{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1474,7 @@ func (x *UploadLoraHeader) String() string {
 func (*UploadLoraHeader) ProtoMessage() {}
 
 func (x *UploadLoraHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1487,7 @@ func (x *UploadLoraHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraHeader.ProtoReflect.Descriptor instead.
 func (*UploadLoraHeader) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{13}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UploadLoraHeader) GetName() string {
@@ -1317,7 +1522,7 @@ type UploadLoraResponse struct {
 
 func (x *UploadLoraResponse) Reset() {
 	*x = UploadLoraResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1534,7 @@ func (x *UploadLoraResponse) String() string {
 func (*UploadLoraResponse) ProtoMessage() {}
 
 func (x *UploadLoraResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1547,7 @@ func (x *UploadLoraResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraResponse.ProtoReflect.Descriptor instead.
 func (*UploadLoraResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{14}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UploadLoraResponse) GetLora() *LoraFile {
@@ -1371,7 +1576,7 @@ type PrepareLorasRequest struct {
 
 func (x *PrepareLorasRequest) Reset() {
 	*x = PrepareLorasRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1588,7 @@ func (x *PrepareLorasRequest) String() string {
 func (*PrepareLorasRequest) ProtoMessage() {}
 
 func (x *PrepareLorasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1601,7 @@ func (x *PrepareLorasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareLorasRequest.ProtoReflect.Descriptor instead.
 func (*PrepareLorasRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{15}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PrepareLorasRequest) GetModel() string {
@@ -1423,7 +1628,7 @@ type PrepareLorasResponse struct {
 
 func (x *PrepareLorasResponse) Reset() {
 	*x = PrepareLorasResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1640,7 @@ func (x *PrepareLorasResponse) String() string {
 func (*PrepareLorasResponse) ProtoMessage() {}
 
 func (x *PrepareLorasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1653,7 @@ func (x *PrepareLorasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareLorasResponse.ProtoReflect.Descriptor instead.
 func (*PrepareLorasResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{16}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PrepareLorasResponse) GetPrepared() *Prepared {
@@ -1469,7 +1674,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1686,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1699,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{17}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchStatusRequest) GetMinInterval() *durationpb.Duration {
@@ -1531,7 +1736,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +1748,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +1761,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{18}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchStatusResponse) GetReady() bool {
@@ -1654,7 +1859,7 @@ type ResidentModel struct {
 
 func (x *ResidentModel) Reset() {
 	*x = ResidentModel{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +1871,7 @@ func (x *ResidentModel) String() string {
 func (*ResidentModel) ProtoMessage() {}
 
 func (x *ResidentModel) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +1884,7 @@ func (x *ResidentModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentModel.ProtoReflect.Descriptor instead.
 func (*ResidentModel) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{19}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResidentModel) GetName() string {
@@ -1712,7 +1917,7 @@ type ResidentLoraSet struct {
 
 func (x *ResidentLoraSet) Reset() {
 	*x = ResidentLoraSet{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +1929,7 @@ func (x *ResidentLoraSet) String() string {
 func (*ResidentLoraSet) ProtoMessage() {}
 
 func (x *ResidentLoraSet) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +1942,7 @@ func (x *ResidentLoraSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentLoraSet.ProtoReflect.Descriptor instead.
 func (*ResidentLoraSet) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{20}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResidentLoraSet) GetLoraSetId() string {
@@ -1789,7 +1994,7 @@ type ResidentLora struct {
 
 func (x *ResidentLora) Reset() {
 	*x = ResidentLora{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +2006,7 @@ func (x *ResidentLora) String() string {
 func (*ResidentLora) ProtoMessage() {}
 
 func (x *ResidentLora) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +2019,7 @@ func (x *ResidentLora) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentLora.ProtoReflect.Descriptor instead.
 func (*ResidentLora) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{21}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ResidentLora) GetSha256() string {
@@ -1861,7 +2066,7 @@ type PlanJobRequest struct {
 
 func (x *PlanJobRequest) Reset() {
 	*x = PlanJobRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +2078,7 @@ func (x *PlanJobRequest) String() string {
 func (*PlanJobRequest) ProtoMessage() {}
 
 func (x *PlanJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +2091,7 @@ func (x *PlanJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanJobRequest.ProtoReflect.Descriptor instead.
 func (*PlanJobRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{22}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PlanJobRequest) GetRequest() isPlanJobRequest_Request {
@@ -1976,7 +2181,7 @@ type PlanJobResponse struct {
 
 func (x *PlanJobResponse) Reset() {
 	*x = PlanJobResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1988,7 +2193,7 @@ func (x *PlanJobResponse) String() string {
 func (*PlanJobResponse) ProtoMessage() {}
 
 func (x *PlanJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2001,7 +2206,7 @@ func (x *PlanJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanJobResponse.ProtoReflect.Descriptor instead.
 func (*PlanJobResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{23}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PlanJobResponse) GetAccepted() *Accepted {
@@ -2100,7 +2305,7 @@ type PlannedLora struct {
 
 func (x *PlannedLora) Reset() {
 	*x = PlannedLora{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2317,7 @@ func (x *PlannedLora) String() string {
 func (*PlannedLora) ProtoMessage() {}
 
 func (x *PlannedLora) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2330,7 @@ func (x *PlannedLora) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedLora.ProtoReflect.Descriptor instead.
 func (*PlannedLora) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{24}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PlannedLora) GetName() string {
@@ -2291,7 +2496,24 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"delta_norm\x18\x06 \x01(\x02H\x01R\tdeltaNorm\x88\x01\x01B\b\n" +
 	"\x06_alphaB\r\n" +
-	"\v_delta_norm\"j\n" +
+	"\v_delta_norm\"P\n" +
+	"\x15ListEmbeddingsRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12!\n" +
+	"\ffitting_only\x18\x02 \x01(\bR\vfittingOnly\"N\n" +
+	"\x16ListEmbeddingsResponse\x124\n" +
+	"\n" +
+	"embeddings\x18\x01 \x03(\v2\x14.sdgrpc.v1.EmbeddingR\n" +
+	"embeddings\"\xf3\x01\n" +
+	"\tEmbedding\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x03 \x01(\x03R\tsizeBytes\x126\n" +
+	"\bmodified\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bmodified\x12\x12\n" +
+	"\x04base\x18\x05 \x01(\tR\x04base\x12!\n" +
+	"\fvector_count\x18\x06 \x01(\x05R\vvectorCount\x12\x12\n" +
+	"\x04fits\x18\a \x01(\bR\x04fits\x12\x18\n" +
+	"\arefusal\x18\b \x01(\tR\arefusal\"j\n" +
 	"\x11UploadLoraRequest\x125\n" +
 	"\x06header\x18\x01 \x01(\v2\x1b.sdgrpc.v1.UploadLoraHeaderH\x00R\x06header\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\x06\n" +
@@ -2368,11 +2590,12 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\x15text_encoder_strength\x18\x04 \x01(\x02R\x13textEncoderStrength\x12\x18\n" +
 	"\arefusal\x18\x05 \x01(\tR\arefusal\x12\x1a\n" +
 	"\bwarnings\x18\x06 \x03(\tR\bwarnings\x12<\n" +
-	"\rblock_weights\x18\a \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights2\x95\x04\n" +
+	"\rblock_weights\x18\a \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights2\xec\x04\n" +
 	"\x0eCatalogService\x12I\n" +
 	"\n" +
 	"ListModels\x12\x1c.sdgrpc.v1.ListModelsRequest\x1a\x1d.sdgrpc.v1.ListModelsResponse\x12F\n" +
-	"\tListLoras\x12\x1b.sdgrpc.v1.ListLorasRequest\x1a\x1c.sdgrpc.v1.ListLorasResponse\x12@\n" +
+	"\tListLoras\x12\x1b.sdgrpc.v1.ListLorasRequest\x1a\x1c.sdgrpc.v1.ListLorasResponse\x12U\n" +
+	"\x0eListEmbeddings\x12 .sdgrpc.v1.ListEmbeddingsRequest\x1a!.sdgrpc.v1.ListEmbeddingsResponse\x12@\n" +
 	"\aGetLora\x12\x19.sdgrpc.v1.GetLoraRequest\x1a\x1a.sdgrpc.v1.GetLoraResponse\x12K\n" +
 	"\n" +
 	"UploadLora\x12\x1c.sdgrpc.v1.UploadLoraRequest\x1a\x1d.sdgrpc.v1.UploadLoraResponse(\x01\x12O\n" +
@@ -2392,101 +2615,108 @@ func file_sdgrpc_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_catalog_proto_rawDescData
 }
 
-var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_sdgrpc_v1_catalog_proto_goTypes = []any{
-	(*ListModelsRequest)(nil),     // 0: sdgrpc.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),    // 1: sdgrpc.v1.ListModelsResponse
-	(*LoraStrengthRange)(nil),     // 2: sdgrpc.v1.LoraStrengthRange
-	(*Model)(nil),                 // 3: sdgrpc.v1.Model
-	(*LatentFormat)(nil),          // 4: sdgrpc.v1.LatentFormat
-	(*ListLorasRequest)(nil),      // 5: sdgrpc.v1.ListLorasRequest
-	(*ListLorasResponse)(nil),     // 6: sdgrpc.v1.ListLorasResponse
-	(*LoraFile)(nil),              // 7: sdgrpc.v1.LoraFile
-	(*GetLoraRequest)(nil),        // 8: sdgrpc.v1.GetLoraRequest
-	(*GetLoraResponse)(nil),       // 9: sdgrpc.v1.GetLoraResponse
-	(*RecommendedSampling)(nil),   // 10: sdgrpc.v1.RecommendedSampling
-	(*LoraModule)(nil),            // 11: sdgrpc.v1.LoraModule
-	(*UploadLoraRequest)(nil),     // 12: sdgrpc.v1.UploadLoraRequest
-	(*UploadLoraHeader)(nil),      // 13: sdgrpc.v1.UploadLoraHeader
-	(*UploadLoraResponse)(nil),    // 14: sdgrpc.v1.UploadLoraResponse
-	(*PrepareLorasRequest)(nil),   // 15: sdgrpc.v1.PrepareLorasRequest
-	(*PrepareLorasResponse)(nil),  // 16: sdgrpc.v1.PrepareLorasResponse
-	(*WatchStatusRequest)(nil),    // 17: sdgrpc.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),   // 18: sdgrpc.v1.WatchStatusResponse
-	(*ResidentModel)(nil),         // 19: sdgrpc.v1.ResidentModel
-	(*ResidentLoraSet)(nil),       // 20: sdgrpc.v1.ResidentLoraSet
-	(*ResidentLora)(nil),          // 21: sdgrpc.v1.ResidentLora
-	(*PlanJobRequest)(nil),        // 22: sdgrpc.v1.PlanJobRequest
-	(*PlanJobResponse)(nil),       // 23: sdgrpc.v1.PlanJobResponse
-	(*PlannedLora)(nil),           // 24: sdgrpc.v1.PlannedLora
-	nil,                           // 25: sdgrpc.v1.GetLoraResponse.MetadataEntry
-	(*Sampling)(nil),              // 26: sdgrpc.v1.Sampling
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*Image)(nil),                 // 28: sdgrpc.v1.Image
-	(Scheduler)(0),                // 29: sdgrpc.v1.Scheduler
-	(TimestepSpacing)(0),          // 30: sdgrpc.v1.TimestepSpacing
-	(*Lora)(nil),                  // 31: sdgrpc.v1.Lora
-	(*Prepared)(nil),              // 32: sdgrpc.v1.Prepared
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
-	(*BlockWeights)(nil),          // 34: sdgrpc.v1.BlockWeights
-	(*GenerateRequest)(nil),       // 35: sdgrpc.v1.GenerateRequest
-	(*TransformRequest)(nil),      // 36: sdgrpc.v1.TransformRequest
-	(*InpaintRequest)(nil),        // 37: sdgrpc.v1.InpaintRequest
-	(*Accepted)(nil),              // 38: sdgrpc.v1.Accepted
+	(*ListModelsRequest)(nil),      // 0: sdgrpc.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),     // 1: sdgrpc.v1.ListModelsResponse
+	(*LoraStrengthRange)(nil),      // 2: sdgrpc.v1.LoraStrengthRange
+	(*Model)(nil),                  // 3: sdgrpc.v1.Model
+	(*LatentFormat)(nil),           // 4: sdgrpc.v1.LatentFormat
+	(*ListLorasRequest)(nil),       // 5: sdgrpc.v1.ListLorasRequest
+	(*ListLorasResponse)(nil),      // 6: sdgrpc.v1.ListLorasResponse
+	(*LoraFile)(nil),               // 7: sdgrpc.v1.LoraFile
+	(*GetLoraRequest)(nil),         // 8: sdgrpc.v1.GetLoraRequest
+	(*GetLoraResponse)(nil),        // 9: sdgrpc.v1.GetLoraResponse
+	(*RecommendedSampling)(nil),    // 10: sdgrpc.v1.RecommendedSampling
+	(*LoraModule)(nil),             // 11: sdgrpc.v1.LoraModule
+	(*ListEmbeddingsRequest)(nil),  // 12: sdgrpc.v1.ListEmbeddingsRequest
+	(*ListEmbeddingsResponse)(nil), // 13: sdgrpc.v1.ListEmbeddingsResponse
+	(*Embedding)(nil),              // 14: sdgrpc.v1.Embedding
+	(*UploadLoraRequest)(nil),      // 15: sdgrpc.v1.UploadLoraRequest
+	(*UploadLoraHeader)(nil),       // 16: sdgrpc.v1.UploadLoraHeader
+	(*UploadLoraResponse)(nil),     // 17: sdgrpc.v1.UploadLoraResponse
+	(*PrepareLorasRequest)(nil),    // 18: sdgrpc.v1.PrepareLorasRequest
+	(*PrepareLorasResponse)(nil),   // 19: sdgrpc.v1.PrepareLorasResponse
+	(*WatchStatusRequest)(nil),     // 20: sdgrpc.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),    // 21: sdgrpc.v1.WatchStatusResponse
+	(*ResidentModel)(nil),          // 22: sdgrpc.v1.ResidentModel
+	(*ResidentLoraSet)(nil),        // 23: sdgrpc.v1.ResidentLoraSet
+	(*ResidentLora)(nil),           // 24: sdgrpc.v1.ResidentLora
+	(*PlanJobRequest)(nil),         // 25: sdgrpc.v1.PlanJobRequest
+	(*PlanJobResponse)(nil),        // 26: sdgrpc.v1.PlanJobResponse
+	(*PlannedLora)(nil),            // 27: sdgrpc.v1.PlannedLora
+	nil,                            // 28: sdgrpc.v1.GetLoraResponse.MetadataEntry
+	(*Sampling)(nil),               // 29: sdgrpc.v1.Sampling
+	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
+	(*Image)(nil),                  // 31: sdgrpc.v1.Image
+	(Scheduler)(0),                 // 32: sdgrpc.v1.Scheduler
+	(TimestepSpacing)(0),           // 33: sdgrpc.v1.TimestepSpacing
+	(*Lora)(nil),                   // 34: sdgrpc.v1.Lora
+	(*Prepared)(nil),               // 35: sdgrpc.v1.Prepared
+	(*durationpb.Duration)(nil),    // 36: google.protobuf.Duration
+	(*BlockWeights)(nil),           // 37: sdgrpc.v1.BlockWeights
+	(*GenerateRequest)(nil),        // 38: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),       // 39: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),         // 40: sdgrpc.v1.InpaintRequest
+	(*Accepted)(nil),               // 41: sdgrpc.v1.Accepted
 }
 var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
 	3,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
 	2,  // 1: sdgrpc.v1.ListModelsResponse.lora_strength_range:type_name -> sdgrpc.v1.LoraStrengthRange
-	26, // 2: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
+	29, // 2: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
 	4,  // 3: sdgrpc.v1.Model.latent_format:type_name -> sdgrpc.v1.LatentFormat
 	7,  // 4: sdgrpc.v1.ListLorasResponse.loras:type_name -> sdgrpc.v1.LoraFile
-	27, // 5: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
+	30, // 5: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
 	7,  // 6: sdgrpc.v1.GetLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	25, // 7: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
+	28, // 7: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
 	11, // 8: sdgrpc.v1.GetLoraResponse.modules:type_name -> sdgrpc.v1.LoraModule
 	10, // 9: sdgrpc.v1.GetLoraResponse.recommended_sampling:type_name -> sdgrpc.v1.RecommendedSampling
-	28, // 10: sdgrpc.v1.GetLoraResponse.thumbnail:type_name -> sdgrpc.v1.Image
-	29, // 11: sdgrpc.v1.RecommendedSampling.scheduler:type_name -> sdgrpc.v1.Scheduler
-	30, // 12: sdgrpc.v1.RecommendedSampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
-	29, // 13: sdgrpc.v1.RecommendedSampling.other_schedulers:type_name -> sdgrpc.v1.Scheduler
-	13, // 14: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
-	7,  // 15: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	31, // 16: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
-	32, // 17: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
-	33, // 18: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
-	33, // 19: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
-	19, // 20: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
-	20, // 21: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
-	21, // 22: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
-	34, // 23: sdgrpc.v1.ResidentLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	35, // 24: sdgrpc.v1.PlanJobRequest.generate:type_name -> sdgrpc.v1.GenerateRequest
-	36, // 25: sdgrpc.v1.PlanJobRequest.transform:type_name -> sdgrpc.v1.TransformRequest
-	37, // 26: sdgrpc.v1.PlanJobRequest.inpaint:type_name -> sdgrpc.v1.InpaintRequest
-	38, // 27: sdgrpc.v1.PlanJobResponse.accepted:type_name -> sdgrpc.v1.Accepted
-	24, // 28: sdgrpc.v1.PlanJobResponse.loras:type_name -> sdgrpc.v1.PlannedLora
-	33, // 29: sdgrpc.v1.PlanJobResponse.estimated_wait:type_name -> google.protobuf.Duration
-	33, // 30: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
-	33, // 31: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
-	34, // 32: sdgrpc.v1.PlannedLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	0,  // 33: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
-	5,  // 34: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
-	8,  // 35: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
-	12, // 36: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
-	15, // 37: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
-	22, // 38: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
-	17, // 39: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
-	1,  // 40: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
-	6,  // 41: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
-	9,  // 42: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
-	14, // 43: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
-	16, // 44: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
-	23, // 45: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
-	18, // 46: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
-	40, // [40:47] is the sub-list for method output_type
-	33, // [33:40] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	31, // 10: sdgrpc.v1.GetLoraResponse.thumbnail:type_name -> sdgrpc.v1.Image
+	32, // 11: sdgrpc.v1.RecommendedSampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	33, // 12: sdgrpc.v1.RecommendedSampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	32, // 13: sdgrpc.v1.RecommendedSampling.other_schedulers:type_name -> sdgrpc.v1.Scheduler
+	14, // 14: sdgrpc.v1.ListEmbeddingsResponse.embeddings:type_name -> sdgrpc.v1.Embedding
+	30, // 15: sdgrpc.v1.Embedding.modified:type_name -> google.protobuf.Timestamp
+	16, // 16: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
+	7,  // 17: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
+	34, // 18: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
+	35, // 19: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
+	36, // 20: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
+	36, // 21: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
+	22, // 22: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
+	23, // 23: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
+	24, // 24: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
+	37, // 25: sdgrpc.v1.ResidentLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	38, // 26: sdgrpc.v1.PlanJobRequest.generate:type_name -> sdgrpc.v1.GenerateRequest
+	39, // 27: sdgrpc.v1.PlanJobRequest.transform:type_name -> sdgrpc.v1.TransformRequest
+	40, // 28: sdgrpc.v1.PlanJobRequest.inpaint:type_name -> sdgrpc.v1.InpaintRequest
+	41, // 29: sdgrpc.v1.PlanJobResponse.accepted:type_name -> sdgrpc.v1.Accepted
+	27, // 30: sdgrpc.v1.PlanJobResponse.loras:type_name -> sdgrpc.v1.PlannedLora
+	36, // 31: sdgrpc.v1.PlanJobResponse.estimated_wait:type_name -> google.protobuf.Duration
+	36, // 32: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
+	36, // 33: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
+	37, // 34: sdgrpc.v1.PlannedLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	0,  // 35: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
+	5,  // 36: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
+	12, // 37: sdgrpc.v1.CatalogService.ListEmbeddings:input_type -> sdgrpc.v1.ListEmbeddingsRequest
+	8,  // 38: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
+	15, // 39: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
+	18, // 40: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
+	25, // 41: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
+	20, // 42: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
+	1,  // 43: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
+	6,  // 44: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
+	13, // 45: sdgrpc.v1.CatalogService.ListEmbeddings:output_type -> sdgrpc.v1.ListEmbeddingsResponse
+	9,  // 46: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
+	17, // 47: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
+	19, // 48: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
+	26, // 49: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
+	21, // 50: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
+	43, // [43:51] is the sub-list for method output_type
+	35, // [35:43] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_catalog_proto_init() }
@@ -2502,11 +2732,11 @@ func file_sdgrpc_v1_catalog_proto_init() {
 	}
 	file_sdgrpc_v1_catalog_proto_msgTypes[10].OneofWrappers = []any{}
 	file_sdgrpc_v1_catalog_proto_msgTypes[11].OneofWrappers = []any{}
-	file_sdgrpc_v1_catalog_proto_msgTypes[12].OneofWrappers = []any{
+	file_sdgrpc_v1_catalog_proto_msgTypes[15].OneofWrappers = []any{
 		(*UploadLoraRequest_Header)(nil),
 		(*UploadLoraRequest_Chunk)(nil),
 	}
-	file_sdgrpc_v1_catalog_proto_msgTypes[22].OneofWrappers = []any{
+	file_sdgrpc_v1_catalog_proto_msgTypes[25].OneofWrappers = []any{
 		(*PlanJobRequest_Generate)(nil),
 		(*PlanJobRequest_Transform)(nil),
 		(*PlanJobRequest_Inpaint)(nil),
@@ -2517,7 +2747,7 @@ func file_sdgrpc_v1_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_catalog_proto_rawDesc), len(file_sdgrpc_v1_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,13 +22,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CatalogService_ListModels_FullMethodName   = "/sdgrpc.v1.CatalogService/ListModels"
-	CatalogService_ListLoras_FullMethodName    = "/sdgrpc.v1.CatalogService/ListLoras"
-	CatalogService_GetLora_FullMethodName      = "/sdgrpc.v1.CatalogService/GetLora"
-	CatalogService_UploadLora_FullMethodName   = "/sdgrpc.v1.CatalogService/UploadLora"
-	CatalogService_PrepareLoras_FullMethodName = "/sdgrpc.v1.CatalogService/PrepareLoras"
-	CatalogService_PlanJob_FullMethodName      = "/sdgrpc.v1.CatalogService/PlanJob"
-	CatalogService_WatchStatus_FullMethodName  = "/sdgrpc.v1.CatalogService/WatchStatus"
+	CatalogService_ListModels_FullMethodName     = "/sdgrpc.v1.CatalogService/ListModels"
+	CatalogService_ListLoras_FullMethodName      = "/sdgrpc.v1.CatalogService/ListLoras"
+	CatalogService_ListEmbeddings_FullMethodName = "/sdgrpc.v1.CatalogService/ListEmbeddings"
+	CatalogService_GetLora_FullMethodName        = "/sdgrpc.v1.CatalogService/GetLora"
+	CatalogService_UploadLora_FullMethodName     = "/sdgrpc.v1.CatalogService/UploadLora"
+	CatalogService_PrepareLoras_FullMethodName   = "/sdgrpc.v1.CatalogService/PrepareLoras"
+	CatalogService_PlanJob_FullMethodName        = "/sdgrpc.v1.CatalogService/PlanJob"
+	CatalogService_WatchStatus_FullMethodName    = "/sdgrpc.v1.CatalogService/WatchStatus"
 )
 
 // CatalogServiceClient is the client API for CatalogService service.
@@ -41,6 +42,8 @@ type CatalogServiceClient interface {
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
 	// Lists the LoRA files, ordered by name, page by page.
 	ListLoras(ctx context.Context, in *ListLorasRequest, opts ...grpc.CallOption) (*ListLorasResponse, error)
+	// Lists the textual inversions of the server's folders, whose names are words of prompts, by name.
+	ListEmbeddings(ctx context.Context, in *ListEmbeddingsRequest, opts ...grpc.CallOption) (*ListEmbeddingsResponse, error)
 	// Describes one LoRA file: all that `sdgrpc loras inspect` knows.
 	GetLora(ctx context.Context, in *GetLoraRequest, opts ...grpc.CallOption) (*GetLoraResponse, error)
 	// Brings a LoRA file: one `header`, then `chunk` messages. Off unless the operator allows uploads. It
@@ -78,6 +81,16 @@ func (c *catalogServiceClient) ListLoras(ctx context.Context, in *ListLorasReque
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListLorasResponse)
 	err := c.cc.Invoke(ctx, CatalogService_ListLoras_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *catalogServiceClient) ListEmbeddings(ctx context.Context, in *ListEmbeddingsRequest, opts ...grpc.CallOption) (*ListEmbeddingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEmbeddingsResponse)
+	err := c.cc.Invoke(ctx, CatalogService_ListEmbeddings_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +169,8 @@ type CatalogServiceServer interface {
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
 	// Lists the LoRA files, ordered by name, page by page.
 	ListLoras(context.Context, *ListLorasRequest) (*ListLorasResponse, error)
+	// Lists the textual inversions of the server's folders, whose names are words of prompts, by name.
+	ListEmbeddings(context.Context, *ListEmbeddingsRequest) (*ListEmbeddingsResponse, error)
 	// Describes one LoRA file: all that `sdgrpc loras inspect` knows.
 	GetLora(context.Context, *GetLoraRequest) (*GetLoraResponse, error)
 	// Brings a LoRA file: one `header`, then `chunk` messages. Off unless the operator allows uploads. It
@@ -184,6 +199,9 @@ func (UnimplementedCatalogServiceServer) ListModels(context.Context, *ListModels
 }
 func (UnimplementedCatalogServiceServer) ListLoras(context.Context, *ListLorasRequest) (*ListLorasResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListLoras not implemented")
+}
+func (UnimplementedCatalogServiceServer) ListEmbeddings(context.Context, *ListEmbeddingsRequest) (*ListEmbeddingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEmbeddings not implemented")
 }
 func (UnimplementedCatalogServiceServer) GetLora(context.Context, *GetLoraRequest) (*GetLoraResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetLora not implemented")
@@ -253,6 +271,24 @@ func _CatalogService_ListLoras_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CatalogServiceServer).ListLoras(ctx, req.(*ListLorasRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CatalogService_ListEmbeddings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEmbeddingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CatalogServiceServer).ListEmbeddings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CatalogService_ListEmbeddings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CatalogServiceServer).ListEmbeddings(ctx, req.(*ListEmbeddingsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -343,6 +379,10 @@ var CatalogService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListLoras",
 			Handler:    _CatalogService_ListLoras_Handler,
+		},
+		{
+			MethodName: "ListEmbeddings",
+			Handler:    _CatalogService_ListEmbeddings_Handler,
 		},
 		{
 			MethodName: "GetLora",

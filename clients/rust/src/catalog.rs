@@ -60,6 +60,14 @@ impl Client {
         self.call(async move |context| context.answer(catalog.list_loras(context.request(request))).await)
     }
 
+    /// The server's textual inversions, whose names are words of prompts, by name.
+    pub fn list_embeddings(&self, request: v1::ListEmbeddingsRequest) -> Call<Vec<v1::Embedding>> {
+        let mut catalog = self.catalog();
+        self.call(async move |context| {
+            Ok(context.answer(catalog.list_embeddings(context.request(request))).await?.embeddings)
+        })
+    }
+
     /// All that `sdgrpc loras inspect` knows about one LoRA file.
     pub fn get_lora(&self, request: v1::GetLoraRequest) -> Call<v1::GetLoraResponse> {
         let mut catalog = self.catalog();

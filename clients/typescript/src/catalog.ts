@@ -14,8 +14,10 @@ import {
   PrepareLorasRequestSchema,
 } from "./gen/sdgrpc/v1/catalog_pb.js";
 import type {
+  Embedding,
   GetLoraRequestSchema,
   GetLoraResponse,
+  ListEmbeddingsRequestSchema,
   LoraFile,
   LoraStrengthRange,
   Model,
@@ -67,6 +69,14 @@ export abstract class CatalogCalls {
       yield* page.loras;
       pageToken = page.nextPageToken;
     } while (pageToken !== "");
+  }
+
+  /** The textual inversions, whose names are words of prompts, by name. */
+  async listEmbeddings(
+    request: MessageInitShape<typeof ListEmbeddingsRequestSchema> = {},
+    options: CallOptions = {},
+  ): Promise<Embedding[]> {
+    return (await typed(this.#catalog.listEmbeddings(request, this.call(options)))).embeddings;
   }
 
   /** Describes one LoRA file. */

@@ -12,6 +12,7 @@ from sdgrpc.api.access.callers import caller
 from sdgrpc.api.catalog_tables import catalog_tables, judge, model_of, refuse
 from sdgrpc.api.codec import Request, lora_ref, prepared
 from sdgrpc.api.gate import Gate
+from sdgrpc.api.loras import files
 from sdgrpc.api.loras.together import misfits
 from sdgrpc.api.uploading import receive
 from sdgrpc.api.watching import Watchers
@@ -66,7 +67,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         with self._gate.visit():
             page = await engine.list_loras(query)
         token = codec.page_token(request, page.loras[-1].name) if page.more else ""
-        return pb.ListLorasResponse(loras=map(codec.lora_file, page.loras), next_page_token=token)
+        return pb.ListLorasResponse(loras=map(files.lora_file, page.loras), next_page_token=token)
 
     async def GetLora(  # noqa: N802
         self, request: pb.GetLoraRequest, context: Context
@@ -79,7 +80,19 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         model = model_of(request.model, engine.models).name
         with self._gate.visit():
             details = await engine.get_lora(ref, model, include_modules=request.include_modules)
-        return codec.lora_details(details)
+        return files.lora_details(details)
+
+    async def ListEmbeddings(  # noqa: N802
+        self, request: pb.ListEmbeddingsRequest, context: Context
+    ) -> pb.ListEmbeddingsResponse:
+        """See the contract."""
+        del context
+        judge(request, self._tables)
+        engine = self._gate.engine()
+        with self._gate.visit():
+            found = await engine.list_embeddings(model_of(request.model, engine.models).name)
+        chosen = (one for one in found if one.fits or not request.fitting_only)
+        return pb.ListEmbeddingsResponse(embeddings=map(files.embedding, chosen))
 
     async def UploadLora(  # noqa: N802
         self, request_iterator: object, context: Context

@@ -73,6 +73,7 @@ def catalog_tables(settings: Settings) -> Mapping[type[Message], Table]:
             "model": model,
             "fitting_only": anything,
         },
+        pb.ListEmbeddingsRequest: {"model": model, "fitting_only": anything},
         pb.GetLoraRequest: {
             "name": name(MAX_NAME, needed=True),
             "sha256": SHA256,

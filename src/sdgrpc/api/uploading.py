@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from sdgrpc.api.calls.call import current
-from sdgrpc.api.catalog_codec import lora_file
 from sdgrpc.api.catalog_tables import judge
+from sdgrpc.api.loras.files import lora_file
 from sdgrpc.api.tables import Table
 from sdgrpc.domain import LoraInfo, LoraRef, UploadHeader
 from sdgrpc.engine.base import Engine, Upload

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sdgrpc import __version__
-from sdgrpc.cli import demo, health, lora_checks, loras, models, serve, served
+from sdgrpc.cli import demo, embeddings, health, lora_checks, loras, models, serve, served
 from sdgrpc.cli.doors import web
 from sdgrpc.cli.drawing import commands as draw
 from sdgrpc.cli.jobs import commands as jobs
@@ -41,6 +41,12 @@ def build_app() -> typer.Typer:
     lora_app.command("served")(served.list_loras)
     lora_app.command("upload")(served.upload)
     app.add_typer(lora_app, name="loras")
+    word_app = typer.Typer(
+        help="Textual inversions, of a folder or of a running server.", no_args_is_help=True
+    )
+    word_app.command("list")(embeddings.list_files)
+    word_app.command("served")(embeddings.list_served)
+    app.add_typer(word_app, name="embeddings")
     model_app = typer.Typer(
         help="Models, those that `serve` would serve or those of a running server.", no_args_is_help=True
     )

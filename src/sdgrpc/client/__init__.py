@@ -44,6 +44,7 @@ from sdgrpc.client.jobs.records import JobState, KeptJob, OnDisconnect
 from sdgrpc.client.loras import Lora
 from sdgrpc.client.pictures import DrawnImage, open_image
 from sdgrpc.client.records import (
+    Embedding,
     LatentFormat,
     LoraDetails,
     LoraFile,
@@ -93,6 +94,7 @@ __all__ = [
     "Client",
     "DeadlineExceededError",
     "DrawnImage",
+    "Embedding",
     "EncodedImage",
     "Event",
     "FailedPreconditionError",

@@ -17,7 +17,15 @@ from sdgrpc.client.drawing.plans import AsyncPlans
 from sdgrpc.client.errors import server_error
 from sdgrpc.client.events import prepared
 from sdgrpc.client.loras import LoraLike, lora_messages
-from sdgrpc.client.records import LoraDetails, LoraFile, LoraStrengthRange, Model, ServerStatus, UploadedLora
+from sdgrpc.client.records import (
+    Embedding,
+    LoraDetails,
+    LoraFile,
+    LoraStrengthRange,
+    Model,
+    ServerStatus,
+    UploadedLora,
+)
 from sdgrpc.domain import Prepared
 from sdgrpc.v1 import catalog_pb2 as pb
 
@@ -61,6 +69,14 @@ class AsyncCatalogCalls(ABC):
             token = page.next_page_token
             if not token:
                 return
+
+    async def list_embeddings(self, *, model: str = "", fitting_only: bool = False) -> tuple[Embedding, ...]:
+        """Return the textual inversions by name; see `CatalogCalls.list_embeddings`."""
+        request = pb.ListEmbeddingsRequest(model=model, fitting_only=fitting_only)
+        with _typed_failures():
+            return tuple(
+                map(catalog_messages.embedding, (await self._catalog.ListEmbeddings(request)).embeddings)
+            )
 
     async def get_lora(
         self, name: str = "", *, sha256: str = "", model: str = "", include_modules: bool = False

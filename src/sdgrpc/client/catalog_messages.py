@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from sdgrpc.client.drawing.blocks import told
 from sdgrpc.client.events import encoded_image
 from sdgrpc.client.records import (
+    Embedding,
     LatentFormat,
     LoraDetails,
     LoraFile,
@@ -97,6 +98,20 @@ def lora_file(message: pb.LoraFile) -> LoraFile:
         has_thumbnail=message.has_thumbnail,
         air=message.air,
         base_model=message.base_model,
+    )
+
+
+def embedding(message: pb.Embedding) -> Embedding:
+    """Decode a message."""
+    return Embedding(
+        name=message.name,
+        sha256=message.sha256,
+        size_bytes=message.size_bytes,
+        modified=message.modified.ToDatetime(tzinfo=UTC),
+        base=message.base,
+        vector_count=message.vector_count,
+        fits=message.fits,
+        refusal=message.refusal,
     )
 
 

@@ -111,6 +111,23 @@ class LoraFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedding:
+    """A textual inversion, whose name is a word of prompts; `refusal` says why it does not fit the model.
+
+    `vector_count` are as many tokens of a prompt.
+    """
+
+    name: str
+    sha256: str
+    size_bytes: int
+    modified: datetime
+    base: str
+    vector_count: int
+    fits: bool
+    refusal: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoraModule:
     """A module that a file changes; None where the file gives no alpha, or the norm depends on the weight."""
 

@@ -4,6 +4,7 @@ Only the standard library is imported here, so that every other room may import 
 """
 
 from sdgrpc.domain.blocks import NO_WEIGHTS, BlockWeights
+from sdgrpc.domain.embeddings import EmbeddingInfo
 from sdgrpc.domain.events import (
     Accepted,
     Event,
@@ -64,6 +65,7 @@ __all__ = [
     "Accepted",
     "BlockWeights",
     "Decoder",
+    "EmbeddingInfo",
     "EncodedImage",
     "EngineStatus",
     "Event",

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 from sdgrpc.domain import (
+    EmbeddingInfo,
     EngineStatus,
     Event,
     JobPlan,
@@ -100,6 +101,10 @@ class Engine(Protocol):
 
     async def list_loras(self, query: LoraQuery) -> LoraPage:
         """List LoRA files by name; raises ModelNotFound."""
+        ...
+
+    async def list_embeddings(self, model: str) -> Sequence[EmbeddingInfo]:
+        """List the textual inversions by name, judged against `model`; raises ModelNotFound."""
         ...
 
     async def get_lora(self, ref: LoraRef, model: str, *, include_modules: bool) -> LoraDetails:

@@ -18,19 +18,12 @@ from sdgrpc.domain import (
     EngineStatus,
     Event,
     JobPlan,
-    LoraDetails,
-    LoraInfo,
-    LoraPage,
-    LoraQuery,
-    LoraRef,
     ModelInfo,
     ModelState,
-    Prepared,
     Progress,
     Task,
-    UploadHeader,
 )
-from sdgrpc.engine.base import Upload, always
+from sdgrpc.engine.base import always
 from sdgrpc.engine.hashing.files import FileHashes
 from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job
@@ -50,6 +43,7 @@ from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.planning import Planner
 from sdgrpc.engine.work import LocalWork
+from sdgrpc.lora.embeddings.library import EmbeddingLibrary
 from sdgrpc.lora.fusing.lora_set import LoraSet
 from sdgrpc.lora.store.library import LoraLibrary
 
@@ -69,8 +63,9 @@ class LocalEngine:
         library: LoraLibrary,
         options: EngineOptions = DEFAULT_OPTIONS,
         observer: Observer | None = None,
+        embeddings: EmbeddingLibrary | None = None,
     ) -> None:
-        self._observer = observer or Observer()
+        self._observer, embeddings = observer or Observer(), embeddings or EmbeddingLibrary()
         self._supervisor = Supervisor(hang_timeout=options.hang_timeout, hang_factor=options.hang_factor)
         self._models = ServedModels(
             models,
@@ -89,7 +84,9 @@ class LocalEngine:
         self._hashes = ModelHashes(weight_files(models), FileHashes(options.cache_dir))
         estimates = Estimates()
         self._loop = EngineLoop(
-            SupervisedRunner(LocalRunner(self._prompts, self._hashes), self._supervisor, estimates),
+            SupervisedRunner(
+                LocalRunner(self._prompts, self._hashes, embeddings), self._supervisor, estimates
+            ),
             options.loop,
             policy=self._models.pool,
             supervisor=self._supervisor,
@@ -98,8 +95,18 @@ class LocalEngine:
         )
         self._planner = Planner(self._loop, self._models, library, estimates)
         self._catalog = EngineCatalog(
-            self._models, library, self._loop, options.max_upload_bytes, self._job_ids, self._supervisor
+            self._models,
+            library,
+            self._loop,
+            options.max_upload_bytes,
+            self._job_ids,
+            self._supervisor,
+            embeddings,
         )
+        # What an engine answers about its files, see `Engine`.
+        self.list_loras, self.get_lora = self._catalog.list_loras, self._catalog.get_lora
+        self.prepare_loras, self.begin_upload = self._catalog.prepare_loras, self._catalog.begin_upload
+        self.list_embeddings = self._catalog.list_embeddings
         self._supervisor.start()
 
     @property
@@ -198,22 +205,6 @@ class LocalEngine:
 
         self._supervisor.on_failure(tell)
         await failed.wait()
-
-    async def list_loras(self, query: LoraQuery) -> LoraPage:
-        """See `Engine.list_loras`."""
-        return await self._catalog.list_loras(query)
-
-    async def get_lora(self, ref: LoraRef, model: str, *, include_modules: bool) -> LoraDetails:
-        """See `Engine.get_lora`."""
-        return await self._catalog.get_lora(ref, model, include_modules=include_modules)
-
-    async def prepare_loras(self, model: str, loras: Sequence[LoraRef], *, caller: str = "") -> Prepared:
-        """See `Engine.prepare_loras`."""
-        return await self._catalog.prepare_loras(model, loras, caller=caller)
-
-    async def begin_upload(self, header: UploadHeader) -> Upload | LoraInfo:
-        """See `Engine.begin_upload`."""
-        return await self._catalog.begin_upload(header)
 
     async def plan(self, task: Task) -> JobPlan:
         """See `Engine.plan`."""

@@ -13,7 +13,16 @@ from typing import TypeVar
 
 import torch
 
-from sdgrpc.domain import LoraDetails, LoraInfo, LoraPage, LoraQuery, LoraRef, Prepared, UploadHeader
+from sdgrpc.domain import (
+    EmbeddingInfo,
+    LoraDetails,
+    LoraInfo,
+    LoraPage,
+    LoraQuery,
+    LoraRef,
+    Prepared,
+    UploadHeader,
+)
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.engine.models.served_models import ServedModels
@@ -23,6 +32,7 @@ from sdgrpc.engine.thumbnails import Thumbnails
 from sdgrpc.errors import Draining, QueueFull, TokenQueueFull
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.listing import LoraCatalog
+from sdgrpc.lora.embeddings.library import EmbeddingLibrary
 from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.lora.store.upload import IncomingFile
 from sdgrpc.machine.out_of_memory import as_out_of_memory
@@ -45,7 +55,9 @@ class EngineCatalog:
         max_upload_bytes: int,
         ids: Iterator[int],
         supervisor: Supervisor,
+        embeddings: EmbeddingLibrary | None = None,
     ) -> None:
+        self._embeddings = embeddings or EmbeddingLibrary()
         self._models, self._library, self._loop = models, library, loop
         self._supervisor = supervisor
         self._max_upload_bytes, self._ids = max_upload_bytes, ids
@@ -90,6 +102,11 @@ class EngineCatalog:
             "describe",
             lambda: self._details(ref, model, target, include_modules=include_modules),
         )
+
+    async def list_embeddings(self, model: str) -> Sequence[EmbeddingInfo]:
+        """See `Engine.list_embeddings`."""
+        widths = self._models.target(model).names.token_widths
+        return await self._in(self._readers, "list", lambda: self._embeddings.listed(widths))
 
     def _details(self, ref: LoraRef, model: str, target: Target, *, include_modules: bool) -> LoraDetails:
         """Describe a file, with a thumbnail of the picture beside it."""

@@ -15,6 +15,7 @@ from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.models.served_models import Loadable
 from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.engine.options import EngineOptions
+from sdgrpc.lora.embeddings.library import EmbeddingLibrary
 from sdgrpc.lora.store.checking import check
 from sdgrpc.lora.store.library import LoraLibrary
 from sdgrpc.lora.store.upload_store import UploadStore
@@ -47,7 +48,8 @@ def open_engine(
         allow_inline=settings.allow_inline_loras,
         uploads=uploads,
     )
-    engine = LocalEngine(models, library, EngineOptions.of(settings), observer)
+    embeddings = EmbeddingLibrary(settings.embedding_dir or (), follow_links=settings.follow_links)
+    engine = LocalEngine(models, library, EngineOptions.of(settings), observer, embeddings)
     engine.on_failure(on_failure)
     asyncio.run(warmed_up(engine))
     return engine

@@ -15,7 +15,6 @@ from sdgrpc.diffusion.pictures.inpainting import finish, region
 from sdgrpc.diffusion.pictures.previews import fitted, latent_array, preview_pictures
 from sdgrpc.diffusion.prompts.cache import PromptCache
 from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
-from sdgrpc.diffusion.prompts.reading import PromptContext
 from sdgrpc.diffusion.sampling.denoise import OnStep, StepResult
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.second_pass import follow
@@ -37,8 +36,10 @@ from sdgrpc.engine.job import Job
 from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.engine.observing.observer import Stage
 from sdgrpc.engine.observing.reading import Reading
+from sdgrpc.engine.prompts.learned import context_of, learned_words
 from sdgrpc.engine.work import check_finite, describe, work_of
 from sdgrpc.errors import OutOfMemory
+from sdgrpc.lora.embeddings.library import EmbeddingLibrary
 from sdgrpc.lora.fusing.cache import Lease
 from sdgrpc.machine.out_of_memory import as_out_of_memory
 from sdgrpc.machine.step_memory import StepMemory
@@ -51,11 +52,16 @@ class LocalRunner:
 
     The preparing thread alone uses the text encoders' switches, the step thread alone the UNet's; the VAE is
     never touched by a LoRA and may run anywhere. Encoded prompts are kept in `prompts`; pictures' parameters
-    hold the models' `hashes`.
+    hold the models' `hashes`. The names of `embeddings` are words of prompts.
     """
 
-    def __init__(self, prompts: PromptCache, hashes: ModelHashes | None = None) -> None:
-        self._prompts, self._hashes = prompts, hashes
+    def __init__(
+        self,
+        prompts: PromptCache,
+        hashes: ModelHashes | None = None,
+        embeddings: EmbeddingLibrary | None = None,
+    ) -> None:
+        self._prompts, self._hashes, self._embeddings = prompts, hashes, embeddings or EmbeddingLibrary()
         self._last_call: Mark | None = None
 
     @torch.inference_mode()
@@ -108,14 +114,15 @@ class LocalRunner:
             for component in served.model.text_encoders:
                 served.use(component, lease)
 
-        part, sampling = lease.prompt_part, job.task.sampling
-        negative = job.task.negative_prompt if sampling.guidance_scale > 1 else None
+        negative = job.task.negative_prompt if job.task.sampling.guidance_scale > 1 else None
+        learned = learned_words(self._embeddings, served.model, (job.task.prompt, negative))
+        work_of(job).embeddings = learned.hashes
         return encode(
             served.model,
             job.task.prompt,
             negative,
-            clip_skip=sampling.clip_skip,
-            context=PromptContext(part.text_encoders, part.tokens, part.disputed, activate),
+            clip_skip=job.task.sampling.clip_skip,
+            context=context_of(lease.prompt_part, learned, activate),
             cache=self._prompts,
         )
 
@@ -176,8 +183,9 @@ class LocalRunner:
             text = ""
             if not task.output.omit_metadata:
                 sha256 = self._hashes.awaited(task.model) if self._hashes else ""
+                used = job.report.loras, seed
                 text = parameters_text(
-                    task, model.info, job.report.loras, seed, model_sha256=sha256, image=index
+                    task, model.info, *used, model_sha256=sha256, image=index, embeddings=work.embeddings
                 )
             image = images.encode(pictures[0], task.output.media_type, quality=task.output.quality, text=text)
             job.observer.drew(image.width, image.height)

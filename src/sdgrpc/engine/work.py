@@ -24,8 +24,9 @@ class LocalWork:
 
     `open` gives the model once the job was chosen to begin, or raises why it could not be loaded. `steps` is
     sent a prediction for each thing that it wants the UNet to evaluate (`wanted`), until the `latents` are
-    there. `region` is what an inpainting job redraws. `next_pass` makes of the latents the denoising that
-    follows, where one does. Implements `engine.job.JobWork`.
+    there. `region` is what an inpainting job redraws, `embeddings` the textual inversions that its prompts
+    use, with their files' SHA-256. `next_pass` makes of the latents the denoising that follows, where one
+    does. Implements `engine.job.JobWork`.
     """
 
     open: Callable[[], ServedModel]
@@ -33,6 +34,7 @@ class LocalWork:
     lease: Lease | None = field(default=None)
     opened: ServedModel | None = field(default=None)
     region: Region | None = field(default=None)
+    embeddings: Sequence[tuple[str, str]] = ()
     steps: Denoising | None = field(default=None)
     wanted: ModelInput | None = field(default=None)
     latents: torch.Tensor | None = field(default=None)

@@ -164,7 +164,7 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 }
 """Field of Parameters -> key of the text, and how its value is read."""
 
-_SILENT = ("RNG", "VAE hash", "VAE", "TI hashes", "Hashes", "Emphasis", "Size-1", "Size-2")
+_SILENT = ("RNG", "VAE hash", "VAE", "TI hashes", "TI SHA-256", "Hashes", "Emphasis", "Size-1", "Size-2")
 """What says nothing that could be lost without the rest of the picture showing it."""
 
 

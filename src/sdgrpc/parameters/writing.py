@@ -99,11 +99,13 @@ def parameters_text(
     *,
     model_sha256: str = "",
     image: int = 0,
+    embeddings: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Everything that is needed to draw image `image`, of `seed`, again, its LoRAs with their hashes.
 
     `Model hash` and `Lora hashes` are as the web UI writes them: the first 10 digits of the file's SHA-256,
-    and `LoraReport.autov3`; the full SHA-256 stand beside. A prompt that a reader would not get back from
+    and `LoraReport.autov3`; so are `TI hashes` of `embeddings`, textual inversions with their files' SHA-256,
+    12 digits of it. The full SHA-256 stand beside. A prompt that a reader would not get back from
     its lines, as one with a line `Negative prompt:`, stands in `Raw prompt` or `Raw negative prompt` too.
     """
     prompt = " ".join([task.prompt, *map(lora_tag, reports)])
@@ -111,6 +113,7 @@ def parameters_text(
     if task.negative_prompt:
         lines.append(f"{NEGATIVE} {task.negative_prompt}")
     values = _values(task, model, reports, seed, model_sha256) | _varied(task.sampling, image)
+    values |= _learned(embeddings)
     found = sections("\n".join([*lines, joined(values)]))
     if found.prompt != prompt.strip(BLANKS):
         values["Raw prompt"] = prompt
@@ -176,6 +179,17 @@ def _second_pass(second: SecondPass | None) -> dict[str, str | int]:
         **({"Hires upscale": decimal(second.scale)} if second.scale else {"Hires resize": size}),
         "Hires steps": second.steps,
         "Hires upscaler": second.upscaler or HIRES_UPSCALERS[second.mode],
+    }
+
+
+def _learned(embeddings: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The textual inversions that were used."""
+    if not embeddings:
+        return {}
+    named = [(without_marks(name), sha256) for name, sha256 in embeddings]
+    return {
+        "TI hashes": ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in named),
+        "TI SHA-256": ", ".join(f"{name}: {sha256}" for name, sha256 in named),
     }
 
 

@@ -103,10 +103,15 @@ class LoraSettings(BaseModel):
     lora_dir: Annotated[ExistingFolders | None, Unset("the embedded model's")] = Field(
         None, description="LoRA files, those of sub-folders included; repeat it."
     )
+    embedding_dir: Annotated[ExistingFolders | None, Unset("none")] = Field(
+        None,
+        description="Textual inversions (safetensors), those of sub-folders included, whose names are words "
+        "of prompts; repeat it.",
+    )
     follow_links: bool = Field(
         False,
-        description="Take what links in a lora_dir lead to outside of it, as those of a hub's cache do; "
-        "without it such files and folders are left out, and logged.",
+        description="Take what links in a lora_dir or embedding_dir lead to outside of it, as those of a "
+        "hub's cache do; without it such files and folders are left out, and logged.",
     )
     lora_cache_bytes: BytesOrNone = Field(2 * GIB, description="Memory for fused LoRA sets, for each model.")
     resident_factors: Literal["auto", "on", "off"] = Field(

@@ -47,6 +47,14 @@ class Catalog(CatalogServiceServicer):
         files = [self.file(name) for name in NAMES[start : start + 2]]
         return pb.ListLorasResponse(loras=files, next_page_token="2" if start == 0 else "")
 
+    def ListEmbeddings(
+        self, request: pb.ListEmbeddingsRequest, context: grpc.ServicerContext
+    ) -> pb.ListEmbeddingsResponse:
+        self.asked.append(request)
+        word = pb.Embedding(name="face", sha256=HASH, base="sd15", vector_count=2, fits=True)
+        word.modified.FromSeconds(86400)
+        return pb.ListEmbeddingsResponse(embeddings=[word])
+
     def GetLora(self, request: pb.GetLoraRequest, context: grpc.ServicerContext) -> pb.GetLoraResponse:
         self.asked.append(request)
         if request.name == "missing":

@@ -592,6 +592,99 @@ class LoraModule(_message.Message):
 Global___LoraModule: _TypeAlias = LoraModule  # noqa: Y015
 
 @_typing.final
+class ListEmbeddingsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    FITTING_ONLY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model that `fits` is about; empty is the server's default."""
+    fitting_only: _builtins.bool
+    """Only those that fit it."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        fitting_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fitting_only", b"fitting_only", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEmbeddingsRequest: _TypeAlias = ListEmbeddingsRequest  # noqa: Y015
+
+@_typing.final
+class ListEmbeddingsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]: ...
+    def __init__(
+        self,
+        *,
+        embeddings: _abc.Iterable[Global___Embedding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEmbeddingsResponse: _TypeAlias = ListEmbeddingsResponse  # noqa: Y015
+
+@_typing.final
+class Embedding(_message.Message):
+    """A textual inversion. Several may have one name: a model uses the first that fits it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    MODIFIED_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    VECTOR_COUNT_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The word of prompts, in upper or lower case."""
+    sha256: _builtins.str
+    """Of the file's content, in hex; its first 12 digits are the hash of A1111. Empty where it cannot be read."""
+    size_bytes: _builtins.int
+    base: _builtins.str
+    """`sd15`, `sd2`, `sdxl`, `embedded` or `unknown`."""
+    vector_count: _builtins.int
+    """As many tokens of a prompt, which stay in one chunk."""
+    fits: _builtins.bool
+    """Prompts can use it with the model that was asked about."""
+    refusal: _builtins.str
+    """Why not; empty if they can. A prompt with its name is refused with that."""
+    @_builtins.property
+    def modified(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        modified: _timestamp_pb2.Timestamp | None = ...,
+        base: _builtins.str = ...,
+        vector_count: _builtins.int = ...,
+        fits: _builtins.bool = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["modified", b"modified"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "fits", b"fits", "modified", b"modified", "name", b"name", "refusal", b"refusal", "sha256", b"sha256", "size_bytes", b"size_bytes", "vector_count", b"vector_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
+
+@_typing.final
 class UploadLoraRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

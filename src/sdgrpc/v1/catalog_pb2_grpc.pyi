@@ -39,6 +39,8 @@ class CatalogServiceStub:
     """Lists the models that requests can name."""
     ListLoras: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListLorasRequest, _catalog_pb2.ListLorasResponse]
     """Lists the LoRA files, ordered by name, page by page."""
+    ListEmbeddings: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListEmbeddingsRequest, _catalog_pb2.ListEmbeddingsResponse]
+    """Lists the textual inversions of the server's folders, whose names are words of prompts, by name."""
     GetLora: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetLoraRequest, _catalog_pb2.GetLoraResponse]
     """Describes one LoRA file: all that `sdgrpc loras inspect` knows."""
     UploadLora: _grpc.StreamUnaryMultiCallable[_catalog_pb2.UploadLoraRequest, _catalog_pb2.UploadLoraResponse]
@@ -64,6 +66,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Lists the models that requests can name."""
     ListLoras: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListLorasRequest, _catalog_pb2.ListLorasResponse]  # type: ignore[assignment]
     """Lists the LoRA files, ordered by name, page by page."""
+    ListEmbeddings: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListEmbeddingsRequest, _catalog_pb2.ListEmbeddingsResponse]  # type: ignore[assignment]
+    """Lists the textual inversions of the server's folders, whose names are words of prompts, by name."""
     GetLora: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetLoraRequest, _catalog_pb2.GetLoraResponse]  # type: ignore[assignment]
     """Describes one LoRA file: all that `sdgrpc loras inspect` knows."""
     UploadLora: _aio.StreamUnaryMultiCallable[_catalog_pb2.UploadLoraRequest, _catalog_pb2.UploadLoraResponse]  # type: ignore[assignment]
@@ -98,6 +102,14 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.ListLorasResponse, _abc.Awaitable[_catalog_pb2.ListLorasResponse]]:
         """Lists the LoRA files, ordered by name, page by page."""
+
+    @_abc_1.abstractmethod
+    def ListEmbeddings(
+        self,
+        request: _catalog_pb2.ListEmbeddingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ListEmbeddingsResponse, _abc.Awaitable[_catalog_pb2.ListEmbeddingsResponse]]:
+        """Lists the textual inversions of the server's folders, whose names are words of prompts, by name."""
 
     @_abc_1.abstractmethod
     def GetLora(

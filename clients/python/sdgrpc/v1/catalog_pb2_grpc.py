@@ -25,6 +25,11 @@ class CatalogServiceStub(object):
                 request_serializer=sdgrpc_dot_v1_dot_catalog__pb2.ListLorasRequest.SerializeToString,
                 response_deserializer=sdgrpc_dot_v1_dot_catalog__pb2.ListLorasResponse.FromString,
                 )
+        self.ListEmbeddings = channel.unary_unary(
+                '/sdgrpc.v1.CatalogService/ListEmbeddings',
+                request_serializer=sdgrpc_dot_v1_dot_catalog__pb2.ListEmbeddingsRequest.SerializeToString,
+                response_deserializer=sdgrpc_dot_v1_dot_catalog__pb2.ListEmbeddingsResponse.FromString,
+                )
         self.GetLora = channel.unary_unary(
                 '/sdgrpc.v1.CatalogService/GetLora',
                 request_serializer=sdgrpc_dot_v1_dot_catalog__pb2.GetLoraRequest.SerializeToString,
@@ -65,6 +70,13 @@ class CatalogServiceServicer(object):
 
     def ListLoras(self, request, context):
         """Lists the LoRA files, ordered by name, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEmbeddings(self, request, context):
+        """Lists the textual inversions of the server's folders, whose names are words of prompts, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,6 +132,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.ListLoras,
                     request_deserializer=sdgrpc_dot_v1_dot_catalog__pb2.ListLorasRequest.FromString,
                     response_serializer=sdgrpc_dot_v1_dot_catalog__pb2.ListLorasResponse.SerializeToString,
+            ),
+            'ListEmbeddings': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEmbeddings,
+                    request_deserializer=sdgrpc_dot_v1_dot_catalog__pb2.ListEmbeddingsRequest.FromString,
+                    response_serializer=sdgrpc_dot_v1_dot_catalog__pb2.ListEmbeddingsResponse.SerializeToString,
             ),
             'GetLora': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLora,
@@ -188,6 +205,23 @@ class CatalogService(object):
         return grpc.experimental.unary_unary(request, target, '/sdgrpc.v1.CatalogService/ListLoras',
             sdgrpc_dot_v1_dot_catalog__pb2.ListLorasRequest.SerializeToString,
             sdgrpc_dot_v1_dot_catalog__pb2.ListLorasResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListEmbeddings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/sdgrpc.v1.CatalogService/ListEmbeddings',
+            sdgrpc_dot_v1_dot_catalog__pb2.ListEmbeddingsRequest.SerializeToString,
+            sdgrpc_dot_v1_dot_catalog__pb2.ListEmbeddingsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

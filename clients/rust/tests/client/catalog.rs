@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sdgrpc::v1::{
-    GenerateRequest, GetLoraRequest, ListLorasRequest, Lora, PlanJobRequest, PrepareLorasRequest,
-    get_lora_request, plan_job_request,
+    GenerateRequest, GetLoraRequest, ListEmbeddingsRequest, ListLorasRequest, Lora, PlanJobRequest,
+    PrepareLorasRequest, get_lora_request, plan_job_request,
 };
 use sdgrpc::{ErrorKind, Result};
 use sha2::{Digest, Sha256};
@@ -78,6 +78,18 @@ async fn bytes_and_files_are_uploaded_whole_with_their_hash() -> Result<()> {
     std::fs::write(&path, content()).unwrap();
     client.upload_lora_file("ink", &path).await?;
     assert_eq!(uploaded(&server).await, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn textual_inversions_are_listed() -> Result<()> {
+    let server = Running::start(Script::default()).await;
+    let request = ListEmbeddingsRequest { model: "face".into(), ..Default::default() };
+    let found = server.client().await.list_embeddings(request).await?;
+    assert_eq!(
+        found.iter().map(|one| (one.name.as_str(), one.vector_count)).collect::<Vec<_>>(),
+        [("face", 2)]
+    );
     Ok(())
 }
 

@@ -205,6 +205,15 @@ impl CatalogService for Scripted {
         Ok(Response::new(ListLorasResponse { loras, next_page_token: next.into() }))
     }
 
+    async fn list_embeddings(
+        &self,
+        request: Request<ListEmbeddingsRequest>,
+    ) -> Outcome<ListEmbeddingsResponse> {
+        let name = request.into_inner().model;
+        let embeddings = vec![Embedding { name, vector_count: 2, ..Default::default() }];
+        Ok(Response::new(ListEmbeddingsResponse { embeddings }))
+    }
+
     async fn get_lora(&self, request: Request<GetLoraRequest>) -> Outcome<GetLoraResponse> {
         match request.into_inner().source {
             Some(get_lora_request::Source::Name(name)) => {

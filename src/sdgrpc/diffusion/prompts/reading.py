@@ -29,6 +29,7 @@ class PromptContext:
         tokens: learned token, found in upper or lower case -> text encoder -> its vectors `[k, D]`.
         disputed: tokens that two LoRAs give different vectors.
         activate: puts the weights in place; called before a text encoder runs.
+        refused: words of textual inversions that the model cannot use, and why.
 
     """
 
@@ -36,6 +37,7 @@ class PromptContext:
     tokens: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     disputed: frozenset[str] = frozenset()
     activate: Callable[[], None] = lambda: None
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 PLAIN = PromptContext()
@@ -58,11 +60,11 @@ class ReadPrompt:
 
 def read(model: Model, text: str, context: PromptContext) -> ReadPrompt:
     """Parse and tokenise a prompt for each text encoder of the model. What is wrong is in `faults`."""
-    sections = words_of(parse(text), [*context.tokens, *context.disputed])
+    sections = words_of(parse(text), [*context.tokens, *context.disputed, *context.refused])
     words = [word for section in sections for word in section]
     used = sorted({word.text for word in words if word.is_learned})
     lengths = {name: len(next(iter(vectors.values()))) for name, vectors in context.tokens.items()}
-    lengths |= dict.fromkeys(context.disputed, 1)
+    lengths |= dict.fromkeys((*context.disputed, *context.refused), 1)
     chunks = {
         encoder: chunks_of(model.tokenizer_of(encoder), sections, lengths) for encoder in model.text_encoders
     }
@@ -83,6 +85,10 @@ def _faults(words: Sequence[Word], context: PromptContext, count: int) -> list[s
     said += [
         f"uses the token {name!r}, which two LoRAs give different vectors; leave one of them out"
         for name in sorted({word.text for word in words if word.is_learned} & context.disputed)
+    ]
+    said += [
+        f"uses the textual inversion {name!r}, which this model cannot: {context.refused[name]}"
+        for name in sorted({word.text for word in words if word.is_learned and word.text in context.refused})
     ]
     if count > MAX_CHUNKS:
         said.append(f"takes {count} chunks of 75 tokens; the most is {MAX_CHUNKS}. Each BREAK begins another")

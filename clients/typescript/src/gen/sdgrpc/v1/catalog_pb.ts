@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sdgrpc/v1/catalog.proto.
  */
 export const file_sdgrpc_v1_catalog: GenFile = /*@__PURE__*/
-  fileDesc("ChdzZGdycGMvdjEvY2F0YWxvZy5wcm90bxIJc2RncnBjLnYxIhMKEUxpc3RNb2RlbHNSZXF1ZXN0InEKEkxpc3RNb2RlbHNSZXNwb25zZRIgCgZtb2RlbHMYASADKAsyEC5zZGdycGMudjEuTW9kZWwSOQoTbG9yYV9zdHJlbmd0aF9yYW5nZRgCIAEoCzIcLnNkZ3JwYy52MS5Mb3JhU3RyZW5ndGhSYW5nZSI1ChFMb3JhU3RyZW5ndGhSYW5nZRIPCgdtaW5pbXVtGAEgASgCEg8KB21heGltdW0YAiABKAIisQIKBU1vZGVsEgwKBG5hbWUYASABKAkSDAoEYmFzZRgCIAEoCRISCgppbnBhaW50aW5nGAMgASgIEhcKD3ByZWRpY3Rpb25fdHlwZRgEIAEoCRINCgVkdHlwZRgFIAEoCRINCgV3aWR0aBgGIAEoBRIOCgZoZWlnaHQYByABKAUSJQoIc2FtcGxpbmcYCCABKAsyEy5zZGdycGMudjEuU2FtcGxpbmcSLgoNbGF0ZW50X2Zvcm1hdBgJIAEoCzIXLnNkZ3JwYy52MS5MYXRlbnRGb3JtYXQSEAoIcmVzaWRlbnQYCiABKAgSEgoKc2l6ZV9ieXRlcxgLIAEoAxIOCgZzaGEyNTYYDCABKAkSDgoGYXV0b3YyGA0gASgJEhQKDHRpbnlfZGVjb2RlchgOIAEoCCJdCgxMYXRlbnRGb3JtYXQSEAoIY2hhbm5lbHMYASABKAUSFAoMc2NhbGVfZmFjdG9yGAIgASgFEhMKC3JnYl9mYWN0b3JzGAMgAygCEhAKCHJnYl9iaWFzGAQgAygCImwKEExpc3RMb3Jhc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSDAoEYmFzZRgDIAEoCRINCgVtb2RlbBgEIAEoCRIUCgxmaXR0aW5nX29ubHkYBSABKAgiUAoRTGlzdExvcmFzUmVzcG9uc2USIgoFbG9yYXMYASADKAsyEy5zZGdycGMudjEuTG9yYUZpbGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIvgCCghMb3JhRmlsZRIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgDEiwKCG1vZGlmaWVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRiYXNlGAUgASgJEhIKCmFsZ29yaXRobXMYBiADKAkSEAoIcmFua19taW4YByABKAUSEAoIcmFua19tYXgYCCABKAUSFQoNdHJpZ2dlcl93b3JkcxgJIAMoCRIMCgRmaXRzGAogASgIEg8KB3JlZnVzYWwYCyABKAkSEAoIbWFkZV9mb3IYDCABKAkSDgoGYXV0b3YzGA0gASgJEh8KEnByZWZlcnJlZF9zdHJlbmd0aBgOIAEoAkgAiAEBEhUKDWhhc190aHVtYm5haWwYDyABKAgSCwoDYWlyGBAgASgJEhIKCmJhc2VfbW9kZWwYESABKAlCFQoTX3ByZWZlcnJlZF9zdHJlbmd0aCJkCg5HZXRMb3JhUmVxdWVzdBIOCgRuYW1lGAEgASgJSAASEAoGc2hhMjU2GAIgASgJSAASDQoFbW9kZWwYAyABKAkSFwoPaW5jbHVkZV9tb2R1bGVzGAQgASgIQggKBnNvdXJjZSKoAwoPR2V0TG9yYVJlc3BvbnNlEiEKBGxvcmEYASABKAsyEy5zZGdycGMudjEuTG9yYUZpbGUSFAoMdGVuc29yX2NvdW50GAIgASgFEhQKDG1vZHVsZV9jb3VudBgDIAEoBRIZChF1bm1hdGNoZWRfdGVuc29ycxgEIAEoBRIaChJ1bm1hdGNoZWRfZXhhbXBsZXMYBSADKAkSOgoIbWV0YWRhdGEYBiADKAsyKC5zZGdycGMudjEuR2V0TG9yYVJlc3BvbnNlLk1ldGFkYXRhRW50cnkSJgoHbW9kdWxlcxgHIAMoCzIVLnNkZ3JwYy52MS5Mb3JhTW9kdWxlEjwKFHJlY29tbWVuZGVkX3NhbXBsaW5nGAggASgLMh4uc2RncnBjLnYxLlJlY29tbWVuZGVkU2FtcGxpbmcSIwoJdGh1bWJuYWlsGAkgASgLMhAuc2RncnBjLnYxLkltYWdlEhcKD2Jlc2lkZV93YXJuaW5ncxgKIAMoCRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi2gIKE1JlY29tbWVuZGVkU2FtcGxpbmcSDQoFc3RlcHMYASABKAUSGwoOZ3VpZGFuY2Vfc2NhbGUYAiABKAJIAIgBARInCglzY2hlZHVsZXIYAyABKA4yFC5zZGdycGMudjEuU2NoZWR1bGVyEjQKEHRpbWVzdGVwX3NwYWNpbmcYBCABKA4yGi5zZGdycGMudjEuVGltZXN0ZXBTcGFjaW5nEhEKCXN0ZXBzX21pbhgFIAEoBRIRCglzdGVwc19tYXgYBiABKAUSHwoSZ3VpZGFuY2Vfc2NhbGVfbWF4GAcgASgCSAGIAQESLgoQb3RoZXJfc2NoZWR1bGVycxgIIAMoDjIULnNkZ3JwYy52MS5TY2hlZHVsZXISFwoPcHJlZGljdGlvbl90eXBlGAkgASgJQhEKD19ndWlkYW5jZV9zY2FsZUIVChNfZ3VpZGFuY2Vfc2NhbGVfbWF4IpQBCgpMb3JhTW9kdWxlEhEKCWNvbXBvbmVudBgBIAEoCRIMCgRwYXRoGAIgASgJEhEKCWFsZ29yaXRobRgDIAEoCRIMCgRyYW5rGAQgASgFEhIKBWFscGhhGAUgASgCSACIAQESFwoKZGVsdGFfbm9ybRgGIAEoAkgBiAEBQggKBl9hbHBoYUINCgtfZGVsdGFfbm9ybSJbChFVcGxvYWRMb3JhUmVxdWVzdBItCgZoZWFkZXIYASABKAsyGy5zZGdycGMudjEuVXBsb2FkTG9yYUhlYWRlckgAEg8KBWNodW5rGAIgASgMSABCBgoEcGFydCJEChBVcGxvYWRMb3JhSGVhZGVyEgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMiSAoSVXBsb2FkTG9yYVJlc3BvbnNlEiEKBGxvcmEYASABKAsyEy5zZGdycGMudjEuTG9yYUZpbGUSDwoHZXhpc3RlZBgCIAEoCCJEChNQcmVwYXJlTG9yYXNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEh4KBWxvcmFzGAIgAygLMg8uc2RncnBjLnYxLkxvcmEiPQoUUHJlcGFyZUxvcmFzUmVzcG9uc2USJQoIcHJlcGFyZWQYASABKAsyEy5zZGdycGMudjEuUHJlcGFyZWQiRQoSV2F0Y2hTdGF0dXNSZXF1ZXN0Ei8KDG1pbl9pbnRlcnZhbBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLkAgoTV2F0Y2hTdGF0dXNSZXNwb25zZRINCgVyZWFkeRgBIAEoCBIPCgdydW5uaW5nGAIgASgFEg4KBnF1ZXVlZBgDIAEoBRISCgpxdWV1ZV9zaXplGAQgASgFEhUKDXJvd3NfcGVyX2NhbGwYBSABKAISGAoQc3RlcHNfcGVyX3NlY29uZBgGIAEoAhIxCg5lc3RpbWF0ZWRfd2FpdBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgZtb2RlbHMYCCADKAsyGC5zZGdycGMudjEuUmVzaWRlbnRNb2RlbBItCglsb3JhX3NldHMYCSADKAsyGi5zZGdycGMudjEuUmVzaWRlbnRMb3JhU2V0EhYKDmxvcmFfc2V0X2J5dGVzGAogASgDEh0KFWxvcmFfc2V0X2J1ZGdldF9ieXRlcxgLIAEoAxIVCg1qb2JzX2ZpbmlzaGVkGAwgASgDIjEKDVJlc2lkZW50TW9kZWwSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDIoEBCg9SZXNpZGVudExvcmFTZXQSEwoLbG9yYV9zZXRfaWQYASABKAkSDQoFbW9kZWwYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoAxIOCgZpbl91c2UYBCABKAgSJgoFbG9yYXMYBSADKAsyFy5zZGdycGMudjEuUmVzaWRlbnRMb3JhIn8KDFJlc2lkZW50TG9yYRIOCgZzaGEyNTYYASABKAkSEAoIc3RyZW5ndGgYAiABKAISHQoVdGV4dF9lbmNvZGVyX3N0cmVuZ3RoGAMgASgCEi4KDWJsb2NrX3dlaWdodHMYBCABKAsyFy5zZGdycGMudjEuQmxvY2tXZWlnaHRzIqsBCg5QbGFuSm9iUmVxdWVzdBIuCghnZW5lcmF0ZRgBIAEoCzIaLnNkZ3JwYy52MS5HZW5lcmF0ZVJlcXVlc3RIABIwCgl0cmFuc2Zvcm0YAiABKAsyGy5zZGdycGMudjEuVHJhbnNmb3JtUmVxdWVzdEgAEiwKB2lucGFpbnQYAyABKAsyGS5zZGdycGMudjEuSW5wYWludFJlcXVlc3RIAEIJCgdyZXF1ZXN0IoUDCg9QbGFuSm9iUmVzcG9uc2USJQoIYWNjZXB0ZWQYASABKAsyEy5zZGdycGMudjEuQWNjZXB0ZWQSEgoKdW5ldF9zdGVwcxgCIAEoBRIUCgxndWlkZWRfc3RlcHMYAyABKAUSJQoFbG9yYXMYBCADKAsyFi5zZGdycGMudjEuUGxhbm5lZExvcmESEwoLbG9yYV9zZXRfaWQYBSABKAkSGQoRbG9yYV9zZXRfcmVzaWRlbnQYBiABKAgSFgoObW9kZWxfcmVzaWRlbnQYByABKAgSMQoOZXN0aW1hdGVkX3dhaXQYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMgoPZXN0aW1hdGVkX3N0ZXBzGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjUKEmVzdGltYXRlZF9kZWNvZGluZxgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxtZW1vcnlfYnl0ZXMYCyABKAMirwEKC1BsYW5uZWRMb3JhEgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhAKCHN0cmVuZ3RoGAMgASgCEh0KFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgEIAEoAhIPCgdyZWZ1c2FsGAUgASgJEhAKCHdhcm5pbmdzGAYgAygJEi4KDWJsb2NrX3dlaWdodHMYByABKAsyFy5zZGdycGMudjEuQmxvY2tXZWlnaHRzMpUECg5DYXRhbG9nU2VydmljZRJJCgpMaXN0TW9kZWxzEhwuc2RncnBjLnYxLkxpc3RNb2RlbHNSZXF1ZXN0Gh0uc2RncnBjLnYxLkxpc3RNb2RlbHNSZXNwb25zZRJGCglMaXN0TG9yYXMSGy5zZGdycGMudjEuTGlzdExvcmFzUmVxdWVzdBocLnNkZ3JwYy52MS5MaXN0TG9yYXNSZXNwb25zZRJACgdHZXRMb3JhEhkuc2RncnBjLnYxLkdldExvcmFSZXF1ZXN0Ghouc2RncnBjLnYxLkdldExvcmFSZXNwb25zZRJLCgpVcGxvYWRMb3JhEhwuc2RncnBjLnYxLlVwbG9hZExvcmFSZXF1ZXN0Gh0uc2RncnBjLnYxLlVwbG9hZExvcmFSZXNwb25zZSgBEk8KDFByZXBhcmVMb3JhcxIeLnNkZ3JwYy52MS5QcmVwYXJlTG9yYXNSZXF1ZXN0Gh8uc2RncnBjLnYxLlByZXBhcmVMb3Jhc1Jlc3BvbnNlEkAKB1BsYW5Kb2ISGS5zZGdycGMudjEuUGxhbkpvYlJlcXVlc3QaGi5zZGdycGMudjEuUGxhbkpvYlJlc3BvbnNlEk4KC1dhdGNoU3RhdHVzEh0uc2RncnBjLnYxLldhdGNoU3RhdHVzUmVxdWVzdBoeLnNkZ3JwYy52MS5XYXRjaFN0YXR1c1Jlc3BvbnNlMAFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_sdgrpc_v1_diffusion]);
+  fileDesc("ChdzZGdycGMvdjEvY2F0YWxvZy5wcm90bxIJc2RncnBjLnYxIhMKEUxpc3RNb2RlbHNSZXF1ZXN0InEKEkxpc3RNb2RlbHNSZXNwb25zZRIgCgZtb2RlbHMYASADKAsyEC5zZGdycGMudjEuTW9kZWwSOQoTbG9yYV9zdHJlbmd0aF9yYW5nZRgCIAEoCzIcLnNkZ3JwYy52MS5Mb3JhU3RyZW5ndGhSYW5nZSI1ChFMb3JhU3RyZW5ndGhSYW5nZRIPCgdtaW5pbXVtGAEgASgCEg8KB21heGltdW0YAiABKAIisQIKBU1vZGVsEgwKBG5hbWUYASABKAkSDAoEYmFzZRgCIAEoCRISCgppbnBhaW50aW5nGAMgASgIEhcKD3ByZWRpY3Rpb25fdHlwZRgEIAEoCRINCgVkdHlwZRgFIAEoCRINCgV3aWR0aBgGIAEoBRIOCgZoZWlnaHQYByABKAUSJQoIc2FtcGxpbmcYCCABKAsyEy5zZGdycGMudjEuU2FtcGxpbmcSLgoNbGF0ZW50X2Zvcm1hdBgJIAEoCzIXLnNkZ3JwYy52MS5MYXRlbnRGb3JtYXQSEAoIcmVzaWRlbnQYCiABKAgSEgoKc2l6ZV9ieXRlcxgLIAEoAxIOCgZzaGEyNTYYDCABKAkSDgoGYXV0b3YyGA0gASgJEhQKDHRpbnlfZGVjb2RlchgOIAEoCCJdCgxMYXRlbnRGb3JtYXQSEAoIY2hhbm5lbHMYASABKAUSFAoMc2NhbGVfZmFjdG9yGAIgASgFEhMKC3JnYl9mYWN0b3JzGAMgAygCEhAKCHJnYl9iaWFzGAQgAygCImwKEExpc3RMb3Jhc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSDAoEYmFzZRgDIAEoCRINCgVtb2RlbBgEIAEoCRIUCgxmaXR0aW5nX29ubHkYBSABKAgiUAoRTGlzdExvcmFzUmVzcG9uc2USIgoFbG9yYXMYASADKAsyEy5zZGdycGMudjEuTG9yYUZpbGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIvgCCghMb3JhRmlsZRIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgDEiwKCG1vZGlmaWVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRiYXNlGAUgASgJEhIKCmFsZ29yaXRobXMYBiADKAkSEAoIcmFua19taW4YByABKAUSEAoIcmFua19tYXgYCCABKAUSFQoNdHJpZ2dlcl93b3JkcxgJIAMoCRIMCgRmaXRzGAogASgIEg8KB3JlZnVzYWwYCyABKAkSEAoIbWFkZV9mb3IYDCABKAkSDgoGYXV0b3YzGA0gASgJEh8KEnByZWZlcnJlZF9zdHJlbmd0aBgOIAEoAkgAiAEBEhUKDWhhc190aHVtYm5haWwYDyABKAgSCwoDYWlyGBAgASgJEhIKCmJhc2VfbW9kZWwYESABKAlCFQoTX3ByZWZlcnJlZF9zdHJlbmd0aCJkCg5HZXRMb3JhUmVxdWVzdBIOCgRuYW1lGAEgASgJSAASEAoGc2hhMjU2GAIgASgJSAASDQoFbW9kZWwYAyABKAkSFwoPaW5jbHVkZV9tb2R1bGVzGAQgASgIQggKBnNvdXJjZSKoAwoPR2V0TG9yYVJlc3BvbnNlEiEKBGxvcmEYASABKAsyEy5zZGdycGMudjEuTG9yYUZpbGUSFAoMdGVuc29yX2NvdW50GAIgASgFEhQKDG1vZHVsZV9jb3VudBgDIAEoBRIZChF1bm1hdGNoZWRfdGVuc29ycxgEIAEoBRIaChJ1bm1hdGNoZWRfZXhhbXBsZXMYBSADKAkSOgoIbWV0YWRhdGEYBiADKAsyKC5zZGdycGMudjEuR2V0TG9yYVJlc3BvbnNlLk1ldGFkYXRhRW50cnkSJgoHbW9kdWxlcxgHIAMoCzIVLnNkZ3JwYy52MS5Mb3JhTW9kdWxlEjwKFHJlY29tbWVuZGVkX3NhbXBsaW5nGAggASgLMh4uc2RncnBjLnYxLlJlY29tbWVuZGVkU2FtcGxpbmcSIwoJdGh1bWJuYWlsGAkgASgLMhAuc2RncnBjLnYxLkltYWdlEhcKD2Jlc2lkZV93YXJuaW5ncxgKIAMoCRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi2gIKE1JlY29tbWVuZGVkU2FtcGxpbmcSDQoFc3RlcHMYASABKAUSGwoOZ3VpZGFuY2Vfc2NhbGUYAiABKAJIAIgBARInCglzY2hlZHVsZXIYAyABKA4yFC5zZGdycGMudjEuU2NoZWR1bGVyEjQKEHRpbWVzdGVwX3NwYWNpbmcYBCABKA4yGi5zZGdycGMudjEuVGltZXN0ZXBTcGFjaW5nEhEKCXN0ZXBzX21pbhgFIAEoBRIRCglzdGVwc19tYXgYBiABKAUSHwoSZ3VpZGFuY2Vfc2NhbGVfbWF4GAcgASgCSAGIAQESLgoQb3RoZXJfc2NoZWR1bGVycxgIIAMoDjIULnNkZ3JwYy52MS5TY2hlZHVsZXISFwoPcHJlZGljdGlvbl90eXBlGAkgASgJQhEKD19ndWlkYW5jZV9zY2FsZUIVChNfZ3VpZGFuY2Vfc2NhbGVfbWF4IpQBCgpMb3JhTW9kdWxlEhEKCWNvbXBvbmVudBgBIAEoCRIMCgRwYXRoGAIgASgJEhEKCWFsZ29yaXRobRgDIAEoCRIMCgRyYW5rGAQgASgFEhIKBWFscGhhGAUgASgCSACIAQESFwoKZGVsdGFfbm9ybRgGIAEoAkgBiAEBQggKBl9hbHBoYUINCgtfZGVsdGFfbm9ybSI8ChVMaXN0RW1iZWRkaW5nc1JlcXVlc3QSDQoFbW9kZWwYASABKAkSFAoMZml0dGluZ19vbmx5GAIgASgIIkIKFkxpc3RFbWJlZGRpbmdzUmVzcG9uc2USKAoKZW1iZWRkaW5ncxgBIAMoCzIULnNkZ3JwYy52MS5FbWJlZGRpbmcirgEKCUVtYmVkZGluZxIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgDEiwKCG1vZGlmaWVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRiYXNlGAUgASgJEhQKDHZlY3Rvcl9jb3VudBgGIAEoBRIMCgRmaXRzGAcgASgIEg8KB3JlZnVzYWwYCCABKAkiWwoRVXBsb2FkTG9yYVJlcXVlc3QSLQoGaGVhZGVyGAEgASgLMhsuc2RncnBjLnYxLlVwbG9hZExvcmFIZWFkZXJIABIPCgVjaHVuaxgCIAEoDEgAQgYKBHBhcnQiRAoQVXBsb2FkTG9yYUhlYWRlchIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgDIkgKElVwbG9hZExvcmFSZXNwb25zZRIhCgRsb3JhGAEgASgLMhMuc2RncnBjLnYxLkxvcmFGaWxlEg8KB2V4aXN0ZWQYAiABKAgiRAoTUHJlcGFyZUxvcmFzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIeCgVsb3JhcxgCIAMoCzIPLnNkZ3JwYy52MS5Mb3JhIj0KFFByZXBhcmVMb3Jhc1Jlc3BvbnNlEiUKCHByZXBhcmVkGAEgASgLMhMuc2RncnBjLnYxLlByZXBhcmVkIkUKEldhdGNoU3RhdHVzUmVxdWVzdBIvCgxtaW5faW50ZXJ2YWwYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5AIKE1dhdGNoU3RhdHVzUmVzcG9uc2USDQoFcmVhZHkYASABKAgSDwoHcnVubmluZxgCIAEoBRIOCgZxdWV1ZWQYAyABKAUSEgoKcXVldWVfc2l6ZRgEIAEoBRIVCg1yb3dzX3Blcl9jYWxsGAUgASgCEhgKEHN0ZXBzX3Blcl9zZWNvbmQYBiABKAISMQoOZXN0aW1hdGVkX3dhaXQYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoGbW9kZWxzGAggAygLMhguc2RncnBjLnYxLlJlc2lkZW50TW9kZWwSLQoJbG9yYV9zZXRzGAkgAygLMhouc2RncnBjLnYxLlJlc2lkZW50TG9yYVNldBIWCg5sb3JhX3NldF9ieXRlcxgKIAEoAxIdChVsb3JhX3NldF9idWRnZXRfYnl0ZXMYCyABKAMSFQoNam9ic19maW5pc2hlZBgMIAEoAyIxCg1SZXNpZGVudE1vZGVsEgwKBG5hbWUYASABKAkSEgoKc2l6ZV9ieXRlcxgCIAEoAyKBAQoPUmVzaWRlbnRMb3JhU2V0EhMKC2xvcmFfc2V0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMSDgoGaW5fdXNlGAQgASgIEiYKBWxvcmFzGAUgAygLMhcuc2RncnBjLnYxLlJlc2lkZW50TG9yYSJ/CgxSZXNpZGVudExvcmESDgoGc2hhMjU2GAEgASgJEhAKCHN0cmVuZ3RoGAIgASgCEh0KFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgDIAEoAhIuCg1ibG9ja193ZWlnaHRzGAQgASgLMhcuc2RncnBjLnYxLkJsb2NrV2VpZ2h0cyKrAQoOUGxhbkpvYlJlcXVlc3QSLgoIZ2VuZXJhdGUYASABKAsyGi5zZGdycGMudjEuR2VuZXJhdGVSZXF1ZXN0SAASMAoJdHJhbnNmb3JtGAIgASgLMhsuc2RncnBjLnYxLlRyYW5zZm9ybVJlcXVlc3RIABIsCgdpbnBhaW50GAMgASgLMhkuc2RncnBjLnYxLklucGFpbnRSZXF1ZXN0SABCCQoHcmVxdWVzdCKFAwoPUGxhbkpvYlJlc3BvbnNlEiUKCGFjY2VwdGVkGAEgASgLMhMuc2RncnBjLnYxLkFjY2VwdGVkEhIKCnVuZXRfc3RlcHMYAiABKAUSFAoMZ3VpZGVkX3N0ZXBzGAMgASgFEiUKBWxvcmFzGAQgAygLMhYuc2RncnBjLnYxLlBsYW5uZWRMb3JhEhMKC2xvcmFfc2V0X2lkGAUgASgJEhkKEWxvcmFfc2V0X3Jlc2lkZW50GAYgASgIEhYKDm1vZGVsX3Jlc2lkZW50GAcgASgIEjEKDmVzdGltYXRlZF93YWl0GAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjIKD2VzdGltYXRlZF9zdGVwcxgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI1ChJlc3RpbWF0ZWRfZGVjb2RpbmcYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFAoMbWVtb3J5X2J5dGVzGAsgASgDIq8BCgtQbGFubmVkTG9yYRIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRIQCghzdHJlbmd0aBgDIAEoAhIdChV0ZXh0X2VuY29kZXJfc3RyZW5ndGgYBCABKAISDwoHcmVmdXNhbBgFIAEoCRIQCgh3YXJuaW5ncxgGIAMoCRIuCg1ibG9ja193ZWlnaHRzGAcgASgLMhcuc2RncnBjLnYxLkJsb2NrV2VpZ2h0czLsBAoOQ2F0YWxvZ1NlcnZpY2USSQoKTGlzdE1vZGVscxIcLnNkZ3JwYy52MS5MaXN0TW9kZWxzUmVxdWVzdBodLnNkZ3JwYy52MS5MaXN0TW9kZWxzUmVzcG9uc2USRgoJTGlzdExvcmFzEhsuc2RncnBjLnYxLkxpc3RMb3Jhc1JlcXVlc3QaHC5zZGdycGMudjEuTGlzdExvcmFzUmVzcG9uc2USVQoOTGlzdEVtYmVkZGluZ3MSIC5zZGdycGMudjEuTGlzdEVtYmVkZGluZ3NSZXF1ZXN0GiEuc2RncnBjLnYxLkxpc3RFbWJlZGRpbmdzUmVzcG9uc2USQAoHR2V0TG9yYRIZLnNkZ3JwYy52MS5HZXRMb3JhUmVxdWVzdBoaLnNkZ3JwYy52MS5HZXRMb3JhUmVzcG9uc2USSwoKVXBsb2FkTG9yYRIcLnNkZ3JwYy52MS5VcGxvYWRMb3JhUmVxdWVzdBodLnNkZ3JwYy52MS5VcGxvYWRMb3JhUmVzcG9uc2UoARJPCgxQcmVwYXJlTG9yYXMSHi5zZGdycGMudjEuUHJlcGFyZUxvcmFzUmVxdWVzdBofLnNkZ3JwYy52MS5QcmVwYXJlTG9yYXNSZXNwb25zZRJACgdQbGFuSm9iEhkuc2RncnBjLnYxLlBsYW5Kb2JSZXF1ZXN0Ghouc2RncnBjLnYxLlBsYW5Kb2JSZXNwb25zZRJOCgtXYXRjaFN0YXR1cxIdLnNkZ3JwYy52MS5XYXRjaFN0YXR1c1JlcXVlc3QaHi5zZGdycGMudjEuV2F0Y2hTdGF0dXNSZXNwb25zZTABYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_sdgrpc_v1_diffusion]);
 
 /**
  * @generated from message sdgrpc.v1.ListModelsRequest
@@ -679,6 +679,115 @@ export const LoraModuleSchema: GenMessage<LoraModule> = /*@__PURE__*/
   messageDesc(file_sdgrpc_v1_catalog, 11);
 
 /**
+ * @generated from message sdgrpc.v1.ListEmbeddingsRequest
+ */
+export type ListEmbeddingsRequest = Message<"sdgrpc.v1.ListEmbeddingsRequest"> & {
+  /**
+   * The model that `fits` is about; empty is the server's default.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Only those that fit it.
+   *
+   * @generated from field: bool fitting_only = 2;
+   */
+  fittingOnly: boolean;
+};
+
+/**
+ * Describes the message sdgrpc.v1.ListEmbeddingsRequest.
+ * Use `create(ListEmbeddingsRequestSchema)` to create a new message.
+ */
+export const ListEmbeddingsRequestSchema: GenMessage<ListEmbeddingsRequest> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_catalog, 12);
+
+/**
+ * @generated from message sdgrpc.v1.ListEmbeddingsResponse
+ */
+export type ListEmbeddingsResponse = Message<"sdgrpc.v1.ListEmbeddingsResponse"> & {
+  /**
+   * @generated from field: repeated sdgrpc.v1.Embedding embeddings = 1;
+   */
+  embeddings: Embedding[];
+};
+
+/**
+ * Describes the message sdgrpc.v1.ListEmbeddingsResponse.
+ * Use `create(ListEmbeddingsResponseSchema)` to create a new message.
+ */
+export const ListEmbeddingsResponseSchema: GenMessage<ListEmbeddingsResponse> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_catalog, 13);
+
+/**
+ * A textual inversion. Several may have one name: a model uses the first that fits it.
+ *
+ * @generated from message sdgrpc.v1.Embedding
+ */
+export type Embedding = Message<"sdgrpc.v1.Embedding"> & {
+  /**
+   * The word of prompts, in upper or lower case.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Of the file's content, in hex; its first 12 digits are the hash of A1111. Empty where it cannot be read.
+   *
+   * @generated from field: string sha256 = 2;
+   */
+  sha256: string;
+
+  /**
+   * @generated from field: int64 size_bytes = 3;
+   */
+  sizeBytes: bigint;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp modified = 4;
+   */
+  modified?: Timestamp | undefined;
+
+  /**
+   * `sd15`, `sd2`, `sdxl`, `embedded` or `unknown`.
+   *
+   * @generated from field: string base = 5;
+   */
+  base: string;
+
+  /**
+   * As many tokens of a prompt, which stay in one chunk.
+   *
+   * @generated from field: int32 vector_count = 6;
+   */
+  vectorCount: number;
+
+  /**
+   * Prompts can use it with the model that was asked about.
+   *
+   * @generated from field: bool fits = 7;
+   */
+  fits: boolean;
+
+  /**
+   * Why not; empty if they can. A prompt with its name is refused with that.
+   *
+   * @generated from field: string refusal = 8;
+   */
+  refusal: string;
+};
+
+/**
+ * Describes the message sdgrpc.v1.Embedding.
+ * Use `create(EmbeddingSchema)` to create a new message.
+ */
+export const EmbeddingSchema: GenMessage<Embedding> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_catalog, 14);
+
+/**
  * @generated from message sdgrpc.v1.UploadLoraRequest
  */
 export type UploadLoraRequest = Message<"sdgrpc.v1.UploadLoraRequest"> & {
@@ -709,7 +818,7 @@ export type UploadLoraRequest = Message<"sdgrpc.v1.UploadLoraRequest"> & {
  * Use `create(UploadLoraRequestSchema)` to create a new message.
  */
 export const UploadLoraRequestSchema: GenMessage<UploadLoraRequest> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 12);
+  messageDesc(file_sdgrpc_v1_catalog, 15);
 
 /**
  * @generated from message sdgrpc.v1.UploadLoraHeader
@@ -743,7 +852,7 @@ export type UploadLoraHeader = Message<"sdgrpc.v1.UploadLoraHeader"> & {
  * Use `create(UploadLoraHeaderSchema)` to create a new message.
  */
 export const UploadLoraHeaderSchema: GenMessage<UploadLoraHeader> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 13);
+  messageDesc(file_sdgrpc_v1_catalog, 16);
 
 /**
  * @generated from message sdgrpc.v1.UploadLoraResponse
@@ -767,7 +876,7 @@ export type UploadLoraResponse = Message<"sdgrpc.v1.UploadLoraResponse"> & {
  * Use `create(UploadLoraResponseSchema)` to create a new message.
  */
 export const UploadLoraResponseSchema: GenMessage<UploadLoraResponse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 14);
+  messageDesc(file_sdgrpc_v1_catalog, 17);
 
 /**
  * @generated from message sdgrpc.v1.PrepareLorasRequest
@@ -793,7 +902,7 @@ export type PrepareLorasRequest = Message<"sdgrpc.v1.PrepareLorasRequest"> & {
  * Use `create(PrepareLorasRequestSchema)` to create a new message.
  */
 export const PrepareLorasRequestSchema: GenMessage<PrepareLorasRequest> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 15);
+  messageDesc(file_sdgrpc_v1_catalog, 18);
 
 /**
  * @generated from message sdgrpc.v1.PrepareLorasResponse
@@ -812,7 +921,7 @@ export type PrepareLorasResponse = Message<"sdgrpc.v1.PrepareLorasResponse"> & {
  * Use `create(PrepareLorasResponseSchema)` to create a new message.
  */
 export const PrepareLorasResponseSchema: GenMessage<PrepareLorasResponse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 16);
+  messageDesc(file_sdgrpc_v1_catalog, 19);
 
 /**
  * @generated from message sdgrpc.v1.WatchStatusRequest
@@ -832,7 +941,7 @@ export type WatchStatusRequest = Message<"sdgrpc.v1.WatchStatusRequest"> & {
  * Use `create(WatchStatusRequestSchema)` to create a new message.
  */
 export const WatchStatusRequestSchema: GenMessage<WatchStatusRequest> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 17);
+  messageDesc(file_sdgrpc_v1_catalog, 20);
 
 /**
  * @generated from message sdgrpc.v1.WatchStatusResponse
@@ -918,7 +1027,7 @@ export type WatchStatusResponse = Message<"sdgrpc.v1.WatchStatusResponse"> & {
  * Use `create(WatchStatusResponseSchema)` to create a new message.
  */
 export const WatchStatusResponseSchema: GenMessage<WatchStatusResponse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 18);
+  messageDesc(file_sdgrpc_v1_catalog, 21);
 
 /**
  * A model in memory.
@@ -942,7 +1051,7 @@ export type ResidentModel = Message<"sdgrpc.v1.ResidentModel"> & {
  * Use `create(ResidentModelSchema)` to create a new message.
  */
 export const ResidentModelSchema: GenMessage<ResidentModel> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 19);
+  messageDesc(file_sdgrpc_v1_catalog, 22);
 
 /**
  * A fused LoRA set in memory: a job with it starts at once.
@@ -985,7 +1094,7 @@ export type ResidentLoraSet = Message<"sdgrpc.v1.ResidentLoraSet"> & {
  * Use `create(ResidentLoraSetSchema)` to create a new message.
  */
 export const ResidentLoraSetSchema: GenMessage<ResidentLoraSet> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 20);
+  messageDesc(file_sdgrpc_v1_catalog, 23);
 
 /**
  * A member of a fused set.
@@ -1021,7 +1130,7 @@ export type ResidentLora = Message<"sdgrpc.v1.ResidentLora"> & {
  * Use `create(ResidentLoraSchema)` to create a new message.
  */
 export const ResidentLoraSchema: GenMessage<ResidentLora> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 21);
+  messageDesc(file_sdgrpc_v1_catalog, 24);
 
 /**
  * @generated from message sdgrpc.v1.PlanJobRequest
@@ -1058,7 +1167,7 @@ export type PlanJobRequest = Message<"sdgrpc.v1.PlanJobRequest"> & {
  * Use `create(PlanJobRequestSchema)` to create a new message.
  */
 export const PlanJobRequestSchema: GenMessage<PlanJobRequest> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 22);
+  messageDesc(file_sdgrpc_v1_catalog, 25);
 
 /**
  * What a request would do if it were sent now. Nothing is held for it.
@@ -1146,7 +1255,7 @@ export type PlanJobResponse = Message<"sdgrpc.v1.PlanJobResponse"> & {
  * Use `create(PlanJobResponseSchema)` to create a new message.
  */
 export const PlanJobResponseSchema: GenMessage<PlanJobResponse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 23);
+  messageDesc(file_sdgrpc_v1_catalog, 26);
 
 /**
  * A LoRA of a request, found.
@@ -1201,7 +1310,7 @@ export type PlannedLora = Message<"sdgrpc.v1.PlannedLora"> & {
  * Use `create(PlannedLoraSchema)` to create a new message.
  */
 export const PlannedLoraSchema: GenMessage<PlannedLora> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 24);
+  messageDesc(file_sdgrpc_v1_catalog, 27);
 
 /**
  * Tells an orchestrator what it can ask of this server, and which server to ask.
@@ -1228,6 +1337,16 @@ export const CatalogService: GenService<{
     methodKind: "unary";
     input: typeof ListLorasRequestSchema;
     output: typeof ListLorasResponseSchema;
+  },
+  /**
+   * Lists the textual inversions of the server's folders, whose names are words of prompts, by name.
+   *
+   * @generated from rpc sdgrpc.v1.CatalogService.ListEmbeddings
+   */
+  listEmbeddings: {
+    methodKind: "unary";
+    input: typeof ListEmbeddingsRequestSchema;
+    output: typeof ListEmbeddingsResponseSchema;
   },
   /**
    * Describes one LoRA file: all that `sdgrpc loras inspect` knows.

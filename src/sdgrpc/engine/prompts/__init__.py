@@ -1,0 +1,1 @@
+"""What of a server's own goes into prompts."""

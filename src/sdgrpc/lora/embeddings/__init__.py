@@ -1,0 +1,1 @@
+"""Textual inversions: files that give words of prompts vectors of their own."""
