@@ -1722,6 +1722,46 @@ pub struct LoraModule {
     pub delta_norm: ::core::option::Option<f32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListEmbeddingsRequest {
+    /// The model that `fits` is about; empty is the server's default.
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    /// Only those that fit it.
+    #[prost(bool, tag = "2")]
+    pub fitting_only: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListEmbeddingsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub embeddings: ::prost::alloc::vec::Vec<Embedding>,
+}
+/// A textual inversion. Several may have one name: a model uses the first that fits it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Embedding {
+    /// The word of prompts, in upper or lower case.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Of the file's content, in hex; its first 12 digits are the hash of A1111. Empty where it cannot be read.
+    #[prost(string, tag = "2")]
+    pub sha256: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub size_bytes: i64,
+    #[prost(message, optional, tag = "4")]
+    pub modified: ::core::option::Option<::prost_types::Timestamp>,
+    /// `sd15`, `sd2`, `sdxl`, `embedded` or `unknown`.
+    #[prost(string, tag = "5")]
+    pub base: ::prost::alloc::string::String,
+    /// As many tokens of a prompt, which stay in one chunk.
+    #[prost(int32, tag = "6")]
+    pub vector_count: i32,
+    /// Prompts can use it with the model that was asked about.
+    #[prost(bool, tag = "7")]
+    pub fits: bool,
+    /// Why not; empty if they can. A prompt with its name is refused with that.
+    #[prost(string, tag = "8")]
+    pub refusal: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UploadLoraRequest {
     #[prost(oneof = "upload_lora_request::Part", tags = "1, 2")]
     pub part: ::core::option::Option<upload_lora_request::Part>,
@@ -2071,6 +2111,31 @@ pub mod catalog_service_client {
                 .insert(GrpcMethod::new("sdgrpc.v1.CatalogService", "ListLoras"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists the textual inversions of the server's folders, whose names are words of prompts, by name.
+        pub async fn list_embeddings(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListEmbeddingsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEmbeddingsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sdgrpc.v1.CatalogService/ListEmbeddings",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sdgrpc.v1.CatalogService", "ListEmbeddings"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Describes one LoRA file: all that `sdgrpc loras inspect` knows.
         pub async fn get_lora(
             &mut self,
@@ -2228,6 +2293,14 @@ pub mod catalog_service_server {
             request: tonic::Request<super::ListLorasRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListLorasResponse>,
+            tonic::Status,
+        >;
+        /// Lists the textual inversions of the server's folders, whose names are words of prompts, by name.
+        async fn list_embeddings(
+            &self,
+            request: tonic::Request<super::ListEmbeddingsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEmbeddingsResponse>,
             tonic::Status,
         >;
         /// Describes one LoRA file: all that `sdgrpc loras inspect` knows.
@@ -2426,6 +2499,52 @@ pub mod catalog_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListLorasSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sdgrpc.v1.CatalogService/ListEmbeddings" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListEmbeddingsSvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::UnaryService<super::ListEmbeddingsRequest>
+                    for ListEmbeddingsSvc<T> {
+                        type Response = super::ListEmbeddingsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListEmbeddingsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::list_embeddings(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListEmbeddingsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
