@@ -20,7 +20,7 @@ from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
 from sdgrpc.diffusion.prompts.conditioning import encode
-from sdgrpc.diffusion.sampling.denoise import Denoising, ModelInput
+from sdgrpc.diffusion.sampling.denoise import Asking, ModelInput
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.start import prepare
 from sdgrpc.domain import GuidanceInterval, Scheduler, StepReuse
@@ -57,13 +57,13 @@ def drawn(model: Model, scheduler: Scheduler, prompts: Sequence[str], changes: d
     return np.stack(found)
 
 
-def _job(model: Model, scheduler: Scheduler, prompt: str, seed: int, changes: dict[str, Any]) -> Denoising:
+def _job(model: Model, scheduler: Scheduler, prompt: str, seed: int, changes: dict[str, Any]) -> Asking:
     values = {"steps": STEPS, "guidance_scale": GUIDANCE} | changes
     asked = task(prompt=prompt, scheduler=scheduler, seed=seed, width=SIDE, height=SIDE, **values)
     return prepare(model, asked, encode(model, prompt, ""), lambda _: None)
 
 
-def _side_by_side(model: Model, jobs: Sequence[Denoising]) -> list[torch.Tensor]:
+def _side_by_side(model: Model, jobs: Sequence[Asking]) -> list[torch.Tensor]:
     """Run jobs that want the same at each step, a call for all of them."""
     wanted: list[ModelInput] = [next(job) for job in jobs]
     ends: list[torch.Tensor] = []

@@ -21,7 +21,7 @@ from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
 from sdgrpc.diffusion.prompts.conditioning import encode
-from sdgrpc.diffusion.sampling.denoise import Denoising, ModelInput, StepResult
+from sdgrpc.diffusion.sampling.denoise import Asking, ModelInput, StepResult
 from sdgrpc.diffusion.sampling.forecasting import weights
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.schedulers import scheduler_class
@@ -114,7 +114,7 @@ class Sample:
         return torch.stack(predict(self._model, wanted, 64))
 
     def sent(
-        self, jobs: Sequence[Denoising], predictions: torch.Tensor, ends: list[torch.Tensor]
+        self, jobs: Sequence[Asking], predictions: torch.Tensor, ends: list[torch.Tensor]
     ) -> list[ModelInput]:
         """Send the jobs their predictions, return what they want next, and put final latents into `ends`."""
         wanted = []
@@ -130,7 +130,7 @@ class Sample:
         pictures = [decode(self._model, latents)[0] for latents in ends]
         return np.stack([np.frombuffer(each.data, np.uint8).astype(float) for each in pictures])
 
-    def _job(self, scheduler: Scheduler, steps: int, index: int, done: list[int]) -> Denoising:
+    def _job(self, scheduler: Scheduler, steps: int, index: int, done: list[int]) -> Asking:
         asked = task(
             prompt=self._prompts[index],
             scheduler=scheduler,

@@ -126,6 +126,7 @@ USES_TORCH = {
     "engine.work",
     "engine.lora_calls",
     "engine.models.served_model",
+    "engine.pictures.previews",
 }
 HEAVY = {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 

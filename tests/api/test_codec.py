@@ -106,6 +106,14 @@ def test_strengths_by_block() -> None:
     assert told(codec.lora_ref(pb.Lora(name="a"), "embedded").block_weights) is None
 
 
+def test_the_steps_of_a_lora() -> None:
+    """Unset they are all; shares are their shortest decimals."""
+    refs = [
+        codec.lora_ref(pb.Lora(name="a", **shares), "sd15") for shares in ({}, {"start": 0.1, "end": 0.7})
+    ]
+    assert [(ref.start, ref.end) for ref in refs] == [(0.0, 1.0), (0.1, 0.7)]
+
+
 def test_lora_strengths() -> None:
     """Unset is 1, the text encoders' is the other one's; hashes are in lower case."""
     refs = [
@@ -151,6 +159,7 @@ def test_prepared_carries_the_reports() -> None:
     """Every field of a report arrives."""
     report = LoraReport("a", "b", ("lora", "dora"), {"unet": 3}, 0.5, 0.25, 0.75, 2, ("x", "y"), ("careful",))
     report = replace(report, block_weights=domain.BlockWeights(preset="OUTD"))
+    report = replace(report, steps=(domain.StepRange(2, 4),), start=0.25, end=0.75)
     prepared = codec.job_event(domain.Prepared((report,), "id", True, 1.5), "r", 1).prepared
     assert (prepared.lora_set_id, prepared.lora_set_cached) == ("id", True)
     assert prepared.fuse_duration.ToTimedelta().total_seconds() == 1.5
@@ -166,6 +175,9 @@ def test_prepared_carries_the_reports() -> None:
         text_encoder_strength=0.75,
         warnings=["careful"],
         block_weights=pb.BlockWeights(preset="OUTD"),
+        steps=[pb.StepRange(first=2, last=4)],
+        start=0.25,
+        end=0.75,
     )
     assert {field.name for field, _ in prepared.loras[0].ListFields()} == {
         field.name for field in pb.LoraReport.DESCRIPTOR.fields

@@ -111,6 +111,37 @@ def test_every_violation_is_named_at_once() -> None:
             "-0.5 is below 0.0; the server's operator can change that with lora_strength_min",
         ),
         (
+            {"loras": [pb.Lora(name="a", start=1.5)]},
+            "loras[0].start",
+            "1.5 is above 1.0; it is a share of the schedule",
+        ),
+        (
+            {"loras": [pb.Lora(name="a"), pb.Lora(name="a", end=-0.5)]},
+            "loras[1].end",
+            "-0.5 is below 0.0; it is a share of the schedule",
+        ),
+        (
+            {"loras": [pb.Lora(name="a", start=0.5, end=0.5)]},
+            "loras[0].end",
+            "0.5 is not above the start, 0.5",
+        ),
+        (
+            {"loras": [pb.Lora(name="a", start=1)]},
+            "loras[0].start",
+            "1 is not below the end, 1",
+        ),
+        (
+            {"prompt": "a <lora:x:start=5:end=10>"},
+            "prompt",
+            "holds <lora:x>, whose end 10.0 is above 1.0; it is a share of the schedule; "
+            "holds <lora:x>, whose start 5.0 is above 1.0; it is a share of the schedule",
+        ),
+        (
+            {"prompt": "a <lora:x:start=0.5:end=0.25>"},
+            "prompt",
+            "holds <lora:x>, whose end 0.25 is not above the start, 0.5",
+        ),
+        (
             {"loras": [by_block(values=[1, 0])]},
             "loras[0].block_weights.values",
             "has 2 numbers; this model takes 17 (BASE, IN01, IN02, IN04, IN05, IN07, IN08, M00, OUT03, "

@@ -34,6 +34,34 @@ def test_lora_text_ends_in_at_most_two_numbers(text: str, name: str, strengths: 
 
 
 @pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("a:0.8:start=0.2", Lora("a", 0.8, start=0.2)),
+        ("a:b:1:start=.25:end=0.75", Lora("a:b", 1.0, start=0.25, end=0.75)),
+        ("a:1:0.5:end=1e-1:lbw=OUTD", Lora("a", 1.0, 0.5, end=0.1, block_weights="OUTD")),
+    ],
+)
+def test_the_steps_that_have_it_stand_at_the_end(text: str, same: Lora) -> None:
+    """As shares, beside strengths by block, in any order; what is not given is not sent."""
+    assert Lora.parse(text) == same
+    (message,) = lora_messages([text])
+    assert (message.HasField("start"), message.HasField("end")) == (
+        same.start is not None,
+        same.end is not None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("a:start=half", "write a share of the steps, as start=0.5"), ("a:end=1:end=0.5", "end is there twice")],
+)
+def test_steps_that_cannot_be_read(text: str, fault: str) -> None:
+    """The option is named."""
+    with pytest.raises(ValueError, match=fault):
+        Lora.parse(text)
+
+
+@pytest.mark.parametrize(
     ("text", "name", "strengths", "blocks"),
     [
         ("a:0.8:lbw=OUTD", "a", (0.8,), pb.BlockWeights(preset="OUTD")),

@@ -25,7 +25,7 @@ PLACES = {
     "prepare": ("sdgrpc.engine.runner", "prepare"),
     "encode": ("sdgrpc.engine.runner", "encode"),
     "decode": ("sdgrpc.engine.runner", "decode"),
-    "preview": ("sdgrpc.engine.runner", "preview_pictures"),
+    "preview": ("sdgrpc.engine.pictures.previews", "preview_pictures"),
     "write": ("sdgrpc.images", "encode"),
     "acquire": ("sdgrpc.lora.fusing.cache", "FusedSets.acquire"),
     "find": ("sdgrpc.lora.store.library", "LoraLibrary.find"),

@@ -86,6 +86,7 @@ def tasks(draw: st.DrawFn):
 @st.composite
 def reports(draw: st.DrawFn) -> LoraReport:
     sha256, autov3 = draw(hashes), draw(hashes)[:12]
+    start, end = sorted(draw(st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True)))
     weights = draw(st.sampled_from(["", "OUTD", "1,0.5,-0.25", "unet.down*0.5,unet.mid*0"]))
     return LoraReport(
         draw(names),
@@ -97,6 +98,8 @@ def reports(draw: st.DrawFn) -> LoraReport:
         draw(floats),
         autov3=autov3,
         block_weights=BlockWeights.parse(weights) if weights else NO_WEIGHTS,
+        start=start,
+        end=end,
     )
 
 
@@ -116,6 +119,8 @@ def test_everything_comes_back(task, model: str, loras: list[LoraReport], seed: 
             each.autov3,
             each.sha256,
             str(each.block_weights),
+            each.start,
+            each.end,
         )
         for each in loras
     )

@@ -97,6 +97,25 @@ def test_an_id_of_civitais_is_a_name(body: str, tag: LoraTag) -> None:
     assert take_tags(str(tag)).loras == (tag,)
 
 
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        ("start=0.2", 0.2, 1.0),
+        ("end=0.8", 0.0, 0.8),
+        ("end=0.75:start=0.25", 0.25, 0.75),
+        ("lbw=OUTD:end=.5", 0, 0.5),
+    ],
+)
+def test_which_steps_have_it(text: str, start: float, end: float) -> None:
+    """As shares, in any order; a tag with them is written as it is read."""
+    (tag,) = take_tags(f"a <lora:x:0.8:{text}> b").loras
+    assert (tag.strength, tag.start, tag.end) == (0.8, start, end)
+    assert take_tags(str(tag)).loras == (tag,)
+    assert str(LoraTag("x", 0.8, 0.8, "", 0.0, 1.0)) == "<lora:x:0.8>"
+    (fault,) = take_tags("<lora:x:0.8:start=half>").faults
+    assert "start is no number" in fault
+
+
 def test_several_tags_keep_their_order() -> None:
     """Also of one LoRA twice, which `loras` can name twice, too."""
     found = take_tags("<lora:b:0.5><lora:a:0.25> x <lora:b:1>")
@@ -121,7 +140,7 @@ def test_several_tags_keep_their_order() -> None:
         ("<lora:x:1:dyn=8> a", ["'dyn' is not applied"]),
         ("<lora:x:1:lbw=> a", ["lbw is empty"]),
         ("<lora:x:1:lbwe=MIDD> a", ["'lbwe' is not applied"]),
-        ("<lora:x:1:start=5:stop=9> a", ["'start' is not applied", "'stop' is not applied"]),
+        ("<lora:x:1:step=5-9:stop=9> a", ["'step' is not applied", "'stop' is not applied"]),
         ("<lora::0.8> a", ["<lora: without a name"]),
         ("<lora:> a", ["<lora: without a name or without the >"]),
         ("<lora:x:0.8 a", ["<lora: without a name or without the >"]),

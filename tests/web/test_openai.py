@@ -158,6 +158,8 @@ async def test_an_edit_streams_by_its_own_name(door) -> None:
         ({}, {"loras": [{"name": "night", "block_weights": 1}]}, "loras[0].block_weights"),
         ({}, {"loras": [{"name": "night", "block_weights": [1]}]}, "loras[0].block_weights.values"),
         ({}, {"loras": ["night:lbw=DEEP"]}, "loras[0]"),
+        ({}, {"loras": [{"name": "night", "start": "half"}]}, "loras[0].start"),
+        ({}, {"loras": ["night:start=0.5:end=0.25"]}, "loras[0].end"),
         ({}, {"strength": 0.5}, "strength"),
         ({"prompt": ""}, {}, "prompt"),
     ],

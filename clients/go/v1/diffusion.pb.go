@@ -1061,7 +1061,13 @@ type Lora struct {
 	Strict bool `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`
 	// What `strength` and `text_encoder_strength` are multiplied by in each block of the model; unset is 1 in all. The
 	// products have the range of `strength`, and 0.
-	BlockWeights  *BlockWeights `protobuf:"bytes,7,opt,name=block_weights,json=blockWeights,proto3" json:"block_weights,omitempty"`
+	BlockWeights *BlockWeights `protobuf:"bytes,7,opt,name=block_weights,json=blockWeights,proto3" json:"block_weights,omitempty"`
+	// Which steps have it, as shares of all `steps` of the schedule, those that an image's `strength` leaves out too: step
+	// i, from 0, of n has it where start <= i / n < end, in each pass. Both are in [0, 1], `start` below `end`; unset they are 0 and 1,
+	// and all steps have it. Where the LoRAs change the prompt is encoded anew, with the text encoders that those of the
+	// steps make. Refused in PrepareLoras: a job makes the sets of its steps itself, each beside the steps before it.
+	Start         *float32 `protobuf:"fixed32,8,opt,name=start,proto3,oneof" json:"start,omitempty"`
+	End           *float32 `protobuf:"fixed32,9,opt,name=end,proto3,oneof" json:"end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1156,6 +1162,20 @@ func (x *Lora) GetBlockWeights() *BlockWeights {
 		return x.BlockWeights
 	}
 	return nil
+}
+
+func (x *Lora) GetStart() float32 {
+	if x != nil && x.Start != nil {
+		return *x.Start
+	}
+	return 0
+}
+
+func (x *Lora) GetEnd() float32 {
+	if x != nil && x.End != nil {
+		return *x.End
+	}
+	return 0
 }
 
 type isLora_Source interface {
@@ -2415,7 +2435,8 @@ func (x *Accepted) GetSecondPass() *SecondPass {
 type Prepared struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Loras []*LoraReport          `protobuf:"bytes,1,rep,name=loras,proto3" json:"loras,omitempty"`
-	// The set's identity: equal sets share one fused copy. Empty without LoRAs.
+	// The set's identity: equal sets share one fused copy. Empty without LoRAs. This and what follows are of the set of
+	// the first steps, where later ones have others (`Lora.start`, `Lora.end`).
 	LoraSetId string `protobuf:"bytes,2,opt,name=lora_set_id,json=loraSetId,proto3" json:"lora_set_id,omitempty"`
 	// The copy was there already.
 	LoraSetCached bool                 `protobuf:"varint,3,opt,name=lora_set_cached,json=loraSetCached,proto3" json:"lora_set_cached,omitempty"`
@@ -2499,8 +2520,13 @@ type LoraReport struct {
 	Strength            float32  `protobuf:"fixed32,8,opt,name=strength,proto3" json:"strength,omitempty"`
 	TextEncoderStrength float32  `protobuf:"fixed32,9,opt,name=text_encoder_strength,json=textEncoderStrength,proto3" json:"text_encoder_strength,omitempty"`
 	Warnings            []string `protobuf:"bytes,10,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// The steps that have it; empty where none of those that run does.
+	Steps []*StepRange `protobuf:"bytes,11,rep,name=steps,proto3" json:"steps,omitempty"`
 	// As asked for; unset if it was not.
-	BlockWeights  *BlockWeights `protobuf:"bytes,12,opt,name=block_weights,json=blockWeights,proto3" json:"block_weights,omitempty"`
+	BlockWeights *BlockWeights `protobuf:"bytes,12,opt,name=block_weights,json=blockWeights,proto3" json:"block_weights,omitempty"`
+	// Asked for from `start` to `end`, the same steps have it again.
+	Start         float32 `protobuf:"fixed32,13,opt,name=start,proto3" json:"start,omitempty"`
+	End           float32 `protobuf:"fixed32,14,opt,name=end,proto3" json:"end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2605,11 +2631,85 @@ func (x *LoraReport) GetWarnings() []string {
 	return nil
 }
 
+func (x *LoraReport) GetSteps() []*StepRange {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
 func (x *LoraReport) GetBlockWeights() *BlockWeights {
 	if x != nil {
 		return x.BlockWeights
 	}
 	return nil
+}
+
+func (x *LoraReport) GetStart() float32 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *LoraReport) GetEnd() float32 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+// Steps in a row, as Progress counts them; both ends belong to it.
+type StepRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	First         int32                  `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	Last          int32                  `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepRange) Reset() {
+	*x = StepRange{}
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepRange) ProtoMessage() {}
+
+func (x *StepRange) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepRange.ProtoReflect.Descriptor instead.
+func (*StepRange) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *StepRange) GetFirst() int32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *StepRange) GetLast() int32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
 }
 
 // A denoising step is done.
@@ -2633,7 +2733,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2745,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2758,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{20}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Progress) GetStep() int32 {
@@ -2725,7 +2825,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +2837,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +2850,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{21}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Preview) GetImageIndex() int32 {
@@ -2817,7 +2917,7 @@ type Latent struct {
 
 func (x *Latent) Reset() {
 	*x = Latent{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2829,7 +2929,7 @@ func (x *Latent) String() string {
 func (*Latent) ProtoMessage() {}
 
 func (x *Latent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2842,7 +2942,7 @@ func (x *Latent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Latent.ProtoReflect.Descriptor instead.
 func (*Latent) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{22}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Latent) GetChannels() int32 {
@@ -2885,7 +2985,7 @@ type GeneratedImage struct {
 
 func (x *GeneratedImage) Reset() {
 	*x = GeneratedImage{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2897,7 +2997,7 @@ func (x *GeneratedImage) String() string {
 func (*GeneratedImage) ProtoMessage() {}
 
 func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2910,7 +3010,7 @@ func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GeneratedImage.ProtoReflect.Descriptor instead.
 func (*GeneratedImage) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{23}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GeneratedImage) GetIndex() int32 {
@@ -2952,7 +3052,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[24]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2964,7 +3064,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[24]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2977,7 +3077,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{24}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Finished) GetQueued() *durationpb.Duration {
@@ -3079,7 +3179,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"resizeMode\x12<\n" +
 	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnect\x12,\n" +
 	"\amargins\x18\x14 \x01(\v2\x12.sdgrpc.v1.MarginsR\amarginsB\v\n" +
-	"\t_strengthJ\x04\b\x15\x10\x16\"\xbb\x02\n" +
+	"\t_strengthJ\x04\b\x15\x10\x16\"\xff\x02\n" +
 	"\x04Lora\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x18\n" +
 	"\x06sha256\x18\x02 \x01(\tH\x00R\x06sha256\x12\"\n" +
@@ -3087,10 +3187,14 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\bstrength\x18\x04 \x01(\x02H\x01R\bstrength\x88\x01\x01\x127\n" +
 	"\x15text_encoder_strength\x18\x05 \x01(\x02H\x02R\x13textEncoderStrength\x88\x01\x01\x12\x16\n" +
 	"\x06strict\x18\x06 \x01(\bR\x06strict\x12<\n" +
-	"\rblock_weights\x18\a \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeightsB\b\n" +
+	"\rblock_weights\x18\a \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights\x12\x19\n" +
+	"\x05start\x18\b \x01(\x02H\x03R\x05start\x88\x01\x01\x12\x15\n" +
+	"\x03end\x18\t \x01(\x02H\x04R\x03end\x88\x01\x01B\b\n" +
 	"\x06sourceB\v\n" +
 	"\t_strengthB\x18\n" +
-	"\x16_text_encoder_strength\"\xb6\x01\n" +
+	"\x16_text_encoder_strengthB\b\n" +
+	"\x06_startB\x06\n" +
+	"\x04_end\"\xb6\x01\n" +
 	"\fBlockWeights\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\x02R\x06values\x12\x16\n" +
 	"\x06preset\x18\x02 \x01(\tR\x06preset\x12;\n" +
@@ -3202,7 +3306,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x05loras\x18\x01 \x03(\v2\x15.sdgrpc.v1.LoraReportR\x05loras\x12\x1e\n" +
 	"\vlora_set_id\x18\x02 \x01(\tR\tloraSetId\x12&\n" +
 	"\x0flora_set_cached\x18\x03 \x01(\bR\rloraSetCached\x12>\n" +
-	"\rfuse_duration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ffuseDuration\"\xfd\x03\n" +
+	"\rfuse_duration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ffuseDuration\"\xd1\x04\n" +
 	"\n" +
 	"LoraReport\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -3217,11 +3321,17 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\bstrength\x18\b \x01(\x02R\bstrength\x122\n" +
 	"\x15text_encoder_strength\x18\t \x01(\x02R\x13textEncoderStrength\x12\x1a\n" +
 	"\bwarnings\x18\n" +
-	" \x03(\tR\bwarnings\x12<\n" +
-	"\rblock_weights\x18\f \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights\x1a:\n" +
+	" \x03(\tR\bwarnings\x12*\n" +
+	"\x05steps\x18\v \x03(\v2\x14.sdgrpc.v1.StepRangeR\x05steps\x12<\n" +
+	"\rblock_weights\x18\f \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights\x12\x14\n" +
+	"\x05start\x18\r \x01(\x02R\x05start\x12\x10\n" +
+	"\x03end\x18\x0e \x01(\x02R\x03end\x1a:\n" +
 	"\fModulesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\x98\x02\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"5\n" +
+	"\tStepRange\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\x05R\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\x05R\x04last\"\x98\x02\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x05R\x04step\x12\x1d\n" +
 	"\n" +
@@ -3333,7 +3443,7 @@ func file_sdgrpc_v1_diffusion_proto_rawDescGZIP() []byte {
 }
 
 var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(Scheduler)(0),              // 0: sdgrpc.v1.Scheduler
 	(SigmaSpacing)(0),           // 1: sdgrpc.v1.SigmaSpacing
@@ -3364,14 +3474,15 @@ var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(*Accepted)(nil),            // 26: sdgrpc.v1.Accepted
 	(*Prepared)(nil),            // 27: sdgrpc.v1.Prepared
 	(*LoraReport)(nil),          // 28: sdgrpc.v1.LoraReport
-	(*Progress)(nil),            // 29: sdgrpc.v1.Progress
-	(*Preview)(nil),             // 30: sdgrpc.v1.Preview
-	(*Latent)(nil),              // 31: sdgrpc.v1.Latent
-	(*GeneratedImage)(nil),      // 32: sdgrpc.v1.GeneratedImage
-	(*Finished)(nil),            // 33: sdgrpc.v1.Finished
-	nil,                         // 34: sdgrpc.v1.BlockWeights.BlocksEntry
-	nil,                         // 35: sdgrpc.v1.LoraReport.ModulesEntry
-	(*durationpb.Duration)(nil), // 36: google.protobuf.Duration
+	(*StepRange)(nil),           // 29: sdgrpc.v1.StepRange
+	(*Progress)(nil),            // 30: sdgrpc.v1.Progress
+	(*Preview)(nil),             // 31: sdgrpc.v1.Preview
+	(*Latent)(nil),              // 32: sdgrpc.v1.Latent
+	(*GeneratedImage)(nil),      // 33: sdgrpc.v1.GeneratedImage
+	(*Finished)(nil),            // 34: sdgrpc.v1.Finished
+	nil,                         // 35: sdgrpc.v1.BlockWeights.BlocksEntry
+	nil,                         // 36: sdgrpc.v1.LoraReport.ModulesEntry
+	(*durationpb.Duration)(nil), // 37: google.protobuf.Duration
 }
 var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
 	12, // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
@@ -3395,7 +3506,7 @@ var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
 	2,  // 18: sdgrpc.v1.InpaintRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
 	23, // 19: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
 	13, // 20: sdgrpc.v1.Lora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	34, // 21: sdgrpc.v1.BlockWeights.blocks:type_name -> sdgrpc.v1.BlockWeights.BlocksEntry
+	35, // 21: sdgrpc.v1.BlockWeights.blocks:type_name -> sdgrpc.v1.BlockWeights.BlocksEntry
 	0,  // 22: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
 	1,  // 23: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
 	6,  // 24: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
@@ -3410,36 +3521,37 @@ var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
 	5,  // 33: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
 	26, // 34: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
 	27, // 35: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
-	29, // 36: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
-	32, // 37: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
-	33, // 38: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
+	30, // 36: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
+	33, // 37: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
+	34, // 38: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
 	14, // 39: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
 	19, // 40: sdgrpc.v1.Accepted.second_pass:type_name -> sdgrpc.v1.SecondPass
 	28, // 41: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
-	36, // 42: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
-	35, // 43: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
-	13, // 44: sdgrpc.v1.LoraReport.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	36, // 45: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	36, // 46: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
-	30, // 47: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
-	24, // 48: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
-	31, // 49: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
-	24, // 50: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
-	36, // 51: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
-	36, // 52: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
-	36, // 53: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
-	36, // 54: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
-	9,  // 55: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
-	10, // 56: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
-	11, // 57: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
-	25, // 58: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
-	25, // 59: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
-	25, // 60: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
-	58, // [58:61] is the sub-list for method output_type
-	55, // [55:58] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	37, // 42: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
+	36, // 43: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
+	29, // 44: sdgrpc.v1.LoraReport.steps:type_name -> sdgrpc.v1.StepRange
+	13, // 45: sdgrpc.v1.LoraReport.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	37, // 46: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	37, // 47: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
+	31, // 48: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
+	24, // 49: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
+	32, // 50: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
+	24, // 51: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
+	37, // 52: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
+	37, // 53: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
+	37, // 54: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
+	37, // 55: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
+	9,  // 56: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
+	10, // 57: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
+	11, // 58: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
+	25, // 59: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
+	25, // 60: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
+	25, // 61: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
+	59, // [59:62] is the sub-list for method output_type
+	56, // [56:59] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_diffusion_proto_init() }
@@ -3465,7 +3577,7 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 		(*JobEvent_Image)(nil),
 		(*JobEvent_Finished)(nil),
 	}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[21].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[22].OneofWrappers = []any{
 		(*Preview_Picture)(nil),
 		(*Preview_Latent)(nil),
 	}
@@ -3475,7 +3587,7 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_diffusion_proto_rawDesc), len(file_sdgrpc_v1_diffusion_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sdgrpc.api.codec import accepted, duration
 from sdgrpc.api.loras.block_weights import told
 from sdgrpc.api.loras.files import clean
+from sdgrpc.api.loras.steps import step_ranges
 from sdgrpc.api.sampling.messages import scheduler_value, timestep_spacing_value
 from sdgrpc.domain import (
     DEFAULT_ETA,
@@ -166,4 +167,5 @@ def _planned_lora(lora: PlannedLora) -> pb.PlannedLora:
         refusal=clean(lora.refusal),
         warnings=map(clean, lora.warnings),
         block_weights=told(lora.block_weights),
+        steps=step_ranges(lora.steps),
     )

@@ -19,6 +19,7 @@ from sdgrpc.api.rules import (
     name,
     number,
     one_of,
+    refused,
     zero_or,
 )
 from sdgrpc.api.tables import MAX_NAME, SHA256, Table, lora_table, unset_lora_strength
@@ -57,8 +58,14 @@ def not_empty(values: Sequence[object]) -> Iterator[Complaint]:
 
 def loras(settings: Settings) -> Rule:
     """LoRAs as in a job, whose unset strength is 1: that must be in the operator's range too."""
-    each = every(exactly_one("source"), fields(lora_table(settings)), unset_lora_strength(settings))
+    each = every(exactly_one("source"), fields(prepared_table(settings)), unset_lora_strength(settings))
     return every(not_empty, items(each, at_most=settings.max_loras))
+
+
+def prepared_table(settings: Settings) -> Table:
+    """The rules of the fields of a Lora whose set is prepared: one set, which all steps have."""
+    no = refused("a job makes the sets of its steps itself; prepare those of one of them without it")
+    return {**lora_table(settings), "start": no, "end": no}
 
 
 def catalog_tables(settings: Settings) -> Mapping[type[Message], Table]:

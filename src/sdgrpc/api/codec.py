@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from sdgrpc import domain
 from sdgrpc.api.loras.block_weights import block_weights, told
+from sdgrpc.api.loras.steps import share, step_ranges
 from sdgrpc.api.rules import given
 from sdgrpc.api.sampling.messages import sampling, sampling_message
 from sdgrpc.api.sampling.second_pass import second_pass, second_pass_message
@@ -99,6 +100,8 @@ def lora_ref(message: pb.Lora, base: str) -> domain.LoraRef:
         strict=message.strict,
         block_weights=weights,
         block_factors=weights.factors(base),
+        start=share(message, "start"),
+        end=share(message, "end"),
     )
 
 
@@ -188,6 +191,9 @@ def _lora_report(report: domain.LoraReport) -> pb.LoraReport:
         text_encoder_strength=report.text_encoder_strength,
         warnings=report.warnings,
         block_weights=told(report.block_weights),
+        steps=step_ranges(report.steps),
+        start=report.start,
+        end=report.end,
     )
 
 

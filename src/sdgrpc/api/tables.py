@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from sdgrpc import images
 from sdgrpc.api.codec import Request
+from sdgrpc.api.loras import steps
 from sdgrpc.api.loras.block_weights import BLOCK_TABLE, one_form
 from sdgrpc.api.rules import (
     Complaint,
@@ -52,7 +53,8 @@ def request_table(kind: type[Request], settings: Settings) -> Table:
         "prompt": text(settings.max_prompt_chars),
         "negative_prompt": text(settings.max_prompt_chars),
         "loras": items(
-            every(exactly_one("source"), fields(lora_table(settings))), at_most=settings.max_loras
+            every(exactly_one("source"), first(fields(lora_table(settings)), steps.rising)),
+            at_most=settings.max_loras,
         ),
         "sampling": fields(sampling_table(settings)),
         "output": fields(output_table(settings)),
@@ -91,6 +93,8 @@ def lora_table(settings: Settings) -> Table:
         "text_encoder_strength": strength,
         "strict": anything,
         "block_weights": first(fields(BLOCK_TABLE), one_form),
+        "start": number(steps.START, steps.END, hint="; it is a share of the schedule"),
+        "end": number(steps.START, steps.END, hint="; it is a share of the schedule"),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
-from sdgrpc.client.drawing.blocks import told
+from sdgrpc.client.drawing.blocks import steps_told, told
 from sdgrpc.client.drawing.sampled import sampling, second_pass
 from sdgrpc.client.errors import incomplete
 from sdgrpc.client.pictures import DrawnImage
@@ -147,6 +147,9 @@ def _report(message: pb.LoraReport) -> LoraReport:
         unmatched_examples=tuple(message.unmatched_examples),
         warnings=tuple(message.warnings),
         block_weights=told(message.block_weights),
+        steps=steps_told(message),
+        start=shortest(message.start),
+        end=shortest(message.end) or 1.0,  # a server that knows of none says 0
     )
 
 

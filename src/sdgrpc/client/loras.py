@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from sdgrpc.client.drawing.blocks import BlockWeightsLike, block_weights, block_weights_message
 from sdgrpc.v1 import diffusion_pb2 as pb
 
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_OPTION = re.compile(r"(?P<rest>.*):(?P<key>lbw|start|end)=(?P<value>[^:]*)")
 _STRENGTH = re.compile(r"(?P<name>.*):(?P<strength>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)", re.IGNORECASE)
 _AIR = re.compile(r"(?:[\w-]+:)*civitai:[0-9]+@[0-9]+(?:\+[0-9]+)?(?:\.\w+)?", re.IGNORECASE)
 """An id of CivitAI's with a version, which needs no strength to be told from one."""
@@ -20,7 +22,8 @@ class Lora:
 
     `strength` None is the server's default (1), `text_encoder_strength` None is `strength`. Both are
     multiplied by `block_weights` in each block of the model: a list, a preset's name, or a dictionary as
-    diffusers' `set_adapters` takes it.
+    diffusers' `set_adapters` takes it. The steps from the share `start` of the schedule to the share `end`
+    have it; None are 0 and 1, all of them.
 
     Raises:
         ValueError: none or several of `name`, `sha256` and `content` are given, or `block_weights` are not
@@ -35,6 +38,8 @@ class Lora:
     content: bytes = field(default=b"", repr=False)
     strict: bool = False
     block_weights: BlockWeightsLike = field(default=None, repr=False)
+    start: float | None = field(default=None, repr=False)
+    end: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "block_weights", block_weights(self.block_weights) or None)
@@ -43,9 +48,10 @@ class Lora:
 
     @classmethod
     def parse(cls, text: str) -> Lora:
-        """Read `NAME`, `NAME:STRENGTH` or `NAME:STRENGTH:TEXT_ENCODER_STRENGTH`, and `:lbw=…` after each.
+        """Read `NAME`, `NAME:STRENGTH` or `NAME:STRENGTH:TEXT_ENCODER_STRENGTH`, and options after each.
 
-        Names may hold colons. `lbw` are strengths by block: `NAME:0.8:lbw=OUTD`, `NAME:lbw=1,0,0,1,1`.
+        Names may hold colons. `lbw` are strengths by block: `NAME:0.8:lbw=OUTD`, `NAME:lbw=1,0,0,1,1`;
+        `start` and `end` are shares of the schedule: `NAME:0.8:start=0.2:end=0.8`.
 
         Strengths are the numbers at the end, at most two: a name that ends in `:1` itself is given one more.
 
@@ -53,10 +59,11 @@ class Lora:
         Lora(name='styles/a:b', strength=0.8, text_encoder_strength=0.4, sha256='', strict=False)
 
         Raises:
-            ValueError: the name is empty, or what follows the last colon is no number.
+            ValueError: the name is empty, or what follows the last colon or an option is no number.
 
         """
-        whole, (text, _, blocks) = text, text.partition(":lbw=")
+        whole = text
+        text, options = _options(text)
         name, strengths = text, list[float]()
         while len(strengths) < 2 and (found := _STRENGTH.fullmatch(name)):
             name = found["name"]
@@ -70,14 +77,36 @@ class Lora:
         if not name:
             raise ValueError(f"{text!r} is not NAME, NAME:STRENGTH or NAME:STRENGTH:TEXT_ENCODER_STRENGTH")
         both: list[float | None] = [*strengths, None, None]
-        if whole != text and not blocks:
+        blocks, shares = options.pop("lbw", None), {}
+        if blocks == "":
             raise ValueError(f"{whole!r}: lbw is empty")
-        weights = block_weights(blocks or None)
-        return cls(name, strength=both[0], text_encoder_strength=both[1], block_weights=weights)
+        for key, value in options.items():
+            if not _NUMBER.fullmatch(value):
+                raise ValueError(f"{whole!r}: {key} is {value!r}; write a share of the steps, as {key}=0.5")
+            shares[key] = float(value)
+        weights = block_weights(blocks)
+        return cls(
+            name,
+            strength=both[0],
+            text_encoder_strength=both[1],
+            block_weights=weights,
+            start=shares.get("start"),
+            end=shares.get("end"),
+        )
 
 
 LoraLike = Lora | str | tuple[str, float] | tuple[str, float, float]
 """A Lora, `"name"`, `"name:0.8"`, `("name", 0.8)` or `("name", 0.8, text_encoder_strength)`."""
+
+
+def _options(text: str) -> tuple[str, dict[str, str]]:
+    """Take `:lbw=…`, `:start=…` and `:end=…` off the end of a text, in any order."""
+    options: dict[str, str] = {}
+    while found := _OPTION.fullmatch(text):
+        if found["key"] in options:
+            raise ValueError(f"{text!r}: {found['key']} is there twice")
+        text, options[found["key"]] = found["rest"], found["value"]
+    return text, options
 
 
 def lora_messages(loras: Iterable[LoraLike]) -> list[pb.Lora]:
@@ -94,7 +123,7 @@ def _lora(lora: LoraLike) -> Lora:
 
 
 def _message(lora: Lora) -> pb.Lora:
-    message = pb.Lora(strength=lora.strength, strict=lora.strict)
+    message = pb.Lora(strength=lora.strength, strict=lora.strict, start=lora.start, end=lora.end)
     if lora.text_encoder_strength is not None:
         message.text_encoder_strength = lora.text_encoder_strength
     if weights := block_weights(lora.block_weights):

@@ -25,6 +25,7 @@ from sdgrpc.domain.lora_files import (
 )
 from sdgrpc.domain.models import ModelInfo, ModelState
 from sdgrpc.domain.output import Decoder, Output, PreviewKind, PreviewOptions
+from sdgrpc.domain.phases import Phase, StepRange
 from sdgrpc.domain.pictures import EncodedImage, LatentArray, Picture, ResizeMode
 from sdgrpc.domain.plans import JobPlan, PlannedLora
 from sdgrpc.domain.recommended import RecommendedSampling
@@ -87,6 +88,7 @@ __all__ = [
     "ModelInfo",
     "ModelState",
     "Output",
+    "Phase",
     "Picture",
     "PlannedLora",
     "Prepared",
@@ -103,6 +105,7 @@ __all__ = [
     "SecondPass",
     "SecondPassMode",
     "SigmaSpacing",
+    "StepRange",
     "StepReuse",
     "Task",
     "TaskKind",

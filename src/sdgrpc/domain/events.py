@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sdgrpc.domain.blocks import NO_WEIGHTS, BlockWeights
+from sdgrpc.domain.phases import StepRange
 from sdgrpc.domain.pictures import EncodedImage, LatentArray
 from sdgrpc.domain.recommended import RecommendedSampling
 from sdgrpc.domain.tasks import Task
@@ -13,7 +14,10 @@ from sdgrpc.domain.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class LoraReport:
-    """What one LoRA did to the model; see `LoraReport` of the contract. `autov3` is its hash in A1111."""
+    """What one LoRA did to the model; see `LoraReport` of the contract. `autov3` is its hash in A1111.
+
+    `steps` are those that it was applied in; asked for from `start` to `end`, the same steps have it again.
+    """
 
     name: str
     sha256: str
@@ -28,6 +32,9 @@ class LoraReport:
     recommended: RecommendedSampling | None = None
     autov3: str = ""
     block_weights: BlockWeights = NO_WEIGHTS
+    steps: tuple[StepRange, ...] = ()
+    start: float = 0.0
+    end: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

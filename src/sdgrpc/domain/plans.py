@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sdgrpc.domain.blocks import NO_WEIGHTS, BlockWeights
+from sdgrpc.domain.phases import StepRange
 from sdgrpc.domain.tasks import Task
 
 
@@ -19,6 +20,7 @@ class PlannedLora:
     refusal: str = ""
     warnings: tuple[str, ...] = ()
     block_weights: BlockWeights = NO_WEIGHTS
+    steps: tuple[StepRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,8 @@ class Sampling:
 
     `timestep_spacing` None is the scheduler's own for the model. `eta` and `gamma` are None where the
     scheduler has no such thing. `guidance_interval` None guides everywhere, `step_reuse` None
-    forecasts nothing. `variation` has a seed here, or is None.
+    forecasts nothing. `variation` has a seed here, or is None. `late_start` is the share of the schedule that
+    may run before LoRAs are there.
     """
 
     steps: int
@@ -236,6 +237,7 @@ class Sampling:
     step_reuse: StepReuse | None = None
     variation: Variation | None = None
     tiling: Tiling = Tiling()
+    late_start: float = 0.0
 
     def seed_of(self, image: int) -> int:
         """Return the seed of an image of the request; variations have one in common."""

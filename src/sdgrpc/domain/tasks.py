@@ -30,7 +30,8 @@ DEFAULT_LORA_STRENGTH = 1.0
 class LoraRef:
     """One LoRA of a task, by exactly one of `name`, `sha256` (lower-case hex) or `content`.
 
-    `block_factors` are what `block_weights` mean for the task's model.
+    `block_factors` are what `block_weights` mean for the task's model. `start` and `end` are shares of the
+    schedule; see `domain.phases`.
     """
 
     strength: float = DEFAULT_LORA_STRENGTH
@@ -41,6 +42,8 @@ class LoraRef:
     strict: bool = False
     block_weights: BlockWeights = NO_WEIGHTS
     block_factors: Factors = ()
+    start: float = 0.0
+    end: float = 1.0
 
     @property
     def label(self) -> str:

@@ -55,7 +55,11 @@ class Job:
 
     `call_bytes` is the memory that its last UNet call took beside the weights; 0 where that is not measured.
 
-    `set_id` names its LoRA set; `observer` is told what happens to it.
+    Once it has `begun` it steps. With `has_next_set` its steps come to another LoRA set, which can be made
+    now, and with `waits_for_set` it cannot go on without; `failure` is what went wrong with one. A job that
+    `tells_prepared` does so itself, once its set begins.
+
+    `set_id` names its first LoRA set; `observer` is told what happens to it.
 
     `pass_index` is the pass it is in, from 0.
 
@@ -70,6 +74,11 @@ class Job:
     clock: Clock = time.monotonic
     work: JobWork | None = None
     counted: bool = True
+    begun: bool = False
+    has_next_set: bool = False
+    waits_for_set: bool = False
+    tells_prepared: bool = False
+    failure: BaseException | None = None
     observer: JobObserver = UNOBSERVED
     set_id: str = ""
     deadline: float | None = None
@@ -111,8 +120,8 @@ class Job:
 
     @property
     def unwanted(self) -> bool:
-        """Whether to do nothing more for it: it was cancelled, or is late."""
-        return self.cancelled or self.is_late
+        """Whether to do nothing more for it: it was cancelled, is late, or a set of its steps failed."""
+        return self.cancelled or self.is_late or self.failure is not None
 
     def seconds_left(self) -> float | None:
         """Return how long it is until the deadline; None without one."""

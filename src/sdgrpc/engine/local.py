@@ -42,9 +42,8 @@ from sdgrpc.engine.supervision.runner import SupervisedRunner
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.planning import Planner
-from sdgrpc.engine.work import LocalWork
+from sdgrpc.engine.work import LocalWork, first_set
 from sdgrpc.lora.embeddings.library import EmbeddingLibrary
-from sdgrpc.lora.fusing.lora_set import LoraSet
 from sdgrpc.lora.store.library import LoraLibrary
 
 T = TypeVar("T")
@@ -166,7 +165,7 @@ class LocalEngine:
             job_id = next(self._job_ids)
             stream = EventStream(asyncio.get_running_loop(), self._undelivered)
             job = Job(job_id, task, stream, counted=counted, deadline=deadline)
-            job.set_id = LoraSet.of(list(zip(files, task.loras, strict=True))).set_id
+            job.set_id = first_set(task, files).set_id
             # Held by the job alone, which lets the model go at its end, however late its events are read.
             job.work = LocalWork(partial(self._models.pool.of, job_id), files)
             job.observer = self._observer.begin(task) if counted else job.observer

@@ -20,6 +20,7 @@ from sdgrpc.engine.options import LoopOptions
 from sdgrpc.engine.queueing.policy import QueuePolicy
 from sdgrpc.engine.queueing.queue import JobQueue
 from sdgrpc.engine.scheduler import Rest, StepScheduler
+from sdgrpc.engine.sets.making import NextSets
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.meter import Meter
@@ -56,6 +57,7 @@ class EngineLoop:
         self._scheduler = StepScheduler(
             max_rows=limits.of, patience=patience, batching=batching, order=options.next_call
         )
+        self._next_sets = NextSets(runner, self.queue, self._scheduler, self._judged)
         self._finisher = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-finish")
         self._threads = [
             self._supervisor.thread("sdgrpc-prepare", self._prepare_jobs),
@@ -100,7 +102,12 @@ class EngineLoop:
 
     def _prepare_jobs(self) -> None:
         while (job := self.queue.next_job()) is not None:
-            self._guarded(job, self._prepare)
+            if not job.begun:
+                self._guarded(job, self._prepare)
+                continue
+            ends, reason = self._next_sets.make(job)
+            if ends:
+                self._end(job, reason)
 
     def _prepare(self, job: Job) -> None:
         job.times.preparing = self._clock()
@@ -113,15 +120,17 @@ class EngineLoop:
             job.stream.put(job.report)
             self._hand_to_finisher(job)
             return
-        self._begin_steps(job, job.report)
+        self._begin_steps(job, *([] if job.tells_prepared else [job.report]))
 
     def _begin_steps(self, job: Job, *events: Prepared) -> None:
         rest = self._rest(job)
         with self._changed:  # whoever reads that it is prepared may count on the next call
             for event in events:
                 job.stream.put(event)
+            job.begun = True
             self._phases.step(job)
             self._scheduler.add(job.job_id, job.group, job.rows, job.size, rest)
+            self._next_sets.look_ahead(job)
             self._changed.notify_all()
 
     # The step thread.
@@ -133,15 +142,21 @@ class EngineLoop:
 
     def _choose(self) -> list[Job] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self.queue.closing or len(self._scheduler))
+            self._changed.wait_for(
+                lambda: self.queue.closing or len(self._scheduler) or self._phases.has_awake
+            )
             if self.queue.closing:
                 return None
             dropped = [job for job in self._phases.stepping.values() if job.unwanted]
             for job in dropped:
                 self._forget(job)
-            batch = [self._phases.stepping[job_id] for job_id in self._scheduler.next_batch(self._clock())]
+            awake = self._phases.ahead.awake()
+            chosen = [] if awake else self._scheduler.next_batch(self._clock())
+            batch = [self._phases.stepping[job_id] for job_id in chosen]
         for job in dropped:
             self._drop(job)
+        for job in awake:
+            self._guarded(job, self._settle, None)
         return batch
 
     def _run(self, batch: list[Job]) -> None:
@@ -158,7 +173,9 @@ class EngineLoop:
             return
         rest = self._rest(job)
         with self._changed:  # guided steps have other rows than those that are not
+            self._scheduler.resume(job.job_id)  # if it had waited for a set
             self._scheduler.update(job.job_id, job.group, job.rows, job.size, rest)
+            self._next_sets.look_ahead(job)
 
     def _rest(self, job: Job) -> Rest:
         """What is left of a job that steps, as far as measured calls tell."""
@@ -203,19 +220,24 @@ class EngineLoop:
         except Unwanted:
             self._drop(job)
         except BaseException as error:  # whatever it was, it must be told
-            judged = self._supervisor.judged(error)
-            if isinstance(judged, OutOfMemory):
-                job.observer.out_of_memory()
-            self._end(job, judged)
+            self._end(job, self._judged(job, error))
+
+    def _judged(self, job: Job, error: BaseException) -> BaseException:
+        judged = self._supervisor.judged(error)
+        if isinstance(judged, OutOfMemory):
+            job.observer.out_of_memory()
+        return judged
 
     def _drop(self, job: Job) -> None:
         """End a job that nobody waits for any more."""
         late = "the deadline passed before the job was drawn; allow more time"
-        self._end(job, DeadlineTooSoon(late) if job.is_late else None)
+        self._end(job, job.failure or (DeadlineTooSoon(late) if job.is_late else None))
 
     def _end(self, job: Job, error: BaseException | None = None) -> None:
         with self._changed:
             self._forget(job)
+            if self._phases.ahead.end_later(job, error):
+                return
         job.close()
         self.queue.leave(job)  # only now is its model free
         job.tell_end(error)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -12,35 +11,35 @@ from sdgrpc import images
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
 from sdgrpc.diffusion.pictures.inpainting import finish, region
-from sdgrpc.diffusion.pictures.previews import fitted, latent_array, preview_pictures
 from sdgrpc.diffusion.prompts.cache import PromptCache
 from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
-from sdgrpc.diffusion.sampling.denoise import OnStep, StepResult
+from sdgrpc.diffusion.sampling.denoise import OnStep, StepResult, later
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.second_pass import follow
 from sdgrpc.diffusion.sampling.start import prepare
 from sdgrpc.domain import (
     Decoder,
     ImageReady,
-    LoraReport,
+    LoraRef,
+    Phase,
     Picture,
-    Prepared,
-    Preview,
-    PreviewKind,
-    PreviewOptions,
     Task,
     TaskKind,
 )
+from sdgrpc.domain.phases import begun_with, late, phases
 from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.engine.observing.observer import Stage
 from sdgrpc.engine.observing.reading import Reading
+from sdgrpc.engine.pictures.previews import render_previews
 from sdgrpc.engine.prompts.learned import context_of, learned_words
-from sdgrpc.engine.work import check_finite, describe, work_of
-from sdgrpc.errors import OutOfMemory
+from sdgrpc.engine.sets.job_sets import JobSets, ReadySet
+from sdgrpc.engine.sets.reports import reported, with_steps
+from sdgrpc.engine.work import LocalWork, check_finite, describe, work_of
 from sdgrpc.lora.embeddings.library import EmbeddingLibrary
 from sdgrpc.lora.fusing.cache import Lease
+from sdgrpc.lora.store.contents import FoundLora
 from sdgrpc.machine.out_of_memory import as_out_of_memory
 from sdgrpc.machine.step_memory import StepMemory
 from sdgrpc.machine.streams import Mark, own_stream
@@ -73,23 +72,18 @@ class LocalRunner:
 
     def _prepare(self, job: Job) -> bool:
         work, task = work_of(job), job.task
-        served = work.served
-        reading = Reading()
-        with reading.and_fusing(job.observer, of=len(work.files)):
-            files = map(reading.measured, work.files)
-            lease = work.lease = served.sets.acquire(list(zip(files, task.loras, strict=True)))
-        reports = tuple(_judged(report, task, served.model) for report in lease.reports)
-        job.report = Prepared(reports, lease.set_id, lease.cached, lease.fuse_seconds)
-        job.check_wanted()
-        with job.observer.stage(Stage.ENCODED):
-            conditioning = self._encode(served, lease, job)
-        job.check_wanted()
+        model, planned = work.served.model, phases(task)
+        if task.sampling.late_start and not work.served.sets.holds(_members(work, planned[0], task)):
+            planned = late(task, planned)
+            job.tells_prepared = len(planned) > 1 and planned[1].may_begin < planned[1].begins
+        work.sets = JobSets(planned, on_begin=partial(_tell_late, job), before_release=work.wait_for_mark)
+        self._make_ready(job, reports=not job.tells_prepared)
         work.region = region(task) if task.kind is TaskKind.INPAINT else None
-        report = self._reporter(job, served.model)
+        told, report = work.sets.conditioning_at, self._reporter(job, model)
         if job.follows:
-            check = job.check_wanted
-            work.next_pass = partial(follow, served.model, task, conditioning, report, check=check)
-        done = work.begin(prepare(served.model, job.current, conditioning, report, region=work.region))
+            after = later(told, job.current.step_count)
+            work.next_pass = partial(follow, model, task, after, report, check=job.check_wanted)
+        done = work.begin(prepare(model, job.current, told, report, region=work.region))
         describe(job)
         return done
 
@@ -108,6 +102,36 @@ class LocalRunner:
             done = as_out_of_memory(begin, device)
         describe(job)
         return done
+
+    @torch.inference_mode()
+    def prepare_next(self, job: Job) -> None:
+        """See `Runner.prepare_next`."""
+        device = work_of(job).served.model.device
+        with own_stream(device, finish=True):
+            as_out_of_memory(lambda: self._make_ready(job, reports=job.tells_prepared), device)
+
+    def _make_ready(self, job: Job, *, reports: bool) -> None:
+        """Fuse the set of a job's next phase and encode its prompt; nothing where that is done already."""
+        work, reading = work_of(job), Reading()
+        sets, served = work.sets, work.served
+        assert sets is not None, "prepare makes them"  # noqa: S101
+        if (phase := sets.next_phase) is None:
+            return
+        members = _members(work, phase, job.task)
+        with reading.and_fusing(job.observer, of=len(members)):
+            lease = served.sets.acquire([(reading.measured(file), ref) for file, ref in members])
+        try:
+            if reports and not job.report.loras:
+                report = reported(job.task, served.model, served.sets, work.files, phase, lease)
+                job.report = report if job.tells_prepared else with_steps(report, job.task, sets.phases)
+            job.check_wanted()
+            with job.observer.stage(Stage.ENCODED):
+                conditioning = self._encode(served, lease, job)
+            job.check_wanted()
+        except BaseException:
+            lease.release()
+            raise
+        sets.put(ReadySet(lease, conditioning))
 
     def _encode(self, served: ServedModel, lease: Lease, job: Job) -> Conditioning:
         def activate() -> None:
@@ -132,7 +156,7 @@ class LocalRunner:
         works = [work_of(job) for job in jobs]
         model, lease = works[0].served.model, works[0].lease
         requests = [work.wanted for work in works if work.wanted is not None]
-        assert lease is not None and len(requests) == len(jobs), "predict comes after prepare"  # noqa: S101, PT018
+        assert len(requests) == len(jobs), "a job that waits for a set is in no call"  # noqa: S101
         meter = StepMemory(model.device)
         # A warm-up's size is nobody's: compiling it would hold up the sizes that are asked for.
         call = works[0].served.evaluator if any(job.counted for job in jobs) else None
@@ -154,7 +178,7 @@ class LocalRunner:
     @torch.inference_mode()
     def advance(self, job: Job, prediction: object) -> bool:
         """See `Runner.advance`."""
-        assert isinstance(prediction, torch.Tensor)  # noqa: S101 - as `predict` returned it
+        assert prediction is None or isinstance(prediction, torch.Tensor)  # noqa: S101 - as `predict` returned it
         work = work_of(job)
         device = work.served.model.device
         with own_stream(device):
@@ -202,48 +226,18 @@ class LocalRunner:
         return report
 
 
+def _members(work: LocalWork, phase: Phase, task: Task) -> list[tuple[FoundLora, LoraRef]]:
+    return [(work.files[at], task.loras[at]) for at in phase.loras]
+
+
+def _tell_late(job: Job, phase: int, step: int) -> None:
+    """Tell of the set that a job began without, once it begins."""
+    sets = work_of(job).sets
+    if job.tells_prepared and phase == 1 and sets is not None:
+        job.report = with_steps(job.report, job.task, begun_with(sets.phases, step))
+        job.stream.put(job.report)
+
+
 def decoded(task: Task, model: Model, latents: torch.Tensor) -> list[Picture]:
     """The pictures of a task's latents, by the decoder that it asks for."""
     return decode(model, latents, task.sampling.tiling, tiny=task.output.decoder is Decoder.TINY)
-
-
-def _judged(report: LoraReport, task: Task, model: Model) -> LoraReport:
-    """A file's report with what of the task does not fit what the file was made for."""
-    if report.recommended is None:
-        return report
-    trails = model.scheduler_config.get("timestep_spacing") == "trailing"
-    unfit = report.recommended.warnings(task.sampling, model.info.prediction_type, trails=trails)
-    return replace(report, warnings=report.warnings + unfit)
-
-
-@torch.inference_mode()
-def render_previews(
-    model: Model, options: PreviewOptions, predict_clean: Callable[[], torch.Tensor], ready: Mark
-) -> tuple[Preview, ...]:
-    """One preview per image of the predicted clean latents `[n, 4, h, w]`, for which the device is `ready`.
-
-    None where memory is short, or the latents are not finite: what is wrong with those, the end tells.
-
-    Raises:
-        ModelError: as `decode`.
-
-    """
-    try:
-        with own_stream(model.device, finish=True):
-            ready.queue_after()
-            return as_out_of_memory(lambda: _previews(model, options, predict_clean()), model.device)
-    except OutOfMemory:
-        return ()
-
-
-def _previews(model: Model, options: PreviewOptions, denoised: torch.Tensor) -> tuple[Preview, ...]:
-    if not torch.isfinite(denoised).all():
-        return ()
-    if options.kind is PreviewKind.LATENT:
-        return tuple(Preview(index, latent_array(row)) for index, row in enumerate(denoised))
-    if options.kind is PreviewKind.DECODED:
-        longer_side = options.max_side or max(denoised.shape[-2:])
-        pictures = [fitted(picture, longer_side) for picture in decode(model, denoised, tiny=True)]
-    else:
-        pictures = preview_pictures(model, denoised, options.max_side)
-    return tuple(Preview(index, images.encode(one, "image/png")) for index, one in enumerate(pictures))

@@ -77,6 +77,7 @@ class StepScheduler:
         self._patience = patience
         self._batching = batching
         self._entries: dict[int, ReadyJob] = {}
+        self._paused: dict[int, ReadyJob] = {}
         self._arrivals = 0
 
     def __len__(self) -> int:
@@ -103,9 +104,21 @@ class StepScheduler:
             entry.group, entry.rows, entry.size = self._key(job_id, group), rows, size
             entry.rest = rest
 
+    def pause(self, job_id: int) -> None:
+        """Pass a job by until `resume`; it keeps its age."""
+        if (entry := self._entries.pop(job_id, None)) is not None:
+            self._paused[job_id] = entry
+
+    def resume(self, job_id: int) -> None:
+        """Let a paused job wait for its next step again, from now on; unknown ones stay so."""
+        if (entry := self._paused.pop(job_id, None)) is not None:
+            entry.waited = 0
+            self._entries[job_id] = entry
+
     def remove(self, job_id: int) -> None:
         """Forget a job that ended; unknown ones are forgotten already."""
         self._entries.pop(job_id, None)
+        self._paused.pop(job_id, None)
 
     def next_batch(self, now: float = 0.0) -> list[int]:
         """Return the ids of the jobs that share the next call, oldest first; empty if none waits.

@@ -42,8 +42,15 @@ class Runner(Predictor, Protocol):
         """Set up the job: group, size, rows, steps, report, release. True if it asks for no prediction."""
         ...
 
+    def prepare_next(self, job: Job) -> None:
+        """Make the next LoRA set of a job that `has_next_set`, beside its steps."""
+        ...
+
     def advance(self, job: Job, prediction: object) -> bool:
-        """Send the job its prediction and set its next group, size, rows; True once its `result` is there."""
+        """Send the job its prediction and set its next group, size, rows; True once its `result` is there.
+
+        Where it `waits_for_set` it is sent None instead, once that was made.
+        """
         ...
 
     def follow(self, job: Job) -> bool:

@@ -10,28 +10,32 @@ import torch
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.inpainting import Region
 from sdgrpc.diffusion.sampling.denoise import Denoising, ModelInput
+from sdgrpc.domain import Task
+from sdgrpc.domain.phases import phases
 from sdgrpc.engine.job import CallSize, Job
 from sdgrpc.engine.models.served_model import ServedModel
+from sdgrpc.engine.sets.job_sets import JobSets
 from sdgrpc.errors import ModelError
 from sdgrpc.lora.fusing.cache import Lease
+from sdgrpc.lora.fusing.lora_set import LoraSet
 from sdgrpc.lora.store.library import FoundLora
 from sdgrpc.machine.streams import Mark
 
 
 @dataclass(slots=True)
 class LocalWork:
-    """What a job holds on the device: its model, the files it named, its set once fused, its denoising.
+    """What a job holds on the device: its model, the files it named, its sets once fused, its denoising.
 
     `open` gives the model once the job was chosen to begin, or raises why it could not be loaded. `steps` is
-    sent a prediction for each thing that it wants the UNet to evaluate (`wanted`), until the `latents` are
-    there. `region` is what an inpainting job redraws, `embeddings` the textual inversions that its prompts
-    use, with their files' SHA-256. `next_pass` makes of the latents the denoising that follows, where one
-    does. Implements `engine.job.JobWork`.
+    sent a prediction for each thing that it wants the UNet to evaluate (`wanted`; None while it waits for a
+    set), until the `latents` are there. `region` is what an inpainting job redraws, `embeddings` the textual
+    inversions that its prompts use, with their files' SHA-256. `next_pass` makes of the latents the denoising
+    that follows, where one does. Implements `engine.job.JobWork`.
     """
 
     open: Callable[[], ServedModel]
     files: Sequence[FoundLora]
-    lease: Lease | None = field(default=None)
+    sets: JobSets | None = field(default=None)
     opened: ServedModel | None = field(default=None)
     region: Region | None = field(default=None)
     embeddings: Sequence[tuple[str, str]] = ()
@@ -48,6 +52,12 @@ class LocalWork:
             self.opened = self.open()
         return self.opened
 
+    @property
+    def lease(self) -> Lease:
+        """The set that `wanted` is to be evaluated with."""
+        assert self.sets is not None, "steps come after prepare"  # noqa: S101
+        return self.sets.current.lease
+
     def begin(self, steps: Denoising) -> bool:
         """Take the first request of a denoising; True if it has none."""
         self.steps = steps
@@ -60,13 +70,13 @@ class LocalWork:
         self.next_pass = self.latents = None
         return self.begin(made(latents))
 
-    def advance(self, prediction: torch.Tensor) -> bool:
-        """Send a prediction and take the next request; True once the latents are there."""
+    def advance(self, prediction: torch.Tensor | None) -> bool:
+        """Send a prediction, or None to one that waits, and take the next request; True once all is done."""
         steps = self.steps
         assert steps is not None, "advance comes after begin"  # noqa: S101
-        return self._take(lambda: steps.send(prediction))
+        return self._take(lambda: steps.send(prediction) if prediction is not None else next(steps))
 
-    def _take(self, step: Callable[[], ModelInput]) -> bool:
+    def _take(self, step: Callable[[], ModelInput | None]) -> bool:
         try:
             self.wanted = step()
         except StopIteration as stop:
@@ -80,6 +90,11 @@ class LocalWork:
             self._mark = Mark(self.served.model.device)
         self._mark.set()
 
+    def wait_for_mark(self) -> None:
+        """Wait until the marked work is done."""
+        if self._mark is not None:
+            self._mark.wait()
+
     def queue_after_mark(self) -> None:
         """Let the current stream go on once the marked work is done."""
         if self._mark is not None:
@@ -87,14 +102,19 @@ class LocalWork:
 
     def close(self) -> None:
         """See `JobWork.close`; what is still queued for the job is done first."""
-        if self._mark is not None:
-            self._mark.wait()
+        self.wait_for_mark()
         if self.steps is not None:
             self.steps.close()
-        if self.lease is not None:
-            self.lease.release()
-        self.steps = self.lease = self.wanted = self.latents = self.region = self.opened = None
+        if self.sets is not None:
+            self.sets.close()
+        self.steps = self.sets = self.wanted = self.latents = self.region = self.opened = None
         self.next_pass = None
+
+
+def first_set(task: Task, files: Sequence[FoundLora]) -> LoraSet:
+    """Return the set of the first steps of a task that have one; empty where none do."""
+    loras = next((phase.loras for phase in phases(task) if phase.loras), ())
+    return LoraSet.of([(files[at], task.loras[at]) for at in loras])
 
 
 def work_of(job: Job) -> LocalWork:
@@ -117,9 +137,11 @@ def check_finite(model: Model, latents: torch.Tensor | None) -> torch.Tensor:
 def describe(job: Job) -> None:
     """Say what of a job's next evaluation its scheduling needs: rows, and who can share the call."""
     work = work_of(job)
-    wanted, lease = work.wanted, work.lease
-    if wanted is None or lease is None:
+    wanted, sets = work.wanted, work.sets
+    job.has_next_set = sets is not None and sets.next_phase is not None
+    job.waits_for_set = wanted is None and work.latents is None
+    if wanted is None:
         return
     job.rows = wanted.rows
     job.size = CallSize(job.task.model, (*wanted.sample.shape[1:], wanted.conditioning.token_count))
-    job.group = (job.size, lease.set_id, wanted.guided, wanted.tiling)
+    job.group = (job.size, work.lease.set_id, wanted.guided, wanted.tiling)

@@ -54,6 +54,8 @@ class PictureLora:
     autov3: str = ""
     sha256: str = ""
     block_weights: str = ""
+    start: float = 0.0
+    end: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,8 @@ def _lora(tag: LoraTag, short: list[tuple[str, str]], full: list[tuple[str, str]
         index = next((index for index, (other, _) in enumerate(hashes) if other == name), None)
         found.append("" if index is None else hashes.pop(index)[1])
     autov3, sha256 = found
-    return PictureLora(tag.name, tag.strength, tag.text_encoder_strength, autov3, sha256, tag.block_weights)
+    strengths = tag.strength, tag.text_encoder_strength
+    return PictureLora(tag.name, *strengths, autov3, sha256, tag.block_weights, tag.start, tag.end)
 
 
 def _notes(values: Values, version: str, text: str, *, is_ours: bool) -> list[str]:

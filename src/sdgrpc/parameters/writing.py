@@ -124,9 +124,10 @@ def parameters_text(
 
 
 def lora_tag(report: LoraReport) -> str:
-    """`<lora:name:0.8>`, or with `te=` and `unet=` where the two differ, and `lbw=` for those by block."""
+    """`<lora:name:0.8>`, or with `te=` and `unet=` where the two differ, `lbw=`, `start=` and `end=`."""
     blocks = str(report.block_weights)
-    return str(LoraTag(report.name, report.strength, report.text_encoder_strength, blocks))
+    strengths = report.strength, report.text_encoder_strength
+    return str(LoraTag(report.name, *strengths, blocks, report.start, report.end))
 
 
 def _values(

@@ -18,6 +18,9 @@ from dataclasses import dataclass, field
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
+NUMBERS = ("te", "unet", "start", "end")
+"""Arguments of a tag that are numbers."""
+
 _ESCAPED = r"\\[\\:<>=]"
 _PLAIN_BACKSLASH = r"\\(?![\\:<>=])"
 _TAG = re.compile(
@@ -45,12 +48,15 @@ class LoraTag:
     """A LoRA by its name, and how strongly it changes the UNet and the text encoders.
 
     `block_weights` is what stands after `lbw=`, as the extension LoRA Block Weight has it; empty without.
+    `start` and `end` are shares of the schedule.
     """
 
     name: str
     strength: float = 1.0
     text_encoder_strength: float = 1.0
     block_weights: str = ""
+    start: float = 0.0
+    end: float = 1.0
 
     def __str__(self) -> str:
         r"""The tag, as short as it can be: `<lora:name:0.8>`, or `<lora:name:te=0.4:unet=0.8>`.
@@ -58,11 +64,13 @@ class LoraTag:
         `:` and `>` in the name have a backslash before them, which the web UI cannot read.
         """
         name = re.sub(r"([\\:>])", r"\\\1", self.name)
-        blocks = f":lbw={self.block_weights}" if self.block_weights else ""
+        more = f":lbw={self.block_weights}" if self.block_weights else ""
+        more += f":start={decimal(self.start)}" if self.start > 0 else ""
+        more += f":end={decimal(self.end)}" if self.end < 1 else ""
         if self.strength == self.text_encoder_strength:
-            return f"<lora:{name}:{decimal(self.strength)}{blocks}>"
+            return f"<lora:{name}:{decimal(self.strength)}{more}>"
         strengths = f"te={decimal(self.text_encoder_strength)}:unet={decimal(self.strength)}"
-        return f"<lora:{name}:{strengths}{blocks}>"
+        return f"<lora:{name}:{strengths}{more}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +149,15 @@ def _read_lora(body: str, found: _Found, order: tuple[str, str]) -> None:
     faults += [
         rf"{key} is no number; write <lora:name:0.8>, and \: for a colon in the name"
         for key, text in numbers.items()
-        if key in ("te", "unet") and not NUMBER.fullmatch(text)
+        if key in NUMBERS and not NUMBER.fullmatch(text)
     ]
     if faults:
         found.faults |= dict.fromkeys(f"holds {shown(name)}, of which {fault}" for fault in faults)
         return
     text_encoder = float(numbers.get("te", 1.0))
     unet = float(numbers.get("unet", text_encoder))
-    found.loras.append(LoraTag(name, unet, text_encoder, numbers.get("lbw", "")))
+    start, end = float(numbers.get("start", 0.0)), float(numbers.get("end", 1.0))
+    found.loras.append(LoraTag(name, unet, text_encoder, numbers.get("lbw", ""), start, end))
 
 
 def _unread(positional: list[str], named: dict[str, str]) -> Iterator[str]:
@@ -156,7 +165,7 @@ def _unread(positional: list[str], named: dict[str, str]) -> Iterator[str]:
     if len(positional) > 2:
         yield "the third argument (dyn) is not applied; leave it out"
     for key in named:
-        if key not in ("te", "unet", "lbw"):
+        if key not in (*NUMBERS, "lbw"):
             yield f"{key[:SHOWN]!r} is not applied; leave it out"
     if not named.get("lbw", "some").strip():
         yield "lbw is empty"

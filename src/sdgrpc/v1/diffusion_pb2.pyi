@@ -566,6 +566,8 @@ class Lora(_message.Message):
     TEXT_ENCODER_STRENGTH_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     BLOCK_WEIGHTS_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """A file of the server's LoRA folder, with or without `.safetensors`; or its id on CivitAI, where its record lies
     beside it: `urn:air:sd1:lora:civitai:MODEL@VERSION` or `civitai:MODEL@VERSION`.
@@ -580,6 +582,13 @@ class Lora(_message.Message):
     """On the text encoders, in the same range; unset is `strength`."""
     strict: _builtins.bool
     """Fail if any tensor of the file finds no place in the model. Off, it is reported."""
+    start: _builtins.float
+    """Which steps have it, as shares of all `steps` of the schedule, those that an image's `strength` leaves out too: step
+    i, from 0, of n has it where start <= i / n < end, in each pass. Both are in [0, 1], `start` below `end`; unset they are 0 and 1,
+    and all steps have it. Where the LoRAs change the prompt is encoded anew, with the text encoders that those of the
+    steps make. Refused in PrepareLoras: a job makes the sets of its steps itself, each beside the steps before it.
+    """
+    end: _builtins.float
     @_builtins.property
     def block_weights(self) -> Global___BlockWeights:
         """What `strength` and `text_encoder_strength` are multiplied by in each block of the model; unset is 1 in all. The
@@ -596,17 +605,27 @@ class Lora(_message.Message):
         text_encoder_strength: _builtins.float | None = ...,
         strict: _builtins.bool = ...,
         block_weights: Global___BlockWeights | None = ...,
+        start: _builtins.float | None = ...,
+        end: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "_text_encoder_strength", b"_text_encoder_strength", "block_weights", b"block_weights", "name", b"name", "safetensors", b"safetensors", "sha256", b"sha256", "source", b"source", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_start", b"_start", "_strength", b"_strength", "_text_encoder_strength", b"_text_encoder_strength", "block_weights", b"block_weights", "end", b"end", "name", b"name", "safetensors", b"safetensors", "sha256", b"sha256", "source", b"source", "start", b"start", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "_text_encoder_strength", b"_text_encoder_strength", "block_weights", b"block_weights", "name", b"name", "safetensors", b"safetensors", "sha256", b"sha256", "source", b"source", "strength", b"strength", "strict", b"strict", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_start", b"_start", "_strength", b"_strength", "_text_encoder_strength", b"_text_encoder_strength", "block_weights", b"block_weights", "end", b"end", "name", b"name", "safetensors", b"safetensors", "sha256", b"sha256", "source", b"source", "start", b"start", "strength", b"strength", "strict", b"strict", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end: _TypeAlias = _typing.Literal["end"]  # noqa: Y015
+    _WhichOneofArgType__end: _TypeAlias = _typing.Literal["_end", b"_end"]  # noqa: Y015
+    _WhichOneofReturnType__start: _TypeAlias = _typing.Literal["start"]  # noqa: Y015
+    _WhichOneofArgType__start: _TypeAlias = _typing.Literal["_start", b"_start"]  # noqa: Y015
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
     _WhichOneofReturnType__text_encoder_strength: _TypeAlias = _typing.Literal["text_encoder_strength"]  # noqa: Y015
     _WhichOneofArgType__text_encoder_strength: _TypeAlias = _typing.Literal["_text_encoder_strength", b"_text_encoder_strength"]  # noqa: Y015
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["name", "sha256", "safetensors"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end) -> _WhichOneofReturnType__end | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
     @_typing.overload
@@ -1285,7 +1304,9 @@ class Prepared(_message.Message):
     LORA_SET_CACHED_FIELD_NUMBER: _builtins.int
     FUSE_DURATION_FIELD_NUMBER: _builtins.int
     lora_set_id: _builtins.str
-    """The set's identity: equal sets share one fused copy. Empty without LoRAs."""
+    """The set's identity: equal sets share one fused copy. Empty without LoRAs. This and what follows are of the set of
+    the first steps, where later ones have others (`Lora.start`, `Lora.end`).
+    """
     lora_set_cached: _builtins.bool
     """The copy was there already."""
     @_builtins.property
@@ -1344,7 +1365,10 @@ class LoraReport(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     TEXT_ENCODER_STRENGTH_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     BLOCK_WEIGHTS_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     sha256: _builtins.str
     unmatched_tensors: _builtins.int
@@ -1353,6 +1377,9 @@ class LoraReport(_message.Message):
     """Size of the change relative to the weights it touches: ||dW|| / ||W||."""
     strength: _builtins.float
     text_encoder_strength: _builtins.float
+    start: _builtins.float
+    """Asked for from `start` to `end`, the same steps have it again."""
+    end: _builtins.float
     @_builtins.property
     def algorithms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As the file's format calls it: lora, locon, loha, lokr, dora, ia3, glora, oft, full …"""
@@ -1365,6 +1392,10 @@ class LoraReport(_message.Message):
     def unmatched_examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepRange]:
+        """The steps that have it; empty where none of those that run does."""
+
     @_builtins.property
     def block_weights(self) -> Global___BlockWeights:
         """As asked for; unset if it was not."""
@@ -1382,15 +1413,42 @@ class LoraReport(_message.Message):
         strength: _builtins.float = ...,
         text_encoder_strength: _builtins.float = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        steps: _abc.Iterable[Global___StepRange] | None = ...,
         block_weights: Global___BlockWeights | None = ...,
+        start: _builtins.float = ...,
+        end: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["block_weights", b"block_weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "block_weights", b"block_weights", "modules", b"modules", "name", b"name", "relative_norm", b"relative_norm", "sha256", b"sha256", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength", "unmatched_examples", b"unmatched_examples", "unmatched_tensors", b"unmatched_tensors", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "block_weights", b"block_weights", "end", b"end", "modules", b"modules", "name", b"name", "relative_norm", b"relative_norm", "sha256", b"sha256", "start", b"start", "steps", b"steps", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength", "unmatched_examples", b"unmatched_examples", "unmatched_tensors", b"unmatched_tensors", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LoraReport: _TypeAlias = LoraReport  # noqa: Y015
+
+@_typing.final
+class StepRange(_message.Message):
+    """Steps in a row, as Progress counts them; both ends belong to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    last: _builtins.int
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepRange: _TypeAlias = StepRange  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):

@@ -23,6 +23,8 @@ _FIELDS: Mapping[str, Reader] = {
     "strength": number,
     "text_encoder_strength": number,
     "strict": flag,
+    "start": number,
+    "end": number,
     "block_weights": _block_weights,
 }
 

@@ -46,6 +46,14 @@ def test_a_tag_has_strengths_by_block() -> None:
     assert dict(tagged.loras[0].block_factors)["unet.down.block_0.0"] == 0.0
 
 
+def test_a_tag_says_which_steps_have_it() -> None:
+    """As the same entry of `loras`."""
+    tagged = task_of(generate(prompt="<lora:postcard:0.8:start=0.2:end=0.7> a", request_id="x"))
+    lora = pb.Lora(name="postcard", strength=0.8, start=0.2, end=0.7)
+    assert tagged.loras == task_of(generate(prompt="a", loras=[lora], request_id="x")).loras
+    assert (tagged.loras[0].start, tagged.loras[0].end) == (0.2, 0.7)
+
+
 def test_a_prompt_without_tags_stays_as_it_is() -> None:
     """White space at its ends too."""
     assert task_of(generate(prompt=" a star ")).prompt == " a star "

@@ -38,7 +38,8 @@ def with_diffusers_guider(model: Model, asked) -> torch.Tensor:
     guider = ClassifierFreeGuidance(
         sampling.guidance_scale, sampling.guidance_rescale, start=interval.start, stop=interval.end
     )
-    scheduler, latents, told = begun.scheduler, begun.latents, begun.conditioning
+    scheduler, latents, told = begun.scheduler, begun.latents, begun.conditioning(0)
+    assert told is not None
     for index, timestep in enumerate(begun.timesteps):
         step = sampling.steps - asked.step_count + index // scheduler.order
         guider.set_state(step, sampling.steps, timestep)

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import zeros
 
 from sdgrpc.domain import Accepted, Finished, GuidanceInterval, LoraRef, Prepared, StepReuse
+from sdgrpc.domain.phases import shown
 from sdgrpc.engine.timing.estimates import ENOUGH
 from sdgrpc.errors import LoraNotFound, ModelNotFound
 from tests.support.tasks import task
@@ -40,6 +41,21 @@ async def test_the_job_does_what_was_planned(open_tiny) -> None:
     assert after.step_seconds is not None
     accepted = next(event for event in events if isinstance(event, Accepted))
     assert (before.task, before.queue_position) == (accepted.task, accepted.queue_position)
+
+
+async def test_sets_that_come_one_after_the_other(open_tiny) -> None:
+    """Their steps are told; two of them are in memory at a time, and the first is the one that is named."""
+    loras = (replace(ONE, end=0.5), LoraRef(name="two", start=0.5), LoraRef(name="two", start=0.75))
+    asked = task(loras=loras, steps=4)
+    async with open_tiny() as engine:
+        plan = await engine.plan(asked)
+        whole = [await engine.plan(replace(asked, loras=(replace(one, start=0, end=1),))) for one in loras]
+        events = await drawn(engine, asked)
+    prepared = next(event for event in events if isinstance(event, Prepared))
+    assert [shown(one.steps) for one in plan.loras] == ["1 to 2", "3 to 4", "4"]
+    assert [one.steps for one in plan.loras] == [one.steps for one in prepared.loras]
+    assert plan.lora_set_id == prepared.lora_set_id == whole[0].lora_set_id
+    assert plan.memory_bytes == whole[0].memory_bytes + whole[1].memory_bytes
 
 
 async def test_steps_are_those_that_ask(open_tiny) -> None:

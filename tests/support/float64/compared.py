@@ -13,7 +13,7 @@ import torch
 from sdgrpc.diffusion.prompts.conditioning import Conditioning
 from sdgrpc.diffusion.sampling import schedulers
 from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
-from sdgrpc.diffusion.sampling.denoise import Start, StepResult, denoise
+from sdgrpc.diffusion.sampling.denoise import Start, StepResult, always, denoise
 from sdgrpc.diffusion.sampling.noise import generator
 from sdgrpc.diffusion.sampling.step_spacing import Schedule
 from sdgrpc.domain import Scheduler, SigmaSpacing, TimestepSpacing
@@ -99,7 +99,7 @@ def ours(case: Case) -> Run:
         step_count=case.step_count,
         latents=latents.to(schedulers.latents_dtype(case.config, case.scheduler)),
         generators=[drawn],
-        conditioning=Conditioning(torch.zeros(1, 1, 1)),
+        conditioning=always(Conditioning(torch.zeros(1, 1, 1))),
         guidance_scale=1.0,
         clean_latents=CleanLatents(case.config),
         eta=case.schedule.eta,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from sdgrpc.api.codec import Request, lora_ref
 from sdgrpc.api.loras.block_weights import block_faults, block_message
-from sdgrpc.api.rules import Complaint, fields
+from sdgrpc.api.loras.steps import rising
+from sdgrpc.api.rules import Complaint, fields, first
 from sdgrpc.api.tables import lora_strength, lora_table
 from sdgrpc.domain import BlockWeights, Task
 from sdgrpc.prompting.refused import refused_syntax
@@ -61,7 +62,13 @@ def _messages(tags: Sequence[LoraTag]) -> tuple[tuple[pb.Lora, ...], list[str]]:
     """The entries of `loras` that tags mean, so that both are judged alike; and what is not read of them."""
     loras, faults = [], []
     for tag in tags:
-        lora = pb.Lora(name=tag.name, strength=tag.strength, text_encoder_strength=tag.text_encoder_strength)
+        lora = pb.Lora(
+            name=tag.name,
+            strength=tag.strength,
+            text_encoder_strength=tag.text_encoder_strength,
+            start=tag.start,
+            end=tag.end,
+        )
         if tag.block_weights:
             try:
                 lora.block_weights.CopyFrom(block_message(BlockWeights.parse(tag.block_weights)))
@@ -77,7 +84,7 @@ def _tag_faults(request: Request, loras: tuple[pb.Lora, ...], settings: Settings
     if len(loras) > settings.max_loras:
         yield f"names {len(loras)} LoRAs; the most is {settings.max_loras}"
         return
-    rule = fields(lora_table(settings))
+    rule = first(fields(lora_table(settings)), rising)
     for lora in loras:
         faults = [*rule(lora)]
         if base and not faults:

@@ -125,12 +125,13 @@ def _lora(client: Client, lora: PictureLora) -> Lora:
 
 def _named(name: str, lora: PictureLora) -> Lora:
     """A LoRA as strong as the picture's."""
-    weights = lora.block_weights or None
+    start, end = lora.start or None, None if lora.end == 1 else lora.end
+    plain = Lora(name, lora.strength, lora.text_encoder_strength, start=start, end=end)
     try:
-        return Lora(name, lora.strength, lora.text_encoder_strength, block_weights=weights)
+        return replace(plain, block_weights=lora.block_weights or None)
     except ValueError as error:
         say(f"the picture's LoRA {lora.name!r} has strengths by block that are not used: {error}")
-        return Lora(name, lora.strength, lora.text_encoder_strength)
+        return plain
 
 
 def _file(client: Client, *, name: str = "", sha256: str = "") -> LoraFile | None:

@@ -48,9 +48,10 @@ class DrawOptions(ConnectionOptions):
     lora: Annotated[
         list[str],
         typer.Option(
-            metavar="NAME[:STRENGTH[:STRENGTH]][:lbw=BLOCKS]",
+            metavar="NAME[:STRENGTH[:STRENGTH]][:lbw=BLOCKS][:start=SHARE][:end=SHARE]",
             help="A LoRA of the server's folder, its strength and that in the text encoder; repeat it. "
-            "BLOCKS are strengths by block: 1,0,0.5,… or a preset as OUTD or unet.down*0.5,unet.mid*0.",
+            "BLOCKS are strengths by block: 1,0,0.5,… or a preset as OUTD or unet.down*0.5,unet.mid*0. "
+            "start=0.2 and end=0.8 name the steps that have it, as shares of them.",
         ),
     ] = field(default_factory=list)
     from_picture: Annotated[

@@ -69,6 +69,8 @@ def _lora(lora: PlannedLora) -> str:
         strengths += f" (text encoder {lora.text_encoder_strength:g})"
     if lora.block_weights:
         strengths += f" (by block {lora.block_weights})"
+    if lora.steps:
+        strengths += f" in steps {', '.join(map(str, lora.steps))}"
     refusal = f", REFUSED: {lora.refusal}" if lora.refusal else ""
     return f"{lora.name or '(inline)'} at {strengths}, {lora.sha256[:12]}{refusal}"
 

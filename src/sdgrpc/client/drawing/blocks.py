@@ -1,12 +1,14 @@
-"""Strengths by block as a caller writes them, and as they are sent and told."""
+"""Strengths by block as a caller writes them, are sent and told; the steps that a LoRA is told to have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sdgrpc.domain import StepRange
 from sdgrpc.domain.blocks import NO_WEIGHTS, BlockWeights
 from sdgrpc.domain.decimals import shortest
+from sdgrpc.v1 import catalog_pb2 as pb_catalog
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 BlockWeightsLike = BlockWeights | str | Sequence[float] | Mapping[str, Any] | None
@@ -43,6 +45,11 @@ def told(message: pb.BlockWeights) -> BlockWeights:
     """Return what a server tells of strengths by block."""
     blocks = sorted((name, shortest(value)) for name, value in message.blocks.items())
     return BlockWeights(tuple(map(shortest, message.values)), message.preset, tuple(blocks))
+
+
+def steps_told(message: pb.LoraReport | pb_catalog.PlannedLora) -> tuple[StepRange, ...]:
+    """Return which steps a LoRA is told to have."""
+    return tuple(StepRange(steps.first, steps.last) for steps in message.steps)
 
 
 def _flat(name: str, value: object) -> Iterator[tuple[str, float]]:

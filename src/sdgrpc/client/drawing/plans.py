@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
-from sdgrpc.client.drawing.blocks import told
+from sdgrpc.client.drawing.blocks import steps_told, told
 from sdgrpc.client.drawing.calls import DrawingCalls
 from sdgrpc.client.events import Accepted, accepted
 from sdgrpc.client.requests import Drawn, Options
@@ -108,4 +108,5 @@ def _lora(message: pb.PlannedLora) -> PlannedLora:
         refusal=message.refusal,
         warnings=tuple(message.warnings),
         block_weights=told(message.block_weights),
+        steps=steps_told(message),
     )

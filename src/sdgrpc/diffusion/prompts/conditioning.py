@@ -31,6 +31,12 @@ class Conditioning:
     negative_pooled: Tensor | None = None
 
     @property
+    def tensors(self) -> list[Tensor]:
+        """All that are there."""
+        every = (self.positive, self.negative, self.pooled, self.negative_pooled)
+        return [one for one in every if one is not None]
+
+    @property
     def token_count(self) -> int:
         """T: inputs can share a UNet call only if it is equal."""
         return int(self.positive.shape[1])

@@ -45,6 +45,20 @@ class ModelInput:
         return int(self.sample.shape[0]) * (2 if self.guided else 1)
 
 
+Told = Callable[[int], Conditioning | None]
+"""What the UNet is told in a step, from 0, of those that run; None as long as that is not there yet."""
+
+
+def always(conditioning: Conditioning) -> Told:
+    """Tell the same in every step."""
+    return lambda _step: conditioning
+
+
+def later(told: Told, steps: int) -> Told:
+    """Tell what is told so many steps later: in a pass that follows them."""
+    return lambda step: told(step + steps)
+
+
 @dataclass(frozen=True, eq=False)
 class StepResult:
     """One denoising step is done: step `step` (from 1) of `step_count`, at the scheduler's `timestep`.
@@ -89,7 +103,8 @@ class Start:
 
     `extra_channels` `[n, 5, h, w]` are the mask and the masked image's latents of an inpainting UNet.
     `generators` hold each image's own noise; `eta` is the part of it that each step draws anew (TCD's gamma),
-    None the scheduler's own. `step_count` of the schedule's `steps`, the last ones, are run.
+    None the scheduler's own. `step_count` of the schedule's `steps`, the last ones, are run. `conditioning`
+    is asked for each evaluation, and returns another object where another LoRA set begins.
     """
 
     scheduler: SchedulerMixin
@@ -98,7 +113,7 @@ class Start:
     step_count: int
     latents: torch.Tensor
     generators: list[torch.Generator]
-    conditioning: Conditioning
+    conditioning: Told
     guidance_scale: float
     clean_latents: CleanLatents
     guidance_rescale: float = 0.0
@@ -112,9 +127,9 @@ class Start:
     @property
     def tensors(self) -> list[torch.Tensor]:
         """What it brings to the device."""
-        told, known = self.conditioning, self.known
-        every = [told.positive, told.negative, told.pooled, told.negative_pooled, self.extra_channels]
-        every += [self.latents] if known is None else [self.latents, known.clean, known.noise, known.mask]
+        known = self.known
+        every = [self.latents, self.extra_channels]
+        every += [] if known is None else [known.clean, known.noise, known.mask]
         return [one for one in every if one is not None]
 
     def guidance_scale_at(self, step: int) -> float:
@@ -124,8 +139,14 @@ class Start:
         return self.guidance_scale if guided else 1.0
 
 
-Denoising = Generator[ModelInput, torch.Tensor, torch.Tensor]
-"""Yields what it wants the UNet to evaluate, is sent the prediction, and returns the latents."""
+Denoising = Generator[ModelInput | None, torch.Tensor, torch.Tensor]
+"""Yields what it wants the UNet to evaluate, is sent the prediction, and returns the latents.
+
+It yields None where it does not know yet what to tell the UNet, and asks again when it is sent anything.
+"""
+
+Asking = Generator[ModelInput, torch.Tensor, torch.Tensor]
+"""A denoising that always knows."""
 
 
 @torch.inference_mode()
@@ -139,15 +160,20 @@ def denoise(start: Start, on_step: OnStep) -> Denoising:
     latents, scheduler = start.latents, start.scheduler
     arguments = step_arguments(scheduler, start.generators, start.eta)
     forecaster = Forecaster(start.step_reuse, start.step_count)
-    step = 0
+    step, read = 0, start.tensors
+    known: Conditioning | None = None
     for index, timestep in enumerate(start.timesteps):
         sample = scheduler.scale_model_input(latents, timestep)
         scale = start.guidance_scale_at(step)
-        if forecaster.asks(step, scale):
-            answer = yield _model_input(start, sample, timestep, scale)
-            if index == 0:  # this is the thread that runs the steps; another one prepared them
-                for tensor in start.tensors:
-                    read_here(tensor)
+        while (told := start.conditioning(step)) is None:
+            yield None
+        if told is not known:
+            known, read = told, read + told.tensors
+        if forecaster.asks(step, (scale, told)):
+            answer = yield _model_input(start, sample, timestep, told, scale)
+            for tensor in read:  # this is the thread that runs the steps; another one prepared them
+                read_here(tensor)
+            read = []
             prediction = answer.float()
             forecaster.note(float(timestep), prediction)
         else:
@@ -171,11 +197,13 @@ def _clean(
     return clean if start.known is None else start.known.keep(clean, start.known.clean, left)
 
 
-def _model_input(start: Start, sample: torch.Tensor, timestep: torch.Tensor, scale: float) -> ModelInput:
+def _model_input(
+    start: Start, sample: torch.Tensor, timestep: torch.Tensor, told: Conditioning, scale: float
+) -> ModelInput:
     sample = sample.float()
     if start.extra_channels is not None:
         sample = torch.cat([sample, start.extra_channels], dim=1)
-    return ModelInput(sample, timestep, start.conditioning, scale, start.guidance_rescale, start.tiling)
+    return ModelInput(sample, timestep, told, scale, start.guidance_rescale, start.tiling)
 
 
 def _blend(start: Start, known: KnownLatents, latents: torch.Tensor, index: int) -> torch.Tensor:

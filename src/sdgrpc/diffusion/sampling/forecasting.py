@@ -20,18 +20,18 @@ class Forecaster:
 
     def __init__(self, reuse: StepReuse | None, step_count: int) -> None:
         self._reuse, self._step_count = reuse, step_count
-        self._scale = 0.0
+        self._asked: object = None
         self._exact: list[tuple[float, torch.Tensor]] = []
 
-    def asks(self, step: int, scale: float) -> bool:
-        """Whether an evaluation of step `step`, from 0, with a guidance scale, is the UNet's.
+    def asks(self, step: int, asked: object) -> bool:
+        """Whether an evaluation of step `step`, from 0, is the UNet's; `asked` is equal where it asks alike.
 
         A step of two evaluations is exact or forecast as a whole: noise may lie between it and the next.
-        Guided predictions tell nothing of those for the prompt alone: where one follows the other, the first
-        few are the UNet's again.
+        Guided predictions tell nothing of those for the prompt alone, nor those of one LoRA set of another's:
+        where one follows the other, the first few are the UNet's again.
         """
-        if scale != self._scale:
-            self._scale, self._exact = scale, []
+        if asked != self._asked:
+            self._asked, self._exact = asked, []
         if self._reuse is None or len(self._exact) < EXACT_AT_FIRST:
             return True
         return self._reuse.asks(step, self._step_count)

@@ -15,7 +15,7 @@ from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures import autoencoder
 from sdgrpc.diffusion.pictures.resizing import covering, resized
 from sdgrpc.diffusion.prompts.conditioning import Conditioning
-from sdgrpc.diffusion.sampling.denoise import Denoising, OnStep, denoise
+from sdgrpc.diffusion.sampling.denoise import Denoising, OnStep, Told, denoise
 from sdgrpc.diffusion.sampling.start import noised, started
 from sdgrpc.domain import Decoder, ResizeMode, SecondPassMode, Task
 from sdgrpc.images import to_image
@@ -32,7 +32,7 @@ def as_it_is(image: Image.Image, _width: int, _height: int) -> Image.Image:
 def follow(
     model: Model,
     task: Task,
-    conditioning: Conditioning,
+    conditioning: Conditioning | Told,
     on_step: OnStep,
     latents: torch.Tensor,
     *,

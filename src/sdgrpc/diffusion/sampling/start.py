@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import torch
 from diffusers import SchedulerMixin
@@ -16,7 +16,16 @@ from sdgrpc.diffusion.pictures.resizing import resized
 from sdgrpc.diffusion.prompts.conditioning import Conditioning
 from sdgrpc.diffusion.sampling import schedulers
 from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
-from sdgrpc.diffusion.sampling.denoise import Denoising, KnownLatents, OnStep, Start, denoise
+from sdgrpc.diffusion.sampling.denoise import (
+    Asking,
+    Denoising,
+    KnownLatents,
+    OnStep,
+    Start,
+    Told,
+    always,
+    denoise,
+)
 from sdgrpc.diffusion.sampling.noise import between, generator
 from sdgrpc.diffusion.sampling.step_spacing import Schedule
 from sdgrpc.domain import MaskedContent, Scheduler, Task, TaskKind
@@ -24,10 +33,22 @@ from sdgrpc.errors import ModelError
 from sdgrpc.images import to_image
 
 
+@overload
+def prepare(
+    model: Model, task: Task, conditioning: Conditioning, on_step: OnStep, *, region: Region | None = None
+) -> Asking: ...
+
+
+@overload
+def prepare(
+    model: Model, task: Task, conditioning: Told, on_step: OnStep, *, region: Region | None = None
+) -> Denoising: ...
+
+
 def prepare(
     model: Model,
     task: Task,
-    conditioning: Conditioning,
+    conditioning: Conditioning | Told,
     on_step: OnStep,
     *,
     region: Region | None = None,
@@ -36,8 +57,8 @@ def prepare(
 
     Image i draws all its randomness (the VAE's posterior, the first noise, the scheduler's) from its own CPU
     generator seeded with seed + i, in the order in which diffusers' pipelines draw, so it equals the single
-    image of that seed on every device. Latents are float32 whatever the model's dtype. `region` is what an
-    inpainting task redraws, where its maker has it already.
+    image of that seed on every device. Latents are float32 whatever the model's dtype. `conditioning` may
+    differ from step to step. `region` is what an inpainting task redraws, where its maker has it already.
 
     Raises:
         InvalidRequest, ModelError: see `schedulers.build`.
@@ -48,7 +69,7 @@ def prepare(
 
 
 @torch.inference_mode()
-def start(model: Model, task: Task, conditioning: Conditioning, region: Region | None = None) -> Start:
+def start(model: Model, task: Task, conditioning: Conditioning | Told, region: Region | None = None) -> Start:
     """What `prepare` hands to `denoise`."""
     begin: Mapping[TaskKind, Callable[..., dict[str, Any]]] = {
         TaskKind.GENERATE: _generate,
@@ -62,7 +83,7 @@ def start(model: Model, task: Task, conditioning: Conditioning, region: Region |
 def started(
     model: Model,
     task: Task,
-    conditioning: Conditioning,
+    conditioning: Conditioning | Told,
     begin: Callable[[SchedulerMixin, torch.Tensor, list[torch.Generator]], dict[str, Any]],
 ) -> Start:
     """A start of one pass; `begin` makes its first latents, and what else depends on where it begins."""
@@ -85,7 +106,7 @@ def started(
         steps=sampling.steps,
         step_count=task.steps_of_pass,
         generators=generators,
-        conditioning=conditioning,
+        conditioning=always(conditioning) if isinstance(conditioning, Conditioning) else conditioning,
         guidance_scale=sampling.guidance_scale,
         guidance_rescale=sampling.guidance_rescale,
         guidance_interval=sampling.guidance_interval,

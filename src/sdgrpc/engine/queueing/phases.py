@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from sdgrpc.engine.job import Job
+from sdgrpc.engine.queueing.ahead import SetsAhead
 from sdgrpc.errors import SdgrpcError
 
 
@@ -14,8 +15,9 @@ class Phases:
     def __init__(self) -> None:
         self.queued: deque[Job] = deque()
         self.preparing: dict[int, Job] = {}
-        self.stepping: dict[int, Job] = {}  # exactly those that the scheduler knows
+        self.stepping: dict[int, Job] = {}  # those that the scheduler knows, and those that wait for a set
         self.finishing: dict[int, Job] = {}
+        self.ahead = SetsAhead()
         self._phases = (self.preparing, self.stepping, self.finishing)
 
     @property
@@ -32,6 +34,11 @@ class Phases:
     def all(self) -> list[Job]:
         """Every one, those that wait first."""
         return [*self.queued, *self.begun]
+
+    @property
+    def has_awake(self) -> bool:
+        """Whether a job that waited for a set is to go on, or to be dropped."""
+        return self.ahead.has_awake or any(job.unwanted for job in self.stepping.values())
 
     def begin(self, job: Job) -> None:
         """From the queue to being prepared."""
@@ -50,6 +57,7 @@ class Phases:
 
     def forget(self, job: Job) -> None:
         """Let go of a job that has begun; unknown ones are forgotten already."""
+        self.ahead.forget(job)
         for phase in self._phases:
             phase.pop(job.job_id, None)
 

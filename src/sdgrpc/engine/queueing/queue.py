@@ -83,9 +83,14 @@ class JobQueue:
             return self._door.estimated_wait(self.phases)
 
     def next_job(self) -> Job | None:
-        """Wait until a job may begin and return it, being prepared; None once the loop closes."""
+        """Wait until a job may begin and return it, being prepared; None once the loop closes.
+
+        A job that steps already and has another LoRA set to come goes first: it holds what others wait for.
+        """
         with self.changed:
             while not self.closing:
+                if (stepping := self.phases.ahead.take()) is not None:
+                    return stepping
                 room = len(self.phases.stepping) < self.options.max_running_jobs
                 job = self._policy.choose(self.phases.queued, room=room)
                 if job is not None:

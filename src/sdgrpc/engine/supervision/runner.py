@@ -28,6 +28,11 @@ class SupervisedRunner:
         with self._supervisor.call(_shape("prepare", job, 1 + len(job.task.loras))):
             return self._runner.prepare(job)
 
+    def prepare_next(self, job: Job) -> None:
+        """See `Runner.prepare_next`."""
+        with self._supervisor.call(_shape("prepare", job, 1 + len(job.task.loras))):
+            self._runner.prepare_next(job)
+
     def predict(self, jobs: Sequence[Job], max_rows: int) -> Sequence[object]:
         """See `Predictor.predict`."""
         size = jobs[0].size

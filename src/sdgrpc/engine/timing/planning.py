@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sdgrpc.domain import JobPlan, LoraRef, ModelState, PlannedLora, Task, TimestepSpacing
+from sdgrpc.domain import JobPlan, LoraRef, ModelState, PlannedLora, StepRange, Task, TimestepSpacing
+from sdgrpc.domain.phases import phases, ranges
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models.served_models import ServedModels
 from sdgrpc.engine.timing.estimates import Estimates, rows_of_steps
@@ -50,21 +51,27 @@ class Planner:
     def _plan(self, task: Task, files: Sequence[FoundLora]) -> JobPlan:
         state = next(one for one in self._models.states() if one.info.name == task.model)
         target = self._models.target(task.model)
-        set_id = LoraSet.of(list(zip(files, task.loras, strict=True))).set_id
-        held = any((one.set_id, one.model) == (set_id, task.model) for one in self._models.resident_sets())
         judged = [_judged(file, ref, target) for file, ref in zip(files, task.loras, strict=True)]
+        planned, element = phases(task), BYTES.get(state.dtype, 4)
+        resident = {one.set_id for one in self._models.resident_sets() if one.model == task.model}
+        ids = [LoraSet.of([(files[at], task.loras[at]) for at in phase.loras]).set_id for phase in planned]
+        sets = [
+            0 if set_id in resident else _set_bytes([judged[at] for at in phase.loras], target, element)
+            for set_id, phase in zip(ids, planned, strict=True)
+        ]
         rows, cost = rows_of_steps(task), self._estimates.alone(task)
         needed = self._estimates.step_bytes(task) + (0 if state.resident else state.size_bytes)
-        if set_id and not held:
-            needed += _set_bytes(judged, target, BYTES.get(state.dtype, 4))
+        # A set is used while the next one is made.
+        needed += max(sum(pair) for pair in zip(sets, [*sets[1:], 0], strict=True))
+        loras = zip(judged, ranges(task, planned), strict=True)
         return JobPlan(
             task=task,
             queue_position=self._loop.queue.counts()[1],
             unet_steps=sum(count > 0 for count in rows),
             guided_steps=sum(count > task.sampling.image_count for count in rows),
-            loras=tuple(_planned(one, task, state) for one in judged),
-            lora_set_id=set_id,
-            lora_set_resident=held,
+            loras=tuple(_planned(one, task, state, steps) for one, steps in loras),
+            lora_set_id=ids[0],
+            lora_set_resident=ids[0] in resident,
             model_resident=state.resident,
             wait_seconds=self._loop.queue.estimated_wait(),
             step_seconds=None if cost is None else cost.steps,
@@ -101,13 +108,14 @@ def _set_bytes(judged: Sequence[_Judged], target: Target, element: int) -> int:
     return total * element
 
 
-def _planned(one: _Judged, task: Task, state: ModelState) -> PlannedLora:
+def _planned(one: _Judged, task: Task, state: ModelState, steps: tuple[StepRange, ...]) -> PlannedLora:
     return PlannedLora(
         name=one.file.name,
         sha256=one.file.sha256,
         strength=one.ref.strength,
         text_encoder_strength=one.ref.text_encoder_strength,
         block_weights=one.ref.block_weights,
+        steps=steps,
         refusal=one.refusal,
         warnings=() if one.placed is None else tuple(_warnings(one.file, one.placed, task, state)),
     )

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from sdgrpc.domain import LoraRef, ResidentLora, ResidentSet
+from sdgrpc.domain import LoraRef, LoraReport, ResidentLora, ResidentSet
 from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.fusing.fuser import Parameter
 from sdgrpc.lora.fusing.lease import Lease
@@ -117,6 +117,17 @@ class FusedSets:
             prompt_part=fused.prompt_part,
             on_release=lambda: self._leave(cached),
         )
+
+    def describe(self, members: Sequence[tuple[FoundLora, LoraRef]]) -> tuple[LoraReport, ...]:
+        """Say what files would do at these strengths, without fusing them; raises as `acquire`."""
+        return self._maker.reports(LoraSet.of(members), {})
+
+    def holds(self, members: Sequence[tuple[FoundLora, LoraRef]]) -> bool:
+        """Tell whether a set is there, so that `acquire` does not have to make it."""
+        wanted = LoraSet.of(members)
+        with self._lock:
+            cached = self._sets.get(wanted.set_id)
+        return not wanted.members or (cached is not None and cached.future.done())
 
     def stats(self) -> SetStats:
         """Return what is held now."""

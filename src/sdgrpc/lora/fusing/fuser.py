@@ -176,8 +176,20 @@ class Fuser:
             self._norms[parameter] = torch.linalg.vector_norm(weight, dtype=torch.float32).item()
         return self._norms[parameter]
 
+    def measure(self, member: Member) -> None:
+        """Note the norms of a file's changes where they are not known, without fusing it."""
+        for parameter, contributions in plan([member]).items():
+            if parameter in member.placed_file.norms:
+                continue
+            weight = self._pristine[parameter[0]][parameter[1]]
+            if parameter[1].endswith(".bias"):
+                _biases(parameter, contributions, weight)
+            else:
+                _full(parameter, contributions, weight)
+                _low_rank(parameter, contributions, weight)
+
     def relative_norm(self, member: Member) -> float:
-        """||dW|| / ||W|| over the parameters that a fused member touches at its strengths; 0 if none."""
+        """||dW|| / ||W|| over what a fused or measured member touches at its strengths; 0 if nothing."""
         change = weight = 0.0
         norms = member.placed_file.norms
         for placed in member.active():

@@ -20,7 +20,7 @@ from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.tokens import embedding_widths
 from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter, PlacedFile, Plan, Weights, plan
-from sdgrpc.lora.fusing.lora_set import LoraSet, MemberKey
+from sdgrpc.lora.fusing.lora_set import LoraSet, MemberKey, SetMember
 from sdgrpc.lora.fusing.overlay import Overlay, Product
 from sdgrpc.lora.fusing.prompt_part import PromptPart, prompt_part
 from sdgrpc.lora.fusing.reports import report, unmatched_refused
@@ -133,10 +133,7 @@ class SetMaker:
             }
             finish_queue(self._device)  # others read it on streams of their own
         for made in reports.values():
-            if not math.isfinite(made.relative_norm):
-                raise LoraMalformed(
-                    made.name, "its change is too large for a number: alpha or a factor is wrong"
-                )
+            _check_finite(made)
         return FusedSet(overlay, reports, prompt_part(list(zip(wanted.members, members, strict=True))))
 
     def _products(
@@ -179,6 +176,14 @@ class SetMaker:
                 known = self._placed.setdefault(adapter, known)
         return known
 
+    def _measured(self, asked: SetMember) -> LoraReport:
+        member = Member.of(self._place(asked.file), asked.ref)
+        with torch.no_grad():
+            self._fuser.measure(member)
+        made = report(asked, member, self._fuser)
+        _check_finite(made)
+        return made
+
     def reports(self, wanted: LoraSet, known: Mapping[MemberKey, LoraReport]) -> tuple[LoraReport, ...]:
         """Say what each file of a request does, in the request's order; `known` are the set's reports.
 
@@ -190,8 +195,8 @@ class SetMaker:
         made = []
         for one in wanted.asked:
             found = known.get(one.key)
-            if found is None:  # without strength it is no member, but what it says must be true all the same
-                found = report(one, Member(self._place(one.file), 0.0, 0.0), self._fuser)
+            if found is None:  # of no set, or of another, but what it says must be true all the same
+                found = self._measured(one)
             if one.ref.strict and found.unmatched_tensors:
                 raise unmatched_refused(one.file.name, found)
             if found.name != one.file.name:  # which may say what the first name of the content did not
@@ -199,3 +204,8 @@ class SetMaker:
                 found = replace(found, name=one.file.name, recommended=recommended)
             made.append(found)
         return tuple(made)
+
+
+def _check_finite(made: LoraReport) -> None:
+    if not math.isfinite(made.relative_norm):
+        raise LoraMalformed(made.name, "its change is too large for a number: alpha or a factor is wrong")

@@ -55,6 +55,8 @@ def _lora(one: LoraReport) -> str:
         notes.append(f"{one.unmatched_tensors} tensors are not used")
     warned = "".join(f'<div class="warn">⚠ {escape(note)}</div>' for note in notes)
     blocks = f"<div>by block {escape(str(one.block_weights))}</div>" if one.block_weights else ""
+    if one.start > 0 or one.end < 1:
+        blocks += f"<div>in steps {', '.join(map(str, one.steps)) or 'none'}</div>"
     return (
         f"<tr><td>{escape(one.name)}{warned}</td>"
         f"<td>{one.strength:g} / {one.text_encoder_strength:g}{blocks}</td>"

@@ -31,6 +31,11 @@ def restored(
     elif found.model:
         notes.append(f"the server has no model {found.model!r}")
     notes += [f"the server has no LoRA {one.name!r}" for one in found.loras if one.name not in loras]
+    notes += [
+        f"{one.name!r} is applied in every step here; the picture had it from {one.start:g} to {one.end:g}"
+        for one in found.loras
+        if one.name in loras and (one.start > 0 or one.end < 1)
+    ]
     strengths = {
         one.name: (one.strength, one.text_encoder_strength, one.block_weights)
         for one in found.loras

@@ -1,0 +1,1 @@
+"""What the engine makes of latents beside finished pictures."""

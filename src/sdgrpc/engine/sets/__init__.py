@@ -1,0 +1,1 @@
+"""The LoRA sets of a job, one after the other as its steps go."""
