@@ -2298,7 +2298,9 @@ type PlannedLora struct {
 	// As in LoraReport, as far as the file's header tells.
 	Warnings []string `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// As in LoraReport.
-	BlockWeights  *BlockWeights `protobuf:"bytes,7,opt,name=block_weights,json=blockWeights,proto3" json:"block_weights,omitempty"`
+	BlockWeights *BlockWeights `protobuf:"bytes,7,opt,name=block_weights,json=blockWeights,proto3" json:"block_weights,omitempty"`
+	// As in LoraReport.
+	Steps         []*StepRange `protobuf:"bytes,8,rep,name=steps,proto3" json:"steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2378,6 +2380,13 @@ func (x *PlannedLora) GetWarnings() []string {
 func (x *PlannedLora) GetBlockWeights() *BlockWeights {
 	if x != nil {
 		return x.BlockWeights
+	}
+	return nil
+}
+
+func (x *PlannedLora) GetSteps() []*StepRange {
+	if x != nil {
+		return x.Steps
 	}
 	return nil
 }
@@ -2582,7 +2591,7 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\x0festimated_steps\x18\t \x01(\v2\x19.google.protobuf.DurationR\x0eestimatedSteps\x12H\n" +
 	"\x12estimated_decoding\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x11estimatedDecoding\x12!\n" +
-	"\fmemory_bytes\x18\v \x01(\x03R\vmemoryBytes\"\xfd\x01\n" +
+	"\fmemory_bytes\x18\v \x01(\x03R\vmemoryBytes\"\xa9\x02\n" +
 	"\vPlannedLora\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x1a\n" +
@@ -2590,7 +2599,8 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\x15text_encoder_strength\x18\x04 \x01(\x02R\x13textEncoderStrength\x12\x18\n" +
 	"\arefusal\x18\x05 \x01(\tR\arefusal\x12\x1a\n" +
 	"\bwarnings\x18\x06 \x03(\tR\bwarnings\x12<\n" +
-	"\rblock_weights\x18\a \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights2\xec\x04\n" +
+	"\rblock_weights\x18\a \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights\x12*\n" +
+	"\x05steps\x18\b \x03(\v2\x14.sdgrpc.v1.StepRangeR\x05steps2\xec\x04\n" +
 	"\x0eCatalogService\x12I\n" +
 	"\n" +
 	"ListModels\x12\x1c.sdgrpc.v1.ListModelsRequest\x1a\x1d.sdgrpc.v1.ListModelsResponse\x12F\n" +
@@ -2659,6 +2669,7 @@ var file_sdgrpc_v1_catalog_proto_goTypes = []any{
 	(*TransformRequest)(nil),       // 39: sdgrpc.v1.TransformRequest
 	(*InpaintRequest)(nil),         // 40: sdgrpc.v1.InpaintRequest
 	(*Accepted)(nil),               // 41: sdgrpc.v1.Accepted
+	(*StepRange)(nil),              // 42: sdgrpc.v1.StepRange
 }
 var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
 	3,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
@@ -2696,27 +2707,28 @@ var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
 	36, // 32: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
 	36, // 33: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
 	37, // 34: sdgrpc.v1.PlannedLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	0,  // 35: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
-	5,  // 36: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
-	12, // 37: sdgrpc.v1.CatalogService.ListEmbeddings:input_type -> sdgrpc.v1.ListEmbeddingsRequest
-	8,  // 38: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
-	15, // 39: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
-	18, // 40: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
-	25, // 41: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
-	20, // 42: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
-	1,  // 43: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
-	6,  // 44: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
-	13, // 45: sdgrpc.v1.CatalogService.ListEmbeddings:output_type -> sdgrpc.v1.ListEmbeddingsResponse
-	9,  // 46: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
-	17, // 47: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
-	19, // 48: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
-	26, // 49: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
-	21, // 50: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
-	43, // [43:51] is the sub-list for method output_type
-	35, // [35:43] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	42, // 35: sdgrpc.v1.PlannedLora.steps:type_name -> sdgrpc.v1.StepRange
+	0,  // 36: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
+	5,  // 37: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
+	12, // 38: sdgrpc.v1.CatalogService.ListEmbeddings:input_type -> sdgrpc.v1.ListEmbeddingsRequest
+	8,  // 39: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
+	15, // 40: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
+	18, // 41: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
+	25, // 42: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
+	20, // 43: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
+	1,  // 44: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
+	6,  // 45: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
+	13, // 46: sdgrpc.v1.CatalogService.ListEmbeddings:output_type -> sdgrpc.v1.ListEmbeddingsResponse
+	9,  // 47: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
+	17, // 48: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
+	19, // 49: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
+	26, // 50: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
+	21, // 51: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
+	44, // [44:52] is the sub-list for method output_type
+	36, // [36:44] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_catalog_proto_init() }

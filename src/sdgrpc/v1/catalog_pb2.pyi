@@ -1111,6 +1111,7 @@ class PlannedLora(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     BLOCK_WEIGHTS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     sha256: _builtins.str
     strength: _builtins.float
@@ -1125,6 +1126,10 @@ class PlannedLora(_message.Message):
     def block_weights(self) -> _diffusion_pb2.BlockWeights:
         """As in LoraReport."""
 
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_diffusion_pb2.StepRange]:
+        """As in LoraReport."""
+
     def __init__(
         self,
         *,
@@ -1135,10 +1140,11 @@ class PlannedLora(_message.Message):
         refusal: _builtins.str = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         block_weights: _diffusion_pb2.BlockWeights | None = ...,
+        steps: _abc.Iterable[_diffusion_pb2.StepRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["block_weights", b"block_weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_weights", b"block_weights", "name", b"name", "refusal", b"refusal", "sha256", b"sha256", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_weights", b"block_weights", "name", b"name", "refusal", b"refusal", "sha256", b"sha256", "steps", b"steps", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -142,6 +142,14 @@ pub struct Lora {
     /// products have the range of `strength`, and 0.
     #[prost(message, optional, tag = "7")]
     pub block_weights: ::core::option::Option<BlockWeights>,
+    /// Which steps have it, as shares of all `steps` of the schedule, those that an image's `strength` leaves out too: step
+    /// i, from 0, of n has it where start \<= i / n \< end, in each pass. Both are in \[0, 1\], `start` below `end`; unset they are 0 and 1,
+    /// and all steps have it. Where the LoRAs change the prompt is encoded anew, with the text encoders that those of the
+    /// steps make. Refused in PrepareLoras: a job makes the sets of its steps itself, each beside the steps before it.
+    #[prost(float, optional, tag = "8")]
+    pub start: ::core::option::Option<f32>,
+    #[prost(float, optional, tag = "9")]
+    pub end: ::core::option::Option<f32>,
     #[prost(oneof = "lora::Source", tags = "1, 2, 3")]
     pub source: ::core::option::Option<lora::Source>,
 }
@@ -474,7 +482,8 @@ pub struct Accepted {
 pub struct Prepared {
     #[prost(message, repeated, tag = "1")]
     pub loras: ::prost::alloc::vec::Vec<LoraReport>,
-    /// The set's identity: equal sets share one fused copy. Empty without LoRAs.
+    /// The set's identity: equal sets share one fused copy. Empty without LoRAs. This and what follows are of the set of
+    /// the first steps, where later ones have others (`Lora.start`, `Lora.end`).
     #[prost(string, tag = "2")]
     pub lora_set_id: ::prost::alloc::string::String,
     /// The copy was there already.
@@ -513,9 +522,25 @@ pub struct LoraReport {
     pub text_encoder_strength: f32,
     #[prost(string, repeated, tag = "10")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The steps that have it; empty where none of those that run does.
+    #[prost(message, repeated, tag = "11")]
+    pub steps: ::prost::alloc::vec::Vec<StepRange>,
     /// As asked for; unset if it was not.
     #[prost(message, optional, tag = "12")]
     pub block_weights: ::core::option::Option<BlockWeights>,
+    /// Asked for from `start` to `end`, the same steps have it again.
+    #[prost(float, tag = "13")]
+    pub start: f32,
+    #[prost(float, tag = "14")]
+    pub end: f32,
+}
+/// Steps in a row, as Progress counts them; both ends belong to it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StepRange {
+    #[prost(int32, tag = "1")]
+    pub first: i32,
+    #[prost(int32, tag = "2")]
+    pub last: i32,
 }
 /// A denoising step is done.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1968,6 +1993,9 @@ pub struct PlannedLora {
     /// As in LoraReport.
     #[prost(message, optional, tag = "7")]
     pub block_weights: ::core::option::Option<BlockWeights>,
+    /// As in LoraReport.
+    #[prost(message, repeated, tag = "8")]
+    pub steps: ::prost::alloc::vec::Vec<StepRange>,
 }
 /// Generated client implementations.
 pub mod catalog_service_client {
