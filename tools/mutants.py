@@ -1,8 +1,8 @@
 """Change the code where a mistake costs most, one operator at a time, and list what no test misses.
 
 `make mutants` mutates the schedulers, the rules of requests and the LoRA formulas by cosmic-ray, in a copy of
-the tree, and runs each file's own tests on every mutant. It takes hours; `--only scheduler` takes
-one file. What survives and why stands in docs/mutants.md.
+the tree, and runs each file's own tests on every mutant, in forks of a process that has torch imported
+(`tools/warm_tests.py`). `--only scheduler` takes one file. What survives and why stands in docs/mutants.md.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tools.warm_tests import READY, ask
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("src", "tests", "protos", "tools", "benchmarks", "clients", "pyproject.toml", "README.md", "docs")
@@ -42,6 +45,7 @@ SKIPPED_OPERATORS = (
 matter little."""
 
 SECONDS = 120.0
+SOCKET = "tests.socket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,9 @@ class Survivor:
     diff: str
 
 
-def write_config(folder: Path, module: str, tests: Sequence[str]) -> Path:
+def write_config(folder: Path, module: str) -> Path:
     """Write what cosmic-ray needs to know to mutate one file."""
-    command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider -p no:randomly {' '.join(tests)}"
+    command = f"{sys.executable} -S -E -m tools.warm_tests ask {folder / SOCKET}"
     path = folder / "mutants.toml"
     path.write_text(
         "[cosmic-ray]\n"
@@ -73,12 +77,38 @@ def write_config(folder: Path, module: str, tests: Sequence[str]) -> Path:
 
 def run(folder: Path, *command: str) -> str:
     """Run a command of cosmic-ray's in the copy and return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     program = Path(sys.executable).with_name(command[0])
     done = subprocess.run(  # noqa: S603
-        [str(program), *command[1:]], cwd=folder, env=environment, check=True, capture_output=True, text=True
+        [str(program), *command[1:]],
+        cwd=folder,
+        env=environment(folder),
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return done.stdout
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the variables for working on the copy; cached bytecode could be another mutant's."""
+    return {**os.environ, "PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@contextmanager
+def warm(folder: Path, tests: Sequence[str]) -> Iterator[None]:
+    """Keep a process that runs the tests when it is asked; they must pass before anything is changed."""
+    command = [sys.executable, "-m", "tools.warm_tests", "serve", str(folder / SOCKET), *tests]
+    with subprocess.Popen(  # noqa: S603
+        command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            if process.stdout is None or process.stdout.readline().strip() != READY:
+                raise RuntimeError("the tests' process ended before it was asked")
+            if status := ask(folder / SOCKET):
+                raise RuntimeError(f"without any change the tests end with {status}: {' '.join(tests)}")
+            yield
+        finally:
+            process.terminate()
 
 
 def survivors(dump: str) -> Iterator[Survivor]:
@@ -97,10 +127,11 @@ def mutate(module: str, tests: Sequence[str]) -> tuple[int, list[Survivor]]:
         for part in COPIED:
             source = ROOT / part
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
-        config, session = write_config(folder, module, tests), folder / "session.sqlite"
+        config, session = write_config(folder, module), folder / "session.sqlite"
         run(folder, "cosmic-ray", "init", str(config), str(session))
         run(folder, "cr-filter-operators", str(session), str(config))
-        run(folder, "cosmic-ray", "exec", str(config), str(session))
+        with warm(folder, tests):
+            run(folder, "cosmic-ray", "exec", str(config), str(session))
         dump = run(folder, "cosmic-ray", "dump", str(session))
         tested = [line for line in dump.splitlines() if '"test_outcome": "' in line]
         return len(tested), sorted(survivors(dump), key=lambda one: one.line)

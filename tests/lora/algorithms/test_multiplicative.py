@@ -259,3 +259,11 @@ def test_dora_is_what_peft_computes(kernel: tuple[int, ...]) -> None:
     flat = dora.dora(weight.flatten(1), change, magnitude, inputs=None)
     torch.testing.assert_close(weight + flat.view_as(weight), merged, rtol=1e-5, atol=1e-6)
     assert math.prod(magnitude.shape) == OUT
+
+
+def test_dora_of_a_row_near_nothing_stays_small() -> None:
+    """LyCORIS adds float32's epsilon to the norm: a row that long gets half of its magnitude."""
+    small = torch.finfo(torch.float32).eps
+    weight = torch.tensor([[small, 0.0], [3.0, 4.0]], dtype=torch.float64)
+    flat = dora.dora(weight, torch.zeros_like(weight), torch.tensor([2.0, 10.0]).double(), inputs=None)
+    torch.testing.assert_close(weight + flat, torch.tensor([[1.0, 0.0], [6.0, 8.0]]).double())
