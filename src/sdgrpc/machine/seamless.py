@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from sdgrpc.domain import Tiling
+from sdgrpc.machine.packing import CONVOLVE
 
 
 def seamless(tiling: Tiling) -> AbstractContextManager[object]:
@@ -37,6 +38,8 @@ class _Wrapping(TorchFunctionMode):
         given = dict(kwargs or {})
         if func is F.conv2d:
             return self._convolved(*args, **given)
+        if func in (CONVOLVE, CONVOLVE.default):
+            return self._convolved_packed(*args)
         mode = args[2] if len(args) > 2 else given.get("mode", "constant")
         if func is F.pad and mode == "constant" and len(args[1]) == 4 and args[0].dim() == 4:
             return self._padded(args[0], args[1])
@@ -55,6 +58,17 @@ class _Wrapping(TorchFunctionMode):
         rows, columns = _two(padding)
         sample = self._padded(sample, (columns, columns, rows, rows))
         return F.conv2d(sample, weight, bias, stride, 0, dilation, groups)
+
+    def _convolved_packed(
+        self,
+        sample: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        padding: Sequence[int],
+        *others: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        sample = self._padded(sample, (padding[1], padding[1], padding[0], padding[0]))
+        return CONVOLVE(sample, weight, bias, [0, 0], *others)
 
     def _padded(self, sample: torch.Tensor, sides: Sequence[int]) -> torch.Tensor:
         left, right, top, bottom = sides

@@ -18,6 +18,7 @@ from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
 from sdgrpc.lora.fusing.overlay import Overlay
 from sdgrpc.lora.resident.files import ResidentFiles
 from sdgrpc.lora.resident.switching import LiveSwitch
+from sdgrpc.machine.packing import drop_packed, is_channels_last, pack_convolutions, unpack_convolutions
 from sdgrpc.machine.streams import finish_device
 
 BASE = Overlay({})
@@ -56,6 +57,8 @@ class ServedModel:
         resident = None
         if chosen.resident_factors:
             resident = ResidentFiles(components, capacity_bytes=chosen.factor_bytes)
+        elif chosen.compiling.mode == "off" and is_channels_last(model.unet):
+            pack_convolutions(model.unet)
         evaluator = Evaluator(model.unet, chosen.compiling)
         sets = FusedSets(components, base=model.info.base, capacity_bytes=lora_cache_bytes, resident=resident)
         factor = model.info.vae_scale_factor
@@ -71,13 +74,18 @@ class ServedModel:
 
     def restore(self) -> None:
         """Give the model its pristine weights back, once no thread uses it."""
+        self._stop()
+        unpack_convolutions(self.model.unet)
+
+    def _stop(self) -> None:
         self.evaluator.close()
         for switch in self.switches.values():
             switch(BASE)
 
     def unload(self) -> None:
         """Free the weights, but for the VAE's, which go with the last preview that needs them."""
-        self.restore()
+        self._stop()
+        drop_packed(self.model.unet)
         for network in self.model.lora_components().values():
             network.to("meta")
         if self.resident is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +27,7 @@ from sdgrpc.lora.fusing.changes import bias_change, change_norm, factors, weight
 from sdgrpc.lora.fusing.matrices import as_matrix, in_order_of
 from sdgrpc.lora.fusing.products import LowRank, Products
 from sdgrpc.lora.headers.made_for import made_for
+from sdgrpc.machine.packing import dense
 from sdgrpc.machine.workers import workers
 
 Weights = Mapping[str, Mapping[str, Tensor]]
@@ -138,42 +139,60 @@ class Fuser:
         self._products = Products()
         self._norms = dict(norms or {})
 
-    def fuse(self, planned: Plan, outs: Mapping[Parameter, Tensor]) -> None:
-        """Write every planned parameter into its `out`, which lies in memory as the pristine one does.
+    def fuse(
+        self,
+        planned: Plan,
+        outs: Mapping[Parameter, Tensor | None],
+        packers: Mapping[Parameter, Callable[[Tensor], Tensor]] | None = None,
+    ) -> dict[Parameter, Tensor]:
+        """Return every planned parameter, in its `out` where there is one.
 
-        On the CPU by the process's workers, the largest weight first; elsewhere one call after the other.
+        That lies in memory as the pristine one does. What has a packer is packed once it is fused. On the CPU
+        the process's workers do it, the largest weight first; elsewhere one call after the other.
         """
-        here = [parameter for parameter in planned if outs[parameter].device.type != "cpu"]
-        shared = [parameter for parameter in planned if outs[parameter].device.type == "cpu"]
-        shared.sort(key=lambda parameter: outs[parameter].numel(), reverse=True)
+        weights = {parameter: self._pristine[parameter[0]][parameter[1]] for parameter in planned}
+        here = [parameter for parameter, weight in weights.items() if weight.device.type != "cpu"]
+        shared = [parameter for parameter, weight in weights.items() if weight.device.type == "cpu"]
+        shared.sort(key=lambda parameter: weights[parameter].numel(), reverse=True)
+        fused: dict[Parameter, Tensor] = {}
 
         def work(parameter: Parameter) -> None:
             # Tensors made in inference mode could not be used outside of it.
             with torch.inference_mode(False), torch.no_grad():
-                self._fuse(parameter, planned[parameter], outs[parameter])
+                weight = dense(weights[parameter])
+                out = outs.get(parameter)
+                out = torch.empty_like(weight) if out is None else out
+                self._fuse(parameter, planned[parameter], weight, out)
+                packer = (packers or {}).get(parameter)
+                fused[parameter] = out if packer is None else packer(out)
 
         for parameter in here:
             work(parameter)
         if shared:
             workers().share(work, shared)
+        return fused
 
-    def _fuse(self, parameter: Parameter, contributions: Sequence[Contribution], out: Tensor) -> None:
-        component, name = parameter
-        weight = self._pristine[component][name]
+    def _fuse(
+        self, parameter: Parameter, contributions: Sequence[Contribution], weight: Tensor, out: Tensor
+    ) -> None:
+        _, name = parameter
         if name.endswith(".bias"):
             added, product = _biases(parameter, contributions, weight), None
         else:
             added = _full(parameter, contributions, weight)
             product = _low_rank(parameter, contributions, weight)
         # The norm is computed here too: by the thread that reads the weight, not by the one that waits.
-        norm = self.weight_norm(parameter)
+        norm = self._norm(parameter, weight)
         self._products.add(as_matrix(weight), norm, product, added, as_matrix(out))
 
     def weight_norm(self, parameter: Parameter) -> float:
         """Frobenius norm of a pristine parameter, computed once."""
+        return self._norm(parameter, self._pristine[parameter[0]][parameter[1]])
+
+    def _norm(self, parameter: Parameter, weight: Tensor) -> float:
         if parameter not in self._norms:
-            weight = self._pristine[parameter[0]][parameter[1]]
-            self._norms[parameter] = torch.linalg.vector_norm(weight, dtype=torch.float32).item()
+            norm = torch.linalg.vector_norm(dense(weight), dtype=torch.float32)
+            self._norms[parameter] = norm.item()
         return self._norms[parameter]
 
     def measure(self, member: Member) -> None:

@@ -26,6 +26,7 @@ from sdgrpc.lora.fusing.prompt_part import PromptPart, prompt_part
 from sdgrpc.lora.fusing.reports import report, unmatched_refused
 from sdgrpc.lora.headers.made_for import made_for
 from sdgrpc.lora.store.contents import FoundLora
+from sdgrpc.machine.packing import packed_convolutions
 from sdgrpc.machine.streams import finish_queue
 
 
@@ -88,6 +89,11 @@ class SetMaker:
         self._pristine: Weights = {
             component: {name: parameter.detach() for name, parameter in module.named_parameters()}
             for component, module in components.items()
+        }
+        self._packers = {
+            (component, f"{path}.weight"): convolution.packed
+            for component, module in components.items()
+            for path, convolution in packed_convolutions(module)
         }
         if resident is not None:
             self._pristine = resident.pristine
@@ -152,14 +158,10 @@ class SetMaker:
     def _fill(
         self, planned: Plan, spare: Mapping[Parameter, Tensor | None]
     ) -> Mapping[str, Mapping[str, Tensor]]:
-        outs: dict[Parameter, Tensor] = {}
         named: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        fused = self._fuser.fuse(planned, spare, self._packers)
         for component, name in planned:
-            out = spare[component, name]
-            if out is None:
-                out = torch.empty_like(self._pristine[component][name])
-            outs[component, name] = named[component][name] = out
-        self._fuser.fuse(planned, outs)
+            named[component][name] = fused[component, name]
         return dict(named)
 
     def _place(self, file: FoundLora) -> PlacedFile:

@@ -24,12 +24,14 @@ class Buffers:
         """Take over the memory of an overlay that nobody uses any more."""
         for tensors in overlay.tensors.values():
             for tensor in tensors.values():
+                if tensor.is_mkldnn:  # its order is oneDNN's: nothing else could be written into it
+                    continue
                 self._free[kind(tensor)].append(tensor.as_strided((tensor.numel(),), (1,)))
                 self.nbytes += tensor.nbytes
 
     def take(self, like: Tensor) -> Tensor | None:
-        """Return memory for a tensor like this dense one, in its layout; None if none waits."""
-        free = self._free.get(kind(like))
+        """Return memory for a tensor like this one, in its layout; None if none waits or it is packed."""
+        free = None if like.is_mkldnn else self._free.get(kind(like))
         if not free:
             return None
         self.nbytes -= like.nbytes
