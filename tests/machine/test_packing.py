@@ -24,7 +24,7 @@ from sdgrpc.machine.seamless import seamless
 
 KINDS = {
     "three by three": {"kernel_size": 3, "padding": 1},
-    "one by one": {"kernel_size": 1},
+    "two by two": {"kernel_size": 2},
     "every second": {"kernel_size": 3, "padding": 1, "stride": 2},
     "without bias": {"kernel_size": 3, "padding": 1, "bias": False},
     "few channels": {"kernel_size": 3, "padding": 1, "in_channels": 4},
@@ -54,11 +54,12 @@ def convolution(kind: str, dtype: torch.dtype) -> nn.Conv2d:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_answers_are_equal_to_the_bit(kind: str, dtype: torch.dtype) -> None:
-    """At sizes and with rows that nothing was packed for, in the layout of the sample."""
+    """At sizes and with rows that nothing was packed for, channels last whatever the sample is."""
     made = convolution(kind, dtype)
     samples = [
-        torch.randn(rows, made.in_channels, side, side + 3).to(dtype).to(memory_format=torch.channels_last)
+        torch.randn(rows, made.in_channels, side, side + 3).to(dtype).to(memory_format=layout)
         for rows, side in ((2, 32), (2, 7), (16, 12))
+        for layout in (torch.channels_last, torch.contiguous_format)
     ]
     with torch.inference_mode():
         expected = [made(sample) for sample in samples]
@@ -106,17 +107,18 @@ def test_it_wraps_around_as_others_do(tiling: Tiling) -> None:
 
 
 def test_what_cannot_be_packed_is_left_alone() -> None:
-    """Other paddings, dtypes and devices, and what is packed already."""
+    """Other paddings, dtypes and devices, single pixels, and what is packed already."""
     for left in (
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
         nn.Conv2d(4, 4, 3, padding="same"),
         nn.Conv2d(4, 4, 3, dtype=torch.float64),
+        nn.Conv2d(4, 4, 1),
         nn.Conv2d(4, 4, 3, device="meta"),
     ):
         assert not can_be_packed(left)
         pack_convolutions(left)
         assert type(left) is nn.Conv2d
-    made = convolution("one by one", DTYPES[0])
+    made = convolution("two by two", DTYPES[0])
     pack_convolutions(made)
     assert not can_be_packed(made)
 

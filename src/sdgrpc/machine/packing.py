@@ -9,6 +9,7 @@ what comes out is equal to the bit. `dense` gives the values back.
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterator
 from functools import lru_cache
@@ -30,11 +31,11 @@ class PackedConv2d(nn.Conv2d):
     """A convolution that takes packed weights, and others as ever."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as torch calls it
-        """Convolve `(rows, channels, height, width)`."""
+        """Convolve `(rows, channels, height, width)`; a packed weight answers channels last, as if it lay so."""
         if not self.weight.is_mkldnn:
             return super().forward(input)
         convolved: Tensor = CONVOLVE(
-            input,
+            input.contiguous(memory_format=torch.channels_last),
             self.weight,
             self.bias,
             self.padding,
@@ -107,6 +108,8 @@ def can_be_packed(convolution: nn.Conv2d) -> bool:
     """Whether a convolution is of a kind, and its weight of a dtype on a device, that may be packed."""
     weight = convolution.weight
     plain = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
+    # Of one pixel it is a product of matrices, whose best order depends on the sample's size.
+    plain = plain and math.prod(convolution.kernel_size) > 1
     return plain and weight.device.type == "cpu" and not weight.is_mkldnn and _is_equal(weight.dtype)
 
 
