@@ -31,7 +31,7 @@ class PackedConv2d(nn.Conv2d):
     """A convolution that takes packed weights, and others as ever."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as torch calls it
-        """Convolve `(rows, channels, height, width)`; a packed weight answers channels last, as if it lay so."""
+        """Convolve `(rows, channels, height, width)`; with a packed weight the answer is channels last."""
         if not self.weight.is_mkldnn:
             return super().forward(input)
         convolved: Tensor = CONVOLVE(
