@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.bases.placement import place
-from sdgrpc.lora.fusing.fuser import Member, PlacedFile, plan
+from sdgrpc.lora.fusing.fuser import Member, plan
+from sdgrpc.lora.fusing.placed_file import PlacedFile
 from tests.support.loras import LINEAR, TEXT_LINEAR, adapter_of, kohya_file, small_shapes
 
 

@@ -11,8 +11,9 @@ from sdgrpc.lora.dialects.keys import parse
 from sdgrpc.lora.dialects.peft import PeftConfig
 from sdgrpc.lora.files.reading import read
 from sdgrpc.lora.fusing.cache import FusedSets
-from sdgrpc.lora.fusing.fuser import Fuser, Member, PlacedFile
+from sdgrpc.lora.fusing.fuser import Fuser, Member
 from sdgrpc.lora.fusing.lora_set import SetMember
+from sdgrpc.lora.fusing.placed_file import PlacedFile
 from sdgrpc.lora.fusing.reports import report
 from sdgrpc.lora.store.contents import FoundLora
 from tests.support.loras import (

@@ -14,8 +14,9 @@ from sdgrpc.engine.timing.estimates import Estimates, rows_of_steps
 from sdgrpc.errors import LoraError
 from sdgrpc.lora.bases.detect import place_or_refuse
 from sdgrpc.lora.bases.target import Target
-from sdgrpc.lora.fusing.fuser import Member, PlacedFile
+from sdgrpc.lora.fusing.fuser import Member
 from sdgrpc.lora.fusing.lora_set import LoraSet
+from sdgrpc.lora.fusing.placed_file import PlacedFile
 from sdgrpc.lora.fusing.reports import warnings
 from sdgrpc.lora.headers.made_for import made_for
 from sdgrpc.lora.store.library import FoundLora, LoraLibrary

@@ -23,7 +23,7 @@ from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.tokens import Vocabulary
 from sdgrpc.lora.files import reading
 from sdgrpc.lora.fusing.changes import change_norm, weight_change
-from sdgrpc.lora.fusing.fuser import Parameter
+from sdgrpc.lora.fusing.placed_file import Parameter
 from sdgrpc.lora.fusing.reports import warnings
 from sdgrpc.lora.store.folders import FolderIndex
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from sdgrpc.domain import LoraRef, LoraReport, ResidentLora, ResidentSet
 from sdgrpc.lora.bases.module_names import NameIndex
-from sdgrpc.lora.fusing.fuser import Parameter
 from sdgrpc.lora.fusing.lease import Lease
 from sdgrpc.lora.fusing.lora_set import LoraSet
 from sdgrpc.lora.fusing.maker import FusedSet, Resident, SetMaker
 from sdgrpc.lora.fusing.overlay import Overlay, OverlaySwitch
+from sdgrpc.lora.fusing.placed_file import Parameter
 from sdgrpc.lora.fusing.spare import Buffers
 from sdgrpc.lora.store.contents import FoundLora
 

@@ -16,52 +16,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sdgrpc.domain import LoraRef, RecommendedSampling
+from sdgrpc.domain import LoraRef
 from sdgrpc.domain.blocks import part_of
 from sdgrpc.lora.algorithms.frobenius import product_norm
 from sdgrpc.lora.bases.module_names import UNET
-from sdgrpc.lora.bases.placement import Placed, Placement
-from sdgrpc.lora.dialects.adapter import Adapter
-from sdgrpc.lora.dialects.tokens import NO_TOKENS, Vocabulary
+from sdgrpc.lora.bases.placement import Placed
 from sdgrpc.lora.fusing.changes import bias_change, change_norm, factors, weight_change
-from sdgrpc.lora.fusing.matrices import as_matrix, in_order_of
+from sdgrpc.lora.fusing.placed_file import Parameter, PlacedFile
 from sdgrpc.lora.fusing.products import LowRank, Products
-from sdgrpc.lora.headers.made_for import made_for
+from sdgrpc.machine.matrices import as_matrix, in_order_of
 from sdgrpc.machine.packing import dense
 from sdgrpc.machine.workers import workers
 
 Weights = Mapping[str, Mapping[str, Tensor]]
-Parameter = tuple[str, str]
-"""A component and the name of one of its parameters."""
-
-
-@dataclass(eq=False)
-class PlacedFile:
-    """A file that has its place in the model, and the norms of its changes at strength 1, as far as known.
-
-    It does not hold the adapter: it is kept as long as somebody else keeps that. `warned` are the warnings of
-    a report with how many norms were known when they were made.
-    """
-
-    placement: Placement
-    unmatched: tuple[str, ...]
-    vocabulary: Vocabulary = NO_TOKENS
-    autov3: str = ""
-    recommended: RecommendedSampling | None = None
-    norms: dict[Parameter, float] = field(default_factory=dict)
-    warned: tuple[int, tuple[str, ...]] = (-1, ())
-
-    @classmethod
-    def of(cls, adapter: Adapter, placement: Placement, widths: Mapping[str, int]) -> PlacedFile:
-        """Keep of an adapter what reports and prompts need; `widths` are the model's token embeddings'."""
-        vocabulary = Vocabulary.of(adapter.tokens, widths)
-        unmatched = (*placement.unmatched(adapter), *vocabulary.unmatched)
-        return cls(placement, unmatched, vocabulary, adapter.autov3, _recommended(adapter, placement))
-
-
-def _recommended(adapter: Adapter, placement: Placement) -> RecommendedSampling | None:
-    paths = [f"{one.target.component}.{one.target.path}" for one in placement.placed]
-    return made_for(adapter.name, adapter.metadata, paths, [one.source.rank for one in placement.placed])
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,54 +112,53 @@ class Fuser:
         outs: Mapping[Parameter, Tensor | None],
         packers: Mapping[Parameter, Callable[[Tensor], Tensor]] | None = None,
     ) -> dict[Parameter, Tensor]:
-        """Return every planned parameter, in its `out` where there is one.
+        """Return every planned parameter, in its `out` where there is one, which lies as the pristine does.
 
-        That lies in memory as the pristine one does. What has a packer is packed once it is fused. On the CPU
-        the process's workers do it, the largest weight first; elsewhere one call after the other.
+        What has a packer is packed once it is fused. On the CPU the process's workers do it, the largest
+        weight first; elsewhere one call after the other.
         """
-        weights = {parameter: self._pristine[parameter[0]][parameter[1]] for parameter in planned}
-        here = [parameter for parameter, weight in weights.items() if weight.device.type != "cpu"]
-        shared = [parameter for parameter, weight in weights.items() if weight.device.type == "cpu"]
-        shared.sort(key=lambda parameter: weights[parameter].numel(), reverse=True)
         fused: dict[Parameter, Tensor] = {}
 
         def work(parameter: Parameter) -> None:
             # Tensors made in inference mode could not be used outside of it.
             with torch.inference_mode(False), torch.no_grad():
-                weight = dense(weights[parameter])
+                weight = self._weight(parameter)
                 out = outs.get(parameter)
                 out = torch.empty_like(weight) if out is None else out
                 self._fuse(parameter, planned[parameter], weight, out)
                 packer = (packers or {}).get(parameter)
                 fused[parameter] = out if packer is None else packer(out)
 
-        for parameter in here:
-            work(parameter)
-        if shared:
-            workers().share(work, shared)
+        weights = {parameter: self._pristine[parameter[0]][parameter[1]] for parameter in planned}
+        largest_first = sorted(weights, key=lambda parameter: weights[parameter].numel(), reverse=True)
+        if all(weight.device.type == "cpu" for weight in weights.values()):
+            workers().share(work, largest_first)
+        else:
+            for parameter in largest_first:
+                work(parameter)
         return fused
+
+    def _weight(self, parameter: Parameter) -> Tensor:
+        component, name = parameter
+        return dense(self._pristine[component][name])
 
     def _fuse(
         self, parameter: Parameter, contributions: Sequence[Contribution], weight: Tensor, out: Tensor
     ) -> None:
-        _, name = parameter
-        if name.endswith(".bias"):
+        if parameter[1].endswith(".bias"):
             added, product = _biases(parameter, contributions, weight), None
         else:
             added = _full(parameter, contributions, weight)
             product = _low_rank(parameter, contributions, weight)
         # The norm is computed here too: by the thread that reads the weight, not by the one that waits.
-        norm = self._norm(parameter, weight)
+        norm = self.weight_norm(parameter, weight)
         self._products.add(as_matrix(weight), norm, product, added, as_matrix(out))
 
-    def weight_norm(self, parameter: Parameter) -> float:
-        """Frobenius norm of a pristine parameter, computed once."""
-        return self._norm(parameter, self._pristine[parameter[0]][parameter[1]])
-
-    def _norm(self, parameter: Parameter, weight: Tensor) -> float:
+    def weight_norm(self, parameter: Parameter, weight: Tensor | None = None) -> float:
+        """Frobenius norm of a pristine parameter, computed once, of its `weight` if that is at hand."""
         if parameter not in self._norms:
-            norm = torch.linalg.vector_norm(dense(weight), dtype=torch.float32)
-            self._norms[parameter] = norm.item()
+            known = self._weight(parameter) if weight is None else weight
+            self._norms[parameter] = torch.linalg.vector_norm(known, dtype=torch.float32).item()
         return self._norms[parameter]
 
     def measure(self, member: Member) -> None:
@@ -200,7 +166,7 @@ class Fuser:
         for parameter, contributions in plan([member]).items():
             if parameter in member.placed_file.norms:
                 continue
-            weight = self._pristine[parameter[0]][parameter[1]]
+            weight = self._weight(parameter)
             if parameter[1].endswith(".bias"):
                 _biases(parameter, contributions, weight)
             else:

@@ -19,9 +19,10 @@ from sdgrpc.lora.bases.detect import place_or_refuse
 from sdgrpc.lora.bases.module_names import NameIndex
 from sdgrpc.lora.dialects.adapter import Adapter
 from sdgrpc.lora.dialects.tokens import embedding_widths
-from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter, PlacedFile, Plan, Weights, plan
+from sdgrpc.lora.fusing.fuser import Fuser, Member, Plan, Weights, plan
 from sdgrpc.lora.fusing.lora_set import LoraSet, MemberKey, SetMember
 from sdgrpc.lora.fusing.overlay import Overlay, Product
+from sdgrpc.lora.fusing.placed_file import Parameter, PlacedFile
 from sdgrpc.lora.fusing.prompt_part import PromptPart, prompt_part
 from sdgrpc.lora.fusing.reports import report, unmatched_refused
 from sdgrpc.lora.headers.made_for import made_for

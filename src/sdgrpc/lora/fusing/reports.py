@@ -9,8 +9,9 @@ from sdgrpc.domain import LoraReport
 from sdgrpc.errors import LoraIncompatible
 from sdgrpc.lora.bases.placement import Placement
 from sdgrpc.lora.dialects.tokens import Vocabulary
-from sdgrpc.lora.fusing.fuser import Fuser, Member, Parameter, PlacedFile
+from sdgrpc.lora.fusing.fuser import Fuser, Member
 from sdgrpc.lora.fusing.lora_set import SetMember
+from sdgrpc.lora.fusing.placed_file import Parameter, PlacedFile
 from sdgrpc.lora.headers.made_for import made_for
 
 EXAMPLES = 5

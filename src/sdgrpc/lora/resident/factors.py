@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sdgrpc.lora.bases.placement import Placed
 from sdgrpc.lora.fusing.changes import CPU, factors
-from sdgrpc.lora.fusing.matrices import in_order_of
 from sdgrpc.lora.resident.stacks import LiveWeights
 from sdgrpc.lora.resident.uploading import Uploader
+from sdgrpc.machine.matrices import in_order_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sdgrpc.lora.fusing.fuser import Member, Parameter, PlacedFile, Plan
+from sdgrpc.lora.fusing.fuser import Member, Plan
 from sdgrpc.lora.fusing.overlay import Product
+from sdgrpc.lora.fusing.placed_file import Parameter, PlacedFile
 from sdgrpc.lora.resident.assembling import assemble
 from sdgrpc.lora.resident.factors import FileFactors, file_factors
 from sdgrpc.lora.resident.stacks import LiveWeights

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sdgrpc.lora.fusing.matrices import as_matrix, has_channels_last
+from sdgrpc.machine.matrices import as_matrix, has_channels_last
 
 Kind = tuple[tuple[int, ...], torch.dtype, bool]
 

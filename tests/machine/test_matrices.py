@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdgrpc.lora.fusing.matrices import as_matrix, has_channels_last, in_order_of
+from sdgrpc.machine.matrices import as_matrix, has_channels_last, in_order_of
 
 SHAPES = [(6, 5), (6, 5, 1, 1), (6, 5, 3, 3), (6, 1, 3, 3), (6,)]
 
