@@ -111,6 +111,11 @@ def test_every_violation_is_named_at_once() -> None:
             "-0.5 is below 0.0; the server's operator can change that with lora_strength_min",
         ),
         (
+            {"sampling": pb.Sampling(late_start=1.5)},
+            "sampling.late_start",
+            "1.5 is above 1.0; it is a share of the schedule",
+        ),
+        (
             {"loras": [pb.Lora(name="a", start=1.5)]},
             "loras[0].start",
             "1.5 is above 1.0; it is a share of the schedule",

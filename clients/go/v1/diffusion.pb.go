@@ -1319,6 +1319,12 @@ type Sampling struct {
 	GuidanceInterval *GuidanceInterval `protobuf:"bytes,20,opt,name=guidance_interval,json=guidanceInterval,proto3" json:"guidance_interval,omitempty"`
 	// Forecast predictions instead of asking the UNet; unset asks it every time.
 	StepReuse *StepReuse `protobuf:"bytes,21,opt,name=step_reuse,json=stepReuse,proto3" json:"step_reuse,omitempty"`
+	// How much of the schedule, in [0, 1], may run without the LoRAs of the first steps while these are still being read
+	// and fused (bounded asynchronous loading, https://arxiv.org/abs/2407.02031); 0 waits for them. They begin with the
+	// first step that they are there for, and have one at least. Which one it was is only known then: `prepared` comes with
+	// it, after the steps before, and tells it in LoraReport.steps. The same request without `late_start` and with that
+	// report's `start` in each Lora draws the same picture. Refused beside `second_pass`.
+	LateStart float32 `protobuf:"fixed32,22,opt,name=late_start,json=lateStart,proto3" json:"late_start,omitempty"`
 	// Draws pictures that are like that of `seed`; unset draws that one.
 	Variation *Variation `protobuf:"bytes,30,opt,name=variation,proto3" json:"variation,omitempty"`
 	// Makes pictures whose opposite edges fit; unset does not.
@@ -1446,6 +1452,13 @@ func (x *Sampling) GetStepReuse() *StepReuse {
 		return x.StepReuse
 	}
 	return nil
+}
+
+func (x *Sampling) GetLateStart() float32 {
+	if x != nil {
+		return x.LateStart
+	}
+	return 0
 }
 
 func (x *Sampling) GetVariation() *Variation {
@@ -3201,7 +3214,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x06blocks\x18\x03 \x03(\v2#.sdgrpc.v1.BlockWeights.BlocksEntryR\x06blocks\x1a9\n" +
 	"\vBlocksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"\xdf\x05\n" +
+	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01\"\xfe\x05\n" +
 	"\bSampling\x12\x14\n" +
 	"\x05steps\x18\x01 \x01(\x05R\x05steps\x12*\n" +
 	"\x0eguidance_scale\x18\x02 \x01(\x02H\x00R\rguidanceScale\x88\x01\x01\x122\n" +
@@ -3218,7 +3231,9 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x05gamma\x18\v \x01(\x02H\x04R\x05gamma\x88\x01\x01\x12H\n" +
 	"\x11guidance_interval\x18\x14 \x01(\v2\x1b.sdgrpc.v1.GuidanceIntervalR\x10guidanceInterval\x123\n" +
 	"\n" +
-	"step_reuse\x18\x15 \x01(\v2\x14.sdgrpc.v1.StepReuseR\tstepReuse\x122\n" +
+	"step_reuse\x18\x15 \x01(\v2\x14.sdgrpc.v1.StepReuseR\tstepReuse\x12\x1d\n" +
+	"\n" +
+	"late_start\x18\x16 \x01(\x02R\tlateStart\x122\n" +
 	"\tvariation\x18\x1e \x01(\v2\x14.sdgrpc.v1.VariationR\tvariation\x12)\n" +
 	"\x06tiling\x18\x1f \x01(\v2\x11.sdgrpc.v1.TilingR\x06tilingB\x11\n" +
 	"\x0f_guidance_scaleB\a\n" +

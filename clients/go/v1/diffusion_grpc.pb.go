@@ -37,7 +37,8 @@ const (
 // Creates and edits images with Stable Diffusion.
 //
 // Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
-// (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
+// (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
+// `prepared`. A failure ends the stream with a
 // google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
 // with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
 // deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
@@ -122,7 +123,8 @@ type DiffusionService_InpaintClient = grpc.ServerStreamingClient[JobEvent]
 // Creates and edits images with Stable Diffusion.
 //
 // Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
-// (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
+// (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
+// `prepared`. A failure ends the stream with a
 // google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
 // with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
 // deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.

@@ -152,6 +152,7 @@ def sampling_table(settings: Settings) -> Table:
         "gamma": number(0.0, 1.0),
         "guidance_interval": first(fields(INTERVAL_TABLE), rising),
         "step_reuse": fields(REUSE_TABLE),
+        "late_start": number(0.0, 1.0, hint="; it is a share of the schedule"),
         "variation": fields(VARIATION_TABLE),
         "tiling": fields(TILING_TABLE),
     }

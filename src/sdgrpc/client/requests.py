@@ -46,7 +46,8 @@ class Options(TypedDict, total=False):
     i of `image_count` is drawn from `seed` + i. `timeout` is the job's deadline in seconds. With
     `on_disconnect` "keep" the job goes on where its call is closed, and `attach` finds it again.
     `guidance_interval` guides a part of the steps, `step_reuse` forecasts some: less work for nearly the same
-    picture. `variation` goes towards another seed, `tiling` ("both", "horizontal", "vertical") fits edges.
+    picture. `late_start` is the share of the steps that may run before the LoRAs are there. `variation` goes
+    towards another seed, `tiling` ("both", "horizontal", "vertical") fits edges.
     """
 
     negative_prompt: str
@@ -62,6 +63,7 @@ class Options(TypedDict, total=False):
     gamma: float | None
     guidance_interval: GuidanceInterval | None
     step_reuse: StepReuse | None
+    late_start: float
     variation: Variation | None
     tiling: Tiling | str | None
     decoder: Decoder | str | None
@@ -200,6 +202,7 @@ def _sampling(options: Options) -> pb.Sampling:
         gamma=options.get("gamma"),
         guidance_interval=parts.interval(options.get("guidance_interval")),
         step_reuse=parts.reuse(options.get("step_reuse")),
+        late_start=options.get("late_start", 0.0),
         variation=parts.variation(options.get("variation")),
         tiling=parts.tiling(options.get("tiling")),
     )

@@ -35,6 +35,7 @@ from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.engine.options import DEFAULT_OPTIONS, EngineOptions, LoopOptions
 from sdgrpc.engine.queueing.turns import Turns
 from sdgrpc.engine.runner import LocalRunner
+from sdgrpc.engine.sets.finding import Finding
 from sdgrpc.engine.status import engine_status
 from sdgrpc.engine.stream import EventStream, Item, Undelivered
 from sdgrpc.engine.supervision.call_times import CallShape
@@ -159,15 +160,21 @@ class LocalEngine:
         deadline = None if time_limit is None else time.monotonic() + time_limit
         self._models.check_usable(task.model)
         self._loop.queue.check_room(task.caller)
-        find = partial(self._library.find_all, task.loras)
-        files = await self._in(self._readers, "find", find) if task.loras else []
-        with self._library.in_use(files):
+        finding = Finding(task, self._library)
+        try:
+            asked = bool(task.sampling.late_start)
+            is_late = asked and await self._in(self._readers, "find", finding.is_late)
+            finding.begin(self._readers, partial(self._supervisor.run, CallShape("find")))
             job_id = next(self._job_ids)
             stream = EventStream(asyncio.get_running_loop(), self._undelivered)
             job = Job(job_id, task, stream, counted=counted, deadline=deadline)
-            job.set_id = first_set(task, files).set_id
             # Held by the job alone, which lets the model go at its end, however late its events are read.
-            job.work = LocalWork(partial(self._models.pool.of, job_id), files)
+            job.work = work = LocalWork(partial(self._models.pool.of, job_id), finding=finding.files)
+            if is_late:
+                self._loop.next_sets.expect(job, finding.files)
+            else:
+                work.files = await asyncio.wrap_future(finding.files)
+                work.finding, job.set_id = None, first_set(task, work.files).set_id
             job.observer = self._observer.begin(task) if counted else job.observer
             position = self._loop.queue.submit(job)
             try:
@@ -177,6 +184,8 @@ class LocalEngine:
             finally:
                 self._loop.cancel(job)
                 job.stream.leave()
+        finally:
+            finding.close()
 
     async def _rendered(self, item: Item) -> Event:
         """Make the previews now that somebody reads them, away from the threads that draw."""

@@ -57,7 +57,7 @@ class EngineLoop:
         self._scheduler = StepScheduler(
             max_rows=limits.of, patience=patience, batching=batching, order=options.next_call
         )
-        self._next_sets = NextSets(runner, self.queue, self._scheduler, self._judged)
+        self.next_sets = NextSets(runner, self.queue, self._scheduler, self._judged)
         self._finisher = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-finish")
         self._threads = [
             self._supervisor.thread("sdgrpc-prepare", self._prepare_jobs),
@@ -105,7 +105,7 @@ class EngineLoop:
             if not job.begun:
                 self._guarded(job, self._prepare)
                 continue
-            ends, reason = self._next_sets.make(job)
+            ends, reason = self.next_sets.make(job)
             if ends:
                 self._end(job, reason)
 
@@ -130,7 +130,7 @@ class EngineLoop:
             job.begun = True
             self._phases.step(job)
             self._scheduler.add(job.job_id, job.group, job.rows, job.size, rest)
-            self._next_sets.look_ahead(job)
+            self.next_sets.look_ahead(job)
             self._changed.notify_all()
 
     # The step thread.
@@ -175,7 +175,7 @@ class EngineLoop:
         with self._changed:  # guided steps have other rows than those that are not
             self._scheduler.resume(job.job_id)  # if it had waited for a set
             self._scheduler.update(job.job_id, job.group, job.rows, job.size, rest)
-            self._next_sets.look_ahead(job)
+            self.next_sets.look_ahead(job)
 
     def _rest(self, job: Job) -> Rest:
         """What is left of a job that steps, as far as measured calls tell."""

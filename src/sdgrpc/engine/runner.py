@@ -73,7 +73,7 @@ class LocalRunner:
     def _prepare(self, job: Job) -> bool:
         work, task = work_of(job), job.task
         model, planned = work.served.model, phases(task)
-        if task.sampling.late_start and not work.served.sets.holds(_members(work, planned[0], task)):
+        if task.sampling.late_start and not self._has(work, planned[0], task):
             planned = late(task, planned)
             job.tells_prepared = len(planned) > 1 and planned[1].may_begin < planned[1].begins
         work.sets = JobSets(planned, on_begin=partial(_tell_late, job), before_release=work.wait_for_mark)
@@ -103,6 +103,10 @@ class LocalRunner:
         describe(job)
         return done
 
+    def _has(self, work: LocalWork, phase: Phase, task: Task) -> bool:
+        """Whether the set of a phase is there already."""
+        return not work.still_finds and work.served.sets.holds(_members(work, phase, task))
+
     @torch.inference_mode()
     def prepare_next(self, job: Job) -> None:
         """See `Runner.prepare_next`."""
@@ -115,7 +119,7 @@ class LocalRunner:
         work, reading = work_of(job), Reading()
         sets, served = work.sets, work.served
         assert sets is not None, "prepare makes them"  # noqa: S101
-        if (phase := sets.next_phase) is None:
+        if (phase := sets.next_phase) is None or (phase.loras and work.still_finds):
             return
         members = _members(work, phase, job.task)
         with reading.and_fusing(job.observer, of=len(members)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import torch
@@ -26,15 +27,17 @@ from sdgrpc.machine.streams import Mark
 class LocalWork:
     """What a job holds on the device: its model, the files it named, its sets once fused, its denoising.
 
-    `open` gives the model once the job was chosen to begin, or raises why it could not be loaded. `steps` is
-    sent a prediction for each thing that it wants the UNet to evaluate (`wanted`; None while it waits for a
-    set), until the `latents` are there. `region` is what an inpainting job redraws, `embeddings` the textual
-    inversions that its prompts use, with their files' SHA-256. `next_pass` makes of the latents the denoising
-    that follows, where one does. Implements `engine.job.JobWork`.
+    The files are found by `finding` where the job began without. `open` gives the model once the job was
+    chosen to begin, or raises why it could not be loaded. `steps` is sent a prediction for each thing that it
+    wants the UNet to evaluate (`wanted`; None while it waits for a set), until the `latents` are there.
+    `region` is what an inpainting job redraws, `embeddings` the textual inversions that its prompts use, with
+    their files' SHA-256. `next_pass` makes of the latents the denoising that follows, where one does.
+    Implements `engine.job.JobWork`.
     """
 
     open: Callable[[], ServedModel]
-    files: Sequence[FoundLora]
+    files: Sequence[FoundLora] = ()
+    finding: Future[Sequence[FoundLora]] | None = field(default=None)
     sets: JobSets | None = field(default=None)
     opened: ServedModel | None = field(default=None)
     region: Region | None = field(default=None)
@@ -51,6 +54,14 @@ class LocalWork:
         if self.opened is None:
             self.opened = self.open()
         return self.opened
+
+    @property
+    def still_finds(self) -> bool:
+        """Whether its files are not found yet; takes note of them where they are. Raises why they are not."""
+        finding = self.finding  # two threads may ask
+        if finding is not None and finding.done():
+            self.files, self.finding = finding.result(), None
+        return self.finding is not None
 
     @property
     def lease(self) -> Lease:
@@ -138,7 +149,7 @@ def describe(job: Job) -> None:
     """Say what of a job's next evaluation its scheduling needs: rows, and who can share the call."""
     work = work_of(job)
     wanted, sets = work.wanted, work.sets
-    job.has_next_set = sets is not None and sets.next_phase is not None
+    job.has_next_set = sets is not None and sets.next_phase is not None and not work.still_finds
     job.waits_for_set = wanted is None and work.latents is None
     if wanted is None:
         return

@@ -720,6 +720,7 @@ class Sampling(_message.Message):
     GAMMA_FIELD_NUMBER: _builtins.int
     GUIDANCE_INTERVAL_FIELD_NUMBER: _builtins.int
     STEP_REUSE_FIELD_NUMBER: _builtins.int
+    LATE_START_FIELD_NUMBER: _builtins.int
     VARIATION_FIELD_NUMBER: _builtins.int
     TILING_FIELD_NUMBER: _builtins.int
     steps: _builtins.int
@@ -762,6 +763,13 @@ class Sampling(_message.Message):
     """
     gamma: _builtins.float
     """The same of SCHEDULER_TCD, in [0, 1], by its paper's name; unset is 0, refused with others."""
+    late_start: _builtins.float
+    """How much of the schedule, in [0, 1], may run without the LoRAs of the first steps while these are still being read
+    and fused (bounded asynchronous loading, https://arxiv.org/abs/2407.02031); 0 waits for them. They begin with the
+    first step that they are there for, and have one at least. Which one it was is only known then: `prepared` comes with
+    it, after the steps before, and tells it in LoraReport.steps. The same request without `late_start` and with that
+    report's `start` in each Lora draws the same picture. Refused beside `second_pass`.
+    """
     @_builtins.property
     def guidance_interval(self) -> Global___GuidanceInterval:
         """Where to guide; unset is everywhere. Other steps ask the UNet about the prompt alone, which is half the work."""
@@ -794,12 +802,13 @@ class Sampling(_message.Message):
         gamma: _builtins.float | None = ...,
         guidance_interval: Global___GuidanceInterval | None = ...,
         step_reuse: Global___StepReuse | None = ...,
+        late_start: _builtins.float = ...,
         variation: Global___Variation | None = ...,
         tiling: Global___Tiling | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "eta", b"eta", "gamma", b"gamma", "guidance_interval", b"guidance_interval", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "seed", b"seed", "step_reuse", b"step_reuse", "tiling", b"tiling", "variation", b"variation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "clip_skip", b"clip_skip", "eta", b"eta", "gamma", b"gamma", "guidance_interval", b"guidance_interval", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "image_count", b"image_count", "scheduler", b"scheduler", "seed", b"seed", "sigma_spacing", b"sigma_spacing", "step_reuse", b"step_reuse", "steps", b"steps", "tiling", b"tiling", "timestep_spacing", b"timestep_spacing", "variation", b"variation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "_gamma", b"_gamma", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "clip_skip", b"clip_skip", "eta", b"eta", "gamma", b"gamma", "guidance_interval", b"guidance_interval", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "image_count", b"image_count", "late_start", b"late_start", "scheduler", b"scheduler", "seed", b"seed", "sigma_spacing", b"sigma_spacing", "step_reuse", b"step_reuse", "steps", b"steps", "tiling", b"tiling", "timestep_spacing", b"timestep_spacing", "variation", b"variation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__eta: _TypeAlias = _typing.Literal["eta"]  # noqa: Y015
     _WhichOneofArgType__eta: _TypeAlias = _typing.Literal["_eta", b"_eta"]  # noqa: Y015

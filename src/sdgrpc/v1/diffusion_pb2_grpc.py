@@ -9,7 +9,8 @@ class DiffusionServiceStub(object):
     """Creates and edits images with Stable Diffusion.
 
     Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
-    (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
+    (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
+    `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
     deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
@@ -42,7 +43,8 @@ class DiffusionServiceServicer(object):
     """Creates and edits images with Stable Diffusion.
 
     Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
-    (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
+    (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
+    `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
     deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
@@ -98,7 +100,8 @@ class DiffusionService(object):
     """Creates and edits images with Stable Diffusion.
 
     Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
-    (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
+    (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
+    `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
     deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.

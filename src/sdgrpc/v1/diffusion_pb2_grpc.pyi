@@ -35,7 +35,8 @@ class DiffusionServiceStub:
     """Creates and edits images with Stable Diffusion.
 
     Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
-    (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
+    (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
+    `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
     deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
@@ -57,7 +58,8 @@ class DiffusionServiceAsyncStub(DiffusionServiceStub):
     """Creates and edits images with Stable Diffusion.
 
     Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
-    (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
+    (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
+    `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
     deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
@@ -75,7 +77,8 @@ class DiffusionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates and edits images with Stable Diffusion.
 
     Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
-    (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
+    (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
+    `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
     deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.

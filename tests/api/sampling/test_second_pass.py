@@ -81,3 +81,8 @@ def test_its_steps_have_to_go_with_the_sampling() -> None:
     assert list(violations(sampling=few)) == ["sampling.step_reuse"]
     narrow = pb.Sampling(steps=20, guidance_interval=pb.GuidanceInterval(start=0.1, end=0.15))
     assert "guidance_interval" in violations(sampling=narrow, steps=4)["second_pass.steps"]
+
+
+def test_no_late_start_beside_it() -> None:
+    """What such a job did could not be told by one share."""
+    assert list(violations(scale=2, sampling=pb.Sampling(late_start=0.5))) == ["sampling.late_start"]

@@ -15,7 +15,7 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2
 from PIL import Image
 
-from sdgrpc.cli.drawing.options import parse_size
+from sdgrpc.cli.drawing.parsing import parse_size
 from sdgrpc.testing.server import draw_script, fail_script, hang_script, invalid_script, png, scripted_server
 from sdgrpc.v1 import diffusion_pb2 as pb
 

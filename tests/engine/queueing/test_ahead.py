@@ -86,3 +86,16 @@ def test_jobs_that_ended_are_forgotten(ahead: SetsAhead) -> None:
     ahead.made()
     assert ahead.take() is None
     assert not ahead.has_awake
+
+
+@pytest.mark.parametrize("steps", [True, False])
+def test_a_set_whose_files_are_looked_for(ahead: SetsAhead, steps: bool) -> None:
+    """Who waits waits until it is made; a job that has ended or not begun wants none when they come."""
+    one = job(1)
+    ahead.expect(one)
+    ahead.wait(one)
+    assert not ahead.has_awake
+    ahead.come(one, steps=steps)
+    assert (ahead.take() is one) is steps
+    ahead.made()
+    assert ahead.has_awake is steps

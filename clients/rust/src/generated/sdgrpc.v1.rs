@@ -249,6 +249,13 @@ pub struct Sampling {
     /// Forecast predictions instead of asking the UNet; unset asks it every time.
     #[prost(message, optional, tag = "21")]
     pub step_reuse: ::core::option::Option<StepReuse>,
+    /// How much of the schedule, in \[0, 1\], may run without the LoRAs of the first steps while these are still being read
+    /// and fused (bounded asynchronous loading, <https://arxiv.org/abs/2407.02031>); 0 waits for them. They begin with the
+    /// first step that they are there for, and have one at least. Which one it was is only known then: `prepared` comes with
+    /// it, after the steps before, and tells it in LoraReport.steps. The same request without `late_start` and with that
+    /// report's `start` in each Lora draws the same picture. Refused beside `second_pass`.
+    #[prost(float, tag = "22")]
+    pub late_start: f32,
     /// Draws pictures that are like that of `seed`; unset draws that one.
     #[prost(message, optional, tag = "30")]
     pub variation: ::core::option::Option<Variation>,
@@ -1011,7 +1018,8 @@ pub mod diffusion_service_client {
     /// Creates and edits images with Stable Diffusion.
     ///
     /// Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
-    /// (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
+    /// (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
+    /// `prepared`. A failure ends the stream with a
     /// google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     /// with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
     /// deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.
@@ -1222,7 +1230,8 @@ pub mod diffusion_service_server {
     /// Creates and edits images with Stable Diffusion.
     ///
     /// Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
-    /// (one per denoising step) and `image` events, then one `finished`. A failure ends the stream with a
+    /// (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
+    /// `prepared`. A failure ends the stream with a
     /// google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
     /// with a reason, and BadRequest, ResourceInfo or RetryInfo where they fit. Closing the stream, or its
     /// deadline passing, cancels the job before its next step; OnDisconnect tells of jobs that outlive their stream.

@@ -81,6 +81,7 @@ def sampling(message: pb.Sampling, model: ModelInfo) -> domain.Sampling:
         step_reuse=step_reuse(message),
         variation=variation(message, seed),
         tiling=domain.Tiling(message.tiling.horizontal, message.tiling.vertical),
+        late_start=shortest(message.late_start),
     )
 
 
@@ -102,6 +103,7 @@ def sampling_message(values: domain.Sampling) -> pb.Sampling:
         step_reuse=_reuse_message(values.step_reuse),
         variation=_variation_message(values.variation),
         tiling=_tiling_message(values.tiling),
+        late_start=values.late_start,
     )
 
 

@@ -75,6 +75,8 @@ def second_pass_faults(
         return
     if request.second_pass.upscaler:
         yield ".second_pass.upscaler", "this server has none"
+    if request.sampling.late_start:
+        yield ".sampling.late_start", "cannot be told to repeat it where a second pass follows; leave out one"
     message, sampling = request.second_pass, request.sampling
     steps = sampling.steps or model.steps
     found = second_pass(message).resolved(*size, steps)

@@ -11,7 +11,8 @@ import typer
 
 from sdgrpc.cli.connection import once_loaded
 from sdgrpc.cli.drawing.again import completed, read_picture, say
-from sdgrpc.cli.drawing.options import DrawOptions, parsed
+from sdgrpc.cli.drawing.options import DrawOptions
+from sdgrpc.cli.drawing.parsing import parsed
 from sdgrpc.cli.drawing.plan import print_plan
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes

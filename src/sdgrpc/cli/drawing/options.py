@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.console import Console
 
 from sdgrpc.cli.as_json import AsJson
 from sdgrpc.cli.connection import ConnectionOptions
+from sdgrpc.cli.drawing.parsing import parse_size, parsed
 from sdgrpc.cli.output import OutputPattern
 from sdgrpc.client import Lora, OnDisconnect, Options, PreviewKind, PreviewOptions
 from sdgrpc.domain import (
@@ -114,6 +113,14 @@ class DrawOptions(ConnectionOptions):
             help="Ask the model in every second step (2), or third (3), and forecast the others.",
         ),
     ] = None
+    late_start: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Let so much of the steps, 0 to 1, run while the LoRAs are still being read.",
+            show_default="0",
+        ),
+    ] = None
     variation: Annotated[
         str | None,
         typer.Option(
@@ -197,6 +204,7 @@ class DrawOptions(ConnectionOptions):
                 "--guidance-interval", GuidanceInterval.parse, self.guidance_interval
             ),
             "step_reuse": parsed("--reuse", StepReuse.parse, self.reuse),
+            "late_start": self.late_start,
             "variation": parsed("--variation", Variation.parse, self.variation),
             "decoder": self.decoder,
             "tiling": parsed("--tiling", Tiling.parse, self.tiling),
@@ -222,26 +230,3 @@ class DrawOptions(ConnectionOptions):
         shown = self.preview or (ShownPreview.PICTURE if shows_pictures(console) else ShownPreview.NONE)
         kind = PreviewKind(shown.value)
         return PreviewOptions(kind, max_side=PREVIEW_SIDE if kind is PreviewKind.DECODED else 0)
-
-
-def parsed(flag: str, parse: Callable[[str], T], text: str | None) -> T | None:
-    """Return a flag's value; raises ValueError that names the flag."""
-    try:
-        return None if text is None else parse(text)
-    except ValueError as error:
-        raise ValueError(f"{flag} {error}") from None
-
-
-def parse_size(text: str | None) -> tuple[int, int]:
-    """Return the width and height of `512x768`; 0, which is a default, for what is left out.
-
-    Raises:
-        ValueError: `text` does not have that form.
-
-    """
-    if text is None:
-        return 0, 0
-    match = re.fullmatch(r"(\d*)[xX](\d*)", text)
-    if match is None or not any(match.groups()):
-        raise ValueError(f"--size {text}: write WIDTHxHEIGHT, such as 128x128, or one of them, as in 128x")
-    return int(match[1] or 0), int(match[2] or 0)

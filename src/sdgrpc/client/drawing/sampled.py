@@ -39,6 +39,7 @@ def sampling(message: pb.Sampling) -> Sampling:
         step_reuse=_reuse(message),
         variation=_variation(message),
         tiling=Tiling(message.tiling.horizontal, message.tiling.vertical),
+        late_start=shortest(message.late_start),
     )
 
 

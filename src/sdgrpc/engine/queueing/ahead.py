@@ -16,6 +16,7 @@ class SetsAhead:
 
     def __init__(self) -> None:
         self._wanted: deque[Job] = deque()
+        self._expected: set[int] = set()
         self._making: Job | None = None
         self._waiting: dict[int, Job] = {}
         self._awake: dict[int, Job] = {}
@@ -27,6 +28,16 @@ class SetsAhead:
         if job not in self._wanted and job is not self._making:
             self._wanted.append(job)
 
+    def expect(self, job: Job) -> None:
+        """Note that the next set of a job will be wanted, once its files are found."""
+        self._expected.add(job.job_id)
+
+    def come(self, job: Job, *, steps: bool) -> None:
+        """Note that the files of an expected set are found, or will not be; a job that steps wants it now."""
+        self._expected.discard(job.job_id)
+        if steps:
+            self.want(job)
+
     def take(self) -> Job | None:
         """Return the job whose set is to be made next, and note that it is being made."""
         if not self._wanted:
@@ -36,7 +47,7 @@ class SetsAhead:
 
     def wait(self, job: Job) -> None:
         """Note that a job cannot go on without its next set; it may be there since it was asked for."""
-        on_its_way = job in self._wanted or job is self._making
+        on_its_way = job in self._wanted or job is self._making or job.job_id in self._expected
         (self._waiting if on_its_way else self._awake)[job.job_id] = job
 
     def made(self) -> tuple[bool, BaseException | None]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 from sdgrpc.engine.job import Job, Unwanted
 from sdgrpc.engine.queueing.queue import JobQueue
 from sdgrpc.engine.scheduler import StepScheduler
 from sdgrpc.engine.unet_calls import Runner
+from sdgrpc.lora.store.contents import FoundLora
 
 
 class NextSets:
@@ -24,6 +26,18 @@ class NextSets:
         judged: Callable[[Job, BaseException], BaseException],
     ) -> None:
         self._runner, self._queue, self._scheduler, self._judged = runner, queue, scheduler, judged
+
+    def expect(self, job: Job, files: Future[Sequence[FoundLora]]) -> None:
+        """Let a job begin before the files of its next set are found; call it before the job is queued."""
+        with self._queue.changed:
+            self._queue.phases.ahead.expect(job)
+
+        def come(_: object) -> None:
+            with self._queue.changed:
+                self._queue.phases.ahead.come(job, steps=job.job_id in self._queue.phases.stepping)
+                self._queue.changed.notify_all()
+
+        files.add_done_callback(come)
 
     def look_ahead(self, job: Job) -> None:
         """Note what a job that was just advanced needs. Needs the queue's lock."""

@@ -75,6 +75,10 @@ class Contents:
                 known = self._known(file) or self._read_first(file, config)
         return self.loadable(file.name, known.sha256, file.path, config=config)
 
+    def knows(self, file: IndexedFile) -> bool:
+        """Tell whether a file has been read since it is as it is."""
+        return self._known(file) is not None
+
     def hashes(self, file: IndexedFile) -> Hashes:
         """Hash a file, once as long as it stays the same.
 

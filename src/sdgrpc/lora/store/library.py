@@ -176,6 +176,13 @@ class LoraLibrary:
         """Return the file of each; raises as `find`."""
         return [self.find(ref) for ref in refs]
 
+    def is_known(self, ref: LoraRef) -> bool:
+        """Tell whether `find` answers without reading a file, be it that there is none."""
+        found = [] if ref.content or ref.sha256 else self._index.find(ref.name)
+        if ref.sha256 and not (self._uploads is not None and self._uploads.find(ref.sha256.lower())):
+            found = self._index.files()
+        return all(map(self._contents.knows, found))
+
     def find(self, ref: LoraRef) -> FoundLora:
         """Return the file that a request means. Blocks while folders are searched and the file is hashed.
 
