@@ -11,7 +11,7 @@ import pytest
 from sdgrpc.domain import Finished, ImageReady, LoraRef, Prepared, Progress, Scheduler
 from sdgrpc.domain.phases import shown
 from sdgrpc.errors import LoraMalformed, LoraNotFound
-from sdgrpc.lora.store import contents
+from sdgrpc.lora.dialects.adapt import read_adapter
 from sdgrpc.parameters import read_parameters, text_of_picture
 from tests.engine.test_local import ONE, TWO, images_of, run
 from tests.support.tasks import task
@@ -33,14 +33,14 @@ class HeldFile:
 
 @pytest.fixture
 def held(monkeypatch) -> HeldFile:
-    read, gate = contents.read_adapter, HeldFile()
+    gate = HeldFile()
 
     def gated(*arguments, **named):
         gate.reached.set()
         assert gate.open.wait(60)
-        return read(*arguments, **named)
+        return read_adapter(*arguments, **named)
 
-    monkeypatch.setattr(contents, "read_adapter", gated)
+    monkeypatch.setattr("sdgrpc.lora.store.contents.read_adapter", gated)
     return gate
 
 
