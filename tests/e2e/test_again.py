@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from tests.support.server import environment
 
 FLAGS = (
-    "--lora postcard:0.7 --lora sepia:0.3 --negative-prompt blurry,(dark:1.2) --steps 3 --seed 12 "
+    "--lora postcard:0.7:lbw=OUTALL --lora sepia:0.3 --negative-prompt blurry,(dark:1.2) --steps 3 --seed 12 "
     "--size 64x96 --guidance-scale 3.25 --scheduler dpmpp_2m --spacing karras --clip-skip 1 --model embedded"
 )
 SETTINGS = FLAGS.split()
@@ -163,3 +163,13 @@ def test_a_resized_picture(server, tmp_path: Path) -> None:
     flags = ["--size", "64x64", "--resize-mode", "crop", "--steps", "4", "--seed", "3"]
     expected, _ = draw(server, "transform", "a star", "-i", source, *flags, "-o", first)
     assert draw(server, "transform", "--from", first, "-i", source, "-o", again) == (expected, "")
+
+
+def test_a_word_that_is_not_here_is_said(server, tmp_path: Path) -> None:
+    """The picture is drawn all the same, with the word as text."""
+    picture, info = tmp_path / "word.png", PngInfo()
+    values = 'Steps: 2, Seed: 3, TI hashes: "face: abababababab", Version: v1.10.0'
+    info.add_text("parameters", f"a face\n{values}")
+    Image.new("RGB", (64, 64)).save(picture, pnginfo=info)
+    _, said = draw(server, "generate", "--from", picture, "--size", "64x64", "-o", tmp_path / "again.png")
+    assert "the server has no textual inversion 'face' (abababababab); it is drawn as text" in said

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from sdgrpc.domain import SUPPORTED_SPACINGS, Scheduler
+from sdgrpc.domain.blocks import PRESETS
 from sdgrpc.images import MEDIA_TYPES
 from sdgrpc.v1 import diffusion_pb2 as pb
 from tests.support.api import png
@@ -59,6 +60,15 @@ def samplings(draw: st.DrawFn, served: Served) -> pb.Sampling:
     )
 
 
+BLOCK_WEIGHTS = st.builds(pb.BlockWeights, preset=st.sampled_from(PRESETS)) | st.builds(
+    pb.BlockWeights,
+    blocks=st.dictionaries(
+        st.sampled_from(["unet", "unet.down", "unet.mid", "text_encoder"]), unit(), min_size=1
+    ),
+)
+"""Strengths by block that fit any model."""
+
+
 def loras(served: Served) -> st.SearchStrategy[pb.Lora]:
     """LoRAs by name or hash."""
     sources = [{"name": name} for name in served.loras] + [{"sha256": sha256} for sha256 in served.sha256]
@@ -67,6 +77,7 @@ def loras(served: Served) -> st.SearchStrategy[pb.Lora]:
         source=st.sampled_from(sources),
         strength=maybe(unit()),
         text_encoder_strength=maybe(unit()),
+        block_weights=maybe(BLOCK_WEIGHTS),
         strict=st.booleans(),
     )
 

@@ -99,6 +99,7 @@ class Parameters:
     tiling: Tiling | None = None
     decoder: Decoder | None = None
     second_pass: SecondPass | None = None
+    embeddings: tuple[tuple[str, str], ...] = ()
     is_ours: bool = False
     notes: tuple[str, ...] = ()
 
@@ -124,6 +125,7 @@ def read_parameters(text: str) -> Parameters:
     if second is not None:
         settings["strength"] = None
     short, full = _hashes(values.text("Lora hashes")), _hashes(values.text("Lora SHA-256"))
+    words = _hashes(values.text("TI hashes")), _hashes(values.text("TI SHA-256"))
     notes = [f"{fault.removeprefix('holds ')}: left out" for fault in prompt.faults]
     return Parameters(
         prompt=prompt.text,
@@ -138,6 +140,7 @@ def read_parameters(text: str) -> Parameters:
         model_hash=values.text("Model hash").lower(),
         model_sha256=values.text("Model SHA-256").lower(),
         variation=_variation(values),
+        embeddings=tuple({**dict(words[0]), **dict(words[1])}.items()),
         second_pass=second,
         is_ours=is_ours,
         notes=(*notes, *_notes(values, version, text, is_ours=is_ours)),
@@ -166,7 +169,7 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 }
 """Field of Parameters -> key of the text, and how its value is read."""
 
-_SILENT = ("RNG", "VAE hash", "VAE", "TI hashes", "TI SHA-256", "Hashes", "Emphasis", "Size-1", "Size-2")
+_SILENT = ("RNG", "VAE hash", "VAE", "Hashes", "Emphasis", "Size-1", "Size-2")
 """What says nothing that could be lost without the rest of the picture showing it."""
 
 

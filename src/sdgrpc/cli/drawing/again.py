@@ -10,6 +10,7 @@ import typer
 
 from sdgrpc.client import Client, Lora, LoraFile, LoraNotFoundError, Options
 from sdgrpc.parameters import NoParameters, Parameters, PictureLora, read_parameters, text_of_picture
+from sdgrpc.parameters.words import missing_words
 from sdgrpc.prompting.tags import take_tags
 from sdgrpc.terminal.text import printable
 
@@ -85,8 +86,12 @@ def completed(client: Client, given: Options, prompt: str | None, picture: Param
         options["model"] = _model(client, picture)
     if "loras" not in given and not take_tags(prompt or "").loras:
         options["loras"] = [_lora(client, lora) for lora in picture.loras]
-    known = {name: value for name, value in given.items() if name not in ("width", "height") or value}
-    return picture.prompt if prompt is None else prompt, options | known  # type: ignore[return-value]
+    if picture.embeddings and prompt is None:
+        known = client.list_embeddings(model=str(given.get("model") or options.get("model") or ""))
+        for note in missing_words(picture.embeddings, ((one.name, one.sha256) for one in known if one.fits)):
+            say(note)
+    flags = {name: value for name, value in given.items() if name not in ("width", "height") or value}
+    return picture.prompt if prompt is None else prompt, options | flags  # type: ignore[return-value]
 
 
 def _model(client: Client, picture: Parameters) -> str:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from sdgrpc.client import AsyncClient, LoraFile, Model, SdgrpcServerError
 from sdgrpc.client.aio import with_token
-from sdgrpc.parameters import NoParameters, text_of_picture
+from sdgrpc.parameters import NoParameters, read_parameters, text_of_picture
+from sdgrpc.parameters.words import missing_words
 from sdgrpc.web.page.beside import thumbnails
 from sdgrpc.web.page.drawing import SEEDS, Artist, Running, Update
 from sdgrpc.web.page.fields import INFOS
@@ -113,9 +114,16 @@ class Hands:
             files = await found(self.client_of(values["token"]), model)
             own = {**_defaults(values["models"][model]), "files": files}
             changes = own | changes | {"loras": gr.update(choices=choices(files), value=changes["loras"])}
+        notes += await self._words(text, model, values["token"])
         said = "; ".join(notes) if notes else "Everything was brought back."
         kept = {**(values["strengths"] or {}), **strengths}
         return {**changes, "strengths": kept, "restores": values["restores"] + 1, "notes": said}
+
+    async def _words(self, text: str, model: str, token: str | None) -> list[str]:
+        """Say which textual inversions of a picture are not here."""
+        used = read_parameters(text).embeddings
+        known = await self.client_of(token).list_embeddings(model=model) if used else ()
+        return [*missing_words(used, ((one.name, one.sha256) for one in known if one.fits))]
 
     async def from_file(self, data: bytes | None, values: Changes) -> Changes:
         """Bring a picture's parameters back."""
