@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from sdgrpc.client import AsyncClient, AsyncJob, Margins, Variation
+from sdgrpc.client import AsyncClient, AsyncJob, Lora, Margins, Variation
 
 SIDE, GAP, HEAD, LABEL = 128, 10, 190, 18
 PROMPT = "a large red star on a blue background"
@@ -69,7 +69,22 @@ async def rows(client: AsyncClient) -> list[Row]:
     found += [await masked_contents(client, plain), await soft_and_wide(client, plain)]
     tiny = (await drawn(client.generate(PROMPT, seed=SEED, decoder="tiny")))[0]
     found.append(Row("Tiny decoder", [("VAE", plain), ("tiny", tiny)]))
+    found.append(await by_block(client))
     return found
+
+
+async def by_block(client: AsyncClient) -> Row:
+    """A LoRA everywhere, in the second half of the U-Net, in its first half, and nowhere."""
+    pictures = []
+    for label, blocks in (
+        ("a LoRA", None),
+        ("up alone", {"unet": {"down": 0, "mid": 0}}),
+        ("down and mid alone", {"unet": {"up": 0}}),
+        ("NONE", "NONE"),
+    ):
+        job = client.generate(PROMPT, seed=SEED, loras=[Lora("postcard", 1.0, block_weights=blocks)])
+        pictures.append((label, (await drawn(job))[0]))
+    return Row("Strengths by block", pictures)
 
 
 async def tiles(client: AsyncClient) -> Row:

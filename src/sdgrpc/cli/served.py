@@ -124,7 +124,8 @@ def list_loras(
         print_json(files)
         return
     table = _table(
-        "name", "MiB", "base", "algorithms", "rank", "sha256", "autov3", "trigger words, or why it is refused"
+        *("name", "MiB", "base", "algorithms", "rank", "sha256", "autov3", "strength"),
+        "trigger words, or why it is refused",
     )
     for file in files:
         table.add_row(*map(printable, _row(file)))
@@ -136,7 +137,9 @@ def _row(file: LoraFile) -> tuple[str, ...]:
     note = ", ".join(file.trigger_words) if file.fits else f"refused: {file.refusal}"
     size = f"{file.size_bytes / MIB:.1f}"
     algorithms = ", ".join(file.algorithms)
-    return file.name, size, file.base, algorithms, rank, file.sha256[:12], file.autov3 or "-", note
+    preferred = "-" if file.preferred_strength is None else f"{file.preferred_strength:g}"
+    hashes = file.sha256[:12], file.autov3 or "-"
+    return file.name, size, file.base, algorithms, rank, *hashes, preferred, note
 
 
 @takes(ConnectionOptions, name="connection")

@@ -11,9 +11,11 @@ from diffusers import UNet2DConditionModel
 
 from sdgrpc.domain import LoraRef
 from sdgrpc.domain.bases import SD2, SD15, SDXL
-from sdgrpc.domain.blocks import LAYOUTS, BlockWeights, part_of
+from sdgrpc.domain.blocks import LAYOUTS, Block, BlockWeights, part_of
 from sdgrpc.lora.bases.architectures import index
 from sdgrpc.lora.bases.ldm import ldm_names
+from sdgrpc.lora.bases.placement import place
+from sdgrpc.lora.dialects.adapt import read_adapter
 from sdgrpc.lora.fusing.cache import FusedSets, OverlaySwitch
 from sdgrpc.lora.fusing.changes import weight_change
 from sdgrpc.lora.fusing.lora_set import LoraSet
@@ -29,6 +31,7 @@ from tests.support.loras import (
     kohya_file,
     lora_file,
     ref,
+    require_shared,
     shape_of,
     small_components,
     weight_of,
@@ -169,3 +172,23 @@ def test_diffusers_predicts_the_same_by_its_dictionary(
         unet.unload_lora()
     assert (found[1] - theirs).abs().max() <= 1e-5 * theirs.std()
     assert (found[0] - theirs).abs().max() > 1e-3 * theirs.std()
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("cloneofsimo_lora_disney", LAYOUTS[SD15].short),
+        ("diffusers_sd-pokemon-model-lora_pytorch_lora_weights", LAYOUTS[SD15].short[1:]),
+        ("lycoris_smart_falcon_8_lokr", tuple(one for one in LAYOUTS[SD15].blocks if one.name != "IN00")),
+    ],
+)
+def test_real_files_have_the_blocks_of_their_lists(name: str, blocks: tuple[Block, ...]) -> None:
+    """A plain LoRA has the 17 of the short list, or 16 without BASE; a LyCORIS file has convolutions' too."""
+    path = require_shared("loras") / f"{name}.safetensors"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    adapter = read_adapter(path.resolve(), name)
+    placed = place(adapter, index(SD15)).placed
+    block_of = {part: block.name for block in LAYOUTS[SD15].blocks for part in block.parts}
+    found = {block_of.get(part_of(one.target.component, one.target.path), "") for one in placed}
+    assert found == {block.name for block in blocks}
