@@ -64,6 +64,7 @@ ROOMS: Mapping[str, set[str]] = {
     "diffusion.prompts": {*GROUND, "diffusion.model"},
     "diffusion.pictures": {*GROUND, "images", "diffusion.model"},
     "diffusion.compiling": GROUND,
+    "diffusion.upscaling": {*GROUND, "images"},
     "diffusion.sampling": {
         *GROUND,
         "images",
@@ -128,7 +129,7 @@ USES_TORCH = {
     "engine.models.served_model",
     "engine.pictures.previews",
 }
-HEAVY = {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
+HEAVY = {"torch", "spandrel", "diffusers", "transformers", "safetensors", "accelerate"}
 
 
 def name_of(path: Path) -> str:

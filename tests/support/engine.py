@@ -28,6 +28,11 @@ from sdgrpc.domain import (
     Progress,
     Scheduler,
     Task,
+    UpscaleAccepted,
+    UpscaleEvent,
+    UpscaleProgress,
+    UpscalerInfo,
+    UpscaleTask,
 )
 from sdgrpc.engine.base import always
 from sdgrpc.errors import Draining, LoraNotFound, QueueFull
@@ -63,6 +68,33 @@ def colour_of(seed: int) -> bytes:
 
 
 @dataclass
+class FakeUpscaling:
+    """Sends a black picture after `tiles` tiles, each once `gate` is open; `left` counts who closed early."""
+
+    infos: Sequence[UpscalerInfo] = (UpscalerInfo("large", 4, "ESRGAN"), UpscalerInfo("double", 2, "Compact"))
+    tiles: int = 2
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: list[UpscaleTask] = field(default_factory=list)
+    left: int = 0
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def upscale(self, task: UpscaleTask) -> AsyncGenerator[UpscaleEvent, None]:
+        self.tasks.append(task)
+        try:
+            yield UpscaleAccepted(0, task, self.tiles)
+            for tile in range(1, self.tiles + 1):
+                await self.gate.wait()
+                yield UpscaleProgress(tile, self.tiles, 0.5 * tile, 0.5 * (self.tiles - tile))
+            flat = Picture(task.width, task.height, 3, bytes(3 * task.width * task.height))
+            yield images.encode(flat, task.media_type)
+        except (GeneratorExit, asyncio.CancelledError):
+            self.left += 1
+            raise
+
+
+@dataclass
 class FakeEngine:
     """Every job goes through the grammar at once, except where a test holds or breaks it.
 
@@ -87,6 +119,7 @@ class FakeEngine:
 
     def __post_init__(self) -> None:
         self.gate.set()
+        self.upscaling = FakeUpscaling()
         self._running: set[object] = set()
         self._idle = asyncio.Event()
         self._idle.set()

@@ -126,7 +126,8 @@ class FakeRunner:
     def advance(self, job: Job, prediction: object) -> bool:
         return work_of(job).advance(prediction)
 
-    def follow(self, job: Job) -> bool:
+    def follow(self, job: Job, beat: Callable[[], None] = lambda: None) -> bool:
+        beat()
         self.threads.add(f"follow: {threading.current_thread().name}")
         self.before_follow(job)
         job.pass_index += 1

@@ -68,8 +68,10 @@ type ListModelsResponse struct {
 	Models []*Model `protobuf:"bytes,1,rep,name=models,proto3" json:"models,omitempty"`
 	// What `Lora.strength`, `Lora.text_encoder_strength` and the numbers of `<lora:…>` tags may be here.
 	LoraStrengthRange *LoraStrengthRange `protobuf:"bytes,2,opt,name=lora_strength_range,json=loraStrengthRange,proto3" json:"lora_strength_range,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// What UpscaleRequest and SecondPass can name; the first is the default.
+	Upscalers     []*Upscaler `protobuf:"bytes,21,rep,name=upscalers,proto3" json:"upscalers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListModelsResponse) Reset() {
@@ -116,6 +118,76 @@ func (x *ListModelsResponse) GetLoraStrengthRange() *LoraStrengthRange {
 	return nil
 }
 
+func (x *ListModelsResponse) GetUpscalers() []*Upscaler {
+	if x != nil {
+		return x.Upscalers
+	}
+	return nil
+}
+
+// A network that enlarges pictures.
+type Upscaler struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How many times as wide and as high it makes them.
+	Scale int32 `protobuf:"varint,2,opt,name=scale,proto3" json:"scale,omitempty"`
+	// Such as `ESRGAN`.
+	Architecture  string `protobuf:"bytes,3,opt,name=architecture,proto3" json:"architecture,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Upscaler) Reset() {
+	*x = Upscaler{}
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Upscaler) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Upscaler) ProtoMessage() {}
+
+func (x *Upscaler) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Upscaler.ProtoReflect.Descriptor instead.
+func (*Upscaler) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Upscaler) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Upscaler) GetScale() int32 {
+	if x != nil {
+		return x.Scale
+	}
+	return 0
+}
+
+func (x *Upscaler) GetArchitecture() string {
+	if x != nil {
+		return x.Architecture
+	}
+	return ""
+}
+
 // The strengths that this server takes, both ends included. Its operator sets them with `lora_strength_min` and
 // `lora_strength_max`.
 type LoraStrengthRange struct {
@@ -128,7 +200,7 @@ type LoraStrengthRange struct {
 
 func (x *LoraStrengthRange) Reset() {
 	*x = LoraStrengthRange{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[2]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -140,7 +212,7 @@ func (x *LoraStrengthRange) String() string {
 func (*LoraStrengthRange) ProtoMessage() {}
 
 func (x *LoraStrengthRange) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[2]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -153,7 +225,7 @@ func (x *LoraStrengthRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoraStrengthRange.ProtoReflect.Descriptor instead.
 func (*LoraStrengthRange) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{2}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *LoraStrengthRange) GetMinimum() float32 {
@@ -205,7 +277,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[3]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -217,7 +289,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[3]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -230,7 +302,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{3}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Model) GetName() string {
@@ -348,7 +420,7 @@ type LatentFormat struct {
 
 func (x *LatentFormat) Reset() {
 	*x = LatentFormat{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[4]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +432,7 @@ func (x *LatentFormat) String() string {
 func (*LatentFormat) ProtoMessage() {}
 
 func (x *LatentFormat) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[4]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +445,7 @@ func (x *LatentFormat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatentFormat.ProtoReflect.Descriptor instead.
 func (*LatentFormat) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{4}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LatentFormat) GetChannels() int32 {
@@ -422,7 +494,7 @@ type ListLorasRequest struct {
 
 func (x *ListLorasRequest) Reset() {
 	*x = ListLorasRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[5]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +506,7 @@ func (x *ListLorasRequest) String() string {
 func (*ListLorasRequest) ProtoMessage() {}
 
 func (x *ListLorasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[5]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +519,7 @@ func (x *ListLorasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLorasRequest.ProtoReflect.Descriptor instead.
 func (*ListLorasRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{5}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListLorasRequest) GetPageSize() int32 {
@@ -496,7 +568,7 @@ type ListLorasResponse struct {
 
 func (x *ListLorasResponse) Reset() {
 	*x = ListLorasResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[6]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +580,7 @@ func (x *ListLorasResponse) String() string {
 func (*ListLorasResponse) ProtoMessage() {}
 
 func (x *ListLorasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[6]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +593,7 @@ func (x *ListLorasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLorasResponse.ProtoReflect.Descriptor instead.
 func (*ListLorasResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{6}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListLorasResponse) GetLoras() []*LoraFile {
@@ -582,7 +654,7 @@ type LoraFile struct {
 
 func (x *LoraFile) Reset() {
 	*x = LoraFile{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[7]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +666,7 @@ func (x *LoraFile) String() string {
 func (*LoraFile) ProtoMessage() {}
 
 func (x *LoraFile) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[7]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +679,7 @@ func (x *LoraFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoraFile.ProtoReflect.Descriptor instead.
 func (*LoraFile) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{7}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LoraFile) GetName() string {
@@ -746,7 +818,7 @@ type GetLoraRequest struct {
 
 func (x *GetLoraRequest) Reset() {
 	*x = GetLoraRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[8]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +830,7 @@ func (x *GetLoraRequest) String() string {
 func (*GetLoraRequest) ProtoMessage() {}
 
 func (x *GetLoraRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[8]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +843,7 @@ func (x *GetLoraRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLoraRequest.ProtoReflect.Descriptor instead.
 func (*GetLoraRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{8}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetLoraRequest) GetSource() isGetLoraRequest_Source {
@@ -854,7 +926,7 @@ type GetLoraResponse struct {
 
 func (x *GetLoraResponse) Reset() {
 	*x = GetLoraResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[9]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +938,7 @@ func (x *GetLoraResponse) String() string {
 func (*GetLoraResponse) ProtoMessage() {}
 
 func (x *GetLoraResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[9]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +951,7 @@ func (x *GetLoraResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLoraResponse.ProtoReflect.Descriptor instead.
 func (*GetLoraResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{9}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetLoraResponse) GetLora() *LoraFile {
@@ -977,7 +1049,7 @@ type RecommendedSampling struct {
 
 func (x *RecommendedSampling) Reset() {
 	*x = RecommendedSampling{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1061,7 @@ func (x *RecommendedSampling) String() string {
 func (*RecommendedSampling) ProtoMessage() {}
 
 func (x *RecommendedSampling) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1074,7 @@ func (x *RecommendedSampling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecommendedSampling.ProtoReflect.Descriptor instead.
 func (*RecommendedSampling) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{10}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RecommendedSampling) GetSteps() int32 {
@@ -1088,7 +1160,7 @@ type LoraModule struct {
 
 func (x *LoraModule) Reset() {
 	*x = LoraModule{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1172,7 @@ func (x *LoraModule) String() string {
 func (*LoraModule) ProtoMessage() {}
 
 func (x *LoraModule) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1185,7 @@ func (x *LoraModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoraModule.ProtoReflect.Descriptor instead.
 func (*LoraModule) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{11}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LoraModule) GetComponent() string {
@@ -1170,7 +1242,7 @@ type ListEmbeddingsRequest struct {
 
 func (x *ListEmbeddingsRequest) Reset() {
 	*x = ListEmbeddingsRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1254,7 @@ func (x *ListEmbeddingsRequest) String() string {
 func (*ListEmbeddingsRequest) ProtoMessage() {}
 
 func (x *ListEmbeddingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1267,7 @@ func (x *ListEmbeddingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEmbeddingsRequest.ProtoReflect.Descriptor instead.
 func (*ListEmbeddingsRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{12}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListEmbeddingsRequest) GetModel() string {
@@ -1221,7 +1293,7 @@ type ListEmbeddingsResponse struct {
 
 func (x *ListEmbeddingsResponse) Reset() {
 	*x = ListEmbeddingsResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1305,7 @@ func (x *ListEmbeddingsResponse) String() string {
 func (*ListEmbeddingsResponse) ProtoMessage() {}
 
 func (x *ListEmbeddingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1318,7 @@ func (x *ListEmbeddingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEmbeddingsResponse.ProtoReflect.Descriptor instead.
 func (*ListEmbeddingsResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{13}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListEmbeddingsResponse) GetEmbeddings() []*Embedding {
@@ -1279,7 +1351,7 @@ type Embedding struct {
 
 func (x *Embedding) Reset() {
 	*x = Embedding{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1363,7 @@ func (x *Embedding) String() string {
 func (*Embedding) ProtoMessage() {}
 
 func (x *Embedding) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1376,7 @@ func (x *Embedding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Embedding.ProtoReflect.Descriptor instead.
 func (*Embedding) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{14}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Embedding) GetName() string {
@@ -1376,7 +1448,7 @@ type UploadLoraRequest struct {
 
 func (x *UploadLoraRequest) Reset() {
 	*x = UploadLoraRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1460,7 @@ func (x *UploadLoraRequest) String() string {
 func (*UploadLoraRequest) ProtoMessage() {}
 
 func (x *UploadLoraRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1473,7 @@ func (x *UploadLoraRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraRequest.ProtoReflect.Descriptor instead.
 func (*UploadLoraRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{15}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UploadLoraRequest) GetPart() isUploadLoraRequest_Part {
@@ -1462,7 +1534,7 @@ type UploadLoraHeader struct {
 
 func (x *UploadLoraHeader) Reset() {
 	*x = UploadLoraHeader{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1546,7 @@ func (x *UploadLoraHeader) String() string {
 func (*UploadLoraHeader) ProtoMessage() {}
 
 func (x *UploadLoraHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1559,7 @@ func (x *UploadLoraHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraHeader.ProtoReflect.Descriptor instead.
 func (*UploadLoraHeader) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{16}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UploadLoraHeader) GetName() string {
@@ -1522,7 +1594,7 @@ type UploadLoraResponse struct {
 
 func (x *UploadLoraResponse) Reset() {
 	*x = UploadLoraResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1606,7 @@ func (x *UploadLoraResponse) String() string {
 func (*UploadLoraResponse) ProtoMessage() {}
 
 func (x *UploadLoraResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1619,7 @@ func (x *UploadLoraResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadLoraResponse.ProtoReflect.Descriptor instead.
 func (*UploadLoraResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{17}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UploadLoraResponse) GetLora() *LoraFile {
@@ -1576,7 +1648,7 @@ type PrepareLorasRequest struct {
 
 func (x *PrepareLorasRequest) Reset() {
 	*x = PrepareLorasRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1660,7 @@ func (x *PrepareLorasRequest) String() string {
 func (*PrepareLorasRequest) ProtoMessage() {}
 
 func (x *PrepareLorasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1673,7 @@ func (x *PrepareLorasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareLorasRequest.ProtoReflect.Descriptor instead.
 func (*PrepareLorasRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{18}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PrepareLorasRequest) GetModel() string {
@@ -1628,7 +1700,7 @@ type PrepareLorasResponse struct {
 
 func (x *PrepareLorasResponse) Reset() {
 	*x = PrepareLorasResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +1712,7 @@ func (x *PrepareLorasResponse) String() string {
 func (*PrepareLorasResponse) ProtoMessage() {}
 
 func (x *PrepareLorasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +1725,7 @@ func (x *PrepareLorasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareLorasResponse.ProtoReflect.Descriptor instead.
 func (*PrepareLorasResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{19}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PrepareLorasResponse) GetPrepared() *Prepared {
@@ -1674,7 +1746,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1758,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +1771,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{20}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchStatusRequest) GetMinInterval() *durationpb.Duration {
@@ -1736,7 +1808,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1820,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1833,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{21}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WatchStatusResponse) GetReady() bool {
@@ -1859,7 +1931,7 @@ type ResidentModel struct {
 
 func (x *ResidentModel) Reset() {
 	*x = ResidentModel{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +1943,7 @@ func (x *ResidentModel) String() string {
 func (*ResidentModel) ProtoMessage() {}
 
 func (x *ResidentModel) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +1956,7 @@ func (x *ResidentModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentModel.ProtoReflect.Descriptor instead.
 func (*ResidentModel) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{22}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResidentModel) GetName() string {
@@ -1917,7 +1989,7 @@ type ResidentLoraSet struct {
 
 func (x *ResidentLoraSet) Reset() {
 	*x = ResidentLoraSet{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1929,7 +2001,7 @@ func (x *ResidentLoraSet) String() string {
 func (*ResidentLoraSet) ProtoMessage() {}
 
 func (x *ResidentLoraSet) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1942,7 +2014,7 @@ func (x *ResidentLoraSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentLoraSet.ProtoReflect.Descriptor instead.
 func (*ResidentLoraSet) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{23}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ResidentLoraSet) GetLoraSetId() string {
@@ -1994,7 +2066,7 @@ type ResidentLora struct {
 
 func (x *ResidentLora) Reset() {
 	*x = ResidentLora{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2078,7 @@ func (x *ResidentLora) String() string {
 func (*ResidentLora) ProtoMessage() {}
 
 func (x *ResidentLora) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2091,7 @@ func (x *ResidentLora) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentLora.ProtoReflect.Descriptor instead.
 func (*ResidentLora) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{24}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResidentLora) GetSha256() string {
@@ -2066,7 +2138,7 @@ type PlanJobRequest struct {
 
 func (x *PlanJobRequest) Reset() {
 	*x = PlanJobRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[25]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2150,7 @@ func (x *PlanJobRequest) String() string {
 func (*PlanJobRequest) ProtoMessage() {}
 
 func (x *PlanJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[25]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2163,7 @@ func (x *PlanJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanJobRequest.ProtoReflect.Descriptor instead.
 func (*PlanJobRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{25}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PlanJobRequest) GetRequest() isPlanJobRequest_Request {
@@ -2181,7 +2253,7 @@ type PlanJobResponse struct {
 
 func (x *PlanJobResponse) Reset() {
 	*x = PlanJobResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[26]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2265,7 @@ func (x *PlanJobResponse) String() string {
 func (*PlanJobResponse) ProtoMessage() {}
 
 func (x *PlanJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[26]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2278,7 @@ func (x *PlanJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanJobResponse.ProtoReflect.Descriptor instead.
 func (*PlanJobResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{26}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PlanJobResponse) GetAccepted() *Accepted {
@@ -2307,7 +2379,7 @@ type PlannedLora struct {
 
 func (x *PlannedLora) Reset() {
 	*x = PlannedLora{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[27]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2319,7 +2391,7 @@ func (x *PlannedLora) String() string {
 func (*PlannedLora) ProtoMessage() {}
 
 func (x *PlannedLora) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[27]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2332,7 +2404,7 @@ func (x *PlannedLora) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedLora.ProtoReflect.Descriptor instead.
 func (*PlannedLora) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{27}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PlannedLora) GetName() string {
@@ -2396,10 +2468,15 @@ var File_sdgrpc_v1_catalog_proto protoreflect.FileDescriptor
 const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"\x17sdgrpc/v1/catalog.proto\x12\tsdgrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sdgrpc/v1/diffusion.proto\"\x13\n" +
-	"\x11ListModelsRequest\"\x8c\x01\n" +
+	"\x11ListModelsRequest\"\xbf\x01\n" +
 	"\x12ListModelsResponse\x12(\n" +
 	"\x06models\x18\x01 \x03(\v2\x10.sdgrpc.v1.ModelR\x06models\x12L\n" +
-	"\x13lora_strength_range\x18\x02 \x01(\v2\x1c.sdgrpc.v1.LoraStrengthRangeR\x11loraStrengthRange\"G\n" +
+	"\x13lora_strength_range\x18\x02 \x01(\v2\x1c.sdgrpc.v1.LoraStrengthRangeR\x11loraStrengthRange\x121\n" +
+	"\tupscalers\x18\x15 \x03(\v2\x13.sdgrpc.v1.UpscalerR\tupscalers\"X\n" +
+	"\bUpscaler\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05scale\x18\x02 \x01(\x05R\x05scale\x12\"\n" +
+	"\farchitecture\x18\x03 \x01(\tR\farchitecture\"G\n" +
 	"\x11LoraStrengthRange\x12\x18\n" +
 	"\aminimum\x18\x01 \x01(\x02R\aminimum\x12\x18\n" +
 	"\amaximum\x18\x02 \x01(\x02R\amaximum\"\xb9\x03\n" +
@@ -2625,110 +2702,112 @@ func file_sdgrpc_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_catalog_proto_rawDescData
 }
 
-var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_sdgrpc_v1_catalog_proto_goTypes = []any{
 	(*ListModelsRequest)(nil),      // 0: sdgrpc.v1.ListModelsRequest
 	(*ListModelsResponse)(nil),     // 1: sdgrpc.v1.ListModelsResponse
-	(*LoraStrengthRange)(nil),      // 2: sdgrpc.v1.LoraStrengthRange
-	(*Model)(nil),                  // 3: sdgrpc.v1.Model
-	(*LatentFormat)(nil),           // 4: sdgrpc.v1.LatentFormat
-	(*ListLorasRequest)(nil),       // 5: sdgrpc.v1.ListLorasRequest
-	(*ListLorasResponse)(nil),      // 6: sdgrpc.v1.ListLorasResponse
-	(*LoraFile)(nil),               // 7: sdgrpc.v1.LoraFile
-	(*GetLoraRequest)(nil),         // 8: sdgrpc.v1.GetLoraRequest
-	(*GetLoraResponse)(nil),        // 9: sdgrpc.v1.GetLoraResponse
-	(*RecommendedSampling)(nil),    // 10: sdgrpc.v1.RecommendedSampling
-	(*LoraModule)(nil),             // 11: sdgrpc.v1.LoraModule
-	(*ListEmbeddingsRequest)(nil),  // 12: sdgrpc.v1.ListEmbeddingsRequest
-	(*ListEmbeddingsResponse)(nil), // 13: sdgrpc.v1.ListEmbeddingsResponse
-	(*Embedding)(nil),              // 14: sdgrpc.v1.Embedding
-	(*UploadLoraRequest)(nil),      // 15: sdgrpc.v1.UploadLoraRequest
-	(*UploadLoraHeader)(nil),       // 16: sdgrpc.v1.UploadLoraHeader
-	(*UploadLoraResponse)(nil),     // 17: sdgrpc.v1.UploadLoraResponse
-	(*PrepareLorasRequest)(nil),    // 18: sdgrpc.v1.PrepareLorasRequest
-	(*PrepareLorasResponse)(nil),   // 19: sdgrpc.v1.PrepareLorasResponse
-	(*WatchStatusRequest)(nil),     // 20: sdgrpc.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),    // 21: sdgrpc.v1.WatchStatusResponse
-	(*ResidentModel)(nil),          // 22: sdgrpc.v1.ResidentModel
-	(*ResidentLoraSet)(nil),        // 23: sdgrpc.v1.ResidentLoraSet
-	(*ResidentLora)(nil),           // 24: sdgrpc.v1.ResidentLora
-	(*PlanJobRequest)(nil),         // 25: sdgrpc.v1.PlanJobRequest
-	(*PlanJobResponse)(nil),        // 26: sdgrpc.v1.PlanJobResponse
-	(*PlannedLora)(nil),            // 27: sdgrpc.v1.PlannedLora
-	nil,                            // 28: sdgrpc.v1.GetLoraResponse.MetadataEntry
-	(*Sampling)(nil),               // 29: sdgrpc.v1.Sampling
-	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
-	(*Image)(nil),                  // 31: sdgrpc.v1.Image
-	(Scheduler)(0),                 // 32: sdgrpc.v1.Scheduler
-	(TimestepSpacing)(0),           // 33: sdgrpc.v1.TimestepSpacing
-	(*Lora)(nil),                   // 34: sdgrpc.v1.Lora
-	(*Prepared)(nil),               // 35: sdgrpc.v1.Prepared
-	(*durationpb.Duration)(nil),    // 36: google.protobuf.Duration
-	(*BlockWeights)(nil),           // 37: sdgrpc.v1.BlockWeights
-	(*GenerateRequest)(nil),        // 38: sdgrpc.v1.GenerateRequest
-	(*TransformRequest)(nil),       // 39: sdgrpc.v1.TransformRequest
-	(*InpaintRequest)(nil),         // 40: sdgrpc.v1.InpaintRequest
-	(*Accepted)(nil),               // 41: sdgrpc.v1.Accepted
-	(*StepRange)(nil),              // 42: sdgrpc.v1.StepRange
+	(*Upscaler)(nil),               // 2: sdgrpc.v1.Upscaler
+	(*LoraStrengthRange)(nil),      // 3: sdgrpc.v1.LoraStrengthRange
+	(*Model)(nil),                  // 4: sdgrpc.v1.Model
+	(*LatentFormat)(nil),           // 5: sdgrpc.v1.LatentFormat
+	(*ListLorasRequest)(nil),       // 6: sdgrpc.v1.ListLorasRequest
+	(*ListLorasResponse)(nil),      // 7: sdgrpc.v1.ListLorasResponse
+	(*LoraFile)(nil),               // 8: sdgrpc.v1.LoraFile
+	(*GetLoraRequest)(nil),         // 9: sdgrpc.v1.GetLoraRequest
+	(*GetLoraResponse)(nil),        // 10: sdgrpc.v1.GetLoraResponse
+	(*RecommendedSampling)(nil),    // 11: sdgrpc.v1.RecommendedSampling
+	(*LoraModule)(nil),             // 12: sdgrpc.v1.LoraModule
+	(*ListEmbeddingsRequest)(nil),  // 13: sdgrpc.v1.ListEmbeddingsRequest
+	(*ListEmbeddingsResponse)(nil), // 14: sdgrpc.v1.ListEmbeddingsResponse
+	(*Embedding)(nil),              // 15: sdgrpc.v1.Embedding
+	(*UploadLoraRequest)(nil),      // 16: sdgrpc.v1.UploadLoraRequest
+	(*UploadLoraHeader)(nil),       // 17: sdgrpc.v1.UploadLoraHeader
+	(*UploadLoraResponse)(nil),     // 18: sdgrpc.v1.UploadLoraResponse
+	(*PrepareLorasRequest)(nil),    // 19: sdgrpc.v1.PrepareLorasRequest
+	(*PrepareLorasResponse)(nil),   // 20: sdgrpc.v1.PrepareLorasResponse
+	(*WatchStatusRequest)(nil),     // 21: sdgrpc.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),    // 22: sdgrpc.v1.WatchStatusResponse
+	(*ResidentModel)(nil),          // 23: sdgrpc.v1.ResidentModel
+	(*ResidentLoraSet)(nil),        // 24: sdgrpc.v1.ResidentLoraSet
+	(*ResidentLora)(nil),           // 25: sdgrpc.v1.ResidentLora
+	(*PlanJobRequest)(nil),         // 26: sdgrpc.v1.PlanJobRequest
+	(*PlanJobResponse)(nil),        // 27: sdgrpc.v1.PlanJobResponse
+	(*PlannedLora)(nil),            // 28: sdgrpc.v1.PlannedLora
+	nil,                            // 29: sdgrpc.v1.GetLoraResponse.MetadataEntry
+	(*Sampling)(nil),               // 30: sdgrpc.v1.Sampling
+	(*timestamppb.Timestamp)(nil),  // 31: google.protobuf.Timestamp
+	(*Image)(nil),                  // 32: sdgrpc.v1.Image
+	(Scheduler)(0),                 // 33: sdgrpc.v1.Scheduler
+	(TimestepSpacing)(0),           // 34: sdgrpc.v1.TimestepSpacing
+	(*Lora)(nil),                   // 35: sdgrpc.v1.Lora
+	(*Prepared)(nil),               // 36: sdgrpc.v1.Prepared
+	(*durationpb.Duration)(nil),    // 37: google.protobuf.Duration
+	(*BlockWeights)(nil),           // 38: sdgrpc.v1.BlockWeights
+	(*GenerateRequest)(nil),        // 39: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),       // 40: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),         // 41: sdgrpc.v1.InpaintRequest
+	(*Accepted)(nil),               // 42: sdgrpc.v1.Accepted
+	(*StepRange)(nil),              // 43: sdgrpc.v1.StepRange
 }
 var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
-	3,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
-	2,  // 1: sdgrpc.v1.ListModelsResponse.lora_strength_range:type_name -> sdgrpc.v1.LoraStrengthRange
-	29, // 2: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
-	4,  // 3: sdgrpc.v1.Model.latent_format:type_name -> sdgrpc.v1.LatentFormat
-	7,  // 4: sdgrpc.v1.ListLorasResponse.loras:type_name -> sdgrpc.v1.LoraFile
-	30, // 5: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
-	7,  // 6: sdgrpc.v1.GetLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	28, // 7: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
-	11, // 8: sdgrpc.v1.GetLoraResponse.modules:type_name -> sdgrpc.v1.LoraModule
-	10, // 9: sdgrpc.v1.GetLoraResponse.recommended_sampling:type_name -> sdgrpc.v1.RecommendedSampling
-	31, // 10: sdgrpc.v1.GetLoraResponse.thumbnail:type_name -> sdgrpc.v1.Image
-	32, // 11: sdgrpc.v1.RecommendedSampling.scheduler:type_name -> sdgrpc.v1.Scheduler
-	33, // 12: sdgrpc.v1.RecommendedSampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
-	32, // 13: sdgrpc.v1.RecommendedSampling.other_schedulers:type_name -> sdgrpc.v1.Scheduler
-	14, // 14: sdgrpc.v1.ListEmbeddingsResponse.embeddings:type_name -> sdgrpc.v1.Embedding
-	30, // 15: sdgrpc.v1.Embedding.modified:type_name -> google.protobuf.Timestamp
-	16, // 16: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
-	7,  // 17: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	34, // 18: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
-	35, // 19: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
-	36, // 20: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
-	36, // 21: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
-	22, // 22: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
-	23, // 23: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
-	24, // 24: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
-	37, // 25: sdgrpc.v1.ResidentLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	38, // 26: sdgrpc.v1.PlanJobRequest.generate:type_name -> sdgrpc.v1.GenerateRequest
-	39, // 27: sdgrpc.v1.PlanJobRequest.transform:type_name -> sdgrpc.v1.TransformRequest
-	40, // 28: sdgrpc.v1.PlanJobRequest.inpaint:type_name -> sdgrpc.v1.InpaintRequest
-	41, // 29: sdgrpc.v1.PlanJobResponse.accepted:type_name -> sdgrpc.v1.Accepted
-	27, // 30: sdgrpc.v1.PlanJobResponse.loras:type_name -> sdgrpc.v1.PlannedLora
-	36, // 31: sdgrpc.v1.PlanJobResponse.estimated_wait:type_name -> google.protobuf.Duration
-	36, // 32: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
-	36, // 33: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
-	37, // 34: sdgrpc.v1.PlannedLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	42, // 35: sdgrpc.v1.PlannedLora.steps:type_name -> sdgrpc.v1.StepRange
-	0,  // 36: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
-	5,  // 37: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
-	12, // 38: sdgrpc.v1.CatalogService.ListEmbeddings:input_type -> sdgrpc.v1.ListEmbeddingsRequest
-	8,  // 39: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
-	15, // 40: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
-	18, // 41: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
-	25, // 42: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
-	20, // 43: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
-	1,  // 44: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
-	6,  // 45: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
-	13, // 46: sdgrpc.v1.CatalogService.ListEmbeddings:output_type -> sdgrpc.v1.ListEmbeddingsResponse
-	9,  // 47: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
-	17, // 48: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
-	19, // 49: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
-	26, // 50: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
-	21, // 51: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
-	44, // [44:52] is the sub-list for method output_type
-	36, // [36:44] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	4,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
+	3,  // 1: sdgrpc.v1.ListModelsResponse.lora_strength_range:type_name -> sdgrpc.v1.LoraStrengthRange
+	2,  // 2: sdgrpc.v1.ListModelsResponse.upscalers:type_name -> sdgrpc.v1.Upscaler
+	30, // 3: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
+	5,  // 4: sdgrpc.v1.Model.latent_format:type_name -> sdgrpc.v1.LatentFormat
+	8,  // 5: sdgrpc.v1.ListLorasResponse.loras:type_name -> sdgrpc.v1.LoraFile
+	31, // 6: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
+	8,  // 7: sdgrpc.v1.GetLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
+	29, // 8: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
+	12, // 9: sdgrpc.v1.GetLoraResponse.modules:type_name -> sdgrpc.v1.LoraModule
+	11, // 10: sdgrpc.v1.GetLoraResponse.recommended_sampling:type_name -> sdgrpc.v1.RecommendedSampling
+	32, // 11: sdgrpc.v1.GetLoraResponse.thumbnail:type_name -> sdgrpc.v1.Image
+	33, // 12: sdgrpc.v1.RecommendedSampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	34, // 13: sdgrpc.v1.RecommendedSampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	33, // 14: sdgrpc.v1.RecommendedSampling.other_schedulers:type_name -> sdgrpc.v1.Scheduler
+	15, // 15: sdgrpc.v1.ListEmbeddingsResponse.embeddings:type_name -> sdgrpc.v1.Embedding
+	31, // 16: sdgrpc.v1.Embedding.modified:type_name -> google.protobuf.Timestamp
+	17, // 17: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
+	8,  // 18: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
+	35, // 19: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
+	36, // 20: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
+	37, // 21: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
+	37, // 22: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
+	23, // 23: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
+	24, // 24: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
+	25, // 25: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
+	38, // 26: sdgrpc.v1.ResidentLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	39, // 27: sdgrpc.v1.PlanJobRequest.generate:type_name -> sdgrpc.v1.GenerateRequest
+	40, // 28: sdgrpc.v1.PlanJobRequest.transform:type_name -> sdgrpc.v1.TransformRequest
+	41, // 29: sdgrpc.v1.PlanJobRequest.inpaint:type_name -> sdgrpc.v1.InpaintRequest
+	42, // 30: sdgrpc.v1.PlanJobResponse.accepted:type_name -> sdgrpc.v1.Accepted
+	28, // 31: sdgrpc.v1.PlanJobResponse.loras:type_name -> sdgrpc.v1.PlannedLora
+	37, // 32: sdgrpc.v1.PlanJobResponse.estimated_wait:type_name -> google.protobuf.Duration
+	37, // 33: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
+	37, // 34: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
+	38, // 35: sdgrpc.v1.PlannedLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	43, // 36: sdgrpc.v1.PlannedLora.steps:type_name -> sdgrpc.v1.StepRange
+	0,  // 37: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
+	6,  // 38: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
+	13, // 39: sdgrpc.v1.CatalogService.ListEmbeddings:input_type -> sdgrpc.v1.ListEmbeddingsRequest
+	9,  // 40: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
+	16, // 41: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
+	19, // 42: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
+	26, // 43: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
+	21, // 44: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
+	1,  // 45: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
+	7,  // 46: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
+	14, // 47: sdgrpc.v1.CatalogService.ListEmbeddings:output_type -> sdgrpc.v1.ListEmbeddingsResponse
+	10, // 48: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
+	18, // 49: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
+	20, // 50: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
+	27, // 51: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
+	22, // 52: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
+	45, // [45:53] is the sub-list for method output_type
+	37, // [37:45] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_catalog_proto_init() }
@@ -2737,18 +2816,18 @@ func file_sdgrpc_v1_catalog_proto_init() {
 		return
 	}
 	file_sdgrpc_v1_diffusion_proto_init()
-	file_sdgrpc_v1_catalog_proto_msgTypes[7].OneofWrappers = []any{}
-	file_sdgrpc_v1_catalog_proto_msgTypes[8].OneofWrappers = []any{
+	file_sdgrpc_v1_catalog_proto_msgTypes[8].OneofWrappers = []any{}
+	file_sdgrpc_v1_catalog_proto_msgTypes[9].OneofWrappers = []any{
 		(*GetLoraRequest_Name)(nil),
 		(*GetLoraRequest_Sha256)(nil),
 	}
-	file_sdgrpc_v1_catalog_proto_msgTypes[10].OneofWrappers = []any{}
 	file_sdgrpc_v1_catalog_proto_msgTypes[11].OneofWrappers = []any{}
-	file_sdgrpc_v1_catalog_proto_msgTypes[15].OneofWrappers = []any{
+	file_sdgrpc_v1_catalog_proto_msgTypes[12].OneofWrappers = []any{}
+	file_sdgrpc_v1_catalog_proto_msgTypes[16].OneofWrappers = []any{
 		(*UploadLoraRequest_Header)(nil),
 		(*UploadLoraRequest_Chunk)(nil),
 	}
-	file_sdgrpc_v1_catalog_proto_msgTypes[25].OneofWrappers = []any{
+	file_sdgrpc_v1_catalog_proto_msgTypes[26].OneofWrappers = []any{
 		(*PlanJobRequest_Generate)(nil),
 		(*PlanJobRequest_Transform)(nil),
 		(*PlanJobRequest_Inpaint)(nil),
@@ -2759,7 +2838,7 @@ func file_sdgrpc_v1_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_catalog_proto_rawDesc), len(file_sdgrpc_v1_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1044,6 +1044,373 @@ func (x *InpaintRequest) GetMargins() *Margins {
 	return nil
 }
 
+type UpscaleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in GenerateRequest.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// One of ListModelsResponse.upscalers; empty is the first.
+	Upscaler string `protobuf:"bytes,2,opt,name=upscaler,proto3" json:"upscaler,omitempty"`
+	// Required. Alpha is kept, but in JPEG.
+	Image *Image `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
+	// The result's size in pixels, at most 32 Mi in all and 16384 a side; with both 0 it is as many times the image's as
+	// the upscaler makes. Where one is given, the other keeps the proportions. What the upscaler makes is brought to
+	// it by Lanczos. What the upscaler makes may not be larger than that either.
+	Width  int32 `protobuf:"varint,4,opt,name=width,proto3" json:"width,omitempty"`
+	Height int32 `protobuf:"varint,5,opt,name=height,proto3" json:"height,omitempty"`
+	// `image/png` (the default), `image/jpeg` or `image/webp`.
+	MediaType string `protobuf:"bytes,6,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	// Of jpeg and webp, 1 to 100; 0 is 90.
+	Quality       int32 `protobuf:"varint,7,opt,name=quality,proto3" json:"quality,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpscaleRequest) Reset() {
+	*x = UpscaleRequest{}
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpscaleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpscaleRequest) ProtoMessage() {}
+
+func (x *UpscaleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpscaleRequest.ProtoReflect.Descriptor instead.
+func (*UpscaleRequest) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *UpscaleRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *UpscaleRequest) GetUpscaler() string {
+	if x != nil {
+		return x.Upscaler
+	}
+	return ""
+}
+
+func (x *UpscaleRequest) GetImage() *Image {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+func (x *UpscaleRequest) GetWidth() int32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *UpscaleRequest) GetHeight() int32 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *UpscaleRequest) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *UpscaleRequest) GetQuality() int32 {
+	if x != nil {
+		return x.Quality
+	}
+	return 0
+}
+
+// Something that happened to a picture that is upscaled.
+type UpscaleEvent struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	RequestId string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// 0, 1, 2 … without gaps.
+	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*UpscaleEvent_Accepted
+	//	*UpscaleEvent_Progress
+	//	*UpscaleEvent_Image
+	Event         isUpscaleEvent_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpscaleEvent) Reset() {
+	*x = UpscaleEvent{}
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpscaleEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpscaleEvent) ProtoMessage() {}
+
+func (x *UpscaleEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpscaleEvent.ProtoReflect.Descriptor instead.
+func (*UpscaleEvent) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *UpscaleEvent) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *UpscaleEvent) GetSequence() int64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *UpscaleEvent) GetEvent() isUpscaleEvent_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *UpscaleEvent) GetAccepted() *UpscaleAccepted {
+	if x != nil {
+		if x, ok := x.Event.(*UpscaleEvent_Accepted); ok {
+			return x.Accepted
+		}
+	}
+	return nil
+}
+
+func (x *UpscaleEvent) GetProgress() *UpscaleProgress {
+	if x != nil {
+		if x, ok := x.Event.(*UpscaleEvent_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *UpscaleEvent) GetImage() *Image {
+	if x != nil {
+		if x, ok := x.Event.(*UpscaleEvent_Image); ok {
+			return x.Image
+		}
+	}
+	return nil
+}
+
+type isUpscaleEvent_Event interface {
+	isUpscaleEvent_Event()
+}
+
+type UpscaleEvent_Accepted struct {
+	Accepted *UpscaleAccepted `protobuf:"bytes,10,opt,name=accepted,proto3,oneof"`
+}
+
+type UpscaleEvent_Progress struct {
+	Progress *UpscaleProgress `protobuf:"bytes,11,opt,name=progress,proto3,oneof"`
+}
+
+type UpscaleEvent_Image struct {
+	// The last event.
+	Image *Image `protobuf:"bytes,12,opt,name=image,proto3,oneof"`
+}
+
+func (*UpscaleEvent_Accepted) isUpscaleEvent_Event() {}
+
+func (*UpscaleEvent_Progress) isUpscaleEvent_Event() {}
+
+func (*UpscaleEvent_Image) isUpscaleEvent_Event() {}
+
+// The request is valid and queued.
+type UpscaleAccepted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pictures that wait or are upscaled before this one.
+	QueuePosition int32  `protobuf:"varint,1,opt,name=queue_position,json=queuePosition,proto3" json:"queue_position,omitempty"`
+	Upscaler      string `protobuf:"bytes,2,opt,name=upscaler,proto3" json:"upscaler,omitempty"`
+	// Pixels of the result.
+	Width  int32 `protobuf:"varint,3,opt,name=width,proto3" json:"width,omitempty"`
+	Height int32 `protobuf:"varint,4,opt,name=height,proto3" json:"height,omitempty"`
+	// The picture goes through the upscaler in so many overlapping parts of 256 by 256 pixels.
+	TileCount     int32 `protobuf:"varint,5,opt,name=tile_count,json=tileCount,proto3" json:"tile_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpscaleAccepted) Reset() {
+	*x = UpscaleAccepted{}
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpscaleAccepted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpscaleAccepted) ProtoMessage() {}
+
+func (x *UpscaleAccepted) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpscaleAccepted.ProtoReflect.Descriptor instead.
+func (*UpscaleAccepted) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *UpscaleAccepted) GetQueuePosition() int32 {
+	if x != nil {
+		return x.QueuePosition
+	}
+	return 0
+}
+
+func (x *UpscaleAccepted) GetUpscaler() string {
+	if x != nil {
+		return x.Upscaler
+	}
+	return ""
+}
+
+func (x *UpscaleAccepted) GetWidth() int32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *UpscaleAccepted) GetHeight() int32 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *UpscaleAccepted) GetTileCount() int32 {
+	if x != nil {
+		return x.TileCount
+	}
+	return 0
+}
+
+// A tile is done.
+type UpscaleProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From 1.
+	Tile          int32                `protobuf:"varint,1,opt,name=tile,proto3" json:"tile,omitempty"`
+	TileCount     int32                `protobuf:"varint,2,opt,name=tile_count,json=tileCount,proto3" json:"tile_count,omitempty"`
+	Elapsed       *durationpb.Duration `protobuf:"bytes,3,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
+	Remaining     *durationpb.Duration `protobuf:"bytes,4,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpscaleProgress) Reset() {
+	*x = UpscaleProgress{}
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpscaleProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpscaleProgress) ProtoMessage() {}
+
+func (x *UpscaleProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpscaleProgress.ProtoReflect.Descriptor instead.
+func (*UpscaleProgress) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UpscaleProgress) GetTile() int32 {
+	if x != nil {
+		return x.Tile
+	}
+	return 0
+}
+
+func (x *UpscaleProgress) GetTileCount() int32 {
+	if x != nil {
+		return x.TileCount
+	}
+	return 0
+}
+
+func (x *UpscaleProgress) GetElapsed() *durationpb.Duration {
+	if x != nil {
+		return x.Elapsed
+	}
+	return nil
+}
+
+func (x *UpscaleProgress) GetRemaining() *durationpb.Duration {
+	if x != nil {
+		return x.Remaining
+	}
+	return nil
+}
+
 // One LoRA and how strongly to apply it.
 type Lora struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1074,7 +1441,7 @@ type Lora struct {
 
 func (x *Lora) Reset() {
 	*x = Lora{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[3]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1453,7 @@ func (x *Lora) String() string {
 func (*Lora) ProtoMessage() {}
 
 func (x *Lora) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[3]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1466,7 @@ func (x *Lora) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lora.ProtoReflect.Descriptor instead.
 func (*Lora) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{3}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Lora) GetSource() isLora_Source {
@@ -1227,7 +1594,7 @@ type BlockWeights struct {
 
 func (x *BlockWeights) Reset() {
 	*x = BlockWeights{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[4]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1606,7 @@ func (x *BlockWeights) String() string {
 func (*BlockWeights) ProtoMessage() {}
 
 func (x *BlockWeights) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[4]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1619,7 @@ func (x *BlockWeights) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockWeights.ProtoReflect.Descriptor instead.
 func (*BlockWeights) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{4}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *BlockWeights) GetValues() []float32 {
@@ -1335,7 +1702,7 @@ type Sampling struct {
 
 func (x *Sampling) Reset() {
 	*x = Sampling{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[5]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1714,7 @@ func (x *Sampling) String() string {
 func (*Sampling) ProtoMessage() {}
 
 func (x *Sampling) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[5]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1727,7 @@ func (x *Sampling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sampling.ProtoReflect.Descriptor instead.
 func (*Sampling) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{5}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Sampling) GetSteps() int32 {
@@ -1490,7 +1857,7 @@ type GuidanceInterval struct {
 
 func (x *GuidanceInterval) Reset() {
 	*x = GuidanceInterval{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[6]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1869,7 @@ func (x *GuidanceInterval) String() string {
 func (*GuidanceInterval) ProtoMessage() {}
 
 func (x *GuidanceInterval) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[6]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1882,7 @@ func (x *GuidanceInterval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuidanceInterval.ProtoReflect.Descriptor instead.
 func (*GuidanceInterval) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{6}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GuidanceInterval) GetStart() float32 {
@@ -1551,7 +1918,7 @@ type StepReuse struct {
 
 func (x *StepReuse) Reset() {
 	*x = StepReuse{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1930,7 @@ func (x *StepReuse) String() string {
 func (*StepReuse) ProtoMessage() {}
 
 func (x *StepReuse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[7]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1943,7 @@ func (x *StepReuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepReuse.ProtoReflect.Descriptor instead.
 func (*StepReuse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{7}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StepReuse) GetEvery() int32 {
@@ -1608,7 +1975,7 @@ type Variation struct {
 
 func (x *Variation) Reset() {
 	*x = Variation{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1987,7 @@ func (x *Variation) String() string {
 func (*Variation) ProtoMessage() {}
 
 func (x *Variation) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[8]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +2000,7 @@ func (x *Variation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Variation.ProtoReflect.Descriptor instead.
 func (*Variation) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{8}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Variation) GetSeed() int64 {
@@ -1663,7 +2030,7 @@ type Tiling struct {
 
 func (x *Tiling) Reset() {
 	*x = Tiling{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +2042,7 @@ func (x *Tiling) String() string {
 func (*Tiling) ProtoMessage() {}
 
 func (x *Tiling) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[9]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +2055,7 @@ func (x *Tiling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tiling.ProtoReflect.Descriptor instead.
 func (*Tiling) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{9}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Tiling) GetHorizontal() bool {
@@ -1725,7 +2092,8 @@ type SecondPass struct {
 	Steps int32 `protobuf:"varint,5,opt,name=steps,proto3" json:"steps,omitempty"`
 	// Unspecified is LATENT, and PIXEL where an `upscaler` is named.
 	Mode SecondPassMode `protobuf:"varint,6,opt,name=mode,proto3,enum=sdgrpc.v1.SecondPassMode" json:"mode,omitempty"`
-	// What enlarges the picture before it is brought to the size by Lanczos; empty is Lanczos alone. Of PIXEL only.
+	// One of ListModelsResponse.upscalers, which enlarges the picture until it covers the size, to which Lanczos brings it
+	// then; empty is Lanczos alone. Of PIXEL only.
 	Upscaler      string `protobuf:"bytes,7,opt,name=upscaler,proto3" json:"upscaler,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1733,7 +2101,7 @@ type SecondPass struct {
 
 func (x *SecondPass) Reset() {
 	*x = SecondPass{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +2113,7 @@ func (x *SecondPass) String() string {
 func (*SecondPass) ProtoMessage() {}
 
 func (x *SecondPass) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[10]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +2126,7 @@ func (x *SecondPass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecondPass.ProtoReflect.Descriptor instead.
 func (*SecondPass) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{10}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SecondPass) GetScale() float32 {
@@ -1829,7 +2197,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +2209,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[11]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +2222,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{11}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Output) GetMediaType() string {
@@ -1908,7 +2276,7 @@ type PreviewOptions struct {
 
 func (x *PreviewOptions) Reset() {
 	*x = PreviewOptions{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2288,7 @@ func (x *PreviewOptions) String() string {
 func (*PreviewOptions) ProtoMessage() {}
 
 func (x *PreviewOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[12]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2301,7 @@ func (x *PreviewOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewOptions.ProtoReflect.Descriptor instead.
 func (*PreviewOptions) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{12}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PreviewOptions) GetKind() PreviewKind {
@@ -1980,7 +2348,7 @@ type MaskOptions struct {
 
 func (x *MaskOptions) Reset() {
 	*x = MaskOptions{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +2360,7 @@ func (x *MaskOptions) String() string {
 func (*MaskOptions) ProtoMessage() {}
 
 func (x *MaskOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[13]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,7 +2373,7 @@ func (x *MaskOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaskOptions.ProtoReflect.Descriptor instead.
 func (*MaskOptions) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{13}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MaskOptions) GetBlur() float32 {
@@ -2056,7 +2424,7 @@ type Margins struct {
 
 func (x *Margins) Reset() {
 	*x = Margins{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2436,7 @@ func (x *Margins) String() string {
 func (*Margins) ProtoMessage() {}
 
 func (x *Margins) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[14]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2449,7 @@ func (x *Margins) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Margins.ProtoReflect.Descriptor instead.
 func (*Margins) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{14}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Margins) GetLeft() int32 {
@@ -2132,7 +2500,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2512,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[15]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2525,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{15}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Image) GetData() []byte {
@@ -2208,7 +2576,7 @@ type JobEvent struct {
 
 func (x *JobEvent) Reset() {
 	*x = JobEvent{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2588,7 @@ func (x *JobEvent) String() string {
 func (*JobEvent) ProtoMessage() {}
 
 func (x *JobEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[16]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2601,7 @@ func (x *JobEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEvent.ProtoReflect.Descriptor instead.
 func (*JobEvent) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{16}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JobEvent) GetRequestId() string {
@@ -2360,7 +2728,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +2740,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[17]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +2753,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{17}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Accepted) GetQueuePosition() int32 {
@@ -2460,7 +2828,7 @@ type Prepared struct {
 
 func (x *Prepared) Reset() {
 	*x = Prepared{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2840,7 @@ func (x *Prepared) String() string {
 func (*Prepared) ProtoMessage() {}
 
 func (x *Prepared) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[18]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2853,7 @@ func (x *Prepared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepared.ProtoReflect.Descriptor instead.
 func (*Prepared) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{18}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Prepared) GetLoras() []*LoraReport {
@@ -2546,7 +2914,7 @@ type LoraReport struct {
 
 func (x *LoraReport) Reset() {
 	*x = LoraReport{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2558,7 +2926,7 @@ func (x *LoraReport) String() string {
 func (*LoraReport) ProtoMessage() {}
 
 func (x *LoraReport) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[19]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2571,7 +2939,7 @@ func (x *LoraReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoraReport.ProtoReflect.Descriptor instead.
 func (*LoraReport) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{19}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LoraReport) GetName() string {
@@ -2683,7 +3051,7 @@ type StepRange struct {
 
 func (x *StepRange) Reset() {
 	*x = StepRange{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +3063,7 @@ func (x *StepRange) String() string {
 func (*StepRange) ProtoMessage() {}
 
 func (x *StepRange) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[20]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +3076,7 @@ func (x *StepRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepRange.ProtoReflect.Descriptor instead.
 func (*StepRange) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{20}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StepRange) GetFirst() int32 {
@@ -2746,7 +3114,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2758,7 +3126,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[21]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2771,7 +3139,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{21}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Progress) GetStep() int32 {
@@ -2838,7 +3206,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +3218,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[22]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +3231,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{22}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Preview) GetImageIndex() int32 {
@@ -2930,7 +3298,7 @@ type Latent struct {
 
 func (x *Latent) Reset() {
 	*x = Latent{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3310,7 @@ func (x *Latent) String() string {
 func (*Latent) ProtoMessage() {}
 
 func (x *Latent) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3323,7 @@ func (x *Latent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Latent.ProtoReflect.Descriptor instead.
 func (*Latent) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{23}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Latent) GetChannels() int32 {
@@ -2998,7 +3366,7 @@ type GeneratedImage struct {
 
 func (x *GeneratedImage) Reset() {
 	*x = GeneratedImage{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[24]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3010,7 +3378,7 @@ func (x *GeneratedImage) String() string {
 func (*GeneratedImage) ProtoMessage() {}
 
 func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[24]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3023,7 +3391,7 @@ func (x *GeneratedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GeneratedImage.ProtoReflect.Descriptor instead.
 func (*GeneratedImage) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{24}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GeneratedImage) GetIndex() int32 {
@@ -3065,7 +3433,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[25]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3077,7 +3445,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[25]
+	mi := &file_sdgrpc_v1_diffusion_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3090,7 +3458,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{25}
+	return file_sdgrpc_v1_diffusion_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Finished) GetQueued() *durationpb.Duration {
@@ -3192,7 +3560,39 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"resizeMode\x12<\n" +
 	"\ron_disconnect\x18\x0f \x01(\x0e2\x17.sdgrpc.v1.OnDisconnectR\fonDisconnect\x12,\n" +
 	"\amargins\x18\x14 \x01(\v2\x12.sdgrpc.v1.MarginsR\amarginsB\v\n" +
-	"\t_strengthJ\x04\b\x15\x10\x16\"\xff\x02\n" +
+	"\t_strengthJ\x04\b\x15\x10\x16\"\xda\x01\n" +
+	"\x0eUpscaleRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1a\n" +
+	"\bupscaler\x18\x02 \x01(\tR\bupscaler\x12&\n" +
+	"\x05image\x18\x03 \x01(\v2\x10.sdgrpc.v1.ImageR\x05image\x12\x14\n" +
+	"\x05width\x18\x04 \x01(\x05R\x05width\x12\x16\n" +
+	"\x06height\x18\x05 \x01(\x05R\x06height\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x06 \x01(\tR\tmediaType\x12\x18\n" +
+	"\aquality\x18\a \x01(\x05R\aquality\"\xf0\x01\n" +
+	"\fUpscaleEvent\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x03R\bsequence\x128\n" +
+	"\baccepted\x18\n" +
+	" \x01(\v2\x1a.sdgrpc.v1.UpscaleAcceptedH\x00R\baccepted\x128\n" +
+	"\bprogress\x18\v \x01(\v2\x1a.sdgrpc.v1.UpscaleProgressH\x00R\bprogress\x12(\n" +
+	"\x05image\x18\f \x01(\v2\x10.sdgrpc.v1.ImageH\x00R\x05imageB\a\n" +
+	"\x05event\"\xa1\x01\n" +
+	"\x0fUpscaleAccepted\x12%\n" +
+	"\x0equeue_position\x18\x01 \x01(\x05R\rqueuePosition\x12\x1a\n" +
+	"\bupscaler\x18\x02 \x01(\tR\bupscaler\x12\x14\n" +
+	"\x05width\x18\x03 \x01(\x05R\x05width\x12\x16\n" +
+	"\x06height\x18\x04 \x01(\x05R\x06height\x12\x1d\n" +
+	"\n" +
+	"tile_count\x18\x05 \x01(\x05R\ttileCount\"\xb2\x01\n" +
+	"\x0fUpscaleProgress\x12\x12\n" +
+	"\x04tile\x18\x01 \x01(\x05R\x04tile\x12\x1d\n" +
+	"\n" +
+	"tile_count\x18\x02 \x01(\x05R\ttileCount\x123\n" +
+	"\aelapsed\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x127\n" +
+	"\tremaining\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\tremaining\"\xff\x02\n" +
 	"\x04Lora\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x18\n" +
 	"\x06sha256\x18\x02 \x01(\tH\x00R\x06sha256\x12\"\n" +
@@ -3439,11 +3839,12 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x18PREVIEW_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PREVIEW_KIND_PICTURE\x10\x01\x12\x17\n" +
 	"\x13PREVIEW_KIND_LATENT\x10\x02\x12\x18\n" +
-	"\x14PREVIEW_KIND_DECODED\x10\x032\xcf\x01\n" +
+	"\x14PREVIEW_KIND_DECODED\x10\x032\x90\x02\n" +
 	"\x10DiffusionService\x12=\n" +
 	"\bGenerate\x12\x1a.sdgrpc.v1.GenerateRequest\x1a\x13.sdgrpc.v1.JobEvent0\x01\x12?\n" +
 	"\tTransform\x12\x1b.sdgrpc.v1.TransformRequest\x1a\x13.sdgrpc.v1.JobEvent0\x01\x12;\n" +
-	"\aInpaint\x12\x19.sdgrpc.v1.InpaintRequest\x1a\x13.sdgrpc.v1.JobEvent0\x01b\x06proto3"
+	"\aInpaint\x12\x19.sdgrpc.v1.InpaintRequest\x1a\x13.sdgrpc.v1.JobEvent0\x01\x12?\n" +
+	"\aUpscale\x12\x19.sdgrpc.v1.UpscaleRequest\x1a\x17.sdgrpc.v1.UpscaleEvent0\x01b\x06proto3"
 
 var (
 	file_sdgrpc_v1_diffusion_proto_rawDescOnce sync.Once
@@ -3458,7 +3859,7 @@ func file_sdgrpc_v1_diffusion_proto_rawDescGZIP() []byte {
 }
 
 var file_sdgrpc_v1_diffusion_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_sdgrpc_v1_diffusion_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(Scheduler)(0),              // 0: sdgrpc.v1.Scheduler
 	(SigmaSpacing)(0),           // 1: sdgrpc.v1.SigmaSpacing
@@ -3472,101 +3873,113 @@ var file_sdgrpc_v1_diffusion_proto_goTypes = []any{
 	(*GenerateRequest)(nil),     // 9: sdgrpc.v1.GenerateRequest
 	(*TransformRequest)(nil),    // 10: sdgrpc.v1.TransformRequest
 	(*InpaintRequest)(nil),      // 11: sdgrpc.v1.InpaintRequest
-	(*Lora)(nil),                // 12: sdgrpc.v1.Lora
-	(*BlockWeights)(nil),        // 13: sdgrpc.v1.BlockWeights
-	(*Sampling)(nil),            // 14: sdgrpc.v1.Sampling
-	(*GuidanceInterval)(nil),    // 15: sdgrpc.v1.GuidanceInterval
-	(*StepReuse)(nil),           // 16: sdgrpc.v1.StepReuse
-	(*Variation)(nil),           // 17: sdgrpc.v1.Variation
-	(*Tiling)(nil),              // 18: sdgrpc.v1.Tiling
-	(*SecondPass)(nil),          // 19: sdgrpc.v1.SecondPass
-	(*Output)(nil),              // 20: sdgrpc.v1.Output
-	(*PreviewOptions)(nil),      // 21: sdgrpc.v1.PreviewOptions
-	(*MaskOptions)(nil),         // 22: sdgrpc.v1.MaskOptions
-	(*Margins)(nil),             // 23: sdgrpc.v1.Margins
-	(*Image)(nil),               // 24: sdgrpc.v1.Image
-	(*JobEvent)(nil),            // 25: sdgrpc.v1.JobEvent
-	(*Accepted)(nil),            // 26: sdgrpc.v1.Accepted
-	(*Prepared)(nil),            // 27: sdgrpc.v1.Prepared
-	(*LoraReport)(nil),          // 28: sdgrpc.v1.LoraReport
-	(*StepRange)(nil),           // 29: sdgrpc.v1.StepRange
-	(*Progress)(nil),            // 30: sdgrpc.v1.Progress
-	(*Preview)(nil),             // 31: sdgrpc.v1.Preview
-	(*Latent)(nil),              // 32: sdgrpc.v1.Latent
-	(*GeneratedImage)(nil),      // 33: sdgrpc.v1.GeneratedImage
-	(*Finished)(nil),            // 34: sdgrpc.v1.Finished
-	nil,                         // 35: sdgrpc.v1.BlockWeights.BlocksEntry
-	nil,                         // 36: sdgrpc.v1.LoraReport.ModulesEntry
-	(*durationpb.Duration)(nil), // 37: google.protobuf.Duration
+	(*UpscaleRequest)(nil),      // 12: sdgrpc.v1.UpscaleRequest
+	(*UpscaleEvent)(nil),        // 13: sdgrpc.v1.UpscaleEvent
+	(*UpscaleAccepted)(nil),     // 14: sdgrpc.v1.UpscaleAccepted
+	(*UpscaleProgress)(nil),     // 15: sdgrpc.v1.UpscaleProgress
+	(*Lora)(nil),                // 16: sdgrpc.v1.Lora
+	(*BlockWeights)(nil),        // 17: sdgrpc.v1.BlockWeights
+	(*Sampling)(nil),            // 18: sdgrpc.v1.Sampling
+	(*GuidanceInterval)(nil),    // 19: sdgrpc.v1.GuidanceInterval
+	(*StepReuse)(nil),           // 20: sdgrpc.v1.StepReuse
+	(*Variation)(nil),           // 21: sdgrpc.v1.Variation
+	(*Tiling)(nil),              // 22: sdgrpc.v1.Tiling
+	(*SecondPass)(nil),          // 23: sdgrpc.v1.SecondPass
+	(*Output)(nil),              // 24: sdgrpc.v1.Output
+	(*PreviewOptions)(nil),      // 25: sdgrpc.v1.PreviewOptions
+	(*MaskOptions)(nil),         // 26: sdgrpc.v1.MaskOptions
+	(*Margins)(nil),             // 27: sdgrpc.v1.Margins
+	(*Image)(nil),               // 28: sdgrpc.v1.Image
+	(*JobEvent)(nil),            // 29: sdgrpc.v1.JobEvent
+	(*Accepted)(nil),            // 30: sdgrpc.v1.Accepted
+	(*Prepared)(nil),            // 31: sdgrpc.v1.Prepared
+	(*LoraReport)(nil),          // 32: sdgrpc.v1.LoraReport
+	(*StepRange)(nil),           // 33: sdgrpc.v1.StepRange
+	(*Progress)(nil),            // 34: sdgrpc.v1.Progress
+	(*Preview)(nil),             // 35: sdgrpc.v1.Preview
+	(*Latent)(nil),              // 36: sdgrpc.v1.Latent
+	(*GeneratedImage)(nil),      // 37: sdgrpc.v1.GeneratedImage
+	(*Finished)(nil),            // 38: sdgrpc.v1.Finished
+	nil,                         // 39: sdgrpc.v1.BlockWeights.BlocksEntry
+	nil,                         // 40: sdgrpc.v1.LoraReport.ModulesEntry
+	(*durationpb.Duration)(nil), // 41: google.protobuf.Duration
 }
 var file_sdgrpc_v1_diffusion_proto_depIdxs = []int32{
-	12, // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
-	14, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	20, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
+	16, // 0: sdgrpc.v1.GenerateRequest.loras:type_name -> sdgrpc.v1.Lora
+	18, // 1: sdgrpc.v1.GenerateRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	24, // 2: sdgrpc.v1.GenerateRequest.output:type_name -> sdgrpc.v1.Output
 	2,  // 3: sdgrpc.v1.GenerateRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	19, // 4: sdgrpc.v1.GenerateRequest.second_pass:type_name -> sdgrpc.v1.SecondPass
-	12, // 5: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
-	14, // 6: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	20, // 7: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
-	24, // 8: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
+	23, // 4: sdgrpc.v1.GenerateRequest.second_pass:type_name -> sdgrpc.v1.SecondPass
+	16, // 5: sdgrpc.v1.TransformRequest.loras:type_name -> sdgrpc.v1.Lora
+	18, // 6: sdgrpc.v1.TransformRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	24, // 7: sdgrpc.v1.TransformRequest.output:type_name -> sdgrpc.v1.Output
+	28, // 8: sdgrpc.v1.TransformRequest.image:type_name -> sdgrpc.v1.Image
 	3,  // 9: sdgrpc.v1.TransformRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
 	2,  // 10: sdgrpc.v1.TransformRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	12, // 11: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
-	14, // 12: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
-	20, // 13: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
-	24, // 14: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
-	24, // 15: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
-	22, // 16: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
+	16, // 11: sdgrpc.v1.InpaintRequest.loras:type_name -> sdgrpc.v1.Lora
+	18, // 12: sdgrpc.v1.InpaintRequest.sampling:type_name -> sdgrpc.v1.Sampling
+	24, // 13: sdgrpc.v1.InpaintRequest.output:type_name -> sdgrpc.v1.Output
+	28, // 14: sdgrpc.v1.InpaintRequest.image:type_name -> sdgrpc.v1.Image
+	28, // 15: sdgrpc.v1.InpaintRequest.mask:type_name -> sdgrpc.v1.Image
+	26, // 16: sdgrpc.v1.InpaintRequest.mask_options:type_name -> sdgrpc.v1.MaskOptions
 	3,  // 17: sdgrpc.v1.InpaintRequest.resize_mode:type_name -> sdgrpc.v1.ResizeMode
 	2,  // 18: sdgrpc.v1.InpaintRequest.on_disconnect:type_name -> sdgrpc.v1.OnDisconnect
-	23, // 19: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
-	13, // 20: sdgrpc.v1.Lora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	35, // 21: sdgrpc.v1.BlockWeights.blocks:type_name -> sdgrpc.v1.BlockWeights.BlocksEntry
-	0,  // 22: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
-	1,  // 23: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
-	6,  // 24: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
-	15, // 25: sdgrpc.v1.Sampling.guidance_interval:type_name -> sdgrpc.v1.GuidanceInterval
-	16, // 26: sdgrpc.v1.Sampling.step_reuse:type_name -> sdgrpc.v1.StepReuse
-	17, // 27: sdgrpc.v1.Sampling.variation:type_name -> sdgrpc.v1.Variation
-	18, // 28: sdgrpc.v1.Sampling.tiling:type_name -> sdgrpc.v1.Tiling
-	4,  // 29: sdgrpc.v1.SecondPass.mode:type_name -> sdgrpc.v1.SecondPassMode
-	21, // 30: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
-	7,  // 31: sdgrpc.v1.Output.decoder:type_name -> sdgrpc.v1.Decoder
-	8,  // 32: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
-	5,  // 33: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
-	26, // 34: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
-	27, // 35: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
-	30, // 36: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
-	33, // 37: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
-	34, // 38: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
-	14, // 39: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
-	19, // 40: sdgrpc.v1.Accepted.second_pass:type_name -> sdgrpc.v1.SecondPass
-	28, // 41: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
-	37, // 42: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
-	36, // 43: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
-	29, // 44: sdgrpc.v1.LoraReport.steps:type_name -> sdgrpc.v1.StepRange
-	13, // 45: sdgrpc.v1.LoraReport.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	37, // 46: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
-	37, // 47: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
-	31, // 48: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
-	24, // 49: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
-	32, // 50: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
-	24, // 51: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
-	37, // 52: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
-	37, // 53: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
-	37, // 54: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
-	37, // 55: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
-	9,  // 56: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
-	10, // 57: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
-	11, // 58: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
-	25, // 59: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
-	25, // 60: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
-	25, // 61: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
-	59, // [59:62] is the sub-list for method output_type
-	56, // [56:59] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	27, // 19: sdgrpc.v1.InpaintRequest.margins:type_name -> sdgrpc.v1.Margins
+	28, // 20: sdgrpc.v1.UpscaleRequest.image:type_name -> sdgrpc.v1.Image
+	14, // 21: sdgrpc.v1.UpscaleEvent.accepted:type_name -> sdgrpc.v1.UpscaleAccepted
+	15, // 22: sdgrpc.v1.UpscaleEvent.progress:type_name -> sdgrpc.v1.UpscaleProgress
+	28, // 23: sdgrpc.v1.UpscaleEvent.image:type_name -> sdgrpc.v1.Image
+	41, // 24: sdgrpc.v1.UpscaleProgress.elapsed:type_name -> google.protobuf.Duration
+	41, // 25: sdgrpc.v1.UpscaleProgress.remaining:type_name -> google.protobuf.Duration
+	17, // 26: sdgrpc.v1.Lora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	39, // 27: sdgrpc.v1.BlockWeights.blocks:type_name -> sdgrpc.v1.BlockWeights.BlocksEntry
+	0,  // 28: sdgrpc.v1.Sampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	1,  // 29: sdgrpc.v1.Sampling.sigma_spacing:type_name -> sdgrpc.v1.SigmaSpacing
+	6,  // 30: sdgrpc.v1.Sampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	19, // 31: sdgrpc.v1.Sampling.guidance_interval:type_name -> sdgrpc.v1.GuidanceInterval
+	20, // 32: sdgrpc.v1.Sampling.step_reuse:type_name -> sdgrpc.v1.StepReuse
+	21, // 33: sdgrpc.v1.Sampling.variation:type_name -> sdgrpc.v1.Variation
+	22, // 34: sdgrpc.v1.Sampling.tiling:type_name -> sdgrpc.v1.Tiling
+	4,  // 35: sdgrpc.v1.SecondPass.mode:type_name -> sdgrpc.v1.SecondPassMode
+	25, // 36: sdgrpc.v1.Output.preview:type_name -> sdgrpc.v1.PreviewOptions
+	7,  // 37: sdgrpc.v1.Output.decoder:type_name -> sdgrpc.v1.Decoder
+	8,  // 38: sdgrpc.v1.PreviewOptions.kind:type_name -> sdgrpc.v1.PreviewKind
+	5,  // 39: sdgrpc.v1.MaskOptions.masked_content:type_name -> sdgrpc.v1.MaskedContent
+	30, // 40: sdgrpc.v1.JobEvent.accepted:type_name -> sdgrpc.v1.Accepted
+	31, // 41: sdgrpc.v1.JobEvent.prepared:type_name -> sdgrpc.v1.Prepared
+	34, // 42: sdgrpc.v1.JobEvent.progress:type_name -> sdgrpc.v1.Progress
+	37, // 43: sdgrpc.v1.JobEvent.image:type_name -> sdgrpc.v1.GeneratedImage
+	38, // 44: sdgrpc.v1.JobEvent.finished:type_name -> sdgrpc.v1.Finished
+	18, // 45: sdgrpc.v1.Accepted.sampling:type_name -> sdgrpc.v1.Sampling
+	23, // 46: sdgrpc.v1.Accepted.second_pass:type_name -> sdgrpc.v1.SecondPass
+	32, // 47: sdgrpc.v1.Prepared.loras:type_name -> sdgrpc.v1.LoraReport
+	41, // 48: sdgrpc.v1.Prepared.fuse_duration:type_name -> google.protobuf.Duration
+	40, // 49: sdgrpc.v1.LoraReport.modules:type_name -> sdgrpc.v1.LoraReport.ModulesEntry
+	33, // 50: sdgrpc.v1.LoraReport.steps:type_name -> sdgrpc.v1.StepRange
+	17, // 51: sdgrpc.v1.LoraReport.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	41, // 52: sdgrpc.v1.Progress.elapsed:type_name -> google.protobuf.Duration
+	41, // 53: sdgrpc.v1.Progress.remaining:type_name -> google.protobuf.Duration
+	35, // 54: sdgrpc.v1.Progress.previews:type_name -> sdgrpc.v1.Preview
+	28, // 55: sdgrpc.v1.Preview.picture:type_name -> sdgrpc.v1.Image
+	36, // 56: sdgrpc.v1.Preview.latent:type_name -> sdgrpc.v1.Latent
+	28, // 57: sdgrpc.v1.GeneratedImage.image:type_name -> sdgrpc.v1.Image
+	41, // 58: sdgrpc.v1.Finished.queued:type_name -> google.protobuf.Duration
+	41, // 59: sdgrpc.v1.Finished.prepared:type_name -> google.protobuf.Duration
+	41, // 60: sdgrpc.v1.Finished.denoised:type_name -> google.protobuf.Duration
+	41, // 61: sdgrpc.v1.Finished.decoded:type_name -> google.protobuf.Duration
+	9,  // 62: sdgrpc.v1.DiffusionService.Generate:input_type -> sdgrpc.v1.GenerateRequest
+	10, // 63: sdgrpc.v1.DiffusionService.Transform:input_type -> sdgrpc.v1.TransformRequest
+	11, // 64: sdgrpc.v1.DiffusionService.Inpaint:input_type -> sdgrpc.v1.InpaintRequest
+	12, // 65: sdgrpc.v1.DiffusionService.Upscale:input_type -> sdgrpc.v1.UpscaleRequest
+	29, // 66: sdgrpc.v1.DiffusionService.Generate:output_type -> sdgrpc.v1.JobEvent
+	29, // 67: sdgrpc.v1.DiffusionService.Transform:output_type -> sdgrpc.v1.JobEvent
+	29, // 68: sdgrpc.v1.DiffusionService.Inpaint:output_type -> sdgrpc.v1.JobEvent
+	13, // 69: sdgrpc.v1.DiffusionService.Upscale:output_type -> sdgrpc.v1.UpscaleEvent
+	66, // [66:70] is the sub-list for method output_type
+	62, // [62:66] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_diffusion_proto_init() }
@@ -3576,23 +3989,28 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 	}
 	file_sdgrpc_v1_diffusion_proto_msgTypes[1].OneofWrappers = []any{}
 	file_sdgrpc_v1_diffusion_proto_msgTypes[2].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[3].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[4].OneofWrappers = []any{
+		(*UpscaleEvent_Accepted)(nil),
+		(*UpscaleEvent_Progress)(nil),
+		(*UpscaleEvent_Image)(nil),
+	}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[7].OneofWrappers = []any{
 		(*Lora_Name)(nil),
 		(*Lora_Sha256)(nil),
 		(*Lora_Safetensors)(nil),
 	}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[5].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[8].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[10].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[13].OneofWrappers = []any{}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[16].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[9].OneofWrappers = []any{}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[12].OneofWrappers = []any{}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[14].OneofWrappers = []any{}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[17].OneofWrappers = []any{}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[20].OneofWrappers = []any{
 		(*JobEvent_Accepted)(nil),
 		(*JobEvent_Prepared)(nil),
 		(*JobEvent_Progress)(nil),
 		(*JobEvent_Image)(nil),
 		(*JobEvent_Finished)(nil),
 	}
-	file_sdgrpc_v1_diffusion_proto_msgTypes[22].OneofWrappers = []any{
+	file_sdgrpc_v1_diffusion_proto_msgTypes[26].OneofWrappers = []any{
 		(*Preview_Picture)(nil),
 		(*Preview_Latent)(nil),
 	}
@@ -3602,7 +4020,7 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_diffusion_proto_rawDesc), len(file_sdgrpc_v1_diffusion_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   28,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	DiffusionService_Generate_FullMethodName  = "/sdgrpc.v1.DiffusionService/Generate"
 	DiffusionService_Transform_FullMethodName = "/sdgrpc.v1.DiffusionService/Transform"
 	DiffusionService_Inpaint_FullMethodName   = "/sdgrpc.v1.DiffusionService/Inpaint"
+	DiffusionService_Upscale_FullMethodName   = "/sdgrpc.v1.DiffusionService/Upscale"
 )
 
 // DiffusionServiceClient is the client API for DiffusionService service.
@@ -36,7 +37,7 @@ const (
 //
 // Creates and edits images with Stable Diffusion.
 //
-// Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
+// The calls that draw answer with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
 // (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
 // `prepared`. A failure ends the stream with a
 // google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
@@ -49,6 +50,9 @@ type DiffusionServiceClient interface {
 	Transform(ctx context.Context, in *TransformRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobEvent], error)
 	// Redraws the masked part of an image under a prompt.
 	Inpaint(ctx context.Context, in *InpaintRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobEvent], error)
+	// Enlarges a picture by a network, without a prompt: one `accepted`, `progress` for each tile, and the `image`. Its
+	// failures and its end are those of the other calls.
+	Upscale(ctx context.Context, in *UpscaleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[UpscaleEvent], error)
 }
 
 type diffusionServiceClient struct {
@@ -116,13 +120,32 @@ func (c *diffusionServiceClient) Inpaint(ctx context.Context, in *InpaintRequest
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DiffusionService_InpaintClient = grpc.ServerStreamingClient[JobEvent]
 
+func (c *diffusionServiceClient) Upscale(ctx context.Context, in *UpscaleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[UpscaleEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DiffusionService_ServiceDesc.Streams[3], DiffusionService_Upscale_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[UpscaleRequest, UpscaleEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DiffusionService_UpscaleClient = grpc.ServerStreamingClient[UpscaleEvent]
+
 // DiffusionServiceServer is the server API for DiffusionService service.
 // All implementations must embed UnimplementedDiffusionServiceServer
 // for forward compatibility.
 //
 // Creates and edits images with Stable Diffusion.
 //
-// Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
+// The calls that draw answer with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
 // (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
 // `prepared`. A failure ends the stream with a
 // google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
@@ -135,6 +158,9 @@ type DiffusionServiceServer interface {
 	Transform(*TransformRequest, grpc.ServerStreamingServer[JobEvent]) error
 	// Redraws the masked part of an image under a prompt.
 	Inpaint(*InpaintRequest, grpc.ServerStreamingServer[JobEvent]) error
+	// Enlarges a picture by a network, without a prompt: one `accepted`, `progress` for each tile, and the `image`. Its
+	// failures and its end are those of the other calls.
+	Upscale(*UpscaleRequest, grpc.ServerStreamingServer[UpscaleEvent]) error
 	mustEmbedUnimplementedDiffusionServiceServer()
 }
 
@@ -153,6 +179,9 @@ func (UnimplementedDiffusionServiceServer) Transform(*TransformRequest, grpc.Ser
 }
 func (UnimplementedDiffusionServiceServer) Inpaint(*InpaintRequest, grpc.ServerStreamingServer[JobEvent]) error {
 	return status.Error(codes.Unimplemented, "method Inpaint not implemented")
+}
+func (UnimplementedDiffusionServiceServer) Upscale(*UpscaleRequest, grpc.ServerStreamingServer[UpscaleEvent]) error {
+	return status.Error(codes.Unimplemented, "method Upscale not implemented")
 }
 func (UnimplementedDiffusionServiceServer) mustEmbedUnimplementedDiffusionServiceServer() {}
 func (UnimplementedDiffusionServiceServer) testEmbeddedByValue()                          {}
@@ -208,6 +237,17 @@ func _DiffusionService_Inpaint_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DiffusionService_InpaintServer = grpc.ServerStreamingServer[JobEvent]
 
+func _DiffusionService_Upscale_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(UpscaleRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DiffusionServiceServer).Upscale(m, &grpc.GenericServerStream[UpscaleRequest, UpscaleEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DiffusionService_UpscaleServer = grpc.ServerStreamingServer[UpscaleEvent]
+
 // DiffusionService_ServiceDesc is the grpc.ServiceDesc for DiffusionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -229,6 +269,11 @@ var DiffusionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Inpaint",
 			Handler:       _DiffusionService_Inpaint_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Upscale",
+			Handler:       _DiffusionService_Upscale_Handler,
 			ServerStreams: true,
 		},
 	},

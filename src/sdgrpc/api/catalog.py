@@ -14,6 +14,7 @@ from sdgrpc.api.codec import Request, lora_ref, prepared
 from sdgrpc.api.gate import Gate
 from sdgrpc.api.loras import files
 from sdgrpc.api.loras.together import misfits
+from sdgrpc.api.pictures.upscaling import listed
 from sdgrpc.api.uploading import receive
 from sdgrpc.api.watching import Watchers
 from sdgrpc.domain import LoraQuery, LoraRef, Task
@@ -46,8 +47,12 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     ) -> pb.ListModelsResponse:
         """See the contract."""
         del request, context
-        states = self._gate.engine().model_states()
-        return pb.ListModelsResponse(models=map(codec.model, states), lora_strength_range=self._strengths)
+        engine = self._gate.engine()
+        return pb.ListModelsResponse(
+            models=map(codec.model, engine.model_states()),
+            lora_strength_range=self._strengths,
+            upscalers=map(listed, engine.upscaling.infos),
+        )
 
     async def ListLoras(  # noqa: N802
         self, request: pb.ListLorasRequest, context: Context

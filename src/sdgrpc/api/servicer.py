@@ -1,4 +1,4 @@
-"""The three calls: validate, decode, submit, stream, cancel."""
+"""The calls that draw and upscale: validate, decode, submit, stream, cancel."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from sdgrpc.api.jobs.content import Content
 from sdgrpc.api.jobs.kept import KeptJob
 from sdgrpc.api.jobs.registry import KeptJobs
 from sdgrpc.api.jobs.servicer import follow
+from sdgrpc.api.pictures import upscaling
 from sdgrpc.api.traffic.holding import Holding
 from sdgrpc.api.traffic.writing import Writer
 from sdgrpc.api.validate import image_limits, read
@@ -88,6 +89,24 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
     ) -> None:
         """See the contract."""
         await self._run(request, context)
+
+    async def Upscale(  # type: ignore[override]  # noqa: N802
+        self, request: pb.UpscaleRequest, context: aio.ServicerContext[Any, pb.UpscaleEvent]
+    ) -> None:
+        """See the contract."""
+        with self._gate.enter() as engine, ExitStack() as held:
+            with self._holding.place(engine, caller()), self._holding.holding(request.ByteSize()):
+                reading = partial(
+                    upscaling.read, request, self._settings, engine.upscaling.infos, self._readers
+                )
+                task = await asyncio.get_running_loop().run_in_executor(self._threads, reading)
+            current().request_id = task.request_id
+            held.enter_context(self._holding.holding(len(task.image.data)))
+            async with aclosing(engine.upscaling.upscale(task)) as events:
+                sequence = 0
+                async for event in events:
+                    await self._writer.write(context, upscaling.message(event, task.request_id, sequence))
+                    sequence += 1
 
     async def _run(self, request: Request, context: Context) -> None:
         with self._gate.enter() as engine:

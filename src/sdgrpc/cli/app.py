@@ -10,6 +10,7 @@ from sdgrpc import __version__
 from sdgrpc.cli import demo, embeddings, health, lora_checks, loras, models, serve, served
 from sdgrpc.cli.doors import web
 from sdgrpc.cli.drawing import commands as draw
+from sdgrpc.cli.drawing import upscale
 from sdgrpc.cli.jobs import commands as jobs
 from sdgrpc.cli.observing import top
 
@@ -30,6 +31,7 @@ def build_app() -> typer.Typer:
     app.command("generate")(draw.generate)
     app.command("transform")(draw.transform)
     app.command("inpaint")(draw.inpaint)
+    app.command("upscale")(upscale.upscale)
     app.command("health")(health.health)
     app.command("status")(served.status)
     app.command("top")(top.top)

@@ -90,7 +90,7 @@ def list_models(connection: ConnectionOptions, as_json: AsJson = False) -> None:
         if as_json:
             print_json(models)
             return
-        strengths = client.lora_strength_range()
+        strengths, upscalers = client.lora_strength_range(), client.list_upscalers()
     table = _table("name", "base", "inpainting", "size", "steps", "guidance", "dtype", "in memory", "autov2")
     for model in models:
         table.add_row(
@@ -106,6 +106,9 @@ def list_models(connection: ConnectionOptions, as_json: AsJson = False) -> None:
         )
     console().print(table)
     typer.echo(f"LoRA strengths from {strengths.minimum:g} to {strengths.maximum:g}")
+    for upscaler in upscalers:
+        name, what = printable(upscaler.name), printable(upscaler.architecture)
+        typer.echo(f"upscaler {name}: {upscaler.scale} times, {what}")
 
 
 @takes(ConnectionOptions, name="connection")

@@ -14,6 +14,7 @@
 from sdgrpc.client.aio import AsyncClient
 from sdgrpc.client.channel import Tls
 from sdgrpc.client.drawing.plans import Plan
+from sdgrpc.client.drawing.upscaling import UpscaledImage
 from sdgrpc.client.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -84,6 +85,8 @@ from sdgrpc.domain import (
     StepReuse,
     Tiling,
     TimestepSpacing,
+    UpscaleProgress,
+    UpscalerInfo,
     Variation,
 )
 from sdgrpc.errors import FieldViolation
@@ -162,6 +165,9 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UploadedLora",
+    "UpscaleProgress",
+    "UpscaledImage",
+    "UpscalerInfo",
     "Variation",
     "open_image",
 ]

@@ -21,6 +21,7 @@ from sdgrpc.client.channel import (
     not_ready,
 )
 from sdgrpc.client.drawing.calls import DrawingCalls
+from sdgrpc.client.drawing.upscaling import OnTile, UpscaleCollector, UpscaledImage, upscale_request
 from sdgrpc.client.errors import (
     DeadlineExceededError,
     UnavailableError,
@@ -36,6 +37,7 @@ from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 from sdgrpc.v1.jobs_pb2_grpc import JobServiceStub
 
 if TYPE_CHECKING:
+    from sdgrpc.client.pictures import ImageLike
     from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceAsyncStub
     from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceAsyncStub
     from sdgrpc.v1.jobs_pb2_grpc import JobServiceAsyncStub
@@ -97,6 +99,30 @@ class AsyncClient(AsyncCatalogCalls, DrawingCalls[AsyncJob]):
         call: Any = getattr(self._stub, type(request).__name__.removesuffix("Request"))
         resumption = Resumption(request, self._resume_seconds, options.get("timeout"))
         return AsyncJob(resumption, lambda request, timeout: call(request, timeout=timeout), self._jobs)
+
+    async def upscale(
+        self,
+        image: ImageLike,
+        *,
+        upscaler: str = "",
+        width: int = 0,
+        height: int = 0,
+        media_type: str = "",
+        quality: int = 0,
+        on_tile: OnTile | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - a gRPC deadline
+    ) -> UpscaledImage:
+        """Enlarge a picture by one of the server's upscalers; see `Client.upscale`."""
+        request = upscale_request(image, upscaler, width, height, media_type, quality)
+        collector, call = UpscaleCollector(on_tile), self._stub.Upscale(request, timeout=timeout)
+        try:
+            async for message in call:
+                collector.take(message)
+        except grpc.aio.AioRpcError as error:
+            raise server_error(error) from error
+        finally:
+            call.cancel()
+        return collector.result()
 
     def attach(
         self,

@@ -14,6 +14,7 @@ import grpc.aio
 
 from sdgrpc.client import catalog_messages
 from sdgrpc.client.drawing.plans import AsyncPlans
+from sdgrpc.client.drawing.upscaling import upscaler
 from sdgrpc.client.errors import server_error
 from sdgrpc.client.events import prepared
 from sdgrpc.client.loras import LoraLike, lora_messages
@@ -26,7 +27,7 @@ from sdgrpc.client.records import (
     ServerStatus,
     UploadedLora,
 )
-from sdgrpc.domain import Prepared
+from sdgrpc.domain import Prepared, UpscalerInfo
 from sdgrpc.v1 import catalog_pb2 as pb
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class AsyncCatalogCalls(ABC):
             return tuple(
                 map(catalog_messages.model, (await self._catalog.ListModels(pb.ListModelsRequest())).models)
             )
+
+    async def list_upscalers(self) -> tuple[UpscalerInfo, ...]:
+        """Return the upscalers that the server has; the default comes first."""
+        with _typed_failures():
+            return tuple(map(upscaler, (await self._catalog.ListModels(pb.ListModelsRequest())).upscalers))
 
     async def lora_strength_range(self) -> LoraStrengthRange:
         """Return the strengths of LoRAs that the server takes; see `CatalogCalls.lora_strength_range`."""

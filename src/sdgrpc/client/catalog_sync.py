@@ -12,6 +12,7 @@ import grpc
 
 from sdgrpc.client import catalog_messages
 from sdgrpc.client.drawing.plans import Plans
+from sdgrpc.client.drawing.upscaling import upscaler
 from sdgrpc.client.errors import server_error
 from sdgrpc.client.events import prepared
 from sdgrpc.client.loras import LoraLike, lora_messages
@@ -24,7 +25,7 @@ from sdgrpc.client.records import (
     ServerStatus,
     UploadedLora,
 )
-from sdgrpc.domain import Prepared
+from sdgrpc.domain import Prepared, UpscalerInfo
 from sdgrpc.v1 import catalog_pb2 as pb
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class CatalogCalls:
         """Return the models that requests can name; the default comes first."""
         with _typed_failures():
             return tuple(map(catalog_messages.model, self._catalog.ListModels(pb.ListModelsRequest()).models))
+
+    def list_upscalers(self) -> tuple[UpscalerInfo, ...]:
+        """Return the upscalers that the server has; the default comes first."""
+        with _typed_failures():
+            return tuple(map(upscaler, self._catalog.ListModels(pb.ListModelsRequest()).upscalers))
 
     def lora_strength_range(self) -> LoraStrengthRange:
         """Return the strengths of LoRAs that the server takes; its operator chooses them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
@@ -19,6 +19,7 @@ from sdgrpc.client.channel import (
     not_ready,
 )
 from sdgrpc.client.drawing.calls import DrawingCalls
+from sdgrpc.client.drawing.upscaling import OnTile, UpscaleCollector, UpscaledImage, upscale_request
 from sdgrpc.client.errors import (
     DeadlineExceededError,
     UnavailableError,
@@ -33,6 +34,9 @@ from sdgrpc.v1 import jobs_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 from sdgrpc.v1.jobs_pb2_grpc import JobServiceStub
+
+if TYPE_CHECKING:
+    from sdgrpc.client.pictures import ImageLike
 
 
 class Client(CatalogCalls, DrawingCalls[Job]):
@@ -80,6 +84,35 @@ class Client(CatalogCalls, DrawingCalls[Job]):
         call: Any = getattr(self._stub, type(request).__name__.removesuffix("Request"))
         resumption = Resumption(request, self._resume_seconds, options.get("timeout"))
         return Job(resumption, lambda request, timeout: call(request, timeout=timeout), self._jobs)
+
+    def upscale(
+        self,
+        image: ImageLike,
+        *,
+        upscaler: str = "",
+        width: int = 0,
+        height: int = 0,
+        media_type: str = "",
+        quality: int = 0,
+        on_tile: OnTile | None = None,
+        timeout: float | None = None,
+    ) -> UpscaledImage:
+        """Enlarge a picture by one of the server's upscalers, by its first if none is named.
+
+        `width` and `height` are the result's pixels; where one is 0 it keeps the proportions, with both it is
+        as large as the upscaler makes it. `on_tile` is told of each part that is done, and what it raises
+        ends the call.
+        """
+        request = upscale_request(image, upscaler, width, height, media_type, quality)
+        collector, call = UpscaleCollector(on_tile), self._stub.Upscale(request, timeout=timeout)
+        try:
+            for message in call:
+                collector.take(message)
+        except grpc.RpcError as error:
+            raise server_error(error) from error
+        finally:
+            call.cancel()
+        return collector.result()
 
     def attach(
         self, request_id: str, *, after_sequence: int | None = None, timeout: float | None = None

@@ -51,6 +51,13 @@ from sdgrpc.domain.sampling import (
 from sdgrpc.domain.second_pass import SecondPass, SecondPassMode
 from sdgrpc.domain.status import EngineStatus, ResidentLora, ResidentSet
 from sdgrpc.domain.tasks import LoraRef, Margins, MaskedContent, MaskOptions, Task, TaskKind
+from sdgrpc.domain.upscaling import (
+    UpscaleAccepted,
+    UpscaleEvent,
+    UpscaleProgress,
+    UpscalerInfo,
+    UpscaleTask,
+)
 
 __all__ = [
     "DEFAULT_ETA",
@@ -112,5 +119,10 @@ __all__ = [
     "Tiling",
     "TimestepSpacing",
     "UploadHeader",
+    "UpscaleAccepted",
+    "UpscaleEvent",
+    "UpscaleProgress",
+    "UpscaleTask",
+    "UpscalerInfo",
     "Variation",
 ]

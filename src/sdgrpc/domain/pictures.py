@@ -11,7 +11,7 @@ from enum import Enum
 class Picture:
     """Decoded pixels, row-major, 8 bits each: `len(data) == width * height * channels`.
 
-    `channels` is 3 (RGB) for images and 1 (grey) for masks.
+    `channels` is 3 (RGB) for images and 1 (grey) for masks; 4 (RGBA) for images that keep their alpha.
     """
 
     width: int

@@ -20,6 +20,9 @@ from sdgrpc.domain import (
     Prepared,
     Task,
     UploadHeader,
+    UpscaleEvent,
+    UpscalerInfo,
+    UpscaleTask,
 )
 
 
@@ -48,6 +51,24 @@ class Upload(Protocol):
 
     def abort(self) -> None:
         """Leave nothing behind; does nothing after `commit`. Quick, so that a cancelled call can do it."""
+        ...
+
+
+class Upscales(Protocol):
+    """Enlarges pictures by networks."""
+
+    @property
+    def infos(self) -> Sequence[UpscalerInfo]:
+        """The upscalers that tasks can name; the first is the default."""
+        ...
+
+    def upscale(self, task: UpscaleTask) -> AsyncGenerator[UpscaleEvent, None]:
+        """Enlarge a picture: `UpscaleAccepted UpscaleProgress* EncodedImage`. Closing it ends the work.
+
+        Raises:
+            QueueFull: too many wait, at once; EngineFailed, OutOfMemory, ModelError, Draining: later.
+
+        """
         ...
 
 
@@ -131,6 +152,11 @@ class Engine(Protocol):
             StorageFull: there is no room.
 
         """
+        ...
+
+    @property
+    def upscaling(self) -> Upscales:
+        """What enlarges pictures."""
         ...
 
     async def plan(self, task: Task) -> JobPlan:

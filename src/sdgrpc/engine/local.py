@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.prompts.cache import PromptCache
+from sdgrpc.diffusion.upscaling.network import Upscaler
 from sdgrpc.domain import (
     Accepted,
     EngineStatus,
@@ -43,6 +44,7 @@ from sdgrpc.engine.supervision.runner import SupervisedRunner
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.planning import Planner
+from sdgrpc.engine.upscaling import Upscaling
 from sdgrpc.engine.work import LocalWork, first_set
 from sdgrpc.lora.embeddings.library import EmbeddingLibrary
 from sdgrpc.lora.store.library import LoraLibrary
@@ -64,6 +66,7 @@ class LocalEngine:
         options: EngineOptions = DEFAULT_OPTIONS,
         observer: Observer | None = None,
         embeddings: EmbeddingLibrary | None = None,
+        upscalers: Mapping[str, Upscaler] | None = None,
     ) -> None:
         self._observer, embeddings = observer or Observer(), embeddings or EmbeddingLibrary()
         self._supervisor = Supervisor(hang_timeout=options.hang_timeout, hang_factor=options.hang_factor)
@@ -83,10 +86,10 @@ class LocalEngine:
         self._renderers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-preview")
         self._hashes = ModelHashes(weight_files(models), FileHashes(options.cache_dir))
         estimates = Estimates()
+        self.upscaling = Upscaling(upscalers or {}, options.loop.queue_size, self._supervisor)
+        runner = LocalRunner(self._prompts, self._hashes, embeddings, self.upscaling.covering)
         self._loop = EngineLoop(
-            SupervisedRunner(
-                LocalRunner(self._prompts, self._hashes, embeddings), self._supervisor, estimates
-            ),
+            SupervisedRunner(runner, self._supervisor, estimates),
             options.loop,
             policy=self._models.pool,
             supervisor=self._supervisor,
@@ -205,14 +208,7 @@ class LocalEngine:
 
     async def failed(self) -> None:
         """See `Engine.failed`."""
-        failed, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def tell() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(failed.set)
-
-        self._supervisor.on_failure(tell)
-        await failed.wait()
+        await self._supervisor.wait_failed()
 
     async def plan(self, task: Task) -> JobPlan:
         """See `Engine.plan`."""
@@ -241,6 +237,7 @@ class LocalEngine:
         await asyncio.to_thread(self._loop.close)
         await asyncio.to_thread(self._models.pool.close, wait=not self._supervisor.failed)
         await asyncio.to_thread(self._catalog.close)
+        await asyncio.to_thread(self.upscaling.close)
         await asyncio.to_thread(self._hashes.close)
         self._supervisor.close()
         self._readers.shutdown(wait=not self._supervisor.failed)

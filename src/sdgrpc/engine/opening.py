@@ -10,6 +10,7 @@ import torch
 
 from sdgrpc.diffusion.checkpoints.loading import OpenModel, open_model
 from sdgrpc.diffusion.checkpoints.tiny_vae import with_tiny_vae
+from sdgrpc.diffusion.upscaling.network import load_all
 from sdgrpc.engine.hashing.models import WeightFiles
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.models.served_models import Loadable
@@ -34,7 +35,7 @@ def open_engine(
     `observer` is told what the engine does for clients.
 
     Raises:
-        ModelError: a model cannot be opened, or none can be drawn with; the message says why.
+        ModelError: a model or an upscaler cannot be opened, or none can be drawn with; the message says why.
 
     """
     device, dtype = choose_device(settings.device), choose_dtype(settings.dtype)
@@ -49,7 +50,8 @@ def open_engine(
         uploads=uploads,
     )
     embeddings = EmbeddingLibrary(settings.embedding_dir or (), follow_links=settings.follow_links)
-    engine = LocalEngine(models, library, EngineOptions.of(settings), observer, embeddings)
+    upscalers = load_all(settings.upscalers, device)
+    engine = LocalEngine(models, library, EngineOptions.of(settings), observer, embeddings, upscalers)
     engine.on_failure(on_failure)
     asyncio.run(warmed_up(engine))
     return engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -15,12 +15,11 @@ from sdgrpc.diffusion.prompts.cache import PromptCache
 from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
 from sdgrpc.diffusion.sampling.denoise import OnStep, StepResult, later
 from sdgrpc.diffusion.sampling.predict import predict
-from sdgrpc.diffusion.sampling.second_pass import follow
+from sdgrpc.diffusion.sampling.second_pass import Upscale, follow
 from sdgrpc.diffusion.sampling.start import prepare
 from sdgrpc.domain import (
     Decoder,
     ImageReady,
-    LoraRef,
     Phase,
     Picture,
     Task,
@@ -39,7 +38,6 @@ from sdgrpc.engine.sets.reports import reported, with_steps
 from sdgrpc.engine.work import LocalWork, check_finite, describe, work_of
 from sdgrpc.lora.embeddings.library import EmbeddingLibrary
 from sdgrpc.lora.fusing.cache import Lease
-from sdgrpc.lora.store.contents import FoundLora
 from sdgrpc.machine.out_of_memory import as_out_of_memory
 from sdgrpc.machine.step_memory import StepMemory
 from sdgrpc.machine.streams import Mark, own_stream
@@ -51,7 +49,8 @@ class LocalRunner:
 
     The preparing thread alone uses the text encoders' switches, the step thread alone the UNet's; the VAE is
     never touched by a LoRA and may run anywhere. Encoded prompts are kept in `prompts`; pictures' parameters
-    hold the models' `hashes`. The names of `embeddings` are words of prompts.
+    hold the models' `hashes`. The names of `embeddings` are words of prompts. `upscale` enlarges pictures
+    between two passes.
     """
 
     def __init__(
@@ -59,8 +58,10 @@ class LocalRunner:
         prompts: PromptCache,
         hashes: ModelHashes | None = None,
         embeddings: EmbeddingLibrary | None = None,
+        upscale: Upscale | None = None,
     ) -> None:
         self._prompts, self._hashes, self._embeddings = prompts, hashes, embeddings or EmbeddingLibrary()
+        self._upscale = upscale
         self._last_call: Mark | None = None
 
     @torch.inference_mode()
@@ -82,19 +83,23 @@ class LocalRunner:
         told, report = work.sets.conditioning_at, self._reporter(job, model)
         if job.follows:
             after = later(told, job.current.step_count)
-            work.next_pass = partial(follow, model, task, after, report, check=job.check_wanted)
+            work.next_pass = partial(follow, model, task, after, report, upscale=self._upscale)
         done = work.begin(prepare(model, job.current, told, report, region=work.region))
         describe(job)
         return done
 
     @torch.inference_mode()
-    def follow(self, job: Job) -> bool:
+    def follow(self, job: Job, beat: Callable[[], None] = lambda: None) -> bool:
         """See `Runner.follow`."""
         work, device = work_of(job), work_of(job).served.model.device
 
+        def check() -> None:
+            beat()
+            job.check_wanted()
+
         def begin() -> bool:
             check_finite(work.served.model, work.latents)
-            return work.follow()
+            return work.follow(check)
 
         with own_stream(device, finish=True):
             work.queue_after_mark()
@@ -105,7 +110,7 @@ class LocalRunner:
 
     def _has(self, work: LocalWork, phase: Phase, task: Task) -> bool:
         """Whether the set of a phase is there already."""
-        return not work.still_finds and work.served.sets.holds(_members(work, phase, task))
+        return not work.still_finds and work.served.sets.holds(work.members(phase, task))
 
     @torch.inference_mode()
     def prepare_next(self, job: Job) -> None:
@@ -121,7 +126,7 @@ class LocalRunner:
         assert sets is not None, "prepare makes them"  # noqa: S101
         if (phase := sets.next_phase) is None or (phase.loras and work.still_finds):
             return
-        members = _members(work, phase, job.task)
+        members = work.members(phase, job.task)
         with reading.and_fusing(job.observer, of=len(members)):
             lease = served.sets.acquire([(reading.measured(file), ref) for file, ref in members])
         try:
@@ -201,8 +206,7 @@ class LocalRunner:
 
     def _finish(self, job: Job) -> None:
         work, task, sampling = work_of(job), job.task, job.task.sampling
-        model, latents = work.served.model, work.latents
-        latents = check_finite(model, latents)
+        model, latents = work.served.model, check_finite(work.served.model, work.latents)
         for index in range(sampling.image_count):
             job.check_wanted()
             pictures = finish(task, decoded(task, model, latents[index : index + 1]), work.region)
@@ -228,10 +232,6 @@ class LocalRunner:
             job.progress(before + result.step, job.task.step_count, result.timestep, render)
 
         return report
-
-
-def _members(work: LocalWork, phase: Phase, task: Task) -> list[tuple[FoundLora, LoraRef]]:
-    return [(work.files[at], task.loras[at]) for at in phase.loras]
 
 
 def _tell_late(job: Job, phase: int, step: int) -> None:

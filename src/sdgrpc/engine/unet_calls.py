@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from sdgrpc.engine.job import Job
@@ -53,8 +53,11 @@ class Runner(Predictor, Protocol):
         """
         ...
 
-    def follow(self, job: Job) -> bool:
-        """Begin with the next pass of a job that has done the steps of one; as `prepare`."""
+    def follow(self, job: Job, beat: Callable[[], None] = ...) -> bool:
+        """Begin with the next pass of a job that has done the steps of one; as `prepare`.
+
+        `beat` is a sign of life of what takes long.
+        """
         ...
 
     def finish(self, job: Job) -> None:

@@ -11,8 +11,8 @@ import torch
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.inpainting import Region
 from sdgrpc.diffusion.sampling.denoise import Denoising, ModelInput
-from sdgrpc.domain import Task
-from sdgrpc.domain.phases import phases
+from sdgrpc.domain import LoraRef, Task
+from sdgrpc.domain.phases import Phase, phases
 from sdgrpc.engine.job import CallSize, Job
 from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.engine.sets.job_sets import JobSets
@@ -45,7 +45,7 @@ class LocalWork:
     steps: Denoising | None = field(default=None)
     wanted: ModelInput | None = field(default=None)
     latents: torch.Tensor | None = field(default=None)
-    next_pass: Callable[[torch.Tensor], Denoising] | None = field(default=None)
+    next_pass: Callable[..., Denoising] | None = field(default=None)
     _mark: Mark | None = field(default=None)
 
     @property
@@ -69,17 +69,21 @@ class LocalWork:
         assert self.sets is not None, "steps come after prepare"  # noqa: S101
         return self.sets.current.lease
 
+    def members(self, phase: Phase, task: Task) -> list[tuple[FoundLora, LoraRef]]:
+        """The files of a phase, each with how the task asks for it."""
+        return [(self.files[at], task.loras[at]) for at in phase.loras]
+
     def begin(self, steps: Denoising) -> bool:
         """Take the first request of a denoising; True if it has none."""
         self.steps = steps
         return self._take(lambda: next(steps))
 
-    def follow(self) -> bool:
-        """Begin with the pass that follows; True if it has no steps."""
+    def follow(self, check: Callable[[], None]) -> bool:
+        """Begin with the pass that follows; True if it has no steps. `check` may end the work for it."""
         made, latents = self.next_pass, self.latents
         assert made is not None and latents is not None, "a pass follows one that is done"  # noqa: S101, PT018
         self.next_pass = self.latents = None
-        return self.begin(made(latents))
+        return self.begin(made(latents, check=check))
 
     def advance(self, prediction: torch.Tensor | None) -> bool:
         """Send a prediction, or None to one that waits, and take the next request; True once all is done."""

@@ -29,6 +29,8 @@ Read = Callable[[bytes, ReadAs], Reading]
 
 Examine = Callable[[bytes, ImageLimits], limits.ImageFile]
 
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Of a picture's channels."""
 CLEAR = 128
 """An alpha below it is seen as transparent."""
 BLACK, WHITE = 5, 250
@@ -37,6 +39,8 @@ BLACK, WHITE = 5, 250
 
 def read(data: bytes, use: ReadAs, bounds: ImageLimits = DEFAULT_LIMITS) -> Reading:
     """Decode a PNG, JPEG or WebP file to RGB, or to grey for a mask: white (255) where it is to be redrawn.
+
+    LAYERED keeps alpha where there is some.
 
     Raises:
         ImageError: not such a file, beyond a limit, animated, truncated or damaged.
@@ -54,6 +58,8 @@ def read(data: bytes, use: ReadAs, bounds: ImageLimits = DEFAULT_LIMITS) -> Read
             image = upright(_shallow(opened, file.body), file.exif)
             if use is ReadAs.MASK:
                 return Reading(_flat(image, "L", "black"), _mask_warning(image))
+            if use is ReadAs.LAYERED:
+                return Reading(_layered(to_srgb(image, file.profile)))
             return Reading(_flat(to_srgb(image, file.profile), "RGB", "white"), _image_warning(image))
     except ImageError:
         raise
@@ -75,12 +81,11 @@ def decode_mask(data: bytes, bounds: ImageLimits = DEFAULT_LIMITS) -> Picture:
 
 def to_image(picture: Picture) -> Image.Image:
     """The picture as Pillow's image."""
-    mode = "RGB" if picture.channels == 3 else "L"
-    return Image.frombytes(mode, (picture.width, picture.height), picture.data)
+    return Image.frombytes(MODES[picture.channels], (picture.width, picture.height), picture.data)
 
 
 def to_picture(image: Image.Image) -> Picture:
-    """An image of mode RGB or L as a picture."""
+    """An image of mode RGB, RGBA or L as a picture."""
     return Picture(image.width, image.height, len(image.getbands()), image.tobytes())
 
 
@@ -137,6 +142,10 @@ def _flat(image: Image.Image, mode: str, backdrop: str) -> Picture:
         image = Image.new("RGBA", pixels.size, backdrop)
         image.alpha_composite(pixels)
     return to_picture(image.convert(mode))
+
+
+def _layered(image: Image.Image) -> Picture:
+    return to_picture(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
 def _image_warning(image: Image.Image) -> str:

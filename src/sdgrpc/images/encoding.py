@@ -28,6 +28,8 @@ def encode(picture: Picture, media_type: str = PNG, *, quality: int = 90, text: 
     """
     buffer = BytesIO()
     image = to_image(picture)
+    if media_type == JPEG and image.mode == "RGBA":  # which has no alpha
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if media_type == PNG:
         chunks = PngInfo()
         if text:

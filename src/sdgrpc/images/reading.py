@@ -9,10 +9,14 @@ from sdgrpc.domain import Picture
 
 
 class ReadAs(Enum):
-    """What a file is for; the values are fields of the contract's requests."""
+    """What a file is for; the first two are fields of the contract's requests.
+
+    LAYERED is a picture with its alpha, where it has transparent parts.
+    """
 
     IMAGE = "image"
     MASK = "mask"
+    LAYERED = "layered"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from sdgrpc.settings.kinds import (
     Strength,
     TinyVaes,
     Unset,
+    Upscalers,
     Vaes,
 )
 
@@ -63,6 +64,11 @@ class ModelSettings(BaseModel):
         None,
         description="A tiny decoder (AutoencoderTiny, TAESD) for a model's previews and fast pictures: "
         "a folder, a .safetensors file, a hub's owner/name, or `embedded` for that model's own; repeat it.",
+    )
+    upscaler: Annotated[Upscalers | None, Unset("none")] = Field(
+        None,
+        description="A network that enlarges pictures, of ESRGAN's kind or another that spandrel knows: a "
+        ".safetensors or .pth file, for Upscale and second passes; repeat it (extra [upscale]).",
     )
     tokenizer: Annotated[Folder | None, Unset("the folder `tokenizer` beside the file")] = Field(
         None, description="A folder with CLIP's vocabulary, for models in single files."

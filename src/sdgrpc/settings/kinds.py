@@ -131,6 +131,18 @@ def _vaes(value: list[str]) -> list[str]:
     return value
 
 
+def _upscalers(value: list[str]) -> list[str]:
+    _once_each(value)
+    for name, place in map(vae_entry, value):
+        if name.lower() in ("pixel", "lanczos") or name.lower().startswith("latent"):
+            raise ValueError(f"{name!r} is how pictures are enlarged without an upscaler; name it otherwise")
+        if ":" in name or not name.isprintable():
+            raise ValueError(f"{name!r} has a colon or a sign that cannot be printed in its name")
+        if not place.is_file():
+            raise ValueError(f"{place} is no file")
+    return value
+
+
 Count = Annotated[int, Field(ge=1), Metavar("N")]
 CountOrNone = Annotated[int, Field(ge=0), Metavar("N")]
 Side = Annotated[int, Field(ge=64), Metavar("PIXELS")]
@@ -175,6 +187,13 @@ TinyVaes = Annotated[
     BeforeValidator(_split_models),
     AfterValidator(_once_each),
     Metavar("NAME=SOURCE"),
+]
+Upscalers = Annotated[
+    list[str],
+    NoDecode,
+    BeforeValidator(_split_models),
+    AfterValidator(_upscalers),
+    Metavar("NAME=PATH"),
 ]
 Sizes = Annotated[
     list[str],

@@ -113,6 +113,11 @@ class Settings(
         return {name.strip(): source.strip() for name, _, source in entries}
 
     @property
+    def upscalers(self) -> dict[str, Path]:
+        """The files of upscalers by their names; the first is the default."""
+        return dict(map(vae_entry, self.upscaler or ()))
+
+    @property
     def lora_dirs(self) -> tuple[Path, ...]:
         """The LoRA folders; without any given, the packaged ones if the embedded model is served."""
         if self.lora_dir is not None:

@@ -22,6 +22,9 @@ HASH = "0123456789abcdef" * 4
 NAMES = ["ink", "postcard", "sepia"]
 
 
+UPSCALER = pb.Upscaler(name="large", scale=4, architecture="ESRGAN")
+
+
 class Catalog(CatalogServiceServicer):
     """Three files, one of which is known already; keeps what it is asked."""
 
@@ -39,7 +42,7 @@ class Catalog(CatalogServiceServicer):
         model = pb.Model(name="embedded", width=128, sampling=sampling, latent_format=form, resident=True)
         model.sha256, model.autov2 = HASH, HASH[:10]
         strengths = pb.LoraStrengthRange(minimum=-0.7, maximum=2)
-        return pb.ListModelsResponse(models=[model], lora_strength_range=strengths)
+        return pb.ListModelsResponse(models=[model], lora_strength_range=strengths, upscalers=[UPSCALER])
 
     def ListLoras(self, request: pb.ListLorasRequest, context: grpc.ServicerContext) -> pb.ListLorasResponse:
         self.asked.append(request)

@@ -26,6 +26,7 @@ from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceServicer, add_DiffusionServiceServicer_to_server
 
 Request = pb.GenerateRequest | pb.TransformRequest | pb.InpaintRequest
+Asked = Request | pb.UpscaleRequest
 Script = Callable[[Request, grpc.ServicerContext], Iterator[pb.JobEvent]]
 
 
@@ -40,7 +41,7 @@ class ScriptedServer(DiffusionServiceServicer):
     """
 
     script: Script
-    requests: list[Request] = field(default_factory=list)
+    requests: list[Asked] = field(default_factory=list)
     cancelled: Event = field(default_factory=Event)
     health: health.HealthServicer = field(default_factory=health.HealthServicer)
     port: int = 0
@@ -57,6 +58,20 @@ class ScriptedServer(DiffusionServiceServicer):
             raise
 
     Generate = Transform = Inpaint = _answer  # one answer for three messages
+
+    def Upscale(  # noqa: N802 - the contract's name
+        self, request: pb.UpscaleRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.UpscaleEvent]:
+        """Answer with a picture of one tile, of any request."""
+        del context
+        name, width, height = request.upscaler or "first", request.width or 8, request.height or 8
+        accepted = pb.UpscaleAccepted(upscaler=name, width=width, height=height, tile_count=1)
+        image = pb.Image(data=png(), media_type=request.media_type or "image/png", width=width, height=height)
+        self.requests.append(request)
+        yield pb.UpscaleEvent(request_id="upscale", accepted=accepted)
+        progress = pb.UpscaleProgress(tile=1, tile_count=1)
+        yield pb.UpscaleEvent(request_id="upscale", sequence=1, progress=progress)
+        yield pb.UpscaleEvent(request_id="upscale", sequence=2, image=image)
 
     @property
     def target(self) -> str:

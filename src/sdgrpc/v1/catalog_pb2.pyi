@@ -44,6 +44,7 @@ class ListModelsResponse(_message.Message):
 
     MODELS_FIELD_NUMBER: _builtins.int
     LORA_STRENGTH_RANGE_FIELD_NUMBER: _builtins.int
+    UPSCALERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
         """The default model comes first."""
@@ -52,19 +53,53 @@ class ListModelsResponse(_message.Message):
     def lora_strength_range(self) -> Global___LoraStrengthRange:
         """What `Lora.strength`, `Lora.text_encoder_strength` and the numbers of `<lora:…>` tags may be here."""
 
+    @_builtins.property
+    def upscalers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Upscaler]:
+        """What UpscaleRequest and SecondPass can name; the first is the default."""
+
     def __init__(
         self,
         *,
         models: _abc.Iterable[Global___Model] | None = ...,
         lora_strength_range: Global___LoraStrengthRange | None = ...,
+        upscalers: _abc.Iterable[Global___Upscaler] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lora_strength_range", b"lora_strength_range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lora_strength_range", b"lora_strength_range", "models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lora_strength_range", b"lora_strength_range", "models", b"models", "upscalers", b"upscalers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
+
+@_typing.final
+class Upscaler(_message.Message):
+    """A network that enlarges pictures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    ARCHITECTURE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    scale: _builtins.int
+    """How many times as wide and as high it makes them."""
+    architecture: _builtins.str
+    """Such as `ESRGAN`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        scale: _builtins.int = ...,
+        architecture: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "name", b"name", "scale", b"scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Upscaler: _TypeAlias = Upscaler  # noqa: Y015
 
 @_typing.final
 class LoraStrengthRange(_message.Message):

@@ -554,6 +554,164 @@ class InpaintRequest(_message.Message):
 Global___InpaintRequest: _TypeAlias = InpaintRequest  # noqa: Y015
 
 @_typing.final
+class UpscaleRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    UPSCALER_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """As in GenerateRequest."""
+    upscaler: _builtins.str
+    """One of ListModelsResponse.upscalers; empty is the first."""
+    width: _builtins.int
+    """The result's size in pixels, at most 32 Mi in all and 16384 a side; with both 0 it is as many times the image's as
+    the upscaler makes. Where one is given, the other keeps the proportions. What the upscaler makes is brought to
+    it by Lanczos. What the upscaler makes may not be larger than that either.
+    """
+    height: _builtins.int
+    media_type: _builtins.str
+    """`image/png` (the default), `image/jpeg` or `image/webp`."""
+    quality: _builtins.int
+    """Of jpeg and webp, 1 to 100; 0 is 90."""
+    @_builtins.property
+    def image(self) -> Global___Image:
+        """Required. Alpha is kept, but in JPEG."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        upscaler: _builtins.str = ...,
+        image: Global___Image | None = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        media_type: _builtins.str = ...,
+        quality: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "image", b"image", "media_type", b"media_type", "quality", b"quality", "request_id", b"request_id", "upscaler", b"upscaler", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpscaleRequest: _TypeAlias = UpscaleRequest  # noqa: Y015
+
+@_typing.final
+class UpscaleEvent(_message.Message):
+    """Something that happened to a picture that is upscaled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    sequence: _builtins.int
+    """0, 1, 2 … without gaps."""
+    @_builtins.property
+    def accepted(self) -> Global___UpscaleAccepted: ...
+    @_builtins.property
+    def progress(self) -> Global___UpscaleProgress: ...
+    @_builtins.property
+    def image(self) -> Global___Image:
+        """The last event."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        accepted: Global___UpscaleAccepted | None = ...,
+        progress: Global___UpscaleProgress | None = ...,
+        image: Global___Image | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "event", b"event", "image", b"image", "progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "event", b"event", "image", b"image", "progress", b"progress", "request_id", b"request_id", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "progress", "image"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___UpscaleEvent: _TypeAlias = UpscaleEvent  # noqa: Y015
+
+@_typing.final
+class UpscaleAccepted(_message.Message):
+    """The request is valid and queued."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    UPSCALER_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    TILE_COUNT_FIELD_NUMBER: _builtins.int
+    queue_position: _builtins.int
+    """Pictures that wait or are upscaled before this one."""
+    upscaler: _builtins.str
+    width: _builtins.int
+    """Pixels of the result."""
+    height: _builtins.int
+    tile_count: _builtins.int
+    """The picture goes through the upscaler in so many overlapping parts of 256 by 256 pixels."""
+    def __init__(
+        self,
+        *,
+        queue_position: _builtins.int = ...,
+        upscaler: _builtins.str = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        tile_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "queue_position", b"queue_position", "tile_count", b"tile_count", "upscaler", b"upscaler", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpscaleAccepted: _TypeAlias = UpscaleAccepted  # noqa: Y015
+
+@_typing.final
+class UpscaleProgress(_message.Message):
+    """A tile is done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TILE_FIELD_NUMBER: _builtins.int
+    TILE_COUNT_FIELD_NUMBER: _builtins.int
+    ELAPSED_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    tile: _builtins.int
+    """From 1."""
+    tile_count: _builtins.int
+    @_builtins.property
+    def elapsed(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def remaining(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        tile: _builtins.int = ...,
+        tile_count: _builtins.int = ...,
+        elapsed: _duration_pb2.Duration | None = ...,
+        remaining: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "remaining", b"remaining"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "remaining", b"remaining", "tile", b"tile", "tile_count", b"tile_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpscaleProgress: _TypeAlias = UpscaleProgress  # noqa: Y015
+
+@_typing.final
 class Lora(_message.Message):
     """One LoRA and how strongly to apply it."""
 
@@ -989,7 +1147,9 @@ class SecondPass(_message.Message):
     mode: Global___SecondPassMode.ValueType
     """Unspecified is LATENT, and PIXEL where an `upscaler` is named."""
     upscaler: _builtins.str
-    """What enlarges the picture before it is brought to the size by Lanczos; empty is Lanczos alone. Of PIXEL only."""
+    """One of ListModelsResponse.upscalers, which enlarges the picture until it covers the size, to which Lanczos brings it
+    then; empty is Lanczos alone. Of PIXEL only.
+    """
     def __init__(
         self,
         *,

@@ -34,7 +34,7 @@ GRPC_VERSION: str
 class DiffusionServiceStub:
     """Creates and edits images with Stable Diffusion.
 
-    Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
+    The calls that draw answer with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
     (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
     `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
@@ -52,12 +52,16 @@ class DiffusionServiceStub:
     """Redraws an image under a prompt (img2img)."""
     Inpaint: _grpc.UnaryStreamMultiCallable[_diffusion_pb2.InpaintRequest, _diffusion_pb2.JobEvent]
     """Redraws the masked part of an image under a prompt."""
+    Upscale: _grpc.UnaryStreamMultiCallable[_diffusion_pb2.UpscaleRequest, _diffusion_pb2.UpscaleEvent]
+    """Enlarges a picture by a network, without a prompt: one `accepted`, `progress` for each tile, and the `image`. Its
+    failures and its end are those of the other calls.
+    """
 
 @_typing.type_check_only
 class DiffusionServiceAsyncStub(DiffusionServiceStub):
     """Creates and edits images with Stable Diffusion.
 
-    Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
+    The calls that draw answer with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
     (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
     `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
@@ -72,11 +76,15 @@ class DiffusionServiceAsyncStub(DiffusionServiceStub):
     """Redraws an image under a prompt (img2img)."""
     Inpaint: _aio.UnaryStreamMultiCallable[_diffusion_pb2.InpaintRequest, _diffusion_pb2.JobEvent]  # type: ignore[assignment]
     """Redraws the masked part of an image under a prompt."""
+    Upscale: _aio.UnaryStreamMultiCallable[_diffusion_pb2.UpscaleRequest, _diffusion_pb2.UpscaleEvent]  # type: ignore[assignment]
+    """Enlarges a picture by a network, without a prompt: one `accepted`, `progress` for each tile, and the `image`. Its
+    failures and its end are those of the other calls.
+    """
 
 class DiffusionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates and edits images with Stable Diffusion.
 
-    Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
+    The calls that draw answer with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
     (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
     `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
@@ -107,5 +115,15 @@ class DiffusionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_diffusion_pb2.JobEvent], _abc.AsyncIterator[_diffusion_pb2.JobEvent]]:
         """Redraws the masked part of an image under a prompt."""
+
+    @_abc_1.abstractmethod
+    def Upscale(
+        self,
+        request: _diffusion_pb2.UpscaleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_diffusion_pb2.UpscaleEvent], _abc.AsyncIterator[_diffusion_pb2.UpscaleEvent]]:
+        """Enlarges a picture by a network, without a prompt: one `accepted`, `progress` for each tile, and the `image`. Its
+        failures and its end are those of the other calls.
+        """
 
 def add_DiffusionServiceServicer_to_server(servicer: DiffusionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,7 +8,7 @@ from sdgrpc.v1 import diffusion_pb2 as sdgrpc_dot_v1_dot_diffusion__pb2
 class DiffusionServiceStub(object):
     """Creates and edits images with Stable Diffusion.
 
-    Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
+    The calls that draw answer with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
     (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
     `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
@@ -37,12 +37,17 @@ class DiffusionServiceStub(object):
                 request_serializer=sdgrpc_dot_v1_dot_diffusion__pb2.InpaintRequest.SerializeToString,
                 response_deserializer=sdgrpc_dot_v1_dot_diffusion__pb2.JobEvent.FromString,
                 )
+        self.Upscale = channel.unary_stream(
+                '/sdgrpc.v1.DiffusionService/Upscale',
+                request_serializer=sdgrpc_dot_v1_dot_diffusion__pb2.UpscaleRequest.SerializeToString,
+                response_deserializer=sdgrpc_dot_v1_dot_diffusion__pb2.UpscaleEvent.FromString,
+                )
 
 
 class DiffusionServiceServicer(object):
     """Creates and edits images with Stable Diffusion.
 
-    Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
+    The calls that draw answer with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
     (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
     `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
@@ -71,6 +76,14 @@ class DiffusionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Upscale(self, request, context):
+        """Enlarges a picture by a network, without a prompt: one `accepted`, `progress` for each tile, and the `image`. Its
+        failures and its end are those of the other calls.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DiffusionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -89,6 +102,11 @@ def add_DiffusionServiceServicer_to_server(servicer, server):
                     request_deserializer=sdgrpc_dot_v1_dot_diffusion__pb2.InpaintRequest.FromString,
                     response_serializer=sdgrpc_dot_v1_dot_diffusion__pb2.JobEvent.SerializeToString,
             ),
+            'Upscale': grpc.unary_stream_rpc_method_handler(
+                    servicer.Upscale,
+                    request_deserializer=sdgrpc_dot_v1_dot_diffusion__pb2.UpscaleRequest.FromString,
+                    response_serializer=sdgrpc_dot_v1_dot_diffusion__pb2.UpscaleEvent.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sdgrpc.v1.DiffusionService', rpc_method_handlers)
@@ -99,7 +117,7 @@ def add_DiffusionServiceServicer_to_server(servicer, server):
 class DiffusionService(object):
     """Creates and edits images with Stable Diffusion.
 
-    Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
+    The calls that draw answer with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
     (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
     `prepared`. A failure ends the stream with a
     google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
@@ -155,5 +173,22 @@ class DiffusionService(object):
         return grpc.experimental.unary_stream(request, target, '/sdgrpc.v1.DiffusionService/Inpaint',
             sdgrpc_dot_v1_dot_diffusion__pb2.InpaintRequest.SerializeToString,
             sdgrpc_dot_v1_dot_diffusion__pb2.JobEvent.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Upscale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/sdgrpc.v1.DiffusionService/Upscale',
+            sdgrpc_dot_v1_dot_diffusion__pb2.UpscaleRequest.SerializeToString,
+            sdgrpc_dot_v1_dot_diffusion__pb2.UpscaleEvent.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

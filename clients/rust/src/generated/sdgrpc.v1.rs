@@ -126,6 +126,85 @@ pub struct InpaintRequest {
     #[prost(message, optional, tag = "20")]
     pub margins: ::core::option::Option<Margins>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpscaleRequest {
+    /// As in GenerateRequest.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// One of ListModelsResponse.upscalers; empty is the first.
+    #[prost(string, tag = "2")]
+    pub upscaler: ::prost::alloc::string::String,
+    /// Required. Alpha is kept, but in JPEG.
+    #[prost(message, optional, tag = "3")]
+    pub image: ::core::option::Option<Image>,
+    /// The result's size in pixels, at most 32 Mi in all and 16384 a side; with both 0 it is as many times the image's as
+    /// the upscaler makes. Where one is given, the other keeps the proportions. What the upscaler makes is brought to
+    /// it by Lanczos. What the upscaler makes may not be larger than that either.
+    #[prost(int32, tag = "4")]
+    pub width: i32,
+    #[prost(int32, tag = "5")]
+    pub height: i32,
+    /// `image/png` (the default), `image/jpeg` or `image/webp`.
+    #[prost(string, tag = "6")]
+    pub media_type: ::prost::alloc::string::String,
+    /// Of jpeg and webp, 1 to 100; 0 is 90.
+    #[prost(int32, tag = "7")]
+    pub quality: i32,
+}
+/// Something that happened to a picture that is upscaled.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpscaleEvent {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// 0, 1, 2 … without gaps.
+    #[prost(int64, tag = "2")]
+    pub sequence: i64,
+    #[prost(oneof = "upscale_event::Event", tags = "10, 11, 12")]
+    pub event: ::core::option::Option<upscale_event::Event>,
+}
+/// Nested message and enum types in `UpscaleEvent`.
+pub mod upscale_event {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Event {
+        #[prost(message, tag = "10")]
+        Accepted(super::UpscaleAccepted),
+        #[prost(message, tag = "11")]
+        Progress(super::UpscaleProgress),
+        /// The last event.
+        #[prost(message, tag = "12")]
+        Image(super::Image),
+    }
+}
+/// The request is valid and queued.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpscaleAccepted {
+    /// Pictures that wait or are upscaled before this one.
+    #[prost(int32, tag = "1")]
+    pub queue_position: i32,
+    #[prost(string, tag = "2")]
+    pub upscaler: ::prost::alloc::string::String,
+    /// Pixels of the result.
+    #[prost(int32, tag = "3")]
+    pub width: i32,
+    #[prost(int32, tag = "4")]
+    pub height: i32,
+    /// The picture goes through the upscaler in so many overlapping parts of 256 by 256 pixels.
+    #[prost(int32, tag = "5")]
+    pub tile_count: i32,
+}
+/// A tile is done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpscaleProgress {
+    /// From 1.
+    #[prost(int32, tag = "1")]
+    pub tile: i32,
+    #[prost(int32, tag = "2")]
+    pub tile_count: i32,
+    #[prost(message, optional, tag = "3")]
+    pub elapsed: ::core::option::Option<::prost_types::Duration>,
+    #[prost(message, optional, tag = "4")]
+    pub remaining: ::core::option::Option<::prost_types::Duration>,
+}
 /// One LoRA and how strongly to apply it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Lora {
@@ -339,7 +418,8 @@ pub struct SecondPass {
     /// Unspecified is LATENT, and PIXEL where an `upscaler` is named.
     #[prost(enumeration = "SecondPassMode", tag = "6")]
     pub mode: i32,
-    /// What enlarges the picture before it is brought to the size by Lanczos; empty is Lanczos alone. Of PIXEL only.
+    /// One of ListModelsResponse.upscalers, which enlarges the picture until it covers the size, to which Lanczos brings it
+    /// then; empty is Lanczos alone. Of PIXEL only.
     #[prost(string, tag = "7")]
     pub upscaler: ::prost::alloc::string::String,
 }
@@ -1017,7 +1097,7 @@ pub mod diffusion_service_client {
     use tonic::codegen::http::Uri;
     /// Creates and edits images with Stable Diffusion.
     ///
-    /// Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
+    /// The calls that draw answer with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
     /// (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
     /// `prepared`. A failure ends the stream with a
     /// google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
@@ -1178,6 +1258,32 @@ pub mod diffusion_service_client {
                 .insert(GrpcMethod::new("sdgrpc.v1.DiffusionService", "Inpaint"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Enlarges a picture by a network, without a prompt: one `accepted`, `progress` for each tile, and the `image`. Its
+        /// failures and its end are those of the other calls.
+        pub async fn upscale(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpscaleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::UpscaleEvent>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sdgrpc.v1.DiffusionService/Upscale",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sdgrpc.v1.DiffusionService", "Upscale"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1226,10 +1332,22 @@ pub mod diffusion_service_server {
             &self,
             request: tonic::Request<super::InpaintRequest>,
         ) -> std::result::Result<tonic::Response<Self::InpaintStream>, tonic::Status>;
+        /// Server streaming response type for the Upscale method.
+        type UpscaleStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::UpscaleEvent, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Enlarges a picture by a network, without a prompt: one `accepted`, `progress` for each tile, and the `image`. Its
+        /// failures and its end are those of the other calls.
+        async fn upscale(
+            &self,
+            request: tonic::Request<super::UpscaleRequest>,
+        ) -> std::result::Result<tonic::Response<Self::UpscaleStream>, tonic::Status>;
     }
     /// Creates and edits images with Stable Diffusion.
     ///
-    /// Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
+    /// The calls that draw answer with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
     /// (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
     /// `prepared`. A failure ends the stream with a
     /// google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
@@ -1449,6 +1567,52 @@ pub mod diffusion_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/sdgrpc.v1.DiffusionService/Upscale" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpscaleSvc<T: DiffusionService>(pub Arc<T>);
+                    impl<
+                        T: DiffusionService,
+                    > tonic::server::ServerStreamingService<super::UpscaleRequest>
+                    for UpscaleSvc<T> {
+                        type Response = super::UpscaleEvent;
+                        type ResponseStream = T::UpscaleStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpscaleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DiffusionService>::upscale(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpscaleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -1499,6 +1663,21 @@ pub struct ListModelsResponse {
     /// What `Lora.strength`, `Lora.text_encoder_strength` and the numbers of `<lora:…>` tags may be here.
     #[prost(message, optional, tag = "2")]
     pub lora_strength_range: ::core::option::Option<LoraStrengthRange>,
+    /// What UpscaleRequest and SecondPass can name; the first is the default.
+    #[prost(message, repeated, tag = "21")]
+    pub upscalers: ::prost::alloc::vec::Vec<Upscaler>,
+}
+/// A network that enlarges pictures.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Upscaler {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How many times as wide and as high it makes them.
+    #[prost(int32, tag = "2")]
+    pub scale: i32,
+    /// Such as `ESRGAN`.
+    #[prost(string, tag = "3")]
+    pub architecture: ::prost::alloc::string::String,
 }
 /// The strengths that this server takes, both ends included. Its operator sets them with `lora_strength_min` and
 /// `lora_strength_max`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from sdgrpc.api.rules import Complaint, Rule, first, given, member, multiple_of, name, number, zero_or
 from sdgrpc.api.sampling.together import misfits
@@ -67,14 +67,23 @@ def second_pass_message(values: SecondPass | None) -> pb.SecondPass | None:
     )
 
 
+def unknown_upscaler(wanted: str, names: Sequence[str]) -> Iterator[str]:
+    """Say what is there, where a name is of none."""
+    if not names:
+        yield "this server has none; its operator can give it one with --upscaler"
+    elif wanted and wanted not in names:
+        yield f"there is no {wanted!r}; there are {', '.join(names)}"
+
+
 def second_pass_faults(
     request: pb.GenerateRequest, model: ModelInfo, size: tuple[int, int], settings: Settings
 ) -> Iterator[Complaint]:
     """Its size and steps after defaults, where the first pass has that size; its fields are right."""
     if not request.HasField("second_pass"):
         return
-    if request.second_pass.upscaler:
-        yield ".second_pass.upscaler", "this server has none"
+    if wanted := request.second_pass.upscaler:
+        for sentence in unknown_upscaler(wanted, list(settings.upscalers)):
+            yield ".second_pass.upscaler", sentence
     if request.sampling.late_start:
         yield ".sampling.late_start", "cannot be told to repeat it where a second pass follows; leave out one"
     message, sampling = request.second_pass, request.sampling
@@ -92,11 +101,15 @@ def second_pass_faults(
             f"{settings.max_pixels}",
         )
     if found.steps != steps:
-        alike, other = pb.Sampling(), pb.Sampling()
-        alike.CopyFrom(sampling)
-        other.CopyFrom(sampling)
-        other.steps = found.steps
-        known = set(misfits(alike, model, ()))
-        for path, sentence in misfits(other, model, ()):
-            if (path, sentence) not in known:
-                yield ".second_pass.steps", f"{found.steps} do not go with sampling{path}: {sentence}"
+        yield from _step_faults(sampling, found.steps, model)
+
+
+def _step_faults(sampling: pb.Sampling, steps: int, model: ModelInfo) -> Iterator[Complaint]:
+    """What is wrong with a sampling of so many steps, and not with those that it has."""
+    other = pb.Sampling()
+    other.CopyFrom(sampling)
+    other.steps = steps
+    known = set(misfits(sampling, model, ()))
+    for path, sentence in misfits(other, model, ()):
+        if (path, sentence) not in known:
+            yield ".second_pass.steps", f"{steps} do not go with sampling{path}: {sentence}"

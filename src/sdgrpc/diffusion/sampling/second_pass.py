@@ -20,13 +20,9 @@ from sdgrpc.diffusion.sampling.start import noised, started
 from sdgrpc.domain import Decoder, ResizeMode, SecondPassMode, Task
 from sdgrpc.images import to_image
 
-Upscale = Callable[[Image.Image, int, int], Image.Image]
-"""Enlarges a picture (RGB) until it covers a width and a height, or more."""
-
-
-def as_it_is(image: Image.Image, _width: int, _height: int) -> Image.Image:
-    """Enlarge nothing: Lanczos alone does it."""
-    return image
+Check = Callable[[], None]
+Upscale = Callable[[str, Image.Image, int, int, Check], Image.Image]
+"""Enlarges a picture (RGB) by the upscaler of a name until it covers a width and a height."""
 
 
 def follow(
@@ -36,14 +32,14 @@ def follow(
     on_step: OnStep,
     latents: torch.Tensor,
     *,
-    check: Callable[[], None] = lambda: None,
-    upscale: Upscale = as_it_is,
+    check: Check = lambda: None,
+    upscale: Upscale | None = None,
 ) -> Denoising:
     """Return the denoising of a task's second pass, not yet begun, from the `latents` of its first.
 
     Those are `[n, 4, h, w]`, scaled, float32. Each image draws its randomness from a generator that begins
     anew, in the order of a Transform: what that makes of the first picture is the same to the bit with PIXEL.
-    `check` is called before each picture, and may raise.
+    `check` is called before each picture, and by `upscale` between tiles, and may raise.
 
     Raises:
         ModelError, OutOfMemory: as `autoencoder.decode`.
@@ -63,6 +59,10 @@ def follow(
 
 def _is_pixel(task: Task) -> bool:
     return task.second_pass is not None and task.second_pass.mode is SecondPassMode.PIXEL
+
+
+def _upscaler(task: Task) -> str:
+    return "" if task.second_pass is None else task.second_pass.upscaler
 
 
 def _latents(
@@ -85,8 +85,8 @@ def enlarged(latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
 def _pixels(
     model: Model,
     task: Task,
-    check: Callable[[], None],
-    upscale: Upscale,
+    check: Check,
+    upscale: Upscale | None,
     second: Task,
     latents: torch.Tensor,
     generators: list[torch.Generator],
@@ -97,8 +97,9 @@ def _pixels(
     for latent, generator in zip(torch.split(latents, 1), generators, strict=True):
         check()
         image = to_image(autoencoder.decode(model, latent, tiling, tiny=tiny)[0])
-        large = upscale(image, second.width, second.height)
-        fit = resized(large, second.width, second.height, ResizeMode.CROP)
+        if upscale is not None and (name := _upscaler(task)):
+            image = upscale(name, image, second.width, second.height, check)
+        fit = resized(image, second.width, second.height, ResizeMode.CROP)
         distribution = autoencoder.encode(model, autoencoder.to_tensor(fit) * 2 - 1, tiling)
         encoded.append(autoencoder.sample(model, distribution, generator))
     return torch.cat(encoded)

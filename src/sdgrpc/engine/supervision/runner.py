@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.supervision.call_times import CallShape
@@ -58,10 +58,15 @@ class SupervisedRunner:
         with self._supervisor.call(_shape("advance", job, job.task.sampling.image_count)):
             return self._runner.advance(job, prediction)
 
-    def follow(self, job: Job) -> bool:
+    def follow(self, job: Job, beat: Callable[[], None] = lambda: None) -> bool:
         """See `Runner.follow`."""
-        with self._supervisor.call(_shape("follow", job, job.task.sampling.image_count)):
-            return self._runner.follow(job)
+        with self._supervisor.call(_shape("follow", job, job.task.sampling.image_count)) as alive:
+
+            def both() -> None:
+                alive()
+                beat()
+
+            return self._runner.follow(job, both)
 
     def finish(self, job: Job) -> None:
         """See `Runner.finish`."""

@@ -7,6 +7,7 @@ thread that hangs cannot be stopped, and a CUDA context that failed works no mor
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -78,6 +79,17 @@ class Supervisor:
         self._listeners.append(tell)
         if self.failed:
             tell()
+
+    async def wait_failed(self) -> None:
+        """Return once the engine cannot go on."""
+        failed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def tell() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(failed.set)
+
+        self.on_failure(tell)
+        await failed.wait()
 
     def fail(self, cause: str) -> None:
         """Say that the engine cannot go on; only the first cause counts."""

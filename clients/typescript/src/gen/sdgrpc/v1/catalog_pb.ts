@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sdgrpc/v1/catalog.proto.
  */
 export const file_sdgrpc_v1_catalog: GenFile = /*@__PURE__*/
-  fileDesc("ChdzZGdycGMvdjEvY2F0YWxvZy5wcm90bxIJc2RncnBjLnYxIhMKEUxpc3RNb2RlbHNSZXF1ZXN0InEKEkxpc3RNb2RlbHNSZXNwb25zZRIgCgZtb2RlbHMYASADKAsyEC5zZGdycGMudjEuTW9kZWwSOQoTbG9yYV9zdHJlbmd0aF9yYW5nZRgCIAEoCzIcLnNkZ3JwYy52MS5Mb3JhU3RyZW5ndGhSYW5nZSI1ChFMb3JhU3RyZW5ndGhSYW5nZRIPCgdtaW5pbXVtGAEgASgCEg8KB21heGltdW0YAiABKAIisQIKBU1vZGVsEgwKBG5hbWUYASABKAkSDAoEYmFzZRgCIAEoCRISCgppbnBhaW50aW5nGAMgASgIEhcKD3ByZWRpY3Rpb25fdHlwZRgEIAEoCRINCgVkdHlwZRgFIAEoCRINCgV3aWR0aBgGIAEoBRIOCgZoZWlnaHQYByABKAUSJQoIc2FtcGxpbmcYCCABKAsyEy5zZGdycGMudjEuU2FtcGxpbmcSLgoNbGF0ZW50X2Zvcm1hdBgJIAEoCzIXLnNkZ3JwYy52MS5MYXRlbnRGb3JtYXQSEAoIcmVzaWRlbnQYCiABKAgSEgoKc2l6ZV9ieXRlcxgLIAEoAxIOCgZzaGEyNTYYDCABKAkSDgoGYXV0b3YyGA0gASgJEhQKDHRpbnlfZGVjb2RlchgOIAEoCCJdCgxMYXRlbnRGb3JtYXQSEAoIY2hhbm5lbHMYASABKAUSFAoMc2NhbGVfZmFjdG9yGAIgASgFEhMKC3JnYl9mYWN0b3JzGAMgAygCEhAKCHJnYl9iaWFzGAQgAygCImwKEExpc3RMb3Jhc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSDAoEYmFzZRgDIAEoCRINCgVtb2RlbBgEIAEoCRIUCgxmaXR0aW5nX29ubHkYBSABKAgiUAoRTGlzdExvcmFzUmVzcG9uc2USIgoFbG9yYXMYASADKAsyEy5zZGdycGMudjEuTG9yYUZpbGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIvgCCghMb3JhRmlsZRIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgDEiwKCG1vZGlmaWVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRiYXNlGAUgASgJEhIKCmFsZ29yaXRobXMYBiADKAkSEAoIcmFua19taW4YByABKAUSEAoIcmFua19tYXgYCCABKAUSFQoNdHJpZ2dlcl93b3JkcxgJIAMoCRIMCgRmaXRzGAogASgIEg8KB3JlZnVzYWwYCyABKAkSEAoIbWFkZV9mb3IYDCABKAkSDgoGYXV0b3YzGA0gASgJEh8KEnByZWZlcnJlZF9zdHJlbmd0aBgOIAEoAkgAiAEBEhUKDWhhc190aHVtYm5haWwYDyABKAgSCwoDYWlyGBAgASgJEhIKCmJhc2VfbW9kZWwYESABKAlCFQoTX3ByZWZlcnJlZF9zdHJlbmd0aCJkCg5HZXRMb3JhUmVxdWVzdBIOCgRuYW1lGAEgASgJSAASEAoGc2hhMjU2GAIgASgJSAASDQoFbW9kZWwYAyABKAkSFwoPaW5jbHVkZV9tb2R1bGVzGAQgASgIQggKBnNvdXJjZSKoAwoPR2V0TG9yYVJlc3BvbnNlEiEKBGxvcmEYASABKAsyEy5zZGdycGMudjEuTG9yYUZpbGUSFAoMdGVuc29yX2NvdW50GAIgASgFEhQKDG1vZHVsZV9jb3VudBgDIAEoBRIZChF1bm1hdGNoZWRfdGVuc29ycxgEIAEoBRIaChJ1bm1hdGNoZWRfZXhhbXBsZXMYBSADKAkSOgoIbWV0YWRhdGEYBiADKAsyKC5zZGdycGMudjEuR2V0TG9yYVJlc3BvbnNlLk1ldGFkYXRhRW50cnkSJgoHbW9kdWxlcxgHIAMoCzIVLnNkZ3JwYy52MS5Mb3JhTW9kdWxlEjwKFHJlY29tbWVuZGVkX3NhbXBsaW5nGAggASgLMh4uc2RncnBjLnYxLlJlY29tbWVuZGVkU2FtcGxpbmcSIwoJdGh1bWJuYWlsGAkgASgLMhAuc2RncnBjLnYxLkltYWdlEhcKD2Jlc2lkZV93YXJuaW5ncxgKIAMoCRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi2gIKE1JlY29tbWVuZGVkU2FtcGxpbmcSDQoFc3RlcHMYASABKAUSGwoOZ3VpZGFuY2Vfc2NhbGUYAiABKAJIAIgBARInCglzY2hlZHVsZXIYAyABKA4yFC5zZGdycGMudjEuU2NoZWR1bGVyEjQKEHRpbWVzdGVwX3NwYWNpbmcYBCABKA4yGi5zZGdycGMudjEuVGltZXN0ZXBTcGFjaW5nEhEKCXN0ZXBzX21pbhgFIAEoBRIRCglzdGVwc19tYXgYBiABKAUSHwoSZ3VpZGFuY2Vfc2NhbGVfbWF4GAcgASgCSAGIAQESLgoQb3RoZXJfc2NoZWR1bGVycxgIIAMoDjIULnNkZ3JwYy52MS5TY2hlZHVsZXISFwoPcHJlZGljdGlvbl90eXBlGAkgASgJQhEKD19ndWlkYW5jZV9zY2FsZUIVChNfZ3VpZGFuY2Vfc2NhbGVfbWF4IpQBCgpMb3JhTW9kdWxlEhEKCWNvbXBvbmVudBgBIAEoCRIMCgRwYXRoGAIgASgJEhEKCWFsZ29yaXRobRgDIAEoCRIMCgRyYW5rGAQgASgFEhIKBWFscGhhGAUgASgCSACIAQESFwoKZGVsdGFfbm9ybRgGIAEoAkgBiAEBQggKBl9hbHBoYUINCgtfZGVsdGFfbm9ybSI8ChVMaXN0RW1iZWRkaW5nc1JlcXVlc3QSDQoFbW9kZWwYASABKAkSFAoMZml0dGluZ19vbmx5GAIgASgIIkIKFkxpc3RFbWJlZGRpbmdzUmVzcG9uc2USKAoKZW1iZWRkaW5ncxgBIAMoCzIULnNkZ3JwYy52MS5FbWJlZGRpbmcirgEKCUVtYmVkZGluZxIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgDEiwKCG1vZGlmaWVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRiYXNlGAUgASgJEhQKDHZlY3Rvcl9jb3VudBgGIAEoBRIMCgRmaXRzGAcgASgIEg8KB3JlZnVzYWwYCCABKAkiWwoRVXBsb2FkTG9yYVJlcXVlc3QSLQoGaGVhZGVyGAEgASgLMhsuc2RncnBjLnYxLlVwbG9hZExvcmFIZWFkZXJIABIPCgVjaHVuaxgCIAEoDEgAQgYKBHBhcnQiRAoQVXBsb2FkTG9yYUhlYWRlchIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgDIkgKElVwbG9hZExvcmFSZXNwb25zZRIhCgRsb3JhGAEgASgLMhMuc2RncnBjLnYxLkxvcmFGaWxlEg8KB2V4aXN0ZWQYAiABKAgiRAoTUHJlcGFyZUxvcmFzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIeCgVsb3JhcxgCIAMoCzIPLnNkZ3JwYy52MS5Mb3JhIj0KFFByZXBhcmVMb3Jhc1Jlc3BvbnNlEiUKCHByZXBhcmVkGAEgASgLMhMuc2RncnBjLnYxLlByZXBhcmVkIkUKEldhdGNoU3RhdHVzUmVxdWVzdBIvCgxtaW5faW50ZXJ2YWwYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5AIKE1dhdGNoU3RhdHVzUmVzcG9uc2USDQoFcmVhZHkYASABKAgSDwoHcnVubmluZxgCIAEoBRIOCgZxdWV1ZWQYAyABKAUSEgoKcXVldWVfc2l6ZRgEIAEoBRIVCg1yb3dzX3Blcl9jYWxsGAUgASgCEhgKEHN0ZXBzX3Blcl9zZWNvbmQYBiABKAISMQoOZXN0aW1hdGVkX3dhaXQYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoGbW9kZWxzGAggAygLMhguc2RncnBjLnYxLlJlc2lkZW50TW9kZWwSLQoJbG9yYV9zZXRzGAkgAygLMhouc2RncnBjLnYxLlJlc2lkZW50TG9yYVNldBIWCg5sb3JhX3NldF9ieXRlcxgKIAEoAxIdChVsb3JhX3NldF9idWRnZXRfYnl0ZXMYCyABKAMSFQoNam9ic19maW5pc2hlZBgMIAEoAyIxCg1SZXNpZGVudE1vZGVsEgwKBG5hbWUYASABKAkSEgoKc2l6ZV9ieXRlcxgCIAEoAyKBAQoPUmVzaWRlbnRMb3JhU2V0EhMKC2xvcmFfc2V0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMSDgoGaW5fdXNlGAQgASgIEiYKBWxvcmFzGAUgAygLMhcuc2RncnBjLnYxLlJlc2lkZW50TG9yYSJ/CgxSZXNpZGVudExvcmESDgoGc2hhMjU2GAEgASgJEhAKCHN0cmVuZ3RoGAIgASgCEh0KFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgDIAEoAhIuCg1ibG9ja193ZWlnaHRzGAQgASgLMhcuc2RncnBjLnYxLkJsb2NrV2VpZ2h0cyKrAQoOUGxhbkpvYlJlcXVlc3QSLgoIZ2VuZXJhdGUYASABKAsyGi5zZGdycGMudjEuR2VuZXJhdGVSZXF1ZXN0SAASMAoJdHJhbnNmb3JtGAIgASgLMhsuc2RncnBjLnYxLlRyYW5zZm9ybVJlcXVlc3RIABIsCgdpbnBhaW50GAMgASgLMhkuc2RncnBjLnYxLklucGFpbnRSZXF1ZXN0SABCCQoHcmVxdWVzdCKFAwoPUGxhbkpvYlJlc3BvbnNlEiUKCGFjY2VwdGVkGAEgASgLMhMuc2RncnBjLnYxLkFjY2VwdGVkEhIKCnVuZXRfc3RlcHMYAiABKAUSFAoMZ3VpZGVkX3N0ZXBzGAMgASgFEiUKBWxvcmFzGAQgAygLMhYuc2RncnBjLnYxLlBsYW5uZWRMb3JhEhMKC2xvcmFfc2V0X2lkGAUgASgJEhkKEWxvcmFfc2V0X3Jlc2lkZW50GAYgASgIEhYKDm1vZGVsX3Jlc2lkZW50GAcgASgIEjEKDmVzdGltYXRlZF93YWl0GAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjIKD2VzdGltYXRlZF9zdGVwcxgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI1ChJlc3RpbWF0ZWRfZGVjb2RpbmcYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFAoMbWVtb3J5X2J5dGVzGAsgASgDItQBCgtQbGFubmVkTG9yYRIMCgRuYW1lGAEgASgJEg4KBnNoYTI1NhgCIAEoCRIQCghzdHJlbmd0aBgDIAEoAhIdChV0ZXh0X2VuY29kZXJfc3RyZW5ndGgYBCABKAISDwoHcmVmdXNhbBgFIAEoCRIQCgh3YXJuaW5ncxgGIAMoCRIuCg1ibG9ja193ZWlnaHRzGAcgASgLMhcuc2RncnBjLnYxLkJsb2NrV2VpZ2h0cxIjCgVzdGVwcxgIIAMoCzIULnNkZ3JwYy52MS5TdGVwUmFuZ2Uy7AQKDkNhdGFsb2dTZXJ2aWNlEkkKCkxpc3RNb2RlbHMSHC5zZGdycGMudjEuTGlzdE1vZGVsc1JlcXVlc3QaHS5zZGdycGMudjEuTGlzdE1vZGVsc1Jlc3BvbnNlEkYKCUxpc3RMb3JhcxIbLnNkZ3JwYy52MS5MaXN0TG9yYXNSZXF1ZXN0Ghwuc2RncnBjLnYxLkxpc3RMb3Jhc1Jlc3BvbnNlElUKDkxpc3RFbWJlZGRpbmdzEiAuc2RncnBjLnYxLkxpc3RFbWJlZGRpbmdzUmVxdWVzdBohLnNkZ3JwYy52MS5MaXN0RW1iZWRkaW5nc1Jlc3BvbnNlEkAKB0dldExvcmESGS5zZGdycGMudjEuR2V0TG9yYVJlcXVlc3QaGi5zZGdycGMudjEuR2V0TG9yYVJlc3BvbnNlEksKClVwbG9hZExvcmESHC5zZGdycGMudjEuVXBsb2FkTG9yYVJlcXVlc3QaHS5zZGdycGMudjEuVXBsb2FkTG9yYVJlc3BvbnNlKAESTwoMUHJlcGFyZUxvcmFzEh4uc2RncnBjLnYxLlByZXBhcmVMb3Jhc1JlcXVlc3QaHy5zZGdycGMudjEuUHJlcGFyZUxvcmFzUmVzcG9uc2USQAoHUGxhbkpvYhIZLnNkZ3JwYy52MS5QbGFuSm9iUmVxdWVzdBoaLnNkZ3JwYy52MS5QbGFuSm9iUmVzcG9uc2USTgoLV2F0Y2hTdGF0dXMSHS5zZGdycGMudjEuV2F0Y2hTdGF0dXNSZXF1ZXN0Gh4uc2RncnBjLnYxLldhdGNoU3RhdHVzUmVzcG9uc2UwAWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_sdgrpc_v1_diffusion]);
+  fileDesc("ChdzZGdycGMvdjEvY2F0YWxvZy5wcm90bxIJc2RncnBjLnYxIhMKEUxpc3RNb2RlbHNSZXF1ZXN0IpkBChJMaXN0TW9kZWxzUmVzcG9uc2USIAoGbW9kZWxzGAEgAygLMhAuc2RncnBjLnYxLk1vZGVsEjkKE2xvcmFfc3RyZW5ndGhfcmFuZ2UYAiABKAsyHC5zZGdycGMudjEuTG9yYVN0cmVuZ3RoUmFuZ2USJgoJdXBzY2FsZXJzGBUgAygLMhMuc2RncnBjLnYxLlVwc2NhbGVyIj0KCFVwc2NhbGVyEgwKBG5hbWUYASABKAkSDQoFc2NhbGUYAiABKAUSFAoMYXJjaGl0ZWN0dXJlGAMgASgJIjUKEUxvcmFTdHJlbmd0aFJhbmdlEg8KB21pbmltdW0YASABKAISDwoHbWF4aW11bRgCIAEoAiKxAgoFTW9kZWwSDAoEbmFtZRgBIAEoCRIMCgRiYXNlGAIgASgJEhIKCmlucGFpbnRpbmcYAyABKAgSFwoPcHJlZGljdGlvbl90eXBlGAQgASgJEg0KBWR0eXBlGAUgASgJEg0KBXdpZHRoGAYgASgFEg4KBmhlaWdodBgHIAEoBRIlCghzYW1wbGluZxgIIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIuCg1sYXRlbnRfZm9ybWF0GAkgASgLMhcuc2RncnBjLnYxLkxhdGVudEZvcm1hdBIQCghyZXNpZGVudBgKIAEoCBISCgpzaXplX2J5dGVzGAsgASgDEg4KBnNoYTI1NhgMIAEoCRIOCgZhdXRvdjIYDSABKAkSFAoMdGlueV9kZWNvZGVyGA4gASgIIl0KDExhdGVudEZvcm1hdBIQCghjaGFubmVscxgBIAEoBRIUCgxzY2FsZV9mYWN0b3IYAiABKAUSEwoLcmdiX2ZhY3RvcnMYAyADKAISEAoIcmdiX2JpYXMYBCADKAIibAoQTGlzdExvcmFzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRIMCgRiYXNlGAMgASgJEg0KBW1vZGVsGAQgASgJEhQKDGZpdHRpbmdfb25seRgFIAEoCCJQChFMaXN0TG9yYXNSZXNwb25zZRIiCgVsb3JhcxgBIAMoCzITLnNkZ3JwYy52MS5Mb3JhRmlsZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki+AIKCExvcmFGaWxlEgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMSLAoIbW9kaWZpZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGJhc2UYBSABKAkSEgoKYWxnb3JpdGhtcxgGIAMoCRIQCghyYW5rX21pbhgHIAEoBRIQCghyYW5rX21heBgIIAEoBRIVCg10cmlnZ2VyX3dvcmRzGAkgAygJEgwKBGZpdHMYCiABKAgSDwoHcmVmdXNhbBgLIAEoCRIQCghtYWRlX2ZvchgMIAEoCRIOCgZhdXRvdjMYDSABKAkSHwoScHJlZmVycmVkX3N0cmVuZ3RoGA4gASgCSACIAQESFQoNaGFzX3RodW1ibmFpbBgPIAEoCBILCgNhaXIYECABKAkSEgoKYmFzZV9tb2RlbBgRIAEoCUIVChNfcHJlZmVycmVkX3N0cmVuZ3RoImQKDkdldExvcmFSZXF1ZXN0Eg4KBG5hbWUYASABKAlIABIQCgZzaGEyNTYYAiABKAlIABINCgVtb2RlbBgDIAEoCRIXCg9pbmNsdWRlX21vZHVsZXMYBCABKAhCCAoGc291cmNlIqgDCg9HZXRMb3JhUmVzcG9uc2USIQoEbG9yYRgBIAEoCzITLnNkZ3JwYy52MS5Mb3JhRmlsZRIUCgx0ZW5zb3JfY291bnQYAiABKAUSFAoMbW9kdWxlX2NvdW50GAMgASgFEhkKEXVubWF0Y2hlZF90ZW5zb3JzGAQgASgFEhoKEnVubWF0Y2hlZF9leGFtcGxlcxgFIAMoCRI6CghtZXRhZGF0YRgGIAMoCzIoLnNkZ3JwYy52MS5HZXRMb3JhUmVzcG9uc2UuTWV0YWRhdGFFbnRyeRImCgdtb2R1bGVzGAcgAygLMhUuc2RncnBjLnYxLkxvcmFNb2R1bGUSPAoUcmVjb21tZW5kZWRfc2FtcGxpbmcYCCABKAsyHi5zZGdycGMudjEuUmVjb21tZW5kZWRTYW1wbGluZxIjCgl0aHVtYm5haWwYCSABKAsyEC5zZGdycGMudjEuSW1hZ2USFwoPYmVzaWRlX3dhcm5pbmdzGAogAygJGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLaAgoTUmVjb21tZW5kZWRTYW1wbGluZxINCgVzdGVwcxgBIAEoBRIbCg5ndWlkYW5jZV9zY2FsZRgCIAEoAkgAiAEBEicKCXNjaGVkdWxlchgDIAEoDjIULnNkZ3JwYy52MS5TY2hlZHVsZXISNAoQdGltZXN0ZXBfc3BhY2luZxgEIAEoDjIaLnNkZ3JwYy52MS5UaW1lc3RlcFNwYWNpbmcSEQoJc3RlcHNfbWluGAUgASgFEhEKCXN0ZXBzX21heBgGIAEoBRIfChJndWlkYW5jZV9zY2FsZV9tYXgYByABKAJIAYgBARIuChBvdGhlcl9zY2hlZHVsZXJzGAggAygOMhQuc2RncnBjLnYxLlNjaGVkdWxlchIXCg9wcmVkaWN0aW9uX3R5cGUYCSABKAlCEQoPX2d1aWRhbmNlX3NjYWxlQhUKE19ndWlkYW5jZV9zY2FsZV9tYXgilAEKCkxvcmFNb2R1bGUSEQoJY29tcG9uZW50GAEgASgJEgwKBHBhdGgYAiABKAkSEQoJYWxnb3JpdGhtGAMgASgJEgwKBHJhbmsYBCABKAUSEgoFYWxwaGEYBSABKAJIAIgBARIXCgpkZWx0YV9ub3JtGAYgASgCSAGIAQFCCAoGX2FscGhhQg0KC19kZWx0YV9ub3JtIjwKFUxpc3RFbWJlZGRpbmdzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIUCgxmaXR0aW5nX29ubHkYAiABKAgiQgoWTGlzdEVtYmVkZGluZ3NSZXNwb25zZRIoCgplbWJlZGRpbmdzGAEgAygLMhQuc2RncnBjLnYxLkVtYmVkZGluZyKuAQoJRW1iZWRkaW5nEgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMSLAoIbW9kaWZpZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGJhc2UYBSABKAkSFAoMdmVjdG9yX2NvdW50GAYgASgFEgwKBGZpdHMYByABKAgSDwoHcmVmdXNhbBgIIAEoCSJbChFVcGxvYWRMb3JhUmVxdWVzdBItCgZoZWFkZXIYASABKAsyGy5zZGdycGMudjEuVXBsb2FkTG9yYUhlYWRlckgAEg8KBWNodW5rGAIgASgMSABCBgoEcGFydCJEChBVcGxvYWRMb3JhSGVhZGVyEgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAMiSAoSVXBsb2FkTG9yYVJlc3BvbnNlEiEKBGxvcmEYASABKAsyEy5zZGdycGMudjEuTG9yYUZpbGUSDwoHZXhpc3RlZBgCIAEoCCJEChNQcmVwYXJlTG9yYXNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEh4KBWxvcmFzGAIgAygLMg8uc2RncnBjLnYxLkxvcmEiPQoUUHJlcGFyZUxvcmFzUmVzcG9uc2USJQoIcHJlcGFyZWQYASABKAsyEy5zZGdycGMudjEuUHJlcGFyZWQiRQoSV2F0Y2hTdGF0dXNSZXF1ZXN0Ei8KDG1pbl9pbnRlcnZhbBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLkAgoTV2F0Y2hTdGF0dXNSZXNwb25zZRINCgVyZWFkeRgBIAEoCBIPCgdydW5uaW5nGAIgASgFEg4KBnF1ZXVlZBgDIAEoBRISCgpxdWV1ZV9zaXplGAQgASgFEhUKDXJvd3NfcGVyX2NhbGwYBSABKAISGAoQc3RlcHNfcGVyX3NlY29uZBgGIAEoAhIxCg5lc3RpbWF0ZWRfd2FpdBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgZtb2RlbHMYCCADKAsyGC5zZGdycGMudjEuUmVzaWRlbnRNb2RlbBItCglsb3JhX3NldHMYCSADKAsyGi5zZGdycGMudjEuUmVzaWRlbnRMb3JhU2V0EhYKDmxvcmFfc2V0X2J5dGVzGAogASgDEh0KFWxvcmFfc2V0X2J1ZGdldF9ieXRlcxgLIAEoAxIVCg1qb2JzX2ZpbmlzaGVkGAwgASgDIjEKDVJlc2lkZW50TW9kZWwSDAoEbmFtZRgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDIoEBCg9SZXNpZGVudExvcmFTZXQSEwoLbG9yYV9zZXRfaWQYASABKAkSDQoFbW9kZWwYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoAxIOCgZpbl91c2UYBCABKAgSJgoFbG9yYXMYBSADKAsyFy5zZGdycGMudjEuUmVzaWRlbnRMb3JhIn8KDFJlc2lkZW50TG9yYRIOCgZzaGEyNTYYASABKAkSEAoIc3RyZW5ndGgYAiABKAISHQoVdGV4dF9lbmNvZGVyX3N0cmVuZ3RoGAMgASgCEi4KDWJsb2NrX3dlaWdodHMYBCABKAsyFy5zZGdycGMudjEuQmxvY2tXZWlnaHRzIqsBCg5QbGFuSm9iUmVxdWVzdBIuCghnZW5lcmF0ZRgBIAEoCzIaLnNkZ3JwYy52MS5HZW5lcmF0ZVJlcXVlc3RIABIwCgl0cmFuc2Zvcm0YAiABKAsyGy5zZGdycGMudjEuVHJhbnNmb3JtUmVxdWVzdEgAEiwKB2lucGFpbnQYAyABKAsyGS5zZGdycGMudjEuSW5wYWludFJlcXVlc3RIAEIJCgdyZXF1ZXN0IoUDCg9QbGFuSm9iUmVzcG9uc2USJQoIYWNjZXB0ZWQYASABKAsyEy5zZGdycGMudjEuQWNjZXB0ZWQSEgoKdW5ldF9zdGVwcxgCIAEoBRIUCgxndWlkZWRfc3RlcHMYAyABKAUSJQoFbG9yYXMYBCADKAsyFi5zZGdycGMudjEuUGxhbm5lZExvcmESEwoLbG9yYV9zZXRfaWQYBSABKAkSGQoRbG9yYV9zZXRfcmVzaWRlbnQYBiABKAgSFgoObW9kZWxfcmVzaWRlbnQYByABKAgSMQoOZXN0aW1hdGVkX3dhaXQYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMgoPZXN0aW1hdGVkX3N0ZXBzGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjUKEmVzdGltYXRlZF9kZWNvZGluZxgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxtZW1vcnlfYnl0ZXMYCyABKAMi1AEKC1BsYW5uZWRMb3JhEgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhAKCHN0cmVuZ3RoGAMgASgCEh0KFXRleHRfZW5jb2Rlcl9zdHJlbmd0aBgEIAEoAhIPCgdyZWZ1c2FsGAUgASgJEhAKCHdhcm5pbmdzGAYgAygJEi4KDWJsb2NrX3dlaWdodHMYByABKAsyFy5zZGdycGMudjEuQmxvY2tXZWlnaHRzEiMKBXN0ZXBzGAggAygLMhQuc2RncnBjLnYxLlN0ZXBSYW5nZTLsBAoOQ2F0YWxvZ1NlcnZpY2USSQoKTGlzdE1vZGVscxIcLnNkZ3JwYy52MS5MaXN0TW9kZWxzUmVxdWVzdBodLnNkZ3JwYy52MS5MaXN0TW9kZWxzUmVzcG9uc2USRgoJTGlzdExvcmFzEhsuc2RncnBjLnYxLkxpc3RMb3Jhc1JlcXVlc3QaHC5zZGdycGMudjEuTGlzdExvcmFzUmVzcG9uc2USVQoOTGlzdEVtYmVkZGluZ3MSIC5zZGdycGMudjEuTGlzdEVtYmVkZGluZ3NSZXF1ZXN0GiEuc2RncnBjLnYxLkxpc3RFbWJlZGRpbmdzUmVzcG9uc2USQAoHR2V0TG9yYRIZLnNkZ3JwYy52MS5HZXRMb3JhUmVxdWVzdBoaLnNkZ3JwYy52MS5HZXRMb3JhUmVzcG9uc2USSwoKVXBsb2FkTG9yYRIcLnNkZ3JwYy52MS5VcGxvYWRMb3JhUmVxdWVzdBodLnNkZ3JwYy52MS5VcGxvYWRMb3JhUmVzcG9uc2UoARJPCgxQcmVwYXJlTG9yYXMSHi5zZGdycGMudjEuUHJlcGFyZUxvcmFzUmVxdWVzdBofLnNkZ3JwYy52MS5QcmVwYXJlTG9yYXNSZXNwb25zZRJACgdQbGFuSm9iEhkuc2RncnBjLnYxLlBsYW5Kb2JSZXF1ZXN0Ghouc2RncnBjLnYxLlBsYW5Kb2JSZXNwb25zZRJOCgtXYXRjaFN0YXR1cxIdLnNkZ3JwYy52MS5XYXRjaFN0YXR1c1JlcXVlc3QaHi5zZGdycGMudjEuV2F0Y2hTdGF0dXNSZXNwb25zZTABYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_sdgrpc_v1_diffusion]);
 
 /**
  * @generated from message sdgrpc.v1.ListModelsRequest
@@ -49,6 +49,13 @@ export type ListModelsResponse = Message<"sdgrpc.v1.ListModelsResponse"> & {
    * @generated from field: sdgrpc.v1.LoraStrengthRange lora_strength_range = 2;
    */
   loraStrengthRange?: LoraStrengthRange | undefined;
+
+  /**
+   * What UpscaleRequest and SecondPass can name; the first is the default.
+   *
+   * @generated from field: repeated sdgrpc.v1.Upscaler upscalers = 21;
+   */
+  upscalers: Upscaler[];
 };
 
 /**
@@ -57,6 +64,39 @@ export type ListModelsResponse = Message<"sdgrpc.v1.ListModelsResponse"> & {
  */
 export const ListModelsResponseSchema: GenMessage<ListModelsResponse> = /*@__PURE__*/
   messageDesc(file_sdgrpc_v1_catalog, 1);
+
+/**
+ * A network that enlarges pictures.
+ *
+ * @generated from message sdgrpc.v1.Upscaler
+ */
+export type Upscaler = Message<"sdgrpc.v1.Upscaler"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * How many times as wide and as high it makes them.
+   *
+   * @generated from field: int32 scale = 2;
+   */
+  scale: number;
+
+  /**
+   * Such as `ESRGAN`.
+   *
+   * @generated from field: string architecture = 3;
+   */
+  architecture: string;
+};
+
+/**
+ * Describes the message sdgrpc.v1.Upscaler.
+ * Use `create(UpscalerSchema)` to create a new message.
+ */
+export const UpscalerSchema: GenMessage<Upscaler> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_catalog, 2);
 
 /**
  * The strengths that this server takes, both ends included. Its operator sets them with `lora_strength_min` and
@@ -81,7 +121,7 @@ export type LoraStrengthRange = Message<"sdgrpc.v1.LoraStrengthRange"> & {
  * Use `create(LoraStrengthRangeSchema)` to create a new message.
  */
 export const LoraStrengthRangeSchema: GenMessage<LoraStrengthRange> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 2);
+  messageDesc(file_sdgrpc_v1_catalog, 3);
 
 /**
  * A model that requests can name.
@@ -188,7 +228,7 @@ export type Model = Message<"sdgrpc.v1.Model"> & {
  * Use `create(ModelSchema)` to create a new message.
  */
 export const ModelSchema: GenMessage<Model> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 3);
+  messageDesc(file_sdgrpc_v1_catalog, 4);
 
 /**
  * A linear map of latent channels to RGB. A pixel's colour is
@@ -229,7 +269,7 @@ export type LatentFormat = Message<"sdgrpc.v1.LatentFormat"> & {
  * Use `create(LatentFormatSchema)` to create a new message.
  */
 export const LatentFormatSchema: GenMessage<LatentFormat> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 4);
+  messageDesc(file_sdgrpc_v1_catalog, 5);
 
 /**
  * @generated from message sdgrpc.v1.ListLorasRequest
@@ -276,7 +316,7 @@ export type ListLorasRequest = Message<"sdgrpc.v1.ListLorasRequest"> & {
  * Use `create(ListLorasRequestSchema)` to create a new message.
  */
 export const ListLorasRequestSchema: GenMessage<ListLorasRequest> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 5);
+  messageDesc(file_sdgrpc_v1_catalog, 6);
 
 /**
  * @generated from message sdgrpc.v1.ListLorasResponse
@@ -300,7 +340,7 @@ export type ListLorasResponse = Message<"sdgrpc.v1.ListLorasResponse"> & {
  * Use `create(ListLorasResponseSchema)` to create a new message.
  */
 export const ListLorasResponseSchema: GenMessage<ListLorasResponse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 6);
+  messageDesc(file_sdgrpc_v1_catalog, 7);
 
 /**
  * A LoRA file of the server.
@@ -431,7 +471,7 @@ export type LoraFile = Message<"sdgrpc.v1.LoraFile"> & {
  * Use `create(LoraFileSchema)` to create a new message.
  */
 export const LoraFileSchema: GenMessage<LoraFile> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 7);
+  messageDesc(file_sdgrpc_v1_catalog, 8);
 
 /**
  * @generated from message sdgrpc.v1.GetLoraRequest
@@ -476,7 +516,7 @@ export type GetLoraRequest = Message<"sdgrpc.v1.GetLoraRequest"> & {
  * Use `create(GetLoraRequestSchema)` to create a new message.
  */
 export const GetLoraRequestSchema: GenMessage<GetLoraRequest> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 8);
+  messageDesc(file_sdgrpc_v1_catalog, 9);
 
 /**
  * @generated from message sdgrpc.v1.GetLoraResponse
@@ -550,7 +590,7 @@ export type GetLoraResponse = Message<"sdgrpc.v1.GetLoraResponse"> & {
  * Use `create(GetLoraResponseSchema)` to create a new message.
  */
 export const GetLoraResponseSchema: GenMessage<GetLoraResponse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 9);
+  messageDesc(file_sdgrpc_v1_catalog, 10);
 
 /**
  * Sampling that a LoRA file was made for, as its metadata, name and tensors tell. Requests with another are
@@ -622,7 +662,7 @@ export type RecommendedSampling = Message<"sdgrpc.v1.RecommendedSampling"> & {
  * Use `create(RecommendedSamplingSchema)` to create a new message.
  */
 export const RecommendedSamplingSchema: GenMessage<RecommendedSampling> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 10);
+  messageDesc(file_sdgrpc_v1_catalog, 11);
 
 /**
  * One module that a LoRA file changes.
@@ -676,7 +716,7 @@ export type LoraModule = Message<"sdgrpc.v1.LoraModule"> & {
  * Use `create(LoraModuleSchema)` to create a new message.
  */
 export const LoraModuleSchema: GenMessage<LoraModule> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 11);
+  messageDesc(file_sdgrpc_v1_catalog, 12);
 
 /**
  * @generated from message sdgrpc.v1.ListEmbeddingsRequest
@@ -702,7 +742,7 @@ export type ListEmbeddingsRequest = Message<"sdgrpc.v1.ListEmbeddingsRequest"> &
  * Use `create(ListEmbeddingsRequestSchema)` to create a new message.
  */
 export const ListEmbeddingsRequestSchema: GenMessage<ListEmbeddingsRequest> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 12);
+  messageDesc(file_sdgrpc_v1_catalog, 13);
 
 /**
  * @generated from message sdgrpc.v1.ListEmbeddingsResponse
@@ -719,7 +759,7 @@ export type ListEmbeddingsResponse = Message<"sdgrpc.v1.ListEmbeddingsResponse">
  * Use `create(ListEmbeddingsResponseSchema)` to create a new message.
  */
 export const ListEmbeddingsResponseSchema: GenMessage<ListEmbeddingsResponse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 13);
+  messageDesc(file_sdgrpc_v1_catalog, 14);
 
 /**
  * A textual inversion. Several may have one name: a model uses the first that fits it.
@@ -785,7 +825,7 @@ export type Embedding = Message<"sdgrpc.v1.Embedding"> & {
  * Use `create(EmbeddingSchema)` to create a new message.
  */
 export const EmbeddingSchema: GenMessage<Embedding> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 14);
+  messageDesc(file_sdgrpc_v1_catalog, 15);
 
 /**
  * @generated from message sdgrpc.v1.UploadLoraRequest
@@ -818,7 +858,7 @@ export type UploadLoraRequest = Message<"sdgrpc.v1.UploadLoraRequest"> & {
  * Use `create(UploadLoraRequestSchema)` to create a new message.
  */
 export const UploadLoraRequestSchema: GenMessage<UploadLoraRequest> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 15);
+  messageDesc(file_sdgrpc_v1_catalog, 16);
 
 /**
  * @generated from message sdgrpc.v1.UploadLoraHeader
@@ -852,7 +892,7 @@ export type UploadLoraHeader = Message<"sdgrpc.v1.UploadLoraHeader"> & {
  * Use `create(UploadLoraHeaderSchema)` to create a new message.
  */
 export const UploadLoraHeaderSchema: GenMessage<UploadLoraHeader> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 16);
+  messageDesc(file_sdgrpc_v1_catalog, 17);
 
 /**
  * @generated from message sdgrpc.v1.UploadLoraResponse
@@ -876,7 +916,7 @@ export type UploadLoraResponse = Message<"sdgrpc.v1.UploadLoraResponse"> & {
  * Use `create(UploadLoraResponseSchema)` to create a new message.
  */
 export const UploadLoraResponseSchema: GenMessage<UploadLoraResponse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 17);
+  messageDesc(file_sdgrpc_v1_catalog, 18);
 
 /**
  * @generated from message sdgrpc.v1.PrepareLorasRequest
@@ -902,7 +942,7 @@ export type PrepareLorasRequest = Message<"sdgrpc.v1.PrepareLorasRequest"> & {
  * Use `create(PrepareLorasRequestSchema)` to create a new message.
  */
 export const PrepareLorasRequestSchema: GenMessage<PrepareLorasRequest> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 18);
+  messageDesc(file_sdgrpc_v1_catalog, 19);
 
 /**
  * @generated from message sdgrpc.v1.PrepareLorasResponse
@@ -921,7 +961,7 @@ export type PrepareLorasResponse = Message<"sdgrpc.v1.PrepareLorasResponse"> & {
  * Use `create(PrepareLorasResponseSchema)` to create a new message.
  */
 export const PrepareLorasResponseSchema: GenMessage<PrepareLorasResponse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 19);
+  messageDesc(file_sdgrpc_v1_catalog, 20);
 
 /**
  * @generated from message sdgrpc.v1.WatchStatusRequest
@@ -941,7 +981,7 @@ export type WatchStatusRequest = Message<"sdgrpc.v1.WatchStatusRequest"> & {
  * Use `create(WatchStatusRequestSchema)` to create a new message.
  */
 export const WatchStatusRequestSchema: GenMessage<WatchStatusRequest> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 20);
+  messageDesc(file_sdgrpc_v1_catalog, 21);
 
 /**
  * @generated from message sdgrpc.v1.WatchStatusResponse
@@ -1027,7 +1067,7 @@ export type WatchStatusResponse = Message<"sdgrpc.v1.WatchStatusResponse"> & {
  * Use `create(WatchStatusResponseSchema)` to create a new message.
  */
 export const WatchStatusResponseSchema: GenMessage<WatchStatusResponse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 21);
+  messageDesc(file_sdgrpc_v1_catalog, 22);
 
 /**
  * A model in memory.
@@ -1051,7 +1091,7 @@ export type ResidentModel = Message<"sdgrpc.v1.ResidentModel"> & {
  * Use `create(ResidentModelSchema)` to create a new message.
  */
 export const ResidentModelSchema: GenMessage<ResidentModel> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 22);
+  messageDesc(file_sdgrpc_v1_catalog, 23);
 
 /**
  * A fused LoRA set in memory: a job with it starts at once.
@@ -1094,7 +1134,7 @@ export type ResidentLoraSet = Message<"sdgrpc.v1.ResidentLoraSet"> & {
  * Use `create(ResidentLoraSetSchema)` to create a new message.
  */
 export const ResidentLoraSetSchema: GenMessage<ResidentLoraSet> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 23);
+  messageDesc(file_sdgrpc_v1_catalog, 24);
 
 /**
  * A member of a fused set.
@@ -1130,7 +1170,7 @@ export type ResidentLora = Message<"sdgrpc.v1.ResidentLora"> & {
  * Use `create(ResidentLoraSchema)` to create a new message.
  */
 export const ResidentLoraSchema: GenMessage<ResidentLora> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 24);
+  messageDesc(file_sdgrpc_v1_catalog, 25);
 
 /**
  * @generated from message sdgrpc.v1.PlanJobRequest
@@ -1167,7 +1207,7 @@ export type PlanJobRequest = Message<"sdgrpc.v1.PlanJobRequest"> & {
  * Use `create(PlanJobRequestSchema)` to create a new message.
  */
 export const PlanJobRequestSchema: GenMessage<PlanJobRequest> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 25);
+  messageDesc(file_sdgrpc_v1_catalog, 26);
 
 /**
  * What a request would do if it were sent now. Nothing is held for it.
@@ -1255,7 +1295,7 @@ export type PlanJobResponse = Message<"sdgrpc.v1.PlanJobResponse"> & {
  * Use `create(PlanJobResponseSchema)` to create a new message.
  */
 export const PlanJobResponseSchema: GenMessage<PlanJobResponse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 26);
+  messageDesc(file_sdgrpc_v1_catalog, 27);
 
 /**
  * A LoRA of a request, found.
@@ -1317,7 +1357,7 @@ export type PlannedLora = Message<"sdgrpc.v1.PlannedLora"> & {
  * Use `create(PlannedLoraSchema)` to create a new message.
  */
 export const PlannedLoraSchema: GenMessage<PlannedLora> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_catalog, 27);
+  messageDesc(file_sdgrpc_v1_catalog, 28);
 
 /**
  * Tells an orchestrator what it can ask of this server, and which server to ask.

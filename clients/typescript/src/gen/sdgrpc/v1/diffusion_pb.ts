@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sdgrpc/v1/diffusion.proto.
  */
 export const file_sdgrpc_v1_diffusion: GenFile = /*@__PURE__*/
-  fileDesc("ChlzZGdycGMvdjEvZGlmZnVzaW9uLnByb3RvEglzZGdycGMudjEiwgIKD0dlbmVyYXRlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdBIqCgtzZWNvbmRfcGFzcxgVIAEoCzIVLnNkZ3JwYy52MS5TZWNvbmRQYXNzIo4DChBUcmFuc2Zvcm1SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGcHJvbXB0GAMgASgJEhcKD25lZ2F0aXZlX3Byb21wdBgEIAEoCRIeCgVsb3JhcxgFIAMoCzIPLnNkZ3JwYy52MS5Mb3JhEiUKCHNhbXBsaW5nGAYgASgLMhMuc2RncnBjLnYxLlNhbXBsaW5nEiEKBm91dHB1dBgHIAEoCzIRLnNkZ3JwYy52MS5PdXRwdXQSDQoFd2lkdGgYCCABKAUSDgoGaGVpZ2h0GAkgASgFEh8KBWltYWdlGAogASgLMhAuc2RncnBjLnYxLkltYWdlEhUKCHN0cmVuZ3RoGAsgASgCSACIAQESKgoLcmVzaXplX21vZGUYDiABKA4yFS5zZGdycGMudjEuUmVzaXplTW9kZRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdEILCglfc3RyZW5ndGhKBAgVEBYi/wMKDklucGFpbnRSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGcHJvbXB0GAMgASgJEhcKD25lZ2F0aXZlX3Byb21wdBgEIAEoCRIeCgVsb3JhcxgFIAMoCzIPLnNkZ3JwYy52MS5Mb3JhEiUKCHNhbXBsaW5nGAYgASgLMhMuc2RncnBjLnYxLlNhbXBsaW5nEiEKBm91dHB1dBgHIAEoCzIRLnNkZ3JwYy52MS5PdXRwdXQSDQoFd2lkdGgYCCABKAUSDgoGaGVpZ2h0GAkgASgFEh8KBWltYWdlGAogASgLMhAuc2RncnBjLnYxLkltYWdlEhUKCHN0cmVuZ3RoGAsgASgCSACIAQESHgoEbWFzaxgMIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIsCgxtYXNrX29wdGlvbnMYDSABKAsyFi5zZGdycGMudjEuTWFza09wdGlvbnMSKgoLcmVzaXplX21vZGUYDiABKA4yFS5zZGdycGMudjEuUmVzaXplTW9kZRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdBIjCgdtYXJnaW5zGBQgASgLMhIuc2RncnBjLnYxLk1hcmdpbnNCCwoJX3N0cmVuZ3RoSgQIFRAWIqMCCgRMb3JhEg4KBG5hbWUYASABKAlIABIQCgZzaGEyNTYYAiABKAlIABIVCgtzYWZldGVuc29ycxgDIAEoDEgAEhUKCHN0cmVuZ3RoGAQgASgCSAGIAQESIgoVdGV4dF9lbmNvZGVyX3N0cmVuZ3RoGAUgASgCSAKIAQESDgoGc3RyaWN0GAYgASgIEi4KDWJsb2NrX3dlaWdodHMYByABKAsyFy5zZGdycGMudjEuQmxvY2tXZWlnaHRzEhIKBXN0YXJ0GAggASgCSAOIAQESEAoDZW5kGAkgASgCSASIAQFCCAoGc291cmNlQgsKCV9zdHJlbmd0aEIYChZfdGV4dF9lbmNvZGVyX3N0cmVuZ3RoQggKBl9zdGFydEIGCgRfZW5kIpIBCgxCbG9ja1dlaWdodHMSDgoGdmFsdWVzGAEgAygCEg4KBnByZXNldBgCIAEoCRIzCgZibG9ja3MYAyADKAsyIy5zZGdycGMudjEuQmxvY2tXZWlnaHRzLkJsb2Nrc0VudHJ5Gi0KC0Jsb2Nrc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAjoCOAEiygQKCFNhbXBsaW5nEg0KBXN0ZXBzGAEgASgFEhsKDmd1aWRhbmNlX3NjYWxlGAIgASgCSACIAQESJwoJc2NoZWR1bGVyGAMgASgOMhQuc2RncnBjLnYxLlNjaGVkdWxlchIuCg1zaWdtYV9zcGFjaW5nGAQgASgOMhcuc2RncnBjLnYxLlNpZ21hU3BhY2luZxIRCgRzZWVkGAUgASgDSAGIAQESEwoLaW1hZ2VfY291bnQYBiABKAUSEQoJY2xpcF9za2lwGAcgASgFEjQKEHRpbWVzdGVwX3NwYWNpbmcYCCABKA4yGi5zZGdycGMudjEuVGltZXN0ZXBTcGFjaW5nEh0KEGd1aWRhbmNlX3Jlc2NhbGUYCSABKAJIAogBARIQCgNldGEYCiABKAJIA4gBARISCgVnYW1tYRgLIAEoAkgEiAEBEjYKEWd1aWRhbmNlX2ludGVydmFsGBQgASgLMhsuc2RncnBjLnYxLkd1aWRhbmNlSW50ZXJ2YWwSKAoKc3RlcF9yZXVzZRgVIAEoCzIULnNkZ3JwYy52MS5TdGVwUmV1c2USEgoKbGF0ZV9zdGFydBgWIAEoAhInCgl2YXJpYXRpb24YHiABKAsyFC5zZGdycGMudjEuVmFyaWF0aW9uEiEKBnRpbGluZxgfIAEoCzIRLnNkZ3JwYy52MS5UaWxpbmdCEQoPX2d1aWRhbmNlX3NjYWxlQgcKBV9zZWVkQhMKEV9ndWlkYW5jZV9yZXNjYWxlQgYKBF9ldGFCCAoGX2dhbW1hIi4KEEd1aWRhbmNlSW50ZXJ2YWwSDQoFc3RhcnQYASABKAISCwoDZW5kGAIgASgCIikKCVN0ZXBSZXVzZRINCgVldmVyeRgBIAEoBRINCgVvcmRlchgCIAEoBSI5CglWYXJpYXRpb24SEQoEc2VlZBgBIAEoA0gAiAEBEhAKCHN0cmVuZ3RoGAIgASgCQgcKBV9zZWVkIi4KBlRpbGluZxISCgpob3Jpem9udGFsGAEgASgIEhAKCHZlcnRpY2FsGAIgASgIIqgBCgpTZWNvbmRQYXNzEg0KBXNjYWxlGAEgASgCEg0KBXdpZHRoGAIgASgFEg4KBmhlaWdodBgDIAEoBRIVCghzdHJlbmd0aBgEIAEoAkgAiAEBEg0KBXN0ZXBzGAUgASgFEicKBG1vZGUYBiABKA4yGS5zZGdycGMudjEuU2Vjb25kUGFzc01vZGUSEAoIdXBzY2FsZXIYByABKAlCCwoJX3N0cmVuZ3RoIpUBCgZPdXRwdXQSEgoKbWVkaWFfdHlwZRgBIAEoCRIPCgdxdWFsaXR5GAIgASgFEioKB3ByZXZpZXcYAyABKAsyGS5zZGdycGMudjEuUHJldmlld09wdGlvbnMSFQoNb21pdF9tZXRhZGF0YRgEIAEoCBIjCgdkZWNvZGVyGAggASgOMhIuc2RncnBjLnYxLkRlY29kZXIiXwoOUHJldmlld09wdGlvbnMSJAoEa2luZBgBIAEoDjIWLnNkZ3JwYy52MS5QcmV2aWV3S2luZBIVCg1ldmVyeV9uX3N0ZXBzGAIgASgFEhAKCG1heF9zaWRlGAMgASgFIpYBCgtNYXNrT3B0aW9ucxIMCgRibHVyGAEgASgCEhkKDGNyb3BfcGFkZGluZxgCIAEoBUgAiAEBEjAKDm1hc2tlZF9jb250ZW50GAMgASgOMhguc2RncnBjLnYxLk1hc2tlZENvbnRlbnQSDAoEc29mdBgEIAEoCBINCgVjb3ZlchgFIAEoCEIPCg1fY3JvcF9wYWRkaW5nIkMKB01hcmdpbnMSDAoEbGVmdBgBIAEoBRILCgN0b3AYAiABKAUSDQoFcmlnaHQYAyABKAUSDgoGYm90dG9tGAQgASgFIkgKBUltYWdlEgwKBGRhdGEYASABKAwSEgoKbWVkaWFfdHlwZRgCIAEoCRINCgV3aWR0aBgDIAEoBRIOCgZoZWlnaHQYBCABKAUiiQIKCEpvYkV2ZW50EhIKCnJlcXVlc3RfaWQYASABKAkSEAoIc2VxdWVuY2UYAiABKAMSJwoIYWNjZXB0ZWQYCiABKAsyEy5zZGdycGMudjEuQWNjZXB0ZWRIABInCghwcmVwYXJlZBgLIAEoCzITLnNkZ3JwYy52MS5QcmVwYXJlZEgAEicKCHByb2dyZXNzGAwgASgLMhMuc2RncnBjLnYxLlByb2dyZXNzSAASKgoFaW1hZ2UYDSABKAsyGS5zZGdycGMudjEuR2VuZXJhdGVkSW1hZ2VIABInCghmaW5pc2hlZBgOIAEoCzITLnNkZ3JwYy52MS5GaW5pc2hlZEgAQgcKBWV2ZW50IskBCghBY2NlcHRlZBIWCg5xdWV1ZV9wb3NpdGlvbhgBIAEoBRIlCghzYW1wbGluZxgCIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxINCgV3aWR0aBgDIAEoBRIOCgZoZWlnaHQYBCABKAUSDQoFbW9kZWwYBSABKAkSEgoKc3RlcF9jb3VudBgGIAEoBRIQCgh3YXJuaW5ncxgHIAMoCRIqCgtzZWNvbmRfcGFzcxgVIAEoCzIVLnNkZ3JwYy52MS5TZWNvbmRQYXNzIpABCghQcmVwYXJlZBIkCgVsb3JhcxgBIAMoCzIVLnNkZ3JwYy52MS5Mb3JhUmVwb3J0EhMKC2xvcmFfc2V0X2lkGAIgASgJEhcKD2xvcmFfc2V0X2NhY2hlZBgDIAEoCBIwCg1mdXNlX2R1cmF0aW9uGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIqUDCgpMb3JhUmVwb3J0EgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCmFsZ29yaXRobXMYAyADKAkSMwoHbW9kdWxlcxgEIAMoCzIiLnNkZ3JwYy52MS5Mb3JhUmVwb3J0Lk1vZHVsZXNFbnRyeRIZChF1bm1hdGNoZWRfdGVuc29ycxgFIAEoBRIaChJ1bm1hdGNoZWRfZXhhbXBsZXMYBiADKAkSFQoNcmVsYXRpdmVfbm9ybRgHIAEoAhIQCghzdHJlbmd0aBgIIAEoAhIdChV0ZXh0X2VuY29kZXJfc3RyZW5ndGgYCSABKAISEAoId2FybmluZ3MYCiADKAkSIwoFc3RlcHMYCyADKAsyFC5zZGdycGMudjEuU3RlcFJhbmdlEi4KDWJsb2NrX3dlaWdodHMYDCABKAsyFy5zZGdycGMudjEuQmxvY2tXZWlnaHRzEg0KBXN0YXJ0GA0gASgCEgsKA2VuZBgOIAEoAhouCgxNb2R1bGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgFOgI4ASIoCglTdGVwUmFuZ2USDQoFZmlyc3QYASABKAUSDAoEbGFzdBgCIAEoBSLTAQoIUHJvZ3Jlc3MSDAoEc3RlcBgBIAEoBRISCgpzdGVwX2NvdW50GAIgASgFEhAKCHRpbWVzdGVwGAMgASgCEioKB2VsYXBzZWQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJcmVtYWluaW5nGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKCHByZXZpZXdzGAYgAygLMhIuc2RncnBjLnYxLlByZXZpZXcSEwoLcGFzc19udW1iZXIYFSABKAUicwoHUHJldmlldxITCgtpbWFnZV9pbmRleBgBIAEoBRIjCgdwaWN0dXJlGAIgASgLMhAuc2RncnBjLnYxLkltYWdlSAASIwoGbGF0ZW50GAMgASgLMhEuc2RncnBjLnYxLkxhdGVudEgAQgkKB2NvbnRlbnQiRwoGTGF0ZW50EhAKCGNoYW5uZWxzGAEgASgFEg4KBmhlaWdodBgCIAEoBRINCgV3aWR0aBgDIAEoBRIMCgRkYXRhGAQgASgMIk4KDkdlbmVyYXRlZEltYWdlEg0KBWluZGV4GAEgASgFEgwKBHNlZWQYAiABKAMSHwoFaW1hZ2UYAyABKAsyEC5zZGdycGMudjEuSW1hZ2Ui5gEKCEZpbmlzaGVkEikKBnF1ZXVlZBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghwcmVwYXJlZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghkZW5vaXNlZBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdkZWNvZGVkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKDWxhcmdlc3RfYmF0Y2gYBSABKAUSEgoKdW5ldF9jYWxscxgGIAEoBSqNAwoJU2NoZWR1bGVyEhkKFVNDSEVEVUxFUl9VTlNQRUNJRklFRBAAEhMKD1NDSEVEVUxFUl9FVUxFUhABEh0KGVNDSEVEVUxFUl9FVUxFUl9BTkNFU1RSQUwQAhISCg5TQ0hFRFVMRVJfSEVVThADEhIKDlNDSEVEVUxFUl9ERElNEAQSEgoOU0NIRURVTEVSX0REUE0QBRISCg5TQ0hFRFVMRVJfUE5ETRAGEhEKDVNDSEVEVUxFUl9MTVMQBxIWChJTQ0hFRFVMRVJfRFBNUFBfMk0QCBIaChZTQ0hFRFVMRVJfRFBNUFBfMk1fU0RFEAkSFwoTU0NIRURVTEVSX0RQTVBQX1NERRAKEhMKD1NDSEVEVUxFUl9VTklQQxALEhMKD1NDSEVEVUxFUl9LRFBNMhAMEh0KGVNDSEVEVUxFUl9LRFBNMl9BTkNFU1RSQUwQDRISCg5TQ0hFRFVMRVJfREVJUxAOEhEKDVNDSEVEVUxFUl9MQ00QDxIRCg1TQ0hFRFVMRVJfVENEEBAqmQEKDFNpZ21hU3BhY2luZxIdChlTSUdNQV9TUEFDSU5HX1VOU1BFQ0lGSUVEEAASGQoVU0lHTUFfU1BBQ0lOR19ERUZBVUxUEAESGAoUU0lHTUFfU1BBQ0lOR19LQVJSQVMQAhIdChlTSUdNQV9TUEFDSU5HX0VYUE9ORU5USUFMEAMSFgoSU0lHTUFfU1BBQ0lOR19CRVRBEAQqXwoMT25EaXNjb25uZWN0Eh0KGU9OX0RJU0NPTk5FQ1RfVU5TUEVDSUZJRUQQABIYChRPTl9ESVNDT05ORUNUX0NBTkNFTBABEhYKEk9OX0RJU0NPTk5FQ1RfS0VFUBACKm0KClJlc2l6ZU1vZGUSGwoXUkVTSVpFX01PREVfVU5TUEVDSUZJRUQQABIXChNSRVNJWkVfTU9ERV9TVFJFVENIEAESFAoQUkVTSVpFX01PREVfQ1JPUBACEhMKD1JFU0laRV9NT0RFX1BBRBADKmsKDlNlY29uZFBhc3NNb2RlEiAKHFNFQ09ORF9QQVNTX01PREVfVU5TUEVDSUZJRUQQABIbChdTRUNPTkRfUEFTU19NT0RFX0xBVEVOVBABEhoKFlNFQ09ORF9QQVNTX01PREVfUElYRUwQAiqbAQoNTWFza2VkQ29udGVudBIeChpNQVNLRURfQ09OVEVOVF9VTlNQRUNJRklFRBAAEhsKF01BU0tFRF9DT05URU5UX09SSUdJTkFMEAESFwoTTUFTS0VEX0NPTlRFTlRfRklMTBACEhgKFE1BU0tFRF9DT05URU5UX05PSVNFEAMSGgoWTUFTS0VEX0NPTlRFTlRfTk9USElORxAEKrYBCg9UaW1lc3RlcFNwYWNpbmcSIAocVElNRVNURVBfU1BBQ0lOR19VTlNQRUNJRklFRBAAEhwKGFRJTUVTVEVQX1NQQUNJTkdfTEVBRElORxABEh0KGVRJTUVTVEVQX1NQQUNJTkdfTElOU1BBQ0UQAhIdChlUSU1FU1RFUF9TUEFDSU5HX1RSQUlMSU5HEAMSJQohVElNRVNURVBfU1BBQ0lOR19BTElHTl9ZT1VSX1NURVBTEAQqRQoHRGVjb2RlchIXChNERUNPREVSX1VOU1BFQ0lGSUVEEAASDwoLREVDT0RFUl9WQUUQARIQCgxERUNPREVSX1RJTlkQAip4CgtQcmV2aWV3S2luZBIcChhQUkVWSUVXX0tJTkRfVU5TUEVDSUZJRUQQABIYChRQUkVWSUVXX0tJTkRfUElDVFVSRRABEhcKE1BSRVZJRVdfS0lORF9MQVRFTlQQAhIYChRQUkVWSUVXX0tJTkRfREVDT0RFRBADMs8BChBEaWZmdXNpb25TZXJ2aWNlEj0KCEdlbmVyYXRlEhouc2RncnBjLnYxLkdlbmVyYXRlUmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABEj8KCVRyYW5zZm9ybRIbLnNkZ3JwYy52MS5UcmFuc2Zvcm1SZXF1ZXN0GhMuc2RncnBjLnYxLkpvYkV2ZW50MAESOwoHSW5wYWludBIZLnNkZ3JwYy52MS5JbnBhaW50UmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABYgZwcm90bzM", [file_google_protobuf_duration]);
+  fileDesc("ChlzZGdycGMvdjEvZGlmZnVzaW9uLnByb3RvEglzZGdycGMudjEiwgIKD0dlbmVyYXRlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBnByb21wdBgDIAEoCRIXCg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSHgoFbG9yYXMYBSADKAsyDy5zZGdycGMudjEuTG9yYRIlCghzYW1wbGluZxgGIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxIhCgZvdXRwdXQYByABKAsyES5zZGdycGMudjEuT3V0cHV0Eg0KBXdpZHRoGAggASgFEg4KBmhlaWdodBgJIAEoBRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdBIqCgtzZWNvbmRfcGFzcxgVIAEoCzIVLnNkZ3JwYy52MS5TZWNvbmRQYXNzIo4DChBUcmFuc2Zvcm1SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGcHJvbXB0GAMgASgJEhcKD25lZ2F0aXZlX3Byb21wdBgEIAEoCRIeCgVsb3JhcxgFIAMoCzIPLnNkZ3JwYy52MS5Mb3JhEiUKCHNhbXBsaW5nGAYgASgLMhMuc2RncnBjLnYxLlNhbXBsaW5nEiEKBm91dHB1dBgHIAEoCzIRLnNkZ3JwYy52MS5PdXRwdXQSDQoFd2lkdGgYCCABKAUSDgoGaGVpZ2h0GAkgASgFEh8KBWltYWdlGAogASgLMhAuc2RncnBjLnYxLkltYWdlEhUKCHN0cmVuZ3RoGAsgASgCSACIAQESKgoLcmVzaXplX21vZGUYDiABKA4yFS5zZGdycGMudjEuUmVzaXplTW9kZRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdEILCglfc3RyZW5ndGhKBAgVEBYi/wMKDklucGFpbnRSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDQoFbW9kZWwYAiABKAkSDgoGcHJvbXB0GAMgASgJEhcKD25lZ2F0aXZlX3Byb21wdBgEIAEoCRIeCgVsb3JhcxgFIAMoCzIPLnNkZ3JwYy52MS5Mb3JhEiUKCHNhbXBsaW5nGAYgASgLMhMuc2RncnBjLnYxLlNhbXBsaW5nEiEKBm91dHB1dBgHIAEoCzIRLnNkZ3JwYy52MS5PdXRwdXQSDQoFd2lkdGgYCCABKAUSDgoGaGVpZ2h0GAkgASgFEh8KBWltYWdlGAogASgLMhAuc2RncnBjLnYxLkltYWdlEhUKCHN0cmVuZ3RoGAsgASgCSACIAQESHgoEbWFzaxgMIAEoCzIQLnNkZ3JwYy52MS5JbWFnZRIsCgxtYXNrX29wdGlvbnMYDSABKAsyFi5zZGdycGMudjEuTWFza09wdGlvbnMSKgoLcmVzaXplX21vZGUYDiABKA4yFS5zZGdycGMudjEuUmVzaXplTW9kZRIuCg1vbl9kaXNjb25uZWN0GA8gASgOMhcuc2RncnBjLnYxLk9uRGlzY29ubmVjdBIjCgdtYXJnaW5zGBQgASgLMhIuc2RncnBjLnYxLk1hcmdpbnNCCwoJX3N0cmVuZ3RoSgQIFRAWIpsBCg5VcHNjYWxlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhAKCHVwc2NhbGVyGAIgASgJEh8KBWltYWdlGAMgASgLMhAuc2RncnBjLnYxLkltYWdlEg0KBXdpZHRoGAQgASgFEg4KBmhlaWdodBgFIAEoBRISCgptZWRpYV90eXBlGAYgASgJEg8KB3F1YWxpdHkYByABKAUiwAEKDFVwc2NhbGVFdmVudBISCgpyZXF1ZXN0X2lkGAEgASgJEhAKCHNlcXVlbmNlGAIgASgDEi4KCGFjY2VwdGVkGAogASgLMhouc2RncnBjLnYxLlVwc2NhbGVBY2NlcHRlZEgAEi4KCHByb2dyZXNzGAsgASgLMhouc2RncnBjLnYxLlVwc2NhbGVQcm9ncmVzc0gAEiEKBWltYWdlGAwgASgLMhAuc2RncnBjLnYxLkltYWdlSABCBwoFZXZlbnQibgoPVXBzY2FsZUFjY2VwdGVkEhYKDnF1ZXVlX3Bvc2l0aW9uGAEgASgFEhAKCHVwc2NhbGVyGAIgASgJEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBRISCgp0aWxlX2NvdW50GAUgASgFIo0BCg9VcHNjYWxlUHJvZ3Jlc3MSDAoEdGlsZRgBIAEoBRISCgp0aWxlX2NvdW50GAIgASgFEioKB2VsYXBzZWQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJcmVtYWluaW5nGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIqMCCgRMb3JhEg4KBG5hbWUYASABKAlIABIQCgZzaGEyNTYYAiABKAlIABIVCgtzYWZldGVuc29ycxgDIAEoDEgAEhUKCHN0cmVuZ3RoGAQgASgCSAGIAQESIgoVdGV4dF9lbmNvZGVyX3N0cmVuZ3RoGAUgASgCSAKIAQESDgoGc3RyaWN0GAYgASgIEi4KDWJsb2NrX3dlaWdodHMYByABKAsyFy5zZGdycGMudjEuQmxvY2tXZWlnaHRzEhIKBXN0YXJ0GAggASgCSAOIAQESEAoDZW5kGAkgASgCSASIAQFCCAoGc291cmNlQgsKCV9zdHJlbmd0aEIYChZfdGV4dF9lbmNvZGVyX3N0cmVuZ3RoQggKBl9zdGFydEIGCgRfZW5kIpIBCgxCbG9ja1dlaWdodHMSDgoGdmFsdWVzGAEgAygCEg4KBnByZXNldBgCIAEoCRIzCgZibG9ja3MYAyADKAsyIy5zZGdycGMudjEuQmxvY2tXZWlnaHRzLkJsb2Nrc0VudHJ5Gi0KC0Jsb2Nrc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAjoCOAEiygQKCFNhbXBsaW5nEg0KBXN0ZXBzGAEgASgFEhsKDmd1aWRhbmNlX3NjYWxlGAIgASgCSACIAQESJwoJc2NoZWR1bGVyGAMgASgOMhQuc2RncnBjLnYxLlNjaGVkdWxlchIuCg1zaWdtYV9zcGFjaW5nGAQgASgOMhcuc2RncnBjLnYxLlNpZ21hU3BhY2luZxIRCgRzZWVkGAUgASgDSAGIAQESEwoLaW1hZ2VfY291bnQYBiABKAUSEQoJY2xpcF9za2lwGAcgASgFEjQKEHRpbWVzdGVwX3NwYWNpbmcYCCABKA4yGi5zZGdycGMudjEuVGltZXN0ZXBTcGFjaW5nEh0KEGd1aWRhbmNlX3Jlc2NhbGUYCSABKAJIAogBARIQCgNldGEYCiABKAJIA4gBARISCgVnYW1tYRgLIAEoAkgEiAEBEjYKEWd1aWRhbmNlX2ludGVydmFsGBQgASgLMhsuc2RncnBjLnYxLkd1aWRhbmNlSW50ZXJ2YWwSKAoKc3RlcF9yZXVzZRgVIAEoCzIULnNkZ3JwYy52MS5TdGVwUmV1c2USEgoKbGF0ZV9zdGFydBgWIAEoAhInCgl2YXJpYXRpb24YHiABKAsyFC5zZGdycGMudjEuVmFyaWF0aW9uEiEKBnRpbGluZxgfIAEoCzIRLnNkZ3JwYy52MS5UaWxpbmdCEQoPX2d1aWRhbmNlX3NjYWxlQgcKBV9zZWVkQhMKEV9ndWlkYW5jZV9yZXNjYWxlQgYKBF9ldGFCCAoGX2dhbW1hIi4KEEd1aWRhbmNlSW50ZXJ2YWwSDQoFc3RhcnQYASABKAISCwoDZW5kGAIgASgCIikKCVN0ZXBSZXVzZRINCgVldmVyeRgBIAEoBRINCgVvcmRlchgCIAEoBSI5CglWYXJpYXRpb24SEQoEc2VlZBgBIAEoA0gAiAEBEhAKCHN0cmVuZ3RoGAIgASgCQgcKBV9zZWVkIi4KBlRpbGluZxISCgpob3Jpem9udGFsGAEgASgIEhAKCHZlcnRpY2FsGAIgASgIIqgBCgpTZWNvbmRQYXNzEg0KBXNjYWxlGAEgASgCEg0KBXdpZHRoGAIgASgFEg4KBmhlaWdodBgDIAEoBRIVCghzdHJlbmd0aBgEIAEoAkgAiAEBEg0KBXN0ZXBzGAUgASgFEicKBG1vZGUYBiABKA4yGS5zZGdycGMudjEuU2Vjb25kUGFzc01vZGUSEAoIdXBzY2FsZXIYByABKAlCCwoJX3N0cmVuZ3RoIpUBCgZPdXRwdXQSEgoKbWVkaWFfdHlwZRgBIAEoCRIPCgdxdWFsaXR5GAIgASgFEioKB3ByZXZpZXcYAyABKAsyGS5zZGdycGMudjEuUHJldmlld09wdGlvbnMSFQoNb21pdF9tZXRhZGF0YRgEIAEoCBIjCgdkZWNvZGVyGAggASgOMhIuc2RncnBjLnYxLkRlY29kZXIiXwoOUHJldmlld09wdGlvbnMSJAoEa2luZBgBIAEoDjIWLnNkZ3JwYy52MS5QcmV2aWV3S2luZBIVCg1ldmVyeV9uX3N0ZXBzGAIgASgFEhAKCG1heF9zaWRlGAMgASgFIpYBCgtNYXNrT3B0aW9ucxIMCgRibHVyGAEgASgCEhkKDGNyb3BfcGFkZGluZxgCIAEoBUgAiAEBEjAKDm1hc2tlZF9jb250ZW50GAMgASgOMhguc2RncnBjLnYxLk1hc2tlZENvbnRlbnQSDAoEc29mdBgEIAEoCBINCgVjb3ZlchgFIAEoCEIPCg1fY3JvcF9wYWRkaW5nIkMKB01hcmdpbnMSDAoEbGVmdBgBIAEoBRILCgN0b3AYAiABKAUSDQoFcmlnaHQYAyABKAUSDgoGYm90dG9tGAQgASgFIkgKBUltYWdlEgwKBGRhdGEYASABKAwSEgoKbWVkaWFfdHlwZRgCIAEoCRINCgV3aWR0aBgDIAEoBRIOCgZoZWlnaHQYBCABKAUiiQIKCEpvYkV2ZW50EhIKCnJlcXVlc3RfaWQYASABKAkSEAoIc2VxdWVuY2UYAiABKAMSJwoIYWNjZXB0ZWQYCiABKAsyEy5zZGdycGMudjEuQWNjZXB0ZWRIABInCghwcmVwYXJlZBgLIAEoCzITLnNkZ3JwYy52MS5QcmVwYXJlZEgAEicKCHByb2dyZXNzGAwgASgLMhMuc2RncnBjLnYxLlByb2dyZXNzSAASKgoFaW1hZ2UYDSABKAsyGS5zZGdycGMudjEuR2VuZXJhdGVkSW1hZ2VIABInCghmaW5pc2hlZBgOIAEoCzITLnNkZ3JwYy52MS5GaW5pc2hlZEgAQgcKBWV2ZW50IskBCghBY2NlcHRlZBIWCg5xdWV1ZV9wb3NpdGlvbhgBIAEoBRIlCghzYW1wbGluZxgCIAEoCzITLnNkZ3JwYy52MS5TYW1wbGluZxINCgV3aWR0aBgDIAEoBRIOCgZoZWlnaHQYBCABKAUSDQoFbW9kZWwYBSABKAkSEgoKc3RlcF9jb3VudBgGIAEoBRIQCgh3YXJuaW5ncxgHIAMoCRIqCgtzZWNvbmRfcGFzcxgVIAEoCzIVLnNkZ3JwYy52MS5TZWNvbmRQYXNzIpABCghQcmVwYXJlZBIkCgVsb3JhcxgBIAMoCzIVLnNkZ3JwYy52MS5Mb3JhUmVwb3J0EhMKC2xvcmFfc2V0X2lkGAIgASgJEhcKD2xvcmFfc2V0X2NhY2hlZBgDIAEoCBIwCg1mdXNlX2R1cmF0aW9uGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIqUDCgpMb3JhUmVwb3J0EgwKBG5hbWUYASABKAkSDgoGc2hhMjU2GAIgASgJEhIKCmFsZ29yaXRobXMYAyADKAkSMwoHbW9kdWxlcxgEIAMoCzIiLnNkZ3JwYy52MS5Mb3JhUmVwb3J0Lk1vZHVsZXNFbnRyeRIZChF1bm1hdGNoZWRfdGVuc29ycxgFIAEoBRIaChJ1bm1hdGNoZWRfZXhhbXBsZXMYBiADKAkSFQoNcmVsYXRpdmVfbm9ybRgHIAEoAhIQCghzdHJlbmd0aBgIIAEoAhIdChV0ZXh0X2VuY29kZXJfc3RyZW5ndGgYCSABKAISEAoId2FybmluZ3MYCiADKAkSIwoFc3RlcHMYCyADKAsyFC5zZGdycGMudjEuU3RlcFJhbmdlEi4KDWJsb2NrX3dlaWdodHMYDCABKAsyFy5zZGdycGMudjEuQmxvY2tXZWlnaHRzEg0KBXN0YXJ0GA0gASgCEgsKA2VuZBgOIAEoAhouCgxNb2R1bGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgFOgI4ASIoCglTdGVwUmFuZ2USDQoFZmlyc3QYASABKAUSDAoEbGFzdBgCIAEoBSLTAQoIUHJvZ3Jlc3MSDAoEc3RlcBgBIAEoBRISCgpzdGVwX2NvdW50GAIgASgFEhAKCHRpbWVzdGVwGAMgASgCEioKB2VsYXBzZWQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJcmVtYWluaW5nGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKCHByZXZpZXdzGAYgAygLMhIuc2RncnBjLnYxLlByZXZpZXcSEwoLcGFzc19udW1iZXIYFSABKAUicwoHUHJldmlldxITCgtpbWFnZV9pbmRleBgBIAEoBRIjCgdwaWN0dXJlGAIgASgLMhAuc2RncnBjLnYxLkltYWdlSAASIwoGbGF0ZW50GAMgASgLMhEuc2RncnBjLnYxLkxhdGVudEgAQgkKB2NvbnRlbnQiRwoGTGF0ZW50EhAKCGNoYW5uZWxzGAEgASgFEg4KBmhlaWdodBgCIAEoBRINCgV3aWR0aBgDIAEoBRIMCgRkYXRhGAQgASgMIk4KDkdlbmVyYXRlZEltYWdlEg0KBWluZGV4GAEgASgFEgwKBHNlZWQYAiABKAMSHwoFaW1hZ2UYAyABKAsyEC5zZGdycGMudjEuSW1hZ2Ui5gEKCEZpbmlzaGVkEikKBnF1ZXVlZBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghwcmVwYXJlZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIrCghkZW5vaXNlZBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdkZWNvZGVkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKDWxhcmdlc3RfYmF0Y2gYBSABKAUSEgoKdW5ldF9jYWxscxgGIAEoBSqNAwoJU2NoZWR1bGVyEhkKFVNDSEVEVUxFUl9VTlNQRUNJRklFRBAAEhMKD1NDSEVEVUxFUl9FVUxFUhABEh0KGVNDSEVEVUxFUl9FVUxFUl9BTkNFU1RSQUwQAhISCg5TQ0hFRFVMRVJfSEVVThADEhIKDlNDSEVEVUxFUl9ERElNEAQSEgoOU0NIRURVTEVSX0REUE0QBRISCg5TQ0hFRFVMRVJfUE5ETRAGEhEKDVNDSEVEVUxFUl9MTVMQBxIWChJTQ0hFRFVMRVJfRFBNUFBfMk0QCBIaChZTQ0hFRFVMRVJfRFBNUFBfMk1fU0RFEAkSFwoTU0NIRURVTEVSX0RQTVBQX1NERRAKEhMKD1NDSEVEVUxFUl9VTklQQxALEhMKD1NDSEVEVUxFUl9LRFBNMhAMEh0KGVNDSEVEVUxFUl9LRFBNMl9BTkNFU1RSQUwQDRISCg5TQ0hFRFVMRVJfREVJUxAOEhEKDVNDSEVEVUxFUl9MQ00QDxIRCg1TQ0hFRFVMRVJfVENEEBAqmQEKDFNpZ21hU3BhY2luZxIdChlTSUdNQV9TUEFDSU5HX1VOU1BFQ0lGSUVEEAASGQoVU0lHTUFfU1BBQ0lOR19ERUZBVUxUEAESGAoUU0lHTUFfU1BBQ0lOR19LQVJSQVMQAhIdChlTSUdNQV9TUEFDSU5HX0VYUE9ORU5USUFMEAMSFgoSU0lHTUFfU1BBQ0lOR19CRVRBEAQqXwoMT25EaXNjb25uZWN0Eh0KGU9OX0RJU0NPTk5FQ1RfVU5TUEVDSUZJRUQQABIYChRPTl9ESVNDT05ORUNUX0NBTkNFTBABEhYKEk9OX0RJU0NPTk5FQ1RfS0VFUBACKm0KClJlc2l6ZU1vZGUSGwoXUkVTSVpFX01PREVfVU5TUEVDSUZJRUQQABIXChNSRVNJWkVfTU9ERV9TVFJFVENIEAESFAoQUkVTSVpFX01PREVfQ1JPUBACEhMKD1JFU0laRV9NT0RFX1BBRBADKmsKDlNlY29uZFBhc3NNb2RlEiAKHFNFQ09ORF9QQVNTX01PREVfVU5TUEVDSUZJRUQQABIbChdTRUNPTkRfUEFTU19NT0RFX0xBVEVOVBABEhoKFlNFQ09ORF9QQVNTX01PREVfUElYRUwQAiqbAQoNTWFza2VkQ29udGVudBIeChpNQVNLRURfQ09OVEVOVF9VTlNQRUNJRklFRBAAEhsKF01BU0tFRF9DT05URU5UX09SSUdJTkFMEAESFwoTTUFTS0VEX0NPTlRFTlRfRklMTBACEhgKFE1BU0tFRF9DT05URU5UX05PSVNFEAMSGgoWTUFTS0VEX0NPTlRFTlRfTk9USElORxAEKrYBCg9UaW1lc3RlcFNwYWNpbmcSIAocVElNRVNURVBfU1BBQ0lOR19VTlNQRUNJRklFRBAAEhwKGFRJTUVTVEVQX1NQQUNJTkdfTEVBRElORxABEh0KGVRJTUVTVEVQX1NQQUNJTkdfTElOU1BBQ0UQAhIdChlUSU1FU1RFUF9TUEFDSU5HX1RSQUlMSU5HEAMSJQohVElNRVNURVBfU1BBQ0lOR19BTElHTl9ZT1VSX1NURVBTEAQqRQoHRGVjb2RlchIXChNERUNPREVSX1VOU1BFQ0lGSUVEEAASDwoLREVDT0RFUl9WQUUQARIQCgxERUNPREVSX1RJTlkQAip4CgtQcmV2aWV3S2luZBIcChhQUkVWSUVXX0tJTkRfVU5TUEVDSUZJRUQQABIYChRQUkVWSUVXX0tJTkRfUElDVFVSRRABEhcKE1BSRVZJRVdfS0lORF9MQVRFTlQQAhIYChRQUkVWSUVXX0tJTkRfREVDT0RFRBADMpACChBEaWZmdXNpb25TZXJ2aWNlEj0KCEdlbmVyYXRlEhouc2RncnBjLnYxLkdlbmVyYXRlUmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABEj8KCVRyYW5zZm9ybRIbLnNkZ3JwYy52MS5UcmFuc2Zvcm1SZXF1ZXN0GhMuc2RncnBjLnYxLkpvYkV2ZW50MAESOwoHSW5wYWludBIZLnNkZ3JwYy52MS5JbnBhaW50UmVxdWVzdBoTLnNkZ3JwYy52MS5Kb2JFdmVudDABEj8KB1Vwc2NhbGUSGS5zZGdycGMudjEuVXBzY2FsZVJlcXVlc3QaFy5zZGdycGMudjEuVXBzY2FsZUV2ZW50MAFiBnByb3RvMw", [file_google_protobuf_duration]);
 
 /**
  * Fields 1 to 7 mean the same in all three requests.
@@ -318,6 +318,199 @@ export const InpaintRequestSchema: GenMessage<InpaintRequest> = /*@__PURE__*/
   messageDesc(file_sdgrpc_v1_diffusion, 2);
 
 /**
+ * @generated from message sdgrpc.v1.UpscaleRequest
+ */
+export type UpscaleRequest = Message<"sdgrpc.v1.UpscaleRequest"> & {
+  /**
+   * As in GenerateRequest.
+   *
+   * @generated from field: string request_id = 1;
+   */
+  requestId: string;
+
+  /**
+   * One of ListModelsResponse.upscalers; empty is the first.
+   *
+   * @generated from field: string upscaler = 2;
+   */
+  upscaler: string;
+
+  /**
+   * Required. Alpha is kept, but in JPEG.
+   *
+   * @generated from field: sdgrpc.v1.Image image = 3;
+   */
+  image?: Image | undefined;
+
+  /**
+   * The result's size in pixels, at most 32 Mi in all and 16384 a side; with both 0 it is as many times the image's as
+   * the upscaler makes. Where one is given, the other keeps the proportions. What the upscaler makes is brought to
+   * it by Lanczos. What the upscaler makes may not be larger than that either.
+   *
+   * @generated from field: int32 width = 4;
+   */
+  width: number;
+
+  /**
+   * @generated from field: int32 height = 5;
+   */
+  height: number;
+
+  /**
+   * `image/png` (the default), `image/jpeg` or `image/webp`.
+   *
+   * @generated from field: string media_type = 6;
+   */
+  mediaType: string;
+
+  /**
+   * Of jpeg and webp, 1 to 100; 0 is 90.
+   *
+   * @generated from field: int32 quality = 7;
+   */
+  quality: number;
+};
+
+/**
+ * Describes the message sdgrpc.v1.UpscaleRequest.
+ * Use `create(UpscaleRequestSchema)` to create a new message.
+ */
+export const UpscaleRequestSchema: GenMessage<UpscaleRequest> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_diffusion, 3);
+
+/**
+ * Something that happened to a picture that is upscaled.
+ *
+ * @generated from message sdgrpc.v1.UpscaleEvent
+ */
+export type UpscaleEvent = Message<"sdgrpc.v1.UpscaleEvent"> & {
+  /**
+   * @generated from field: string request_id = 1;
+   */
+  requestId: string;
+
+  /**
+   * 0, 1, 2 … without gaps.
+   *
+   * @generated from field: int64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * @generated from oneof sdgrpc.v1.UpscaleEvent.event
+   */
+  event: {
+    /**
+     * @generated from field: sdgrpc.v1.UpscaleAccepted accepted = 10;
+     */
+    value: UpscaleAccepted;
+    case: "accepted";
+  } | {
+    /**
+     * @generated from field: sdgrpc.v1.UpscaleProgress progress = 11;
+     */
+    value: UpscaleProgress;
+    case: "progress";
+  } | {
+    /**
+     * The last event.
+     *
+     * @generated from field: sdgrpc.v1.Image image = 12;
+     */
+    value: Image;
+    case: "image";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sdgrpc.v1.UpscaleEvent.
+ * Use `create(UpscaleEventSchema)` to create a new message.
+ */
+export const UpscaleEventSchema: GenMessage<UpscaleEvent> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_diffusion, 4);
+
+/**
+ * The request is valid and queued.
+ *
+ * @generated from message sdgrpc.v1.UpscaleAccepted
+ */
+export type UpscaleAccepted = Message<"sdgrpc.v1.UpscaleAccepted"> & {
+  /**
+   * Pictures that wait or are upscaled before this one.
+   *
+   * @generated from field: int32 queue_position = 1;
+   */
+  queuePosition: number;
+
+  /**
+   * @generated from field: string upscaler = 2;
+   */
+  upscaler: string;
+
+  /**
+   * Pixels of the result.
+   *
+   * @generated from field: int32 width = 3;
+   */
+  width: number;
+
+  /**
+   * @generated from field: int32 height = 4;
+   */
+  height: number;
+
+  /**
+   * The picture goes through the upscaler in so many overlapping parts of 256 by 256 pixels.
+   *
+   * @generated from field: int32 tile_count = 5;
+   */
+  tileCount: number;
+};
+
+/**
+ * Describes the message sdgrpc.v1.UpscaleAccepted.
+ * Use `create(UpscaleAcceptedSchema)` to create a new message.
+ */
+export const UpscaleAcceptedSchema: GenMessage<UpscaleAccepted> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_diffusion, 5);
+
+/**
+ * A tile is done.
+ *
+ * @generated from message sdgrpc.v1.UpscaleProgress
+ */
+export type UpscaleProgress = Message<"sdgrpc.v1.UpscaleProgress"> & {
+  /**
+   * From 1.
+   *
+   * @generated from field: int32 tile = 1;
+   */
+  tile: number;
+
+  /**
+   * @generated from field: int32 tile_count = 2;
+   */
+  tileCount: number;
+
+  /**
+   * @generated from field: google.protobuf.Duration elapsed = 3;
+   */
+  elapsed?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration remaining = 4;
+   */
+  remaining?: Duration | undefined;
+};
+
+/**
+ * Describes the message sdgrpc.v1.UpscaleProgress.
+ * Use `create(UpscaleProgressSchema)` to create a new message.
+ */
+export const UpscaleProgressSchema: GenMessage<UpscaleProgress> = /*@__PURE__*/
+  messageDesc(file_sdgrpc_v1_diffusion, 6);
+
+/**
  * One LoRA and how strongly to apply it.
  *
  * @generated from message sdgrpc.v1.Lora
@@ -403,7 +596,7 @@ export type Lora = Message<"sdgrpc.v1.Lora"> & {
  * Use `create(LoraSchema)` to create a new message.
  */
 export const LoraSchema: GenMessage<Lora> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 3);
+  messageDesc(file_sdgrpc_v1_diffusion, 7);
 
 /**
  * Strengths by block: one of the three fields. In a tag and on the command line `lbw=1,0,0.5,…`, `lbw=OUTD` or
@@ -446,7 +639,7 @@ export type BlockWeights = Message<"sdgrpc.v1.BlockWeights"> & {
  * Use `create(BlockWeightsSchema)` to create a new message.
  */
 export const BlockWeightsSchema: GenMessage<BlockWeights> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 4);
+  messageDesc(file_sdgrpc_v1_diffusion, 8);
 
 /**
  * How to denoise.
@@ -590,7 +783,7 @@ export type Sampling = Message<"sdgrpc.v1.Sampling"> & {
  * Use `create(SamplingSchema)` to create a new message.
  */
 export const SamplingSchema: GenMessage<Sampling> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 5);
+  messageDesc(file_sdgrpc_v1_diffusion, 9);
 
 /**
  * The steps that are guided (Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724), as shares of all `steps`
@@ -620,7 +813,7 @@ export type GuidanceInterval = Message<"sdgrpc.v1.GuidanceInterval"> & {
  * Use `create(GuidanceIntervalSchema)` to create a new message.
  */
 export const GuidanceIntervalSchema: GenMessage<GuidanceInterval> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 6);
+  messageDesc(file_sdgrpc_v1_diffusion, 10);
 
 /**
  * Asks the UNet in some steps only, and forecasts the others' predictions by the polynomial in the timestep that goes
@@ -654,7 +847,7 @@ export type StepReuse = Message<"sdgrpc.v1.StepReuse"> & {
  * Use `create(StepReuseSchema)` to create a new message.
  */
 export const StepReuseSchema: GenMessage<StepReuse> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 7);
+  messageDesc(file_sdgrpc_v1_diffusion, 11);
 
 /**
  * The noise to start from lies between that of `seed` and that of another seed, on the arc between the two, as in the
@@ -684,7 +877,7 @@ export type Variation = Message<"sdgrpc.v1.Variation"> & {
  * Use `create(VariationSchema)` to create a new message.
  */
 export const VariationSchema: GenMessage<Variation> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 8);
+  messageDesc(file_sdgrpc_v1_diffusion, 12);
 
 /**
  * Every convolution of the U-Net and the VAE goes on at the opposite edge. Jobs with other tiling share no U-Net calls
@@ -711,7 +904,7 @@ export type Tiling = Message<"sdgrpc.v1.Tiling"> & {
  * Use `create(TilingSchema)` to create a new message.
  */
 export const TilingSchema: GenMessage<Tiling> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 9);
+  messageDesc(file_sdgrpc_v1_diffusion, 13);
 
 /**
  * "Hires. fix" of the web UI of AUTOMATIC1111: what the first pass drew is enlarged, noised again to the level of
@@ -766,7 +959,8 @@ export type SecondPass = Message<"sdgrpc.v1.SecondPass"> & {
   mode: SecondPassMode;
 
   /**
-   * What enlarges the picture before it is brought to the size by Lanczos; empty is Lanczos alone. Of PIXEL only.
+   * One of ListModelsResponse.upscalers, which enlarges the picture until it covers the size, to which Lanczos brings it
+   * then; empty is Lanczos alone. Of PIXEL only.
    *
    * @generated from field: string upscaler = 7;
    */
@@ -778,7 +972,7 @@ export type SecondPass = Message<"sdgrpc.v1.SecondPass"> & {
  * Use `create(SecondPassSchema)` to create a new message.
  */
 export const SecondPassSchema: GenMessage<SecondPass> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 10);
+  messageDesc(file_sdgrpc_v1_diffusion, 14);
 
 /**
  * What to send, and in which format.
@@ -826,7 +1020,7 @@ export type Output = Message<"sdgrpc.v1.Output"> & {
  * Use `create(OutputSchema)` to create a new message.
  */
 export const OutputSchema: GenMessage<Output> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 11);
+  messageDesc(file_sdgrpc_v1_diffusion, 15);
 
 /**
  * Whether and when to show unfinished images.
@@ -862,7 +1056,7 @@ export type PreviewOptions = Message<"sdgrpc.v1.PreviewOptions"> & {
  * Use `create(PreviewOptionsSchema)` to create a new message.
  */
 export const PreviewOptionsSchema: GenMessage<PreviewOptions> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 12);
+  messageDesc(file_sdgrpc_v1_diffusion, 16);
 
 /**
  * How to use a mask.
@@ -915,7 +1109,7 @@ export type MaskOptions = Message<"sdgrpc.v1.MaskOptions"> & {
  * Use `create(MaskOptionsSchema)` to create a new message.
  */
 export const MaskOptionsSchema: GenMessage<MaskOptions> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 13);
+  messageDesc(file_sdgrpc_v1_diffusion, 17);
 
 /**
  * Pixels to add at each side, 0 to 16384.
@@ -949,7 +1143,7 @@ export type Margins = Message<"sdgrpc.v1.Margins"> & {
  * Use `create(MarginsSchema)` to create a new message.
  */
 export const MarginsSchema: GenMessage<Margins> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 14);
+  messageDesc(file_sdgrpc_v1_diffusion, 18);
 
 /**
  * A picture in a file.
@@ -992,7 +1186,7 @@ export type Image = Message<"sdgrpc.v1.Image"> & {
  * Use `create(ImageSchema)` to create a new message.
  */
 export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 15);
+  messageDesc(file_sdgrpc_v1_diffusion, 19);
 
 /**
  * Something that happened to a job.
@@ -1053,7 +1247,7 @@ export type JobEvent = Message<"sdgrpc.v1.JobEvent"> & {
  * Use `create(JobEventSchema)` to create a new message.
  */
 export const JobEventSchema: GenMessage<JobEvent> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 16);
+  messageDesc(file_sdgrpc_v1_diffusion, 20);
 
 /**
  * The request is valid and queued.
@@ -1120,7 +1314,7 @@ export type Accepted = Message<"sdgrpc.v1.Accepted"> & {
  * Use `create(AcceptedSchema)` to create a new message.
  */
 export const AcceptedSchema: GenMessage<Accepted> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 17);
+  messageDesc(file_sdgrpc_v1_diffusion, 21);
 
 /**
  * The LoRA set is fused and the prompt encoded: steps begin.
@@ -1159,7 +1353,7 @@ export type Prepared = Message<"sdgrpc.v1.Prepared"> & {
  * Use `create(PreparedSchema)` to create a new message.
  */
 export const PreparedSchema: GenMessage<Prepared> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 18);
+  messageDesc(file_sdgrpc_v1_diffusion, 22);
 
 /**
  * What one LoRA file did to the model.
@@ -1257,7 +1451,7 @@ export type LoraReport = Message<"sdgrpc.v1.LoraReport"> & {
  * Use `create(LoraReportSchema)` to create a new message.
  */
 export const LoraReportSchema: GenMessage<LoraReport> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 19);
+  messageDesc(file_sdgrpc_v1_diffusion, 23);
 
 /**
  * Steps in a row, as Progress counts them; both ends belong to it.
@@ -1281,7 +1475,7 @@ export type StepRange = Message<"sdgrpc.v1.StepRange"> & {
  * Use `create(StepRangeSchema)` to create a new message.
  */
 export const StepRangeSchema: GenMessage<StepRange> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 20);
+  messageDesc(file_sdgrpc_v1_diffusion, 24);
 
 /**
  * A denoising step is done.
@@ -1339,7 +1533,7 @@ export type Progress = Message<"sdgrpc.v1.Progress"> & {
  * Use `create(ProgressSchema)` to create a new message.
  */
 export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 21);
+  messageDesc(file_sdgrpc_v1_diffusion, 25);
 
 /**
  * One image as predicted at a step.
@@ -1379,7 +1573,7 @@ export type Preview = Message<"sdgrpc.v1.Preview"> & {
  * Use `create(PreviewSchema)` to create a new message.
  */
 export const PreviewSchema: GenMessage<Preview> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 22);
+  messageDesc(file_sdgrpc_v1_diffusion, 26);
 
 /**
  * A latent, row-major, channels first, little endian.
@@ -1415,7 +1609,7 @@ export type Latent = Message<"sdgrpc.v1.Latent"> & {
  * Use `create(LatentSchema)` to create a new message.
  */
 export const LatentSchema: GenMessage<Latent> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 23);
+  messageDesc(file_sdgrpc_v1_diffusion, 27);
 
 /**
  * A finished image.
@@ -1444,7 +1638,7 @@ export type GeneratedImage = Message<"sdgrpc.v1.GeneratedImage"> & {
  * Use `create(GeneratedImageSchema)` to create a new message.
  */
 export const GeneratedImageSchema: GenMessage<GeneratedImage> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 24);
+  messageDesc(file_sdgrpc_v1_diffusion, 28);
 
 /**
  * Every image was sent. The times follow each other: waiting, preparing, denoising, decoding.
@@ -1493,7 +1687,7 @@ export type Finished = Message<"sdgrpc.v1.Finished"> & {
  * Use `create(FinishedSchema)` to create a new message.
  */
 export const FinishedSchema: GenMessage<Finished> = /*@__PURE__*/
-  messageDesc(file_sdgrpc_v1_diffusion, 25);
+  messageDesc(file_sdgrpc_v1_diffusion, 29);
 
 /**
  * Samplers, as diffusers implements them.
@@ -1919,7 +2113,7 @@ export const PreviewKindSchema: GenEnum<PreviewKind> = /*@__PURE__*/
 /**
  * Creates and edits images with Stable Diffusion.
  *
- * Every call answers with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
+ * The calls that draw answer with one stream of JobEvent: one `accepted`, one `prepared`, then `progress`
  * (one per denoising step) and `image` events, then one `finished`; with `late_start` some `progress` may come before
  * `prepared`. A failure ends the stream with a
  * google.rpc.Status in the trailers (`grpc-status-details-bin`): ErrorInfo of the domain `sdgrpc`
@@ -1958,6 +2152,17 @@ export const DiffusionService: GenService<{
     methodKind: "server_streaming";
     input: typeof InpaintRequestSchema;
     output: typeof JobEventSchema;
+  },
+  /**
+   * Enlarges a picture by a network, without a prompt: one `accepted`, `progress` for each tile, and the `image`. Its
+   * failures and its end are those of the other calls.
+   *
+   * @generated from rpc sdgrpc.v1.DiffusionService.Upscale
+   */
+  upscale: {
+    methodKind: "server_streaming";
+    input: typeof UpscaleRequestSchema;
+    output: typeof UpscaleEventSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_sdgrpc_v1_diffusion, 0);
