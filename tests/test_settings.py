@@ -298,6 +298,22 @@ def test_vaes_of_models(tmp_path: Path) -> None:
     assert Settings.load().vaes == {}
 
 
+def test_upscalers(tmp_path: Path) -> None:
+    """Names with files, in their order; names that mean something else are refused."""
+    place = tmp_path / "x4.safetensors"
+    place.touch()
+    settings = Settings.load(upscaler=[f"large={place}", f"a={place}"])
+    assert list(settings.upscalers.items()) == [("large", place), ("a", place)]
+    assert Settings.load().upscalers == {}
+    for name, sentence in (("Lanczos", "without an upscaler"), ("latent x", "without"), ("a:b", "colon")):
+        with pytest.raises(SettingsError, match=sentence):
+            Settings.load(upscaler=[f"{name}={place}"])
+    with pytest.raises(SettingsError, match="is no file"):
+        Settings.load(upscaler=[f"large={tmp_path}"])
+    with pytest.raises(SettingsError, match="given twice"):
+        Settings.load(upscaler=[f"a={place}", f"a={place}"])
+
+
 def test_tiny_vaes_of_models() -> None:
     """Folders, files, a hub's names and the embedded model's own; of models that are served."""
     assert Settings.load(tiny_vae=["embedded=owner/name"]).tiny_vaes == {"embedded": "owner/name"}

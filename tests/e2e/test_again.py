@@ -97,7 +97,7 @@ def test_a_picture_of_the_web_ui(server, tmp_path: Path) -> None:
     text = (
         "a red star <lora:my postcard v1:0.5>\nNegative prompt: blur\n"
         "Steps: 2, Sampler: Euler a, Schedule type: Automatic, CFG scale: 2, Seed: 5, Size: 64x64, "
-        "Model hash: 6ce0161689, Model: embedded, Hires upscale: 2, "
+        "Model hash: 6ce0161689, Model: embedded, Hires upscale: 1.5, ENSD: 31337, "
         'Lora hashes: "my postcard v1: 4d72d55ecbd1", Version: v1.10.1'
     )
     chunks = PngInfo()
@@ -107,11 +107,11 @@ def test_a_picture_of_the_web_ui(server, tmp_path: Path) -> None:
     found, said = draw(server, "generate", "--from", source, "-o", again)
     flags = (
         "--lora postcard:0.5 --negative-prompt blur --steps 2 --scheduler euler_ancestral "
-        "--guidance-scale 2 --seed 5 --size 64x64"
+        "--guidance-scale 2 --seed 5 --size 64x64 --second-pass 1.5:0.7:3"
     )
     expected, _ = draw(server, "generate", "a red star", *flags.split(), "-o", tmp_path / "expected.png")
     assert found == expected
-    for words in ("Hires upscale: 2", "v1.10.1 drew it", "called 'postcard' here", "another file"):
+    for words in ("ENSD: 31337", "v1.10.1 drew it", "called 'postcard' here", "another file"):
         assert words in said
 
 

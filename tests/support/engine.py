@@ -69,13 +69,13 @@ def colour_of(seed: int) -> bytes:
 
 @dataclass
 class FakeUpscaling:
-    """Sends a black picture after `tiles` tiles, each once `gate` is open; `left` counts who closed early."""
+    """Sends a black picture after `tiles` tiles, each once `gate` is open; who closes early sets `left`."""
 
     infos: Sequence[UpscalerInfo] = (UpscalerInfo("large", 4, "ESRGAN"), UpscalerInfo("double", 2, "Compact"))
     tiles: int = 2
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[UpscaleTask] = field(default_factory=list)
-    left: int = 0
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -90,7 +90,7 @@ class FakeUpscaling:
             flat = Picture(task.width, task.height, 3, bytes(3 * task.width * task.height))
             yield images.encode(flat, task.media_type)
         except (GeneratorExit, asyncio.CancelledError):
-            self.left += 1
+            self.left.set()
             raise
 
 

@@ -26,7 +26,17 @@ from sdgrpc.domain.lora_files import (
 from sdgrpc.domain.models import ModelInfo, ModelState
 from sdgrpc.domain.output import Decoder, Output, PreviewKind, PreviewOptions
 from sdgrpc.domain.phases import Phase, StepRange
-from sdgrpc.domain.pictures import EncodedImage, LatentArray, Picture, ResizeMode
+from sdgrpc.domain.pictures import (
+    EncodedImage,
+    LatentArray,
+    Picture,
+    ResizeMode,
+    UpscaleAccepted,
+    UpscaleEvent,
+    UpscaleProgress,
+    UpscalerInfo,
+    UpscaleTask,
+)
 from sdgrpc.domain.plans import JobPlan, PlannedLora
 from sdgrpc.domain.recommended import RecommendedSampling
 from sdgrpc.domain.sampling import (
@@ -51,13 +61,6 @@ from sdgrpc.domain.sampling import (
 from sdgrpc.domain.second_pass import SecondPass, SecondPassMode
 from sdgrpc.domain.status import EngineStatus, ResidentLora, ResidentSet
 from sdgrpc.domain.tasks import LoraRef, Margins, MaskedContent, MaskOptions, Task, TaskKind
-from sdgrpc.domain.upscaling import (
-    UpscaleAccepted,
-    UpscaleEvent,
-    UpscaleProgress,
-    UpscalerInfo,
-    UpscaleTask,
-)
 
 __all__ = [
     "DEFAULT_ETA",

@@ -1,4 +1,4 @@
-"""Pixels, image files and latents as they travel."""
+"""Pixels, image files and latents as they travel, and what becomes of pictures that are upscaled."""
 
 from __future__ import annotations
 
@@ -50,3 +50,50 @@ class LatentArray:
     height: int
     width: int
     data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UpscalerInfo:
+    """An upscaler: it makes pictures `scale` times as wide and high; `architecture` is such as `ESRGAN`."""
+
+    name: str
+    scale: int
+    architecture: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleTask:
+    """A valid request with every default filled in. `image` has 3 channels, or 4 with alpha.
+
+    `width` and `height` are the result's pixels.
+    """
+
+    request_id: str
+    upscaler: str
+    image: Picture
+    width: int
+    height: int
+    media_type: str = "image/png"
+    quality: int = 90
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleAccepted:
+    """The picture waits behind `queue_position` others; the result has the task's size."""
+
+    queue_position: int
+    task: UpscaleTask
+    tile_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleProgress:
+    """Tile `tile`, from 1, of `tile_count` is done."""
+
+    tile: int
+    tile_count: int
+    elapsed_seconds: float
+    remaining_seconds: float
+
+
+UpscaleEvent = UpscaleAccepted | UpscaleProgress | EncodedImage

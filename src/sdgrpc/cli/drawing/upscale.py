@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from sdgrpc.cli.as_json import AsJson, print_json
 from sdgrpc.cli.connection import ConnectionOptions
-from sdgrpc.cli.drawing.options import parse_size
+from sdgrpc.cli.drawing.parsing import parse_size
 from sdgrpc.cli.failures import failures_as_lines
 from sdgrpc.cli.grouped import takes
 from sdgrpc.cli.output import OutputPattern
