@@ -23,6 +23,12 @@ func (c *Client) ListModels(ctx context.Context) ([]*pb.Model, error) {
 	return answer.GetModels(), errorOf(err)
 }
 
+// ListUpscalers returns what UpscaleRequest and SecondPass can name, the default first.
+func (c *Client) ListUpscalers(ctx context.Context) ([]*pb.Upscaler, error) {
+	answer, err := c.catalog.ListModels(ctx, &pb.ListModelsRequest{})
+	return answer.GetUpscalers(), errorOf(err)
+}
+
 // LoraStrengthRange returns the strengths of LoRAs that the server takes, both ends included; its operator chooses them.
 func (c *Client) LoraStrengthRange(ctx context.Context) (*pb.LoraStrengthRange, error) {
 	answer, err := c.catalog.ListModels(ctx, &pb.ListModelsRequest{})

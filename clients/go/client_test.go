@@ -131,6 +131,25 @@ func TestListEmbeddings(t *testing.T) {
 	}
 }
 
+// Upscalers are listed, and a picture comes after what is told of it.
+func TestUpscale(t *testing.T) {
+	client := connect(t, (&fakeServer{}).serve(t, nil))
+	listed, err := client.ListUpscalers(testContext(t))
+	if err != nil || len(listed) != 1 || listed[0].GetScale() != 4 {
+		t.Fatal(listed, err)
+	}
+	var seen []*pb.UpscaleEvent
+	for event, err := range client.Upscale(testContext(t), &pb.UpscaleRequest{Upscaler: "large"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, event)
+	}
+	if len(seen) != 2 || seen[0].GetAccepted().GetUpscaler() != "large" || len(seen[1].GetImage().GetData()) != 1 {
+		t.Fatal(seen)
+	}
+}
+
 // Pages are asked for one by one, with the same filter, and no more than are looked at.
 func TestListLorasTurnsPages(t *testing.T) {
 	var asked []string

@@ -47,6 +47,20 @@ func (f *fakeServer) ListEmbeddings(
 	return &pb.ListEmbeddingsResponse{Embeddings: []*pb.Embedding{{Name: request.GetModel(), VectorCount: 2}}}, nil
 }
 
+func (f *fakeServer) ListModels(context.Context, *pb.ListModelsRequest) (*pb.ListModelsResponse, error) {
+	return &pb.ListModelsResponse{Upscalers: []*pb.Upscaler{{Name: "large", Scale: 4}}}, nil
+}
+
+func (f *fakeServer) Upscale(
+	request *pb.UpscaleRequest, stream grpc.ServerStreamingServer[pb.UpscaleEvent],
+) error {
+	accepted := &pb.UpscaleEvent_Accepted{Accepted: &pb.UpscaleAccepted{Upscaler: request.GetUpscaler()}}
+	if err := stream.Send(&pb.UpscaleEvent{Event: accepted}); err != nil {
+		return err
+	}
+	return stream.Send(&pb.UpscaleEvent{Event: &pb.UpscaleEvent_Image{Image: &pb.Image{Data: []byte{7}}}})
+}
+
 func (f *fakeServer) ListJobs(_ context.Context, request *pb.ListJobsRequest) (*pb.ListJobsResponse, error) {
 	return f.listJobs(request), nil
 }

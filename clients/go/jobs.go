@@ -39,6 +39,12 @@ func (c *Client) Inpaint(ctx context.Context, request *pb.InpaintRequest) Events
 	return events(ctx, c.patience, request, c.diffusion.Inpaint)
 }
 
+// Upscale enlarges a picture by one of the server's upscalers: `accepted`, `progress` for each tile, and the `image`.
+// Leaving the loop ends the call. A call that is cut is not made again.
+func (c *Client) Upscale(ctx context.Context, request *pb.UpscaleRequest) iter.Seq2[*pb.UpscaleEvent, error] {
+	return messages(ctx, request, c.diffusion.Upscale)
+}
+
 // open is how the generated client starts a server stream.
 type open[Request, Message any] func(
 	context.Context, *Request, ...grpc.CallOption,

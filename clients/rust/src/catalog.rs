@@ -25,6 +25,15 @@ impl Client {
         })
     }
 
+    /// What `UpscaleRequest` and `SecondPass` can name, the default first.
+    pub fn list_upscalers(&self) -> Call<Vec<v1::Upscaler>> {
+        let mut catalog = self.catalog();
+        self.call(async move |context| {
+            let answer = catalog.list_models(context.request(v1::ListModelsRequest {}));
+            Ok(context.answer(answer).await?.upscalers)
+        })
+    }
+
     /// The strengths of LoRAs that the server takes, both ends included; its operator chooses them.
     pub fn lora_strength_range(&self) -> Call<v1::LoraStrengthRange> {
         let mut catalog = self.catalog();

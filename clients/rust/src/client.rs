@@ -4,7 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
@@ -13,6 +14,7 @@ use crate::call::{Call, Context};
 use crate::connect::ClientBuilder;
 use crate::error::Result;
 use crate::job::Job;
+use crate::messages::Messages;
 use crate::resume::{Resumable, Sender, Source};
 use crate::v1;
 use crate::v1::catalog_service_client::CatalogServiceClient;
@@ -77,6 +79,19 @@ impl Client {
         self.job(request, move |request| {
             let mut service = service.clone();
             async move { service.inpaint(request).await }.boxed()
+        })
+    }
+
+    /// Enlarge a picture by one of the server's upscalers: `accepted`, `progress` for each tile, and the `image`.
+    /// Dropping the stream ends the call. A call that is cut is not made again.
+    pub fn upscale(
+        &self,
+        request: v1::UpscaleRequest,
+    ) -> Call<BoxStream<'static, Result<v1::UpscaleEvent>>> {
+        let mut service = self.diffusion();
+        self.call(async move |context| {
+            let stream = context.answer(service.upscale(context.request(request))).await?;
+            Ok(Messages::new(stream, context.deadline).boxed())
         })
     }
 

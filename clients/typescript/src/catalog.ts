@@ -23,6 +23,7 @@ import type {
   Model,
   PlanJobResponse,
   WatchStatusResponse,
+  Upscaler,
 } from "./gen/sdgrpc/v1/catalog_pb.js";
 import type { Prepared } from "./gen/sdgrpc/v1/diffusion_pb.js";
 import type { CallOptions } from "./job.js";
@@ -46,6 +47,11 @@ export abstract class CatalogCalls {
   /** The models that requests can name, the default first. */
   async listModels(options: CallOptions = {}): Promise<Model[]> {
     return (await typed(this.#catalog.listModels({}, this.call(options)))).models;
+  }
+
+  /** What `UpscaleRequest` and `SecondPass` can name, the default first. */
+  async listUpscalers(options: CallOptions = {}): Promise<Upscaler[]> {
+    return (await typed(this.#catalog.listModels({}, this.call(options)))).upscalers;
   }
 
   /** The strengths of LoRAs that the server takes, both ends included. */

@@ -7,13 +7,14 @@ import type { Client as Stub, Transport } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 
 import { CatalogCalls, typed } from "./catalog.js";
-import { SdgrpcError } from "./errors.js";
+import { errorOf, SdgrpcError } from "./errors.js";
 import {
   DiffusionService,
   GenerateRequestSchema,
   InpaintRequestSchema,
   TransformRequestSchema,
 } from "./gen/sdgrpc/v1/diffusion_pb.js";
+import type { UpscaleEvent, UpscaleRequestSchema } from "./gen/sdgrpc/v1/diffusion_pb.js";
 import { AttachJobRequestSchema, JobService } from "./gen/sdgrpc/v1/jobs_pb.js";
 import type { Job as KeptJob } from "./gen/sdgrpc/v1/jobs_pb.js";
 import { Job } from "./job.js";
@@ -76,6 +77,25 @@ export class Client extends CatalogCalls {
   inpaint(request: MessageInitShape<typeof InpaintRequestSchema>, options: CallOptions = {}): Job {
     const message = clone(InpaintRequestSchema, create(InpaintRequestSchema, request));
     return this.#draw(message, (call) => this.#diffusion.inpaint(message, call), options);
+  }
+
+  /**
+   * Enlarges a picture by one of the server's upscalers: `accepted`, `progress` for each tile, and the `image`. Leaving
+   * the loop ends the call. A call that is cut is not made again.
+   */
+  async *upscale(
+    request: MessageInitShape<typeof UpscaleRequestSchema>,
+    options: CallOptions = {},
+  ): AsyncGenerator<UpscaleEvent, void> {
+    const abort = new AbortController();
+    const signal = options.signal ? AbortSignal.any([options.signal, abort.signal]) : abort.signal;
+    try {
+      yield* this.#diffusion.upscale(request, this.call({ ...options, signal }));
+    } catch (failure) {
+      throw errorOf(failure);
+    } finally {
+      abort.abort();
+    }
   }
 
   /**

@@ -94,6 +94,21 @@ async fn textual_inversions_are_listed() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_picture_is_upscaled_tile_by_tile() -> Result<()> {
+    let server = Running::start(Script::default()).await;
+    let client = server.client().await;
+    let listed = client.list_upscalers().await?;
+    assert_eq!(listed.iter().map(|one| (one.name.as_str(), one.scale)).collect::<Vec<_>>(), [("large", 4)]);
+    let request = v1::UpscaleRequest { upscaler: "large".into(), ..Default::default() };
+    let events: Vec<_> = client.upscale(request).await?.try_collect().await?;
+    let Some(v1::upscale_event::Event::Accepted(accepted)) = &events[0].event else { panic!("not accepted") };
+    assert_eq!((accepted.upscaler.as_str(), accepted.tile_count), ("large", 1));
+    let Some(v1::upscale_event::Event::Image(image)) = &events[2].event else { panic!("no image") };
+    assert_eq!((events.len(), image.data.as_slice()), (3, &[7_u8][..]));
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_upload_of_known_content_ends_at_once() -> Result<()> {
     let server = Running::start(Script { has_content: true, ..Default::default() }).await;
     assert!(server.client().await.upload_lora("ink", content()).await?.existed);

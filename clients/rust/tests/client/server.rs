@@ -153,6 +153,7 @@ impl DiffusionService for Scripted {
     type GenerateStream = Replies<JobEvent>;
     type TransformStream = Replies<JobEvent>;
     type InpaintStream = Replies<JobEvent>;
+    type UpscaleStream = Replies<UpscaleEvent>;
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Outcome<Self::GenerateStream> {
         if self.script.cuts.is_empty() {
@@ -179,6 +180,19 @@ impl DiffusionService for Scripted {
     async fn inpaint(&self, request: Request<InpaintRequest>) -> Outcome<Self::InpaintStream> {
         self.job(request.metadata())
     }
+
+    async fn upscale(&self, request: Request<UpscaleRequest>) -> Outcome<Self::UpscaleStream> {
+        let upscaler = request.into_inner().upscaler;
+        let accepted = UpscaleAccepted { upscaler, tile_count: 1, ..Default::default() };
+        let image = Image { data: vec![7], ..Default::default() };
+        let told = [
+            upscale_event::Event::Accepted(accepted),
+            upscale_event::Event::Progress(UpscaleProgress { tile: 1, tile_count: 1, ..Default::default() }),
+            upscale_event::Event::Image(image),
+        ];
+        let events = told.map(|event| Ok(UpscaleEvent { event: Some(event), ..Default::default() }));
+        Ok(Response::new(stream::iter(events).boxed()))
+    }
 }
 
 #[tonic::async_trait]
@@ -188,7 +202,12 @@ impl CatalogService for Scripted {
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Outcome<ListModelsResponse> {
         let model = Model { name: "embedded".into(), ..Default::default() };
         let range = LoraStrengthRange { minimum: -1.0, maximum: 2.0 };
-        Ok(Response::new(ListModelsResponse { models: vec![model], lora_strength_range: Some(range) }))
+        let upscaler = Upscaler { name: "large".into(), scale: 4, architecture: "ESRGAN".into() };
+        Ok(Response::new(ListModelsResponse {
+            models: vec![model],
+            lora_strength_range: Some(range),
+            upscalers: vec![upscaler],
+        }))
     }
 
     /// Three pages: two files, none, one.
