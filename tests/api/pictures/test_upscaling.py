@@ -96,6 +96,8 @@ async def test_who_leaves_ends_the_work() -> None:
     engine.upscaling.gate.clear()
     async with running_api(engine) as api:
         call = api.stub.Upscale(request())
-        assert (await call.read()).HasField("accepted")
+        async for event in call:
+            assert event.HasField("accepted")
+            break
         call.cancel()
         await asyncio.wait_for(engine.upscaling.left.wait(), 30)

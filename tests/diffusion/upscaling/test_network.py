@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from sdgrpc.diffusion.upscaling import tiles
 from sdgrpc.diffusion.upscaling.network import Upscaler, load, load_all
 from sdgrpc.domain import Picture, UpscalerInfo
 from sdgrpc.errors import ModelError
@@ -46,14 +46,13 @@ def test_published_files_are_read(tmp_path: Path, suffix: str, scale: int) -> No
     assert np.array_equal(pixels_of(large).astype(int), whole(upscaler, picture))
 
 
-def test_tiles_are_the_whole_picture(four_times: Upscaler, monkeypatch) -> None:
+def test_tiles_are_the_whole_picture(four_times: Upscaler) -> None:
     """Within one of 255, though a block of five convolutions thrice sees 15 pixels far and more.
 
     Beyond the overlap's outer quarter, 8 pixels, weights see little of what is missing at a tile's edge.
     """
-    monkeypatch.setattr(tiles.upscaled, "__kwdefaults__", {**tiles.upscaled.__kwdefaults__, "tile": 64})
     picture, told = gradient(150, 100), []
-    large = four_times.upscale(picture, lambda *seen: told.append(seen))
+    large = replace(four_times, tile=64).upscale(picture, lambda *seen: told.append(seen))
     assert told[-1] == (12, 12)
     difference = abs(pixels_of(large).astype(int) - whole(four_times, picture))
     assert difference.max() <= 1

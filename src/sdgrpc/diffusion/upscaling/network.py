@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from sdgrpc.diffusion.upscaling.files import state_dict
-from sdgrpc.diffusion.upscaling.tiles import upscaled
+from sdgrpc.diffusion.upscaling.tiles import TILE, upscaled
 from sdgrpc.domain import Picture, UpscalerInfo
 from sdgrpc.errors import ModelError
 from sdgrpc.images import to_image, to_picture
@@ -29,11 +29,15 @@ def nothing(_tile: int, _count: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Upscaler:
-    """A network on its device, and what it is; `descriptor` is spandrel's. Threads may share it."""
+    """A network on its device, and what it is; `descriptor` is spandrel's, `tile` the sides of a part.
+
+    Threads may share it.
+    """
 
     info: UpscalerInfo
     descriptor: Any
     device: torch.device
+    tile: int = TILE
 
     def upscale(self, picture: Picture, on_tile: OnTile = nothing) -> Picture:
         """The picture, `info.scale` times as large. Alpha, of which a network knows nothing, by Lanczos.
@@ -45,7 +49,9 @@ class Upscaler:
         image = to_image(picture)
         alpha = image.getchannel("A") if image.mode == "RGBA" else None
         pixels = np.asarray(image.convert("RGB"))
-        large = Image.fromarray(upscaled(pixels, self._enlarge, self.info.scale, on_tile=on_tile))
+        large = Image.fromarray(
+            upscaled(pixels, self._enlarge, self.info.scale, on_tile=on_tile, tile=self.tile)
+        )
         if alpha is not None:
             large.putalpha(alpha.resize(large.size, Image.Resampling.LANCZOS))
         return to_picture(large)
