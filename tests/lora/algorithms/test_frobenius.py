@@ -89,3 +89,27 @@ def test_nothing_has_no_norm() -> None:
     tensors = hadamard(9, 7, 2) | {"hada_w2_a": torch.zeros(9, 2, dtype=torch.float64)}
     assert loha_norm(tensors) == 0.0
     assert lokr_norm({"lokr_w1": torch.zeros(2, 2), "lokr_w2": noise(3, 3)}) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "ranks", "by_gram"),
+    [(100, 100, (4, 4), True), (100, 100, (5, 5), True), (100, 100, (6, 6), False), (300, 30, (4, 6), False)],
+)
+def test_the_cheaper_way_is_taken(
+    rows: int, columns: int, ranks: tuple[int, int], by_gram: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gram matrices of a rank r1 r2 take (rows + columns) (r1 r2)^2 products, rows 2 rows columns (r1 + r2)."""
+    taken, (first, second) = [], ranks
+    known = frobenius.product_norm
+    monkeypatch.setattr(frobenius, "product_norm", lambda up, down: taken.append(1) or known(up, down))
+    tensors = {
+        "hada_w1_a": torch.randn(rows, first).double(),
+        "hada_w1_b": torch.randn(first, columns).double(),
+        "hada_w2_a": torch.randn(rows, second).double(),
+        "hada_w2_b": torch.randn(second, columns).double(),
+        "alpha": torch.tensor(float(first)),
+    }
+    norm = frobenius.loha_norm(tensors)
+    a, b, c, d = list(tensors.values())[:4]
+    assert norm == pytest.approx(float(((a @ b) * (c @ d)).norm()), rel=1e-9)
+    assert bool(taken) is by_gram
