@@ -98,7 +98,7 @@ def test_nothing_has_no_norm() -> None:
 def test_the_cheaper_way_is_taken(
     rows: int, columns: int, ranks: tuple[int, int], by_gram: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Gram matrices of a rank r1 r2 take (rows + columns) (r1 r2)^2 products, rows 2 rows columns (r1 + r2)."""
+    """Gram matrices take (rows + columns) (r1 r2)^2 products, the change 2 rows columns (r1 + r2)."""
     taken, (first, second) = [], ranks
     known = frobenius.product_norm
     monkeypatch.setattr(frobenius, "product_norm", lambda up, down: taken.append(1) or known(up, down))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -56,6 +57,9 @@ def test_ia3_vectors_that_are_none() -> None:
         multiplicative.ia3_size({"weight": random(2, 2), "on_input": torch.tensor(1)})
     with pytest.raises(BadTensors, match="flag"):
         multiplicative.ia3_size({"weight": random(2), "on_input": torch.ones(2)})
+    with pytest.raises(BadTensors, match="flag"):
+        multiplicative.ia3_size({"weight": random(2), "on_input": torch.ones(0)})
+    assert multiplicative.ia3_size({"weight": random(300), "on_input": torch.tensor(0)}) == Size(rows=300)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -121,7 +125,10 @@ def test_glora_of_the_old_layout(out: int) -> None:
         ([(4, 5), (4, 5), (4, 5), (4, 5)], "partners do not fit"),
         ([(2, 10), (10, 2), (2, 11), (12, 2)], "a2 is for 10 columns"),
         ([(10, 2), (2, 10), (12, 2), (2, 15)], "a1 is for 10 inputs"),
+        ([(2, 10), (10, 2), (2, 9), (12, 2)], "a2 is for 10 columns"),
         ([(10, 2), (2, 10), (12, 2), (2, 10), (3, 2, 3, 3)], "do not fit"),
+        ([(10, 2), (2, 10), (12, 2), (2, 10), (1, 2, 3, 3)], "do not fit"),
+        ([(10, 2), (2, 10), (12, 2), (2, 10, 3, 3), (2, 2, 3, 3)], "do not fit"),
     ],
 )
 def test_glora_of_neither_layout(shapes: list[tuple[int, ...]], words: str) -> None:
@@ -131,6 +138,24 @@ def test_glora_of_neither_layout(shapes: list[tuple[int, ...]], words: str) -> N
     }
     with pytest.raises(BadTensors, match=words):
         multiplicative.glora_size(tensors)
+
+
+def test_layouts_of_glora_are_told_by_every_side() -> None:
+    """All shapes of two numbers, beside what the layouts say; where both fit, the rank is the smaller."""
+    for sides in itertools.product((300, 301), repeat=8):
+        a1, a2, b1, b2 = zip(sides[::2], sides[1::2], strict=True)
+        is_new = {a1[1]} == {a2[0], b1[1], b2[0]} and a1[0] == a2[1]
+        is_old = {a1[0]} == {a2[1], b1[0], b2[1]} and a1[1] == a2[0]
+        tensors = {
+            role: torch.empty(shape, device="meta")
+            for role, shape in zip(("a1", "a2", "b1", "b2"), (a1, a2, b1, b2), strict=True)
+        }
+        if is_new or is_old:
+            rank_is_first = a1[0] < a1[1]
+            assert multiplicative.glora_is_old(tensors) is (rank_is_first if is_new and is_old else is_old)
+        else:
+            with pytest.raises(BadTensors, match="partners"):
+                multiplicative.glora_is_old(tensors)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -204,6 +229,10 @@ def test_boft_is_a_product_of_butterflies(stages: int, block: int, count: int) -
     ("tensors", "words"),
     [
         ({"oft_blocks": random(3, 4, 5)}, "not square"),
+        ({"oft_blocks": random(3, 5, 4)}, "not square"),
+        ({"oft_diag": random(2, 3, 4, 4)}, "does not know"),
+        ({"oft_blocks": random(3, 4, 4), "rescale": random(13)}, "for 12 rows"),
+        ({"oft_blocks": random(3, 2, 2, 2)}, "no butterfly"),
         ({"oft_blocks": random(2, 3, 4, 4)}, "no butterfly"),
         ({"oft_blocks": random(1, 4, 3, 3)}, "no butterfly"),
         ({"oft_blocks": random(3, 4, 4), "rescale": random(5)}, "for 12 rows"),
@@ -214,6 +243,13 @@ def test_oft_blocks_that_are_none(tensors: dict[str, torch.Tensor], words: str) 
     """Blocks must be square and fit together."""
     with pytest.raises(BadTensors, match=words):
         multiplicative.oft_size(tensors)
+
+
+def test_oft_of_large_blocks() -> None:
+    """With a number for each row; a constraint below 0 is none."""
+    assert multiplicative.oft_size({"oft_blocks": random(1, 300, 300), "rescale": random(300)}) == Size(300)
+    blocks = random(2, 3, 3)
+    assert torch.equal(multiplicative.rotations(blocks, -1.0), multiplicative.rotations(blocks, 0.0))
 
 
 class Net(nn.Module):
