@@ -99,7 +99,12 @@ def warm(folder: Path, tests: Sequence[str]) -> Iterator[None]:
     """Keep a process that runs the tests when it is asked; they must pass before anything is changed."""
     command = [sys.executable, "-m", "tools.warm_tests", "serve", str(folder / SOCKET), *tests]
     with subprocess.Popen(  # noqa: S603
-        command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env=environment(folder),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             if process.stdout is None or process.stdout.readline().strip() != READY:
@@ -108,7 +113,7 @@ def warm(folder: Path, tests: Sequence[str]) -> Iterator[None]:
                 raise RuntimeError(f"without any change the tests end with {status}: {' '.join(tests)}")
             yield
         finally:
-            process.terminate()
+            process.communicate()
 
 
 def survivors(dump: str) -> Iterator[Survivor]:

@@ -22,7 +22,7 @@ READY = "ready"
 def serve(path: Path, tests: Sequence[str]) -> None:
     """Listen at a Unix socket; whoever connects has the tests run and is told their exit status.
 
-    Prints `ready` once. Runs until it is terminated.
+    Prints `ready` once. Ends once its standard input does, as it does when whoever started it dies.
     """
     for name in LIBRARIES:
         importlib.import_module(name)
@@ -30,7 +30,7 @@ def serve(path: Path, tests: Sequence[str]) -> None:
         listening.bind(str(path))
         listening.listen()
         print(READY, flush=True)
-        while True:
+        while listening in select.select([listening, sys.stdin], [], [])[0]:
             asking, _ = listening.accept()
             with asking:
                 asking.sendall(f"{answer(asking, tests)}\n".encode())
