@@ -69,8 +69,21 @@ async def rows(client: AsyncClient) -> list[Row]:
     found += [await masked_contents(client, plain), await soft_and_wide(client, plain)]
     tiny = (await drawn(client.generate(PROMPT, seed=SEED, decoder="tiny")))[0]
     found.append(Row("Tiny decoder", [("VAE", plain), ("tiny", tiny)]))
-    found.append(await by_block(client))
+    found += [await by_block(client), await two_passes(client)]
     return found
+
+
+async def two_passes(client: AsyncClient) -> Row:
+    """Small pictures drawn on at the model's own size."""
+    pictures = []
+    for label, second in (
+        ("96 x 96", None),
+        ("latent, 0.6", "128x128:0.6"),
+        ("pixel, 0.4", "128x128:0.4:pixel"),
+    ):
+        job = client.generate(PROMPT, seed=SEED, width=96, height=96, second_pass=second)
+        pictures.append((label, (await drawn(job))[0]))
+    return Row("A second pass to 128", pictures)
 
 
 async def by_block(client: AsyncClient) -> Row:

@@ -84,10 +84,7 @@ impl Client {
 
     /// Enlarge a picture by one of the server's upscalers: `accepted`, `progress` for each tile, and the `image`.
     /// Dropping the stream ends the call. A call that is cut is not made again.
-    pub fn upscale(
-        &self,
-        request: v1::UpscaleRequest,
-    ) -> Call<BoxStream<'static, Result<v1::UpscaleEvent>>> {
+    pub fn upscale(&self, request: v1::UpscaleRequest) -> Call<BoxStream<'static, Result<v1::UpscaleEvent>>> {
         let mut service = self.diffusion();
         self.call(async move |context| {
             let stream = context.answer(service.upscale(context.request(request))).await?;

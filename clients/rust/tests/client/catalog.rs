@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use sdgrpc::v1::{
     GenerateRequest, GetLoraRequest, ListEmbeddingsRequest, ListLorasRequest, Lora, PlanJobRequest,
-    PrepareLorasRequest, get_lora_request, plan_job_request,
+    PrepareLorasRequest, UpscaleRequest, get_lora_request, plan_job_request, upscale_event,
 };
 use sdgrpc::{ErrorKind, Result};
 use sha2::{Digest, Sha256};
@@ -99,11 +99,11 @@ async fn a_picture_is_upscaled_tile_by_tile() -> Result<()> {
     let client = server.client().await;
     let listed = client.list_upscalers().await?;
     assert_eq!(listed.iter().map(|one| (one.name.as_str(), one.scale)).collect::<Vec<_>>(), [("large", 4)]);
-    let request = v1::UpscaleRequest { upscaler: "large".into(), ..Default::default() };
+    let request = UpscaleRequest { upscaler: "large".into(), ..Default::default() };
     let events: Vec<_> = client.upscale(request).await?.try_collect().await?;
-    let Some(v1::upscale_event::Event::Accepted(accepted)) = &events[0].event else { panic!("not accepted") };
+    let Some(upscale_event::Event::Accepted(accepted)) = &events[0].event else { panic!("not accepted") };
     assert_eq!((accepted.upscaler.as_str(), accepted.tile_count), ("large", 1));
-    let Some(v1::upscale_event::Event::Image(image)) = &events[2].event else { panic!("no image") };
+    let Some(upscale_event::Event::Image(image)) = &events[2].event else { panic!("no image") };
     assert_eq!((events.len(), image.data.as_slice()), (3, &[7_u8][..]));
     Ok(())
 }
