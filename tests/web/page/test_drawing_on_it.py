@@ -129,6 +129,18 @@ def test_a_violation_stands_at_its_field(page: Page) -> None:
     page.wait_for_selector("#width:not(.wrong)")
 
 
+def test_a_second_pass_enlarges_the_picture(page: Page) -> None:
+    """The fold's scale makes the picture larger; its parameters say so."""
+    say(page, "a red star")
+    small = draw(page)
+    page.click("#second_pass button")
+    page.fill("#second_scale input[type=number]", "1.5")
+    page.press("#second_scale input[type=number]", "Tab")
+    large = draw(page)
+    assert large.width == small.width * 3 // 2
+    assert "Hires upscale: 1.5" in page.input_value("#text textarea")
+
+
 def test_a_lora_moves_the_picture(page: Page) -> None:
     """Found by typing, it changes the picture, its report is there, and the browser keeps both pictures."""
     say(page, "a red star")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from sdgrpc.client import EncodedImage, Finished, InvalidRequestError, UnauthenticatedError
+from sdgrpc.client import EncodedImage, Finished, InvalidRequestError, SecondPass, UnauthenticatedError
 from sdgrpc.client.errors import Details
 from sdgrpc.errors import FieldViolation
 from sdgrpc.web.page.drawing import SEEDS, Running, _seed
@@ -77,6 +77,24 @@ def test_parameters_become_the_form() -> None:
     assert (values["model"], values["loras"], strengths["night"][0]) == ("two", ["night"], 0.5)
     assert any("gone" in note for note in notes)
     assert any("'two'" in note for note in restored(text, ["one"], [])[2])
+
+
+def test_a_second_pass_is_asked_for_and_comes_back() -> None:
+    """A scale of 1 is none; what the fold has no field for is told, and errors stand at it."""
+    asked = {"second_scale": 1.5, "second_strength": 0.6}
+    assert Form(asked, {}, frozenset()).second_pass() == SecondPass(1.5, strength=0.6)
+    assert Form({**asked, "second_scale": 1}, {}, frozenset()).second_pass() is None
+    assert component("second_pass.scale", "text") == "second_scale"
+    said = "a\nSteps: 9, Sampler: DDIM, Seed: 1, Size: 64x64, Denoising strength: 0.4, Hires steps: 9, {}"
+    ours = "Version: sdgrpc 1"
+    values, _, notes = restored(said.format(f"Hires upscale: 1.5, {ours}"), [], [])
+    assert (values["second_scale"], values["second_strength"], notes) == (1.5, 0.4, [])
+    values, _, notes = restored(
+        said.format(f"Hires resize: 512x512, Hires upscaler: Lanczos, {ours}"), [], []
+    )
+    assert values["second_scale"] == 4
+    assert "pixel" in notes[0]
+    assert restored("a\nSteps: 9, Seed: 1, Size: 64x64", [], [])[0]["second_scale"] == 1
 
 
 def test_a_mask_is_what_was_painted() -> None:

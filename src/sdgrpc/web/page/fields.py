@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from sdgrpc.client import Scheduler
-from sdgrpc.web.page.form import MASK, OWN, PICTURE, SPACINGS, TEXT
+from sdgrpc.web.page.form import LARGEST, MASK, OWN, PICTURE, SPACINGS, TEXT
 
 INFOS = {
     "prompt": "Enter draws.",
@@ -17,6 +17,8 @@ INFOS = {
     "steps": "0 is the model's own.",
     "seed": "Empty is a new one each time.",
     "strength": "How far to go from the picture.",
+    "second_scale": "Draw on at so many times the size; 1 does not.",
+    "second_strength": "How far to go from what was drawn; less than 0.5 stays blurred.",
     "mask_strength": "How far to go from what is there.",
     "mask_blur": "Pixels by which the mask's edge is softened.",
 }
@@ -60,6 +62,25 @@ def sources(mode: gr.State) -> Fields:
     with gr.Tabs(elem_id="sources") as tabs:
         with gr.Tab("Text", id=TEXT) as text:
             gr.Markdown("The picture is drawn from the prompt alone.")
+            with gr.Accordion("Second pass", open=False, elem_id="second_pass"):
+                found["second_scale"] = gr.Slider(
+                    1,
+                    LARGEST,
+                    1,
+                    step=0.25,
+                    label="Enlarge",
+                    info=INFOS["second_scale"],
+                    elem_id="second_scale",
+                )
+                found["second_strength"] = gr.Slider(
+                    0,
+                    1,
+                    0.6,
+                    step=0.05,
+                    label="Strength",
+                    info=INFOS["second_strength"],
+                    elem_id="second_strength",
+                )
         with gr.Tab("Picture", id=PICTURE) as picture:
             found["image"] = gr.Image(
                 label="Drop or paste a picture",

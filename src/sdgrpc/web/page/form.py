@@ -15,11 +15,14 @@ from sdgrpc.client import (
     Options,
     PreviewKind,
     PreviewOptions,
+    SecondPass,
     SigmaSpacing,
     TimestepSpacing,
 )
 from sdgrpc.web.page.beside import Strength, strength
 
+LARGEST = 4.0
+"""Times as large as the first pass that the second may be here."""
 TEXT, PICTURE, MASK = "text", "picture", "mask"
 OWN = "the model's own"
 SPACINGS = [
@@ -88,6 +91,13 @@ class Form:
             options[f"{kind}_spacing"] = spacing
         return options  # type: ignore[return-value]  # built key by key
 
+    def second_pass(self) -> SecondPass | None:
+        """Return what the fold says; None where nothing is to be enlarged."""
+        scale = float(self.values["second_scale"] or 1)
+        if scale <= 1:
+            return None
+        return SecondPass(scale, strength=float(self.values["second_strength"] or 0))
+
     def start(self, client: AsyncClient, options: Options | None = None) -> AsyncJob:
         """Begin to draw what the open tab says.
 
@@ -114,7 +124,7 @@ class Form:
                 mask_blur=values["mask_blur"] or 0.0,
                 **options,
             )
-        return client.generate(prompt, **options)
+        return client.generate(prompt, second_pass=self.second_pass(), **options)
 
 
 def painted(value: Mapping[str, Any] | None) -> tuple[Image.Image, Image.Image] | None:

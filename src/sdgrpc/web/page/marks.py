@@ -17,6 +17,7 @@ _FIELDS = {
     "sigma_spacing": "spacing",
     "timestep_spacing": "spacing",
     "blur": "mask_blur",
+    "second_pass": "second_scale",
 }
 
 

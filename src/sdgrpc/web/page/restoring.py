@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from sdgrpc.client import SecondPass
 from sdgrpc.parameters import Parameters, read_parameters
-from sdgrpc.web.page.form import Strengths
+from sdgrpc.web.page.form import LARGEST, Strengths
 
 
 def restored(
@@ -42,7 +43,20 @@ def restored(
         if one.name in loras
     }
     values["loras"] = list(strengths)
+    values |= _second_pass(found, notes)
     return values, strengths, notes
+
+
+def _second_pass(found: Parameters, notes: list[str]) -> dict[str, Any]:
+    """The fold's values; what it has no field for is noted."""
+    second = found.second_pass
+    if second is None:
+        return {"second_scale": 1}
+    scale = second.scale or (second.width / found.width if second.width and found.width else 1.0)
+    here = SecondPass(min(max(scale, 1.0), LARGEST), strength=second.strength, steps=second.steps)
+    if here != second or second.steps not in (0, found.steps):
+        notes.append(f"the second pass was {second}; here it goes through latents, in the first one's steps")
+    return {"second_scale": here.scale, "second_strength": second.strength}
 
 
 def _spacing(found: Parameters) -> str:

@@ -17,6 +17,7 @@ from sdgrpc.web.page.report import report
 FORM = (
     *("prompt", "negative_prompt", "loras", "model", "width", "height", "count", "steps", "guidance_scale"),
     *("scheduler", "spacing", "seed", "locked", "image", "strength", "editor", "mask_strength", "mask_blur"),
+    *("second_scale", "second_strength"),
     *("token", "mode", "files", "models", "strengths", "shown_seed", "restores"),
 )
 _UNMARKED = ("locked", "mode", "files", "models", "strengths", "shown_seed", "restores")
@@ -29,6 +30,7 @@ OUTCOME = (
 RESTORED = (
     *("prompt", "negative_prompt", "loras", "model", "width", "height", "steps", "guidance_scale"),
     *("scheduler", "spacing", "seed", "locked", "strengths", "files", "restores", "notes"),
+    *("second_scale", "second_strength"),
 )
 NOTHING_DRAWN: Changes = {"report": "", "text": gr.update(visible=False), "after": gr.update(visible=False)}
 """What told of the picture before, which a drawing that is cancelled would leave there."""
