@@ -226,7 +226,7 @@ async def test_sets_are_prepared_with_the_jobs_rules() -> None:
         bad = [diffusion_pb2.Lora(name="inks", strength=2), diffusion_pb2.Lora()]
         error = await error_of(api.catalog.PrepareLoras(pb.PrepareLorasRequest(loras=bad)))
         assert set(violations_of(error)) == {"loras[0].strength", "loras[1]"}
-        for share in ({"start": 0.5}, {"end": 0.5}):
+        for share in ({"start": 0.5}, {"end": 0.5}, {"strength_grid": [0, 1]}):
             some = [diffusion_pb2.Lora(name="inks", **share)]
             error = await error_of(api.catalog.PrepareLoras(pb.PrepareLorasRequest(loras=some)))
             assert list(violations_of(error)) == [f"loras[0].{next(iter(share))}"]

@@ -9,9 +9,10 @@ import pytest
 from sdgrpc import domain
 from sdgrpc.api import codec
 from sdgrpc.api.loras.block_weights import told
+from sdgrpc.api.validate import read
 from sdgrpc.domain import EncodedImage, LatentArray, LoraReport, MaskOptions, Picture, Preview, TaskKind
 from sdgrpc.v1 import diffusion_pb2 as pb
-from tests.support.api import generate, inpaint, transform
+from tests.support.api import generate, inpaint, make_settings, transform
 from tests.support.engine import make_model
 
 PICTURE = Picture(71, 130, 3, b"")
@@ -112,6 +113,19 @@ def test_the_steps_of_a_lora() -> None:
         codec.lora_ref(pb.Lora(name="a", **shares), "sd15") for shares in ({}, {"start": 0.1, "end": 0.7})
     ]
     assert [(ref.start, ref.end) for ref in refs] == [(0.0, 1.0), (0.1, 0.7)]
+
+
+def test_a_strength_grid() -> None:
+    """A strength for each picture, which is the text encoders' too unless they have their own."""
+    led = codec.lora_ref(pb.Lora(name="a", strength_grid=[0, 0.7]), "sd15")
+    assert led.strength_grid == ((0.0, 0.0), (0.7, 0.7))
+    fixed = codec.lora_ref(pb.Lora(name="a", strength_grid=[0, 0.7], text_encoder_strength=0.3), "sd15")
+    assert fixed.strength_grid == ((0.0, 0.3), (0.7, 0.3))
+    asked = read(generate(loras=[pb.Lora(name="a", strength_grid=[0, 1])]), make_settings(), [make_model()])
+    assert asked.sampling.image_count == 2
+    image = domain.ImageReady(1, 7, EncodedImage(b"x", "image/png", 8, 8), 0.25)
+    assert codec.job_event(image, "r", 1).image.lora_strength == 0.25
+    assert not codec.job_event(replace(image, lora_strength=None), "r", 1).image.HasField("lora_strength")
 
 
 def test_lora_strengths() -> None:

@@ -111,6 +111,36 @@ def test_every_violation_is_named_at_once() -> None:
             "-0.5 is below 0.0; the server's operator can change that with lora_strength_min",
         ),
         (
+            {"loras": [pb.Lora(name="a", strength_grid=[0, 0.5, 1.5])]},
+            "loras[0].strength_grid[2]",
+            "1.5 is above 1.0; the server's operator can change that with lora_strength_max",
+        ),
+        (
+            {"loras": [pb.Lora(name="a", strength_grid=[0.1] * 9)]},
+            "loras[0].strength_grid",
+            "has 9 entries; the most is 8",
+        ),
+        (
+            {"loras": [pb.Lora(name="a", strength=1, strength_grid=[0, 1])]},
+            "loras[0].strength_grid",
+            "stands in place of `strength`; set one of the two",
+        ),
+        (
+            {"loras": [pb.Lora(name="a", strength_grid=[0, 1]), pb.Lora(name="b", strength_grid=[0, 1])]},
+            "loras[1].strength_grid",
+            "only one LoRA has a grid, and loras[0] has one",
+        ),
+        (
+            {"loras": [pb.Lora(name="a", strength_grid=[0, 1])], "sampling": pb.Sampling(image_count=3)},
+            "loras[0].strength_grid",
+            "has 2 strengths, and sampling.image_count is 3; leave that unset",
+        ),
+        (
+            {"loras": [pb.Lora(name="a", strength_grid=[0, 1])], "sampling": pb.Sampling(late_start=0.3)},
+            "loras[0].strength_grid",
+            "takes no sampling.late_start: its pictures are compared",
+        ),
+        (
             {"sampling": pb.Sampling(late_start=1.5)},
             "sampling.late_start",
             "1.5 is above 1.0; it is a share of the schedule",

@@ -51,9 +51,20 @@ def test_the_steps_that_have_it_stand_at_the_end(text: str, same: Lora) -> None:
     )
 
 
+def test_a_strength_for_each_picture() -> None:
+    """In place of one for all."""
+    assert Lora.parse("a:grid=0,0.5,1:end=0.8") == Lora("a", strength_grid=(0.0, 0.5, 1.0), end=0.8)
+    (message,) = lora_messages(["a:grid=0,0.5,1"])
+    assert (list(message.strength_grid), message.HasField("strength")) == ([0, 0.5, 1], False)
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
-    [("a:start=half", "write a share of the steps, as start=0.5"), ("a:end=1:end=0.5", "end is there twice")],
+    [
+        ("a:grid=0,x", "write strengths, as grid=0,0.5,1"),
+        ("a:start=half", "write a share of the steps, as start=0.5"),
+        ("a:end=1:end=0.5", "end is there twice"),
+    ],
 )
 def test_steps_that_cannot_be_read(text: str, fault: str) -> None:
     """The option is named."""

@@ -73,7 +73,8 @@ def test_strip_asks_for_every_strength() -> None:
     console = Console(file=io.StringIO())
     with scripted_server(draw_script(steps=2)) as server, Client(server.target) as client:
         assert len(draw_strip(client, lambda title: PlainView(console, title))) == len(STRENGTHS)
-    asked = [(one.loras[0].name, one.loras[0].strength) for one in server.requests]
-    assert asked == [(CONCEPT.name, strength) for strength in STRENGTHS]
-    assert (asked[0][1], asked[-1][1]) == (0, 1)
-    assert len({(one.prompt, one.sampling.seed) for one in server.requests}) == 1
+    (asked,) = server.requests
+    (lora,) = asked.loras
+    assert (lora.name, lora.HasField("strength")) == (CONCEPT.name, False)
+    assert list(lora.strength_grid) == pytest.approx(STRENGTHS)
+    assert (STRENGTHS[0], STRENGTHS[-1]) == (0, 1)

@@ -63,9 +63,10 @@ def loras(settings: Settings) -> Rule:
 
 
 def prepared_table(settings: Settings) -> Table:
-    """The rules of the fields of a Lora whose set is prepared: one set, which all steps have."""
+    """The rules of the fields of a Lora whose set is prepared: one, which all steps and pictures have."""
     no = refused("a job makes the sets of its steps itself; prepare those of one of them without it")
-    return {**lora_table(settings), "start": no, "end": no}
+    one = items(anything, at_most=0)
+    return {**lora_table(settings), "start": no, "end": no, "strength_grid": one}
 
 
 def catalog_tables(settings: Settings) -> Mapping[type[Message], Table]:

@@ -9,8 +9,10 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from sdgrpc import domain
-from sdgrpc.api.loras.block_weights import block_weights, told
-from sdgrpc.api.loras.steps import share, step_ranges
+from sdgrpc.api.loras.block_weights import block_weights
+from sdgrpc.api.loras.grids import pairs
+from sdgrpc.api.loras.reports import lora_report
+from sdgrpc.api.loras.steps import share
 from sdgrpc.api.rules import given
 from sdgrpc.api.sampling.messages import sampling, sampling_message
 from sdgrpc.api.sampling.second_pass import second_pass, second_pass_message
@@ -90,7 +92,8 @@ def resize_mode(request: Request) -> domain.ResizeMode:
 def lora_ref(message: pb.Lora, base: str) -> domain.LoraRef:
     """One LoRA for a model; the strength on the text encoders is the other one's unless it is given."""
     weights = block_weights(message)
-    strength = given(message, "strength", DEFAULT_LORA_STRENGTH)
+    grid = pairs(message)
+    strength = grid[0][0] if grid else given(message, "strength", DEFAULT_LORA_STRENGTH)
     return domain.LoraRef(
         strength=strength,
         text_encoder_strength=given(message, "text_encoder_strength", strength),
@@ -102,6 +105,7 @@ def lora_ref(message: pb.Lora, base: str) -> domain.LoraRef:
         block_factors=weights.factors(base),
         start=share(message, "start"),
         end=share(message, "end"),
+        strength_grid=grid,
     )
 
 
@@ -171,29 +175,10 @@ def accepted(event: domain.Accepted) -> pb.Accepted:
 def prepared(event: domain.Prepared) -> pb.Prepared:
     """What a set did to the model."""
     return pb.Prepared(
-        loras=map(_lora_report, event.loras),
+        loras=map(lora_report, event.loras),
         lora_set_id=event.lora_set_id,
         lora_set_cached=event.lora_set_cached,
         fuse_duration=duration(event.fuse_seconds),
-    )
-
-
-def _lora_report(report: domain.LoraReport) -> pb.LoraReport:
-    return pb.LoraReport(
-        name=report.name,
-        sha256=report.sha256,
-        algorithms=report.algorithms,
-        modules=report.modules,
-        unmatched_tensors=report.unmatched_tensors,
-        unmatched_examples=report.unmatched_examples,
-        relative_norm=report.relative_norm,
-        strength=report.strength,
-        text_encoder_strength=report.text_encoder_strength,
-        warnings=report.warnings,
-        block_weights=told(report.block_weights),
-        steps=step_ranges(report.steps),
-        start=report.start,
-        end=report.end,
     )
 
 
@@ -220,7 +205,10 @@ def _preview(preview: domain.Preview) -> pb.Preview:
 
 
 def _image_ready(event: domain.ImageReady) -> pb.GeneratedImage:
-    return pb.GeneratedImage(index=event.index, seed=event.seed, image=image(event.image))
+    picture = image(event.image)
+    return pb.GeneratedImage(
+        index=event.index, seed=event.seed, image=picture, lora_strength=event.lora_strength
+    )
 
 
 def image(encoded: domain.EncodedImage) -> pb.Image:

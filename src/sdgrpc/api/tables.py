@@ -12,6 +12,7 @@ from sdgrpc import images
 from sdgrpc.api.codec import Request
 from sdgrpc.api.loras import steps
 from sdgrpc.api.loras.block_weights import BLOCK_TABLE, one_form
+from sdgrpc.api.loras.grids import either
 from sdgrpc.api.rules import (
     Complaint,
     Rule,
@@ -53,7 +54,7 @@ def request_table(kind: type[Request], settings: Settings) -> Table:
         "prompt": text(settings.max_prompt_chars),
         "negative_prompt": text(settings.max_prompt_chars),
         "loras": items(
-            every(exactly_one("source"), first(fields(lora_table(settings)), steps.rising)),
+            every(exactly_one("source"), first(fields(lora_table(settings)), every(steps.rising, either))),
             at_most=settings.max_loras,
         ),
         "sampling": fields(sampling_table(settings)),
@@ -93,6 +94,7 @@ def lora_table(settings: Settings) -> Table:
         "text_encoder_strength": strength,
         "strict": anything,
         "block_weights": first(fields(BLOCK_TABLE), one_form),
+        "strength_grid": items(strength, at_most=settings.max_image_count),
         "start": number(steps.START, steps.END, hint="; it is a share of the schedule"),
         "end": number(steps.START, steps.END, hint="; it is a share of the schedule"),
     }
@@ -117,7 +119,7 @@ def unset_lora_strength(settings: Settings) -> Callable[[pb.Lora], Iterator[Comp
     allowed = lora_strength(settings)
 
     def rule(lora: pb.Lora) -> Iterator[Complaint]:
-        if not lora.HasField("strength"):
+        if not lora.HasField("strength") and not lora.strength_grid:
             for _, sentence in allowed(DEFAULT_LORA_STRENGTH):
                 yield ".strength", f"is unset, which means {DEFAULT_LORA_STRENGTH}: {sentence}"
 

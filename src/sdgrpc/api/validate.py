@@ -145,7 +145,7 @@ def loras(found: Findings) -> Iterator[Complaint]:
     asked, judged = found.request.loras, not found.wrong("loras")
     if judged or len(asked) <= found.settings.max_loras:
         base = found.model.base if found.model is not None and judged else ""
-        yield from ((f".loras{path}", fault) for path, fault in faults(asked, base, found.settings))
+        yield from ((f".loras{path}", fault) for path, fault in faults(found.request, base, found.settings))
 
 
 def default_steps(found: Findings) -> Iterator[Complaint]:

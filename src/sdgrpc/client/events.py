@@ -175,7 +175,8 @@ def _preview(message: pb.Preview) -> Preview:
 
 
 def _drawn(message: pb.GeneratedImage) -> DrawnImage:
-    return DrawnImage(message.index, message.seed, encoded_image(message.image))
+    strength = shortest(message.lora_strength) if message.HasField("lora_strength") else None
+    return DrawnImage(message.index, message.seed, encoded_image(message.image), strength)
 
 
 def encoded_image(message: pb.Image) -> EncodedImage:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sdgrpc.client.drawing.blocks import BlockWeightsLike, block_weights, block_weights_message
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
-_OPTION = re.compile(r"(?P<rest>.*):(?P<key>lbw|start|end)=(?P<value>[^:]*)")
+_OPTION = re.compile(r"(?P<rest>.*):(?P<key>lbw|start|end|grid)=(?P<value>[^:]*)")
 _STRENGTH = re.compile(r"(?P<name>.*):(?P<strength>[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)", re.IGNORECASE)
 _AIR = re.compile(r"(?:[\w-]+:)*civitai:[0-9]+@[0-9]+(?:\+[0-9]+)?(?:\.\w+)?", re.IGNORECASE)
 """An id of CivitAI's with a version, which needs no strength to be told from one."""
@@ -23,7 +23,8 @@ class Lora:
     `strength` None is the server's default (1), `text_encoder_strength` None is `strength`. Both are
     multiplied by `block_weights` in each block of the model: a list, a preset's name, or a dictionary as
     diffusers' `set_adapters` takes it. The steps from the share `start` of the schedule to the share `end`
-    have it; None are 0 and 1, all of them.
+    have it; None are 0 and 1, all of them. `strength_grid` are strengths in place of `strength`, one for each
+    picture of the call.
 
     Raises:
         ValueError: none or several of `name`, `sha256` and `content` are given, or `block_weights` are not
@@ -40,6 +41,7 @@ class Lora:
     block_weights: BlockWeightsLike = field(default=None, repr=False)
     start: float | None = field(default=None, repr=False)
     end: float | None = field(default=None, repr=False)
+    strength_grid: Sequence[float] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "block_weights", block_weights(self.block_weights) or None)
@@ -51,7 +53,8 @@ class Lora:
         """Read `NAME`, `NAME:STRENGTH` or `NAME:STRENGTH:TEXT_ENCODER_STRENGTH`, and options after each.
 
         Names may hold colons. `lbw` are strengths by block: `NAME:0.8:lbw=OUTD`, `NAME:lbw=1,0,0,1,1`;
-        `start` and `end` are shares of the schedule: `NAME:0.8:start=0.2:end=0.8`.
+        `start` and `end` are shares of the schedule: `NAME:0.8:start=0.2:end=0.8`; `grid` is a strength for
+        each picture: `NAME:grid=0,0.5,1`.
 
         Strengths are the numbers at the end, at most two: a name that ends in `:1` itself is given one more.
 
@@ -80,6 +83,7 @@ class Lora:
         blocks, shares = options.pop("lbw", None), {}
         if blocks == "":
             raise ValueError(f"{whole!r}: lbw is empty")
+        grid = _numbers(whole, options.pop("grid", None))
         for key, value in options.items():
             if not _NUMBER.fullmatch(value):
                 raise ValueError(f"{whole!r}: {key} is {value!r}; write a share of the steps, as {key}=0.5")
@@ -92,6 +96,7 @@ class Lora:
             block_weights=weights,
             start=shares.get("start"),
             end=shares.get("end"),
+            strength_grid=grid,
         )
 
 
@@ -99,8 +104,17 @@ LoraLike = Lora | str | tuple[str, float] | tuple[str, float, float]
 """A Lora, `"name"`, `"name:0.8"`, `("name", 0.8)` or `("name", 0.8, text_encoder_strength)`."""
 
 
+def _numbers(whole: str, text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    parts = text.split(",")
+    if not all(map(_NUMBER.fullmatch, parts)):
+        raise ValueError(f"{whole!r}: grid is {text!r}; write strengths, as grid=0,0.5,1")
+    return tuple(map(float, parts))
+
+
 def _options(text: str) -> tuple[str, dict[str, str]]:
-    """Take `:lbw=…`, `:start=…` and `:end=…` off the end of a text, in any order."""
+    """Take `:lbw=…`, `:start=…`, `:end=…` and `:grid=…` off the end of a text, in any order."""
     options: dict[str, str] = {}
     while found := _OPTION.fullmatch(text):
         if found["key"] in options:
@@ -124,6 +138,7 @@ def _lora(lora: LoraLike) -> Lora:
 
 def _message(lora: Lora) -> pb.Lora:
     message = pb.Lora(strength=lora.strength, strict=lora.strict, start=lora.start, end=lora.end)
+    message.strength_grid.extend(lora.strength_grid)
     if lora.text_encoder_strength is not None:
         message.text_encoder_strength = lora.text_encoder_strength
     if weights := block_weights(lora.block_weights):

@@ -118,13 +118,9 @@ def draw_scenes(client: Client, mask: Image.Image, view: Callable[[str], View]) 
 
 
 def draw_strip(client: Client, view: Callable[[str], View]) -> list[Image.Image]:
-    """Draw one picture with one LoRA at each of its strengths."""
-    return [
-        watch(start_strip_job(client, strength), view(f"{f'{CONCEPT.name} {strength:g}':<22}"))
-        .images[0]
-        .open()
-        for strength in STRENGTHS
-    ]
+    """Draw one picture with one LoRA at each of its strengths, which come in any order."""
+    result = watch(start_strip_job(client), view(f"{f'{CONCEPT.name} 0 to 1':<22}"))
+    return [image.open() for image in sorted(result.images, key=lambda image: image.index)]
 
 
 def write_all(folder: Path, drawn: list[Drawn], strip: list[Image.Image], mask: Image.Image) -> None:

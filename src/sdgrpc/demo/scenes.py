@@ -70,18 +70,18 @@ SCENES: Sequence[Scene] = (
 )
 
 
-STRENGTHS = tuple(step / 8 for step in range(9))
+STRENGTHS = tuple(step / 5 for step in range(6))
 STRIP_PROMPT = "a purple flower on a green background"
 
 
-def start_strip_job(client: Client, strength: float) -> Job:
-    """Draw what the concept's LoRA makes of its word at a strength."""
+def start_strip_job(client: Client) -> Job:
+    """Draw what the concept's LoRA makes of its word at each of its strengths, in one call."""
     return client.generate(
         STRIP_PROMPT,
         seed=SEED,
         steps=STEPS,
-        loras=[Lora(CONCEPT.name, strength)],
-        request_id=f"demo-strip-{strength:g}",
+        loras=[Lora(CONCEPT.name, strength_grid=STRENGTHS)],
+        request_id="demo-strip",
     )
 
 

@@ -82,11 +82,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ImageReady:
-    """Image `index` of the task, drawn from `seed`."""
+    """Image `index` of the task, drawn from `seed`; of a grid at `lora_strength`."""
 
     index: int
     seed: int
     image: EncodedImage
+    lora_strength: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

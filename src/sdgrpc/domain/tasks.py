@@ -31,7 +31,7 @@ class LoraRef:
     """One LoRA of a task, by exactly one of `name`, `sha256` (lower-case hex) or `content`.
 
     `block_factors` are what `block_weights` mean for the task's model. `start` and `end` are shares of the
-    schedule; see `domain.phases`.
+    schedule; see `domain.phases`. `strength_grid` has both strengths of each picture, in place of the others.
     """
 
     strength: float = DEFAULT_LORA_STRENGTH
@@ -44,6 +44,11 @@ class LoraRef:
     block_factors: Factors = ()
     start: float = 0.0
     end: float = 1.0
+    strength_grid: tuple[tuple[float, float], ...] = ()
+
+    def at(self, strength: float, text_encoder_strength: float) -> LoraRef:
+        """Return it at one pair of its grid's strengths."""
+        return replace(self, strength=strength, text_encoder_strength=text_encoder_strength, strength_grid=())
 
     @property
     def label(self) -> str:
@@ -130,6 +135,22 @@ class Task:
     warnings: tuple[str, ...] = ()
     margins: Margins = Margins()
     second_pass: SecondPass | None = None
+
+    @property
+    def grid(self) -> tuple[tuple[float, float], ...]:
+        """Both strengths that its one LoRA with a grid has in each picture; empty where none has one."""
+        return next((ref.strength_grid for ref in self.loras if ref.strength_grid), ())
+
+    @property
+    def pictures(self) -> tuple[Task, ...]:
+        """Each picture of a grid as a task of its own; without one the task itself."""
+        if not self.grid:
+            return (self,)
+        alone = replace(self, sampling=replace(self.sampling, image_count=1))
+        return tuple(
+            replace(alone, loras=tuple(ref.at(*both) if ref.strength_grid else ref for ref in self.loras))
+            for both in self.grid
+        )
 
     @property
     def passes(self) -> tuple[Task, ...]:

@@ -25,6 +25,7 @@ from sdgrpc.domain import (
     Task,
 )
 from sdgrpc.engine.base import always
+from sdgrpc.engine.grids.merging import merged
 from sdgrpc.engine.hashing.files import FileHashes
 from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job
@@ -150,7 +151,8 @@ class LocalEngine:
         previews_wanted: Callable[[], bool] = always,
     ) -> AsyncGenerator[Event, None]:
         """See `Engine.submit`."""
-        return self._events(task, counted=True, time_limit=time_limit, wanted=previews_wanted)
+        begin = partial(self._events, counted=True, time_limit=time_limit, wanted=previews_wanted)
+        return merged(task, list(map(begin, task.pictures))) if task.grid else begin(task)
 
     async def _events(
         self,
@@ -165,8 +167,7 @@ class LocalEngine:
         self._loop.queue.check_room(task.caller)
         finding = Finding(task, self._library)
         try:
-            asked = bool(task.sampling.late_start)
-            is_late = asked and await self._in(self._readers, "find", finding.is_late)
+            is_late = finding.may_be_late and await self._in(self._readers, "find", finding.is_late)
             finding.begin(self._readers, partial(self._supervisor.run, CallShape("find")))
             job_id = next(self._job_ids)
             stream = EventStream(asyncio.get_running_loop(), self._undelivered)

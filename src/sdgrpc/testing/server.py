@@ -128,7 +128,8 @@ def draw_script(steps: int = 3) -> Script:
     """A script that answers as a server does that draws: defaults resolved, previews where asked for."""
 
     def script(request: Request, _: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
-        count = request.sampling.image_count or 1
+        grid = next((lora.strength_grid for lora in request.loras if lora.strength_grid), ())
+        count = len(grid) or request.sampling.image_count or 1
         events = [
             pb.JobEvent(accepted=_accepted(request, steps, count)),
             pb.JobEvent(prepared=_prepared(request)),

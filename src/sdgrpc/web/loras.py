@@ -17,12 +17,20 @@ def _block_weights(key: str, value: object) -> object:
     return value
 
 
+def _grid(key: str, value: object) -> list[float]:
+    """A list of strengths."""
+    if not isinstance(value, list):
+        raise Refused(f"{key} is a list, not {kind(value)}", key, "invalid_type")
+    return [number(f"{key}[{index}]", one) for index, one in enumerate(value)]
+
+
 _FIELDS: Mapping[str, Reader] = {
     "name": text,
     "sha256": text,
     "strength": number,
     "text_encoder_strength": number,
     "strict": flag,
+    "strength_grid": _grid,
     "start": number,
     "end": number,
     "block_weights": _block_weights,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from sdgrpc.api.codec import Request, lora_ref
 from sdgrpc.api.loras.block_weights import block_faults, block_message
+from sdgrpc.api.loras.grids import counted
 from sdgrpc.api.loras.steps import rising
 from sdgrpc.api.rules import Complaint, fields, first
 from sdgrpc.api.tables import lora_strength, lora_table
@@ -29,7 +30,7 @@ class Wording:
     def of(self, task: Task) -> Task:
         """The task with this prompt, and with the LoRAs of its tags where it has some."""
         loras = tuple(lora_ref(lora, self.base) for lora in self.loras) or task.loras
-        return replace(task, prompt=self.prompt, loras=loras)
+        return counted(replace(task, prompt=self.prompt, loras=loras))
 
 
 NO_WORDING = Wording("")

@@ -47,10 +47,11 @@ class DrawOptions(ConnectionOptions):
     lora: Annotated[
         list[str],
         typer.Option(
-            metavar="NAME[:STRENGTH[:STRENGTH]][:lbw=BLOCKS][:start=SHARE][:end=SHARE]",
+            metavar="NAME[:STRENGTH[:STRENGTH]][:lbw=BLOCKS][:start=SHARE][:end=SHARE][:grid=STRENGTHS]",
             help="A LoRA of the server's folder, its strength and that in the text encoder; repeat it. "
             "BLOCKS are strengths by block: 1,0,0.5,… or a preset as OUTD or unet.down*0.5,unet.mid*0. "
-            "start=0.2 and end=0.8 name the steps that have it, as shares of them.",
+            "start=0.2 and end=0.8 name the steps that have it, as shares of them; grid=0,0.5,1 draws a "
+            "picture at each strength.",
         ),
     ] = field(default_factory=list)
     from_picture: Annotated[

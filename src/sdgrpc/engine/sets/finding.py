@@ -18,8 +18,8 @@ Run = Callable[[Callable[[], Sequence[FoundLora]]], Sequence[FoundLora]]
 class Finding:
     """Finds the files of one task in a thread, and keeps uploads among them until `close`.
 
-    `run` runs a function as the engine's threads do. With `is_late` the task may begin without the files:
-    its `late_start` allows it, and one has never been read.
+    `run` runs a function as the engine's threads do. A task begins without its files where it `may_be_late`,
+    by its `late_start`, and `is_late`, since one has never been read.
     """
 
     def __init__(self, task: Task, library: LoraLibrary) -> None:
@@ -33,10 +33,14 @@ class Finding:
         if self._task.loras:
             self.files = threads.submit(run, self._find)
 
+    @property
+    def may_be_late(self) -> bool:
+        """Whether the task would begin without files that are not there."""
+        return late(self._task, planned := phases(self._task)) != planned
+
     def is_late(self) -> bool:
-        """Tell whether the task may begin before the files are found; blocks while folders are searched."""
-        planned = phases(self._task)
-        return late(self._task, planned) != planned and not all(map(self._library.is_known, self._task.loras))
+        """Tell whether files of a task are still to be read; blocks while folders are searched."""
+        return not all(map(self._library.is_known, self._task.loras))
 
     def _find(self) -> Sequence[FoundLora]:
         files = self._library.find_all(self._task.loras)

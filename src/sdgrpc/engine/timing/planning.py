@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sdgrpc.domain import JobPlan, LoraRef, ModelState, PlannedLora, StepRange, Task, TimestepSpacing
 from sdgrpc.domain.phases import phases, ranges
@@ -47,7 +47,13 @@ class Planner:
         """See `Engine.plan`."""
         files = self._library.find_all(task.loras)
         with self._library.in_use(files):
-            return self._plan(task, files)
+            plans = [self._plan(one, files) for one in task.pictures]
+        return plans[0] if len(plans) == 1 else together(task, plans, self._shared_bytes(task))
+
+    def _shared_bytes(self, task: Task) -> int:
+        """What a call takes, and the model where it is not in memory."""
+        state = next(one for one in self._models.states() if one.info.name == task.model)
+        return self._estimates.step_bytes(task) + (0 if state.resident else state.size_bytes)
 
     def _plan(self, task: Task, files: Sequence[FoundLora]) -> JobPlan:
         state = next(one for one in self._models.states() if one.info.name == task.model)
@@ -61,9 +67,8 @@ class Planner:
             for set_id, phase in zip(ids, planned, strict=True)
         ]
         rows, cost = rows_of_steps(task), self._estimates.alone(task)
-        needed = self._estimates.step_bytes(task) + (0 if state.resident else state.size_bytes)
         # A set is used while the next one is made.
-        needed += max(sum(pair) for pair in zip(sets, [*sets[1:], 0], strict=True))
+        needed = self._shared_bytes(task) + max(sum(pair) for pair in zip(sets, [*sets[1:], 0], strict=True))
         loras = zip(judged, ranges(task, planned), strict=True)
         return JobPlan(
             task=task,
@@ -79,6 +84,26 @@ class Planner:
             decoding_seconds=None if cost is None or not cost.images else cost.images,
             memory_bytes=needed,
         )
+
+
+def together(task: Task, plans: Sequence[JobPlan], shared_bytes: int) -> JobPlan:
+    """The plan of a grid: each LoRA once, the grid's at each strength; memory is shared but for the sets."""
+    loras: list[PlannedLora] = []
+    for place, ref in enumerate(task.loras):
+        loras += [plan.loras[place] for plan in (plans if ref.strength_grid else plans[:1])]
+    seconds = plans[0].step_seconds, plans[0].decoding_seconds
+    steps, decoding = (None if one is None else one * len(plans) for one in seconds)
+    return replace(
+        plans[0],
+        task=task,
+        unet_steps=sum(plan.unet_steps for plan in plans),
+        guided_steps=sum(plan.guided_steps for plan in plans),
+        loras=tuple(loras),
+        lora_set_resident=all(plan.lora_set_resident for plan in plans),
+        step_seconds=steps,
+        decoding_seconds=decoding,
+        memory_bytes=shared_bytes + sum(plan.memory_bytes - shared_bytes for plan in plans),
+    )
 
 
 def _judged(file: FoundLora, ref: LoraRef, target: Target) -> _Judged:

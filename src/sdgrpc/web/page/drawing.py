@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 import time
@@ -13,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from sdgrpc.client import (
     AsyncClient,
     AsyncJob,
-    DrawnImage,
-    Event,
     JobCancelledError,
     Lora,
     Options,
@@ -31,8 +28,8 @@ SHOWN_EVERY = 0.05
 STRIP = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = 2**31
 INT64 = 2**63
-Asked = Callable[[Options], list[Options]]
-"""What one call would take -> what the calls of a drawing take."""
+Asked = Callable[[Options], Options]
+"""What the form's call would take -> what the drawing's takes."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class Artist:
     async def draw(self, client: AsyncClient, form: Form, session: str) -> AsyncGenerator[Update]:
         """Draw what the form says."""
         stage = Stage(int(form.values["count"] or 1), form.values["prompt"] or "")
-        async for update in self._drawn(stage, session, form, client, lambda one: [one]):
+        async for update in self._drawn(stage, session, form, client, lambda one: one):
             yield update
 
     async def strip(self, client: AsyncClient, form: Form, session: str) -> AsyncGenerator[Update]:
@@ -100,9 +97,8 @@ class Artist:
             return
         stage.captions = [f"{loras[0].name} {strength:g}" for strength in STRIP]
 
-        def led(options: Options) -> list[Options]:
-            options["image_count"] = 1
-            return [_at(options, loras, strength) for strength in STRIP]
+        def led(options: Options) -> Options:
+            return {**options, "image_count": 0, "loras": [_led(loras[0]), *loras[1:]]}
 
         async for update in self._drawn(stage, session, form, client, led):
             yield update
@@ -110,17 +106,15 @@ class Artist:
     async def _drawn(
         self, stage: Stage, session: str, form: Form, client: AsyncClient, asked: Asked
     ) -> AsyncGenerator[Update]:
-        jobs: list[AsyncJob] = []
         try:
             seed = _seed(form)
-            each = asked({**form.options(), "seed": seed})
-            jobs += [form.start(client, options) for options in each]
-            with self.running.holding(session, *jobs):
+            job = form.start(client, asked({**form.options(), "seed": seed}))
+            with self.running.holding(session, job):
                 yield Update(stage, seed=seed)
-                async for shown in _shown(jobs, stage):
+                async for shown in _shown(job, stage):
                     yield Update(shown, seed=seed)
-                results = tuple([await job.result() for job in jobs])
-            yield Update(stage, results, seed=seed)
+                result = await job.result()
+            yield Update(stage, (result,), seed=seed)
         except JobCancelledError:
             stage.ended("cancelled", "Cancelled")
             yield Update(stage)
@@ -134,9 +128,6 @@ class Artist:
         except ValueError as error:  # what the client refuses to send
             stage.ended("failed", str(error))
             yield Update(stage, wrong={"": str(error)})
-        finally:
-            for job in jobs:
-                job.close()
 
 
 def _seed(form: Form) -> int:
@@ -152,48 +143,16 @@ def _seed(form: Form) -> int:
     return int(said)
 
 
-def _at(options: Options, loras: list[Lora], strength: float) -> Options:
-    led = replace(loras[0], strength=strength, text_encoder_strength=strength)
-    return {**options, "loras": [led, *loras[1:]]}
+def _led(lora: Lora) -> Lora:
+    return replace(lora, strength=None, text_encoder_strength=None, strength_grid=STRIP)
 
 
-async def _shown(jobs: list[AsyncJob], stage: Stage) -> AsyncIterator[Stage]:
-    """Yield the stage as events of the jobs come, at most every `SHOWN_EVERY` seconds and at their ends."""
-    events: asyncio.Queue[tuple[int, Event | BaseException | None]] = asyncio.Queue()
-
-    async def read(index: int, job: AsyncJob) -> None:
-        try:
-            async for event in job:
-                events.put_nowait((index, event))
-            events.put_nowait((index, None))
-        except SdgrpcServerError as error:
-            events.put_nowait((index, error))
-
-    readers = [asyncio.ensure_future(read(index, job)) for index, job in enumerate(jobs)]
-    left, last = len(jobs), 0.0
-    try:
-        while left:
-            index, event = await events.get()
-            if isinstance(event, BaseException):
-                raise event
-            if event is None:
-                left -= 1
-                continue
-            stage.take(_placed(event, index))
-            now = time.monotonic()
-            if not isinstance(event, Progress) or now - last >= SHOWN_EVERY:
-                last = now
-                yield stage
-    finally:
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
-
-
-def _placed(event: Event, index: int) -> Event:
-    """Put the only picture of a strip's job where it stands in the strip."""
-    if index == 0:
-        return event
-    if isinstance(event, Progress):
-        return replace(event, previews=tuple(replace(one, image_index=index) for one in event.previews))
-    return replace(event, index=index) if isinstance(event, DrawnImage) else event
+async def _shown(job: AsyncJob, stage: Stage) -> AsyncIterator[Stage]:
+    """Yield the stage as events of the job come, steps at most every `SHOWN_EVERY` seconds."""
+    last = 0.0
+    async for event in job:
+        stage.take(event)
+        now = time.monotonic()
+        if not isinstance(event, Progress) or now - last >= SHOWN_EVERY:
+            last = now
+            yield stage

@@ -1,0 +1,1 @@
+"""Tasks whose pictures have a strength each, drawn as jobs of one picture."""
