@@ -1433,8 +1433,13 @@ type Lora struct {
 	// i, from 0, of n has it where start <= i / n < end, in each pass. Both are in [0, 1], `start` below `end`; unset they are 0 and 1,
 	// and all steps have it. Where the LoRAs change the prompt is encoded anew, with the text encoders that those of the
 	// steps make. Refused in PrepareLoras: a job makes the sets of its steps itself, each beside the steps before it.
-	Start         *float32 `protobuf:"fixed32,8,opt,name=start,proto3,oneof" json:"start,omitempty"`
-	End           *float32 `protobuf:"fixed32,9,opt,name=end,proto3,oneof" json:"end,omitempty"`
+	Start *float32 `protobuf:"fixed32,8,opt,name=start,proto3,oneof" json:"start,omitempty"`
+	End   *float32 `protobuf:"fixed32,9,opt,name=end,proto3,oneof" json:"end,omitempty"`
+	// Strengths in place of `strength`, one for each picture: a strip of pictures of one seed, which differ in nothing else.
+	// Each is to the bit the picture of a request with that `strength`, and counts as a job in the queue. One LoRA of a
+	// request has a grid, at most as many strengths as a request has images; `image_count` is left unset. Refused beside
+	// `late_start` and in PrepareLoras.
+	StrengthGrid  []float32 `protobuf:"fixed32,10,rep,packed,name=strength_grid,json=strengthGrid,proto3" json:"strength_grid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1543,6 +1548,13 @@ func (x *Lora) GetEnd() float32 {
 		return *x.End
 	}
 	return 0
+}
+
+func (x *Lora) GetStrengthGrid() []float32 {
+	if x != nil {
+		return x.StrengthGrid
+	}
+	return nil
 }
 
 type isLora_Source interface {
@@ -2815,7 +2827,8 @@ func (x *Accepted) GetSecondPass() *SecondPass {
 // The LoRA set is fused and the prompt encoded: steps begin.
 type Prepared struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Loras []*LoraReport          `protobuf:"bytes,1,rep,name=loras,proto3" json:"loras,omitempty"`
+	// In the request's order; the LoRA with a `strength_grid` once for each strength.
+	Loras []*LoraReport `protobuf:"bytes,1,rep,name=loras,proto3" json:"loras,omitempty"`
 	// The set's identity: equal sets share one fused copy. Empty without LoRAs. This and what follows are of the set of
 	// the first steps, where later ones have others (`Lora.start`, `Lora.end`).
 	LoraSetId string `protobuf:"bytes,2,opt,name=lora_set_id,json=loraSetId,proto3" json:"lora_set_id,omitempty"`
@@ -3356,10 +3369,12 @@ func (x *Latent) GetData() []byte {
 
 // A finished image.
 type GeneratedImage struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         int32                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Seed          int64                  `protobuf:"varint,2,opt,name=seed,proto3" json:"seed,omitempty"`
-	Image         *Image                 `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Index int32                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Seed  int64                  `protobuf:"varint,2,opt,name=seed,proto3" json:"seed,omitempty"`
+	Image *Image                 `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
+	// The strength that the LoRA with a `strength_grid` has in it.
+	LoraStrength  *float32 `protobuf:"fixed32,4,opt,name=lora_strength,json=loraStrength,proto3,oneof" json:"lora_strength,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3413,6 +3428,13 @@ func (x *GeneratedImage) GetImage() *Image {
 		return x.Image
 	}
 	return nil
+}
+
+func (x *GeneratedImage) GetLoraStrength() float32 {
+	if x != nil && x.LoraStrength != nil {
+		return *x.LoraStrength
+	}
+	return 0
 }
 
 // Every image was sent. The times follow each other: waiting, preparing, denoising, decoding.
@@ -3592,7 +3614,7 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\n" +
 	"tile_count\x18\x02 \x01(\x05R\ttileCount\x123\n" +
 	"\aelapsed\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x127\n" +
-	"\tremaining\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\tremaining\"\xff\x02\n" +
+	"\tremaining\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\tremaining\"\xa4\x03\n" +
 	"\x04Lora\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x18\n" +
 	"\x06sha256\x18\x02 \x01(\tH\x00R\x06sha256\x12\"\n" +
@@ -3602,7 +3624,9 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\x06strict\x18\x06 \x01(\bR\x06strict\x12<\n" +
 	"\rblock_weights\x18\a \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights\x12\x19\n" +
 	"\x05start\x18\b \x01(\x02H\x03R\x05start\x88\x01\x01\x12\x15\n" +
-	"\x03end\x18\t \x01(\x02H\x04R\x03end\x88\x01\x01B\b\n" +
+	"\x03end\x18\t \x01(\x02H\x04R\x03end\x88\x01\x01\x12#\n" +
+	"\rstrength_grid\x18\n" +
+	" \x03(\x02R\fstrengthGridB\b\n" +
 	"\x06sourceB\v\n" +
 	"\t_strengthB\x18\n" +
 	"\x16_text_encoder_strengthB\b\n" +
@@ -3767,11 +3791,13 @@ const file_sdgrpc_v1_diffusion_proto_rawDesc = "" +
 	"\bchannels\x18\x01 \x01(\x05R\bchannels\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\x05R\x06height\x12\x14\n" +
 	"\x05width\x18\x03 \x01(\x05R\x05width\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\"b\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"\x9e\x01\n" +
 	"\x0eGeneratedImage\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x12\n" +
 	"\x04seed\x18\x02 \x01(\x03R\x04seed\x12&\n" +
-	"\x05image\x18\x03 \x01(\v2\x10.sdgrpc.v1.ImageR\x05image\"\xa4\x02\n" +
+	"\x05image\x18\x03 \x01(\v2\x10.sdgrpc.v1.ImageR\x05image\x12(\n" +
+	"\rlora_strength\x18\x04 \x01(\x02H\x00R\floraStrength\x88\x01\x01B\x10\n" +
+	"\x0e_lora_strength\"\xa4\x02\n" +
 	"\bFinished\x121\n" +
 	"\x06queued\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06queued\x125\n" +
 	"\bprepared\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bprepared\x125\n" +
@@ -4014,6 +4040,7 @@ func file_sdgrpc_v1_diffusion_proto_init() {
 		(*Preview_Picture)(nil),
 		(*Preview_Latent)(nil),
 	}
+	file_sdgrpc_v1_diffusion_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

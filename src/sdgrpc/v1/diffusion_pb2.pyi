@@ -726,6 +726,7 @@ class Lora(_message.Message):
     BLOCK_WEIGHTS_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    STRENGTH_GRID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """A file of the server's LoRA folder, with or without `.safetensors`; or its id on CivitAI, where its record lies
     beside it: `urn:air:sd1:lora:civitai:MODEL@VERSION` or `civitai:MODEL@VERSION`.
@@ -753,6 +754,14 @@ class Lora(_message.Message):
         products have the range of `strength`, and 0.
         """
 
+    @_builtins.property
+    def strength_grid(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Strengths in place of `strength`, one for each picture: a strip of pictures of one seed, which differ in nothing else.
+        Each is to the bit the picture of a request with that `strength`, and counts as a job in the queue. One LoRA of a
+        request has a grid, at most as many strengths as a request has images; `image_count` is left unset. Refused beside
+        `late_start` and in PrepareLoras.
+        """
+
     def __init__(
         self,
         *,
@@ -765,10 +774,11 @@ class Lora(_message.Message):
         block_weights: Global___BlockWeights | None = ...,
         start: _builtins.float | None = ...,
         end: _builtins.float | None = ...,
+        strength_grid: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_start", b"_start", "_strength", b"_strength", "_text_encoder_strength", b"_text_encoder_strength", "block_weights", b"block_weights", "end", b"end", "name", b"name", "safetensors", b"safetensors", "sha256", b"sha256", "source", b"source", "start", b"start", "strength", b"strength", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_start", b"_start", "_strength", b"_strength", "_text_encoder_strength", b"_text_encoder_strength", "block_weights", b"block_weights", "end", b"end", "name", b"name", "safetensors", b"safetensors", "sha256", b"sha256", "source", b"source", "start", b"start", "strength", b"strength", "strict", b"strict", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_start", b"_start", "_strength", b"_strength", "_text_encoder_strength", b"_text_encoder_strength", "block_weights", b"block_weights", "end", b"end", "name", b"name", "safetensors", b"safetensors", "sha256", b"sha256", "source", b"source", "start", b"start", "strength", b"strength", "strength_grid", b"strength_grid", "strict", b"strict", "text_encoder_strength", b"text_encoder_strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end: _TypeAlias = _typing.Literal["end"]  # noqa: Y015
     _WhichOneofArgType__end: _TypeAlias = _typing.Literal["_end", b"_end"]  # noqa: Y015
@@ -1479,7 +1489,9 @@ class Prepared(_message.Message):
     lora_set_cached: _builtins.bool
     """The copy was there already."""
     @_builtins.property
-    def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraReport]: ...
+    def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraReport]:
+        """In the request's order; the LoRA with a `strength_grid` once for each strength."""
+
     @_builtins.property
     def fuse_duration(self) -> _duration_pb2.Duration: ...
     def __init__(
@@ -1743,8 +1755,11 @@ class GeneratedImage(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    LORA_STRENGTH_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     seed: _builtins.int
+    lora_strength: _builtins.float
+    """The strength that the LoRA with a `strength_grid` has in it."""
     @_builtins.property
     def image(self) -> Global___Image: ...
     def __init__(
@@ -1753,12 +1768,15 @@ class GeneratedImage(_message.Message):
         index: _builtins.int = ...,
         seed: _builtins.int = ...,
         image: Global___Image | None = ...,
+        lora_strength: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lora_strength", b"_lora_strength", "image", b"image", "lora_strength", b"lora_strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "index", b"index", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lora_strength", b"_lora_strength", "image", b"image", "index", b"index", "lora_strength", b"lora_strength", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__lora_strength: _TypeAlias = _typing.Literal["lora_strength"]  # noqa: Y015
+    _WhichOneofArgType__lora_strength: _TypeAlias = _typing.Literal["_lora_strength", b"_lora_strength"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lora_strength) -> _WhichOneofReturnType__lora_strength | None: ...
 
 Global___GeneratedImage: _TypeAlias = GeneratedImage  # noqa: Y015
 

@@ -229,6 +229,12 @@ pub struct Lora {
     pub start: ::core::option::Option<f32>,
     #[prost(float, optional, tag = "9")]
     pub end: ::core::option::Option<f32>,
+    /// Strengths in place of `strength`, one for each picture: a strip of pictures of one seed, which differ in nothing else.
+    /// Each is to the bit the picture of a request with that `strength`, and counts as a job in the queue. One LoRA of a
+    /// request has a grid, at most as many strengths as a request has images; `image_count` is left unset. Refused beside
+    /// `late_start` and in PrepareLoras.
+    #[prost(float, repeated, tag = "10")]
+    pub strength_grid: ::prost::alloc::vec::Vec<f32>,
     #[prost(oneof = "lora::Source", tags = "1, 2, 3")]
     pub source: ::core::option::Option<lora::Source>,
 }
@@ -567,6 +573,7 @@ pub struct Accepted {
 /// The LoRA set is fused and the prompt encoded: steps begin.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Prepared {
+    /// In the request's order; the LoRA with a `strength_grid` once for each strength.
     #[prost(message, repeated, tag = "1")]
     pub loras: ::prost::alloc::vec::Vec<LoraReport>,
     /// The set's identity: equal sets share one fused copy. Empty without LoRAs. This and what follows are of the set of
@@ -686,7 +693,7 @@ pub struct Latent {
     pub data: ::prost::alloc::vec::Vec<u8>,
 }
 /// A finished image.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GeneratedImage {
     #[prost(int32, tag = "1")]
     pub index: i32,
@@ -694,6 +701,9 @@ pub struct GeneratedImage {
     pub seed: i64,
     #[prost(message, optional, tag = "3")]
     pub image: ::core::option::Option<Image>,
+    /// The strength that the LoRA with a `strength_grid` has in it.
+    #[prost(float, optional, tag = "4")]
+    pub lora_strength: ::core::option::Option<f32>,
 }
 /// Every image was sent. The times follow each other: waiting, preparing, denoising, decoding.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
