@@ -23,9 +23,10 @@ from tests.support.tasks import task
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = 3
+PAIRS = tuple((strength, strength) for strength in STRENGTHS)
 
 
-def grid(kind: TaskKind = TaskKind.GENERATE, pairs=tuple((one, one) for one in STRENGTHS), **changes):
+def grid(kind: TaskKind = TaskKind.GENERATE, pairs=PAIRS, **changes):
     led = replace(ONE, strength_grid=pairs)
     return task(kind, **({"steps": STEPS, "loras": (led, TWO), "image_count": len(pairs)} | changes))
 
