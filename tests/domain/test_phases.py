@@ -87,6 +87,17 @@ def test_late_phases(share: float, changes: dict, expected: list[tuple[int, int,
     assert [(phase.begins, phase.may_begin, phase.loras) for phase in planned] == expected
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_late_phases_of_two_passes(share: float) -> None:
+    """The share is of the first pass; where there is none nothing is late."""
+    second = SecondPass(2.0, 96, 96, strength=0.5, steps=8)
+    asked = task(steps=4, late_start=share, loras=(LoraRef(name="x"),), second_pass=second)
+    planned = late(asked, phases(asked))
+    assert [(phase.begins, phase.loras) for phase in planned] == (
+        [(0, ()), (2, (0,))] if share else [(0, (0,))]
+    )
+
+
 def test_what_has_begun_late() -> None:
     """Its LoRA's steps are those from there on."""
     asked = task(steps=10, late_start=0.5, loras=(LoraRef(name="x", end=0.8),))

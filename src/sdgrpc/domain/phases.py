@@ -64,10 +64,9 @@ def late(task: Task, planned: Sequence[Phase]) -> tuple[Phase, ...]:
 
     At most those that begin before the share `late_start` of the schedule, and never all of the set's own.
     """
-    steps, count = task.sampling.steps, task.step_count
-    first, *others = planned
-    end = others[0].begins if others else count
-    most = min(steps_before(task.sampling.late_start, steps) - (steps - count), end - 1)
+    whole, (first, *others) = task.passes[0], planned
+    steps, end = whole.sampling.steps, others[0].begins if others else task.step_count
+    most = min(steps_before(task.sampling.late_start, steps) - (steps - whole.step_count), end - 1)
     if not first.loras or most <= 0:
         return tuple(planned)
     return (Phase(0, 0, ()), Phase(most, 0, first.loras), *others)
