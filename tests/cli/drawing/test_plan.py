@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sdgrpc.cli.drawing.plan import print_plan
+from sdgrpc.client import Accepted, Plan, Sampling, Scheduler, SecondPass, SigmaSpacing
 from sdgrpc.testing.scripted_catalog import HASH, scripted_catalog
 from sdgrpc.v1 import catalog_pb2 as pb
 
@@ -34,6 +36,16 @@ def test_a_plan_is_lines_and_nothing_is_drawn(run, tmp_path: Path) -> None:
     (asked,) = catalog.asked
     assert isinstance(asked, pb.PlanJobRequest)
     assert (asked.generate.prompt, asked.generate.sampling.steps) == ("a star", 20)
+
+
+def test_both_passes_are_told(capsys) -> None:
+    """The first is whole; of the second's schedule the share that its strength says."""
+    sampling = Sampling(20, 2.0, Scheduler.EULER, SigmaSpacing.DEFAULT, 7)
+    second = SecondPass(width=192, height=96, strength=0.6, steps=10)
+    accepted = Accepted("id", 0, sampling, 128, 64, "embedded", 26, second_pass=second)
+    plan = Plan(accepted, 26, 26, (), "", False, True, 0.0, None, None, 0)
+    print_plan(plan, as_json=False)
+    assert "steps     20, then 6 of 10 at 192x96" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["transform", "inpaint"])

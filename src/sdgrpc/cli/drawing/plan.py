@@ -44,7 +44,10 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 
 def _steps(plan: Plan) -> str:
-    told = [f"{plan.accepted.step_count} of {plan.accepted.sampling.steps}"]
+    total, steps, second = plan.accepted.step_count, plan.accepted.sampling.steps, plan.accepted.second_pass
+    told = [f"{total} of {steps}"]
+    if second is not None:  # the first pass of two is whole
+        told = [f"{steps}, then {total - steps} of {second.steps} at {second.width}x{second.height}"]
     if plan.unet_steps != plan.accepted.step_count:
         told.append(f"{plan.unet_steps} ask the model")
     if plan.guided_steps != plan.unet_steps:

@@ -49,9 +49,10 @@ class Door:
         if cost.seconds + wait <= left:
             return
         task = job.task
+        sizes = " and ".join(f"{each.width}x{each.height}" for each in task.passes)
         raise DeadlineTooSoon(
             f"this would take about {cost.seconds + wait:.2g} s: {cost.steps:.2g} s for {task.step_count} "
-            f"steps of {task.width}x{task.height}, {cost.images:.2g} s to decode, {wait:.2g} s for the jobs "
+            f"steps of {sizes}, {cost.images:.2g} s to decode, {wait:.2g} s for the jobs "
             f"before it; the deadline is in {left:.2g} s; allow more time, or ask for less"
         )
 

@@ -72,8 +72,9 @@ def _times(finished: Finished) -> str:
 
 
 def _facts(accepted: Accepted) -> str:
-    how = accepted.sampling
+    how, second = accepted.sampling, accepted.second_pass
+    then = f", then {second.width} x {second.height}" if second is not None else ""
     return (
-        f"<div>{escape(accepted.model)} · {accepted.width} x {accepted.height} · {how.steps} steps of "
+        f"<div>{escape(accepted.model)} · {accepted.width} x {accepted.height}{then} · {how.steps} steps of "
         f"{how.scheduler.value} · guidance {how.guidance_scale:g} · seed {how.seed}</div>"
     )
