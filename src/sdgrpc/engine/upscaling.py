@@ -27,6 +27,7 @@ from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.errors import Draining, QueueFull
 
+PATIENCE = 10.0
 Tell = Callable[[UpscaleProgress | EncodedImage | BaseException], None]
 
 
@@ -82,7 +83,8 @@ class Upscaling:
 
     def _run(self, task: UpscaleTask, tell: Tell, gone: threading.Event) -> None:
         began = time.monotonic()
-        shape = CallShape("upscale", task.upscaler, (task.image.width, task.image.height))
+        # A sign of life comes with each tile, which takes a large network minutes on a CPU.
+        shape = CallShape("upscale", task.upscaler, (task.image.width, task.image.height), PATIENCE)
         with self._supervisor.call(shape) as beat:
 
             def on_tile(tile: int, count: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.supervision.call_times import CallShape
@@ -13,6 +14,7 @@ from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.unet_calls import Runner
 from sdgrpc.errors import ModelError, SdgrpcError
 
+UPSCALING_PATIENCE = 10.0
 logger = logging.getLogger(__name__)
 
 
@@ -60,7 +62,7 @@ class SupervisedRunner:
 
     def follow(self, job: Job, beat: Callable[[], None] = lambda: None) -> bool:
         """See `Runner.follow`."""
-        with self._supervisor.call(_shape("follow", job, job.task.sampling.image_count)) as alive:
+        with self._supervisor.call(_following(job)) as alive:
 
             def both() -> None:
                 alive()
@@ -80,6 +82,13 @@ class SupervisedRunner:
 def first_step_failed(model: str) -> ModelError:
     """What jobs of a model end with that never worked, for a reason that no error of ours tells."""
     return ModelError(f"the model {model!r} failed its first step; the server's log says why")
+
+
+def _following(job: Job) -> CallShape:
+    """What comes between two passes; an upscaler gives a sign of life with each tile alone."""
+    second, shape = job.task.second_pass, _shape("follow", job, job.task.sampling.image_count)
+    upscales = second is not None and second.upscaler
+    return replace(shape, verb="upscale and follow", patience=UPSCALING_PATIENCE) if upscales else shape
 
 
 def _shape(verb: str, job: Job, count: int) -> CallShape:
