@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -23,6 +24,8 @@ from sdgrpc.domain import (
     TaskKind,
 )
 from sdgrpc.engine.job import Job
+from sdgrpc.engine.stream import EventStream
+from sdgrpc.engine.supervision.runner import UPSCALING_PATIENCE, _following
 from sdgrpc.engine.timing.estimates import ENOUGH, Estimates, rows_of_steps
 from sdgrpc.images import decode
 from tests.engine.test_local import ONE, run
@@ -171,3 +174,15 @@ def test_estimates_know_both_sizes() -> None:
     assert estimates.share(both, 1) == pytest.approx(2.0)
     assert estimates.step_bytes(both) == 900
     assert rows_of_steps(both) == [1] * 14
+
+
+def test_tiles_between_passes_are_waited_for() -> None:
+    """A large network takes minutes a tile on a CPU, which is no hang; without one nothing changes."""
+    size = {"width": 128, "height": 128, "steps": 4}
+    jobs = [
+        Job(0, make_task(second_pass=SecondPass(**size, upscaler=name)), EventStream(Mock()))
+        for name in ("", "x")
+    ]
+    plain, tiled = map(_following, jobs)
+    assert (plain.patience, tiled.patience) == (1.0, UPSCALING_PATIENCE)
+    assert plain.verb != tiled.verb
