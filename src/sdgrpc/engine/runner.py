@@ -12,7 +12,6 @@ from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
 from sdgrpc.diffusion.pictures.inpainting import finish, region
 from sdgrpc.diffusion.prompts.cache import PromptCache
-from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
 from sdgrpc.diffusion.sampling.denoise import OnStep, StepResult, later
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.second_pass import Upscale, follow
@@ -33,6 +32,8 @@ from sdgrpc.engine.observing.observer import Stage
 from sdgrpc.engine.observing.reading import Reading
 from sdgrpc.engine.pictures.previews import render_previews
 from sdgrpc.engine.prompts.learned import context_of, learned_words
+from sdgrpc.engine.prompts.telling import Telling, telling
+from sdgrpc.engine.prompts.texts import PromptTexts
 from sdgrpc.engine.sets.job_sets import JobSets, ReadySet
 from sdgrpc.engine.sets.reports import reported, with_steps
 from sdgrpc.engine.work import LocalWork, check_finite, describe, work_of
@@ -135,29 +136,25 @@ class LocalRunner:
                 job.report = report if job.tells_prepared else with_steps(report, job.task, sets.phases)
             job.check_wanted()
             with job.observer.stage(Stage.ENCODED):
-                conditioning = self._encode(served, lease, job)
+                told = self._encode(served, lease, job, phase)
             job.check_wanted()
         except BaseException:
             lease.release()
             raise
-        sets.put(ReadySet(lease, conditioning))
+        sets.put(ReadySet(lease, told))
 
-    def _encode(self, served: ServedModel, lease: Lease, job: Job) -> Conditioning:
+    def _encode(self, served: ServedModel, lease: Lease, job: Job, phase: Phase) -> Telling:
         def activate() -> None:
             for component in served.model.text_encoders:
                 served.use(component, lease)
 
-        negative = job.task.negative_prompt if job.task.sampling.guidance_scale > 1 else None
-        learned = learned_words(self._embeddings, served.model, (job.task.prompt, negative))
-        work_of(job).embeddings = learned.hashes
-        return encode(
-            served.model,
-            job.task.prompt,
-            negative,
-            clip_skip=job.task.sampling.clip_skip,
-            context=context_of(lease.prompt_part, learned, activate),
-            cache=self._prompts,
-        )
+        work, texts = work_of(job), PromptTexts.of(job.task)
+        learned = learned_words(self._embeddings, served.model, texts.every)
+        work.embeddings = learned.hashes
+        context = context_of(lease.prompt_part, learned, activate)
+        steps = (phase.may_begin, None if work.sets is None else work.sets.end_of(phase))
+        clip_skip = job.task.sampling.clip_skip
+        return telling(served.model, texts, steps, clip_skip, context, self._prompts, job.check_wanted)
 
     @torch.inference_mode()
     def predict(self, jobs: Sequence[Job], max_rows: int) -> Sequence[torch.Tensor]:

@@ -23,7 +23,8 @@ class Made:
             self.told.append(f"{name} released")
 
         lease = Lease(name, Overlay({}), (), cached=False, fuse_seconds=0.0, on_release=release)
-        return ReadySet(lease, Conditioning(torch.zeros(1, 77, 4)))
+        conditioning = Conditioning(torch.zeros(1, 77, 4))
+        return ReadySet(lease, lambda _step: conditioning)
 
     def sets(self, *phases: Phase) -> JobSets:
         return JobSets(
@@ -49,14 +50,14 @@ def test_each_phase_has_its_set(made: Made) -> None:
     assert sets.next_phase is FIXED[0]
     sets.put(first)
     assert sets.next_phase is None, "one set ahead is enough"
-    assert sets.conditioning_at(0) is first.conditioning
+    assert sets.conditioning_at(0) is first.told(0)
     assert sets.next_phase is FIXED[1]
     sets.put(second)
     assert sets.next_phase is None
-    assert sets.conditioning_at(1) is first.conditioning
+    assert sets.conditioning_at(1) is first.told(0)
     assert sets.current is first
     assert made.told == ["0 begins with 0"]
-    assert sets.conditioning_at(2) is second.conditioning
+    assert sets.conditioning_at(2) is second.told(0)
     assert sets.current is second
     assert made.told[1:] == ["1 begins with 2", "waited", "a released"]
     assert sets.next_phase is FIXED[2]
@@ -71,7 +72,7 @@ def test_a_set_that_is_not_there_is_waited_for(made: Made) -> None:
     assert sets.conditioning_at(2) is None
     second = made.ready("b")
     sets.put(second)
-    assert sets.conditioning_at(2) is second.conditioning
+    assert sets.conditioning_at(2) is second.told(0)
 
 
 def test_a_late_set_begins_with_the_next_step(made: Made) -> None:
@@ -79,11 +80,11 @@ def test_a_late_set_begins_with_the_next_step(made: Made) -> None:
     sets = made.sets(*LATE)
     base, late = made.ready("base"), made.ready("late")
     sets.put(base)
-    assert sets.conditioning_at(0) is base.conditioning
-    assert sets.conditioning_at(1) is base.conditioning
+    assert sets.conditioning_at(0) is base.told(0)
+    assert sets.conditioning_at(1) is base.told(0)
     sets.put(late)
-    assert sets.conditioning_at(1) is base.conditioning
-    assert sets.conditioning_at(2) is late.conditioning
+    assert sets.conditioning_at(1) is base.told(0)
+    assert sets.conditioning_at(2) is late.told(0)
     assert "1 begins with 2" in made.told
 
 

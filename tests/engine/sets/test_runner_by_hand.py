@@ -94,15 +94,24 @@ class Bench:
             loop.close()
 
     @torch.inference_mode()
-    def by_hand(self, asked: Task, parts: list[tuple[LoraRef, ...]]) -> torch.Tensor:
-        """A plain loop; `parts` are the LoRAs of each step that runs."""
+    def by_hand(
+        self,
+        asked: Task,
+        parts: list[tuple[LoraRef, ...]],
+        said: list[tuple[str, str]] | None = None,
+    ) -> torch.Tensor:
+        """A plain loop; `parts` are the LoRAs of each step that runs, `said` what both prompts say then."""
         sampling = asked.sampling
         begun = start(self.model, asked, encode(self.model, "", ""))
         scheduler, latents = begun.scheduler, begun.latents
         arguments = step_arguments(scheduler, begun.generators, begun.eta)
+        every = said or [(asked.prompt, asked.negative_prompt)] * len(parts)
         for index, timestep in enumerate(begun.timesteps):
             model = self.fused(parts[index // scheduler.order])
-            told = encode(model, asked.prompt, asked.negative_prompt)
+            prompt, negative = (
+                said[index // scheduler.order] if said else (asked.prompt, asked.negative_prompt)
+            )
+            told = encode(model, prompt, negative)
             sample = scheduler.scale_model_input(latents, timestep).float()
             no, yes = (
                 model.unet(sample, timestep, side, return_dict=False)[0]

@@ -102,4 +102,3 @@ def _negative_faults(text: str) -> Iterator[str]:
             r"Write \< for a bracket that is text"
         )
     yield from tagged.faults
-    yield from refused_syntax(tagged.text, composes=False)

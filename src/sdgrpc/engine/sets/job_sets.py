@@ -13,10 +13,10 @@ from sdgrpc.lora.fusing.lease import Lease
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ReadySet:
-    """A fused set, and the prompt encoded with its part in the text encoders."""
+    """A fused set, and what the prompts say in a step, from 0, encoded with its part in the text encoders."""
 
     lease: Lease
-    conditioning: Conditioning
+    told: Callable[[int], Conditioning]
 
 
 class JobSets:
@@ -54,6 +54,11 @@ class JobSets:
             made = len(self._ready)
             return self.phases[made] if made < len(self.phases) and made <= self._current + 1 else None
 
+    def end_of(self, phase: Phase) -> int | None:
+        """The step, from 0, before which a phase ends at the latest; None for the last."""
+        following = self.phases.index(phase) + 1
+        return self.phases[following].begins if following < len(self.phases) else None
+
     def put(self, ready: ReadySet) -> None:
         """Take the set of `next_phase`; after `close` it is given back at once."""
         with self._lock:
@@ -77,7 +82,7 @@ class JobSets:
                 else:
                     break
             self._decided = step
-        return self.current.conditioning
+        return self.current.told(step)
 
     def _earliest(self, phase: int) -> int:
         return self.phases[phase].may_begin

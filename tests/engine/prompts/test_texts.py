@@ -1,0 +1,59 @@
+"""What prompts say in each step."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdgrpc.domain import SecondPass, TaskKind
+from sdgrpc.engine.prompts.texts import PromptTexts
+from sdgrpc.errors import InvalidRequest
+from tests.support.tasks import task
+
+
+def said(**changes: object) -> list[tuple[str, str | None]]:
+    return [*PromptTexts.of(task(**changes)).said]
+
+
+def test_plain_prompts_say_one_thing() -> None:
+    """And no negative one where guidance is off."""
+    assert said(prompt="a", negative_prompt="b", steps=3) == [("a", "b")] * 3
+    assert said(prompt="a", negative_prompt="b", steps=3, guidance_scale=1.0) == [("a", None)] * 3
+
+
+def test_both_prompts_change_by_themselves() -> None:
+    """Editing in one, alternation in the other."""
+    found = said(prompt="[a:b:0.5]", negative_prompt="[x|y]", steps=4)
+    assert found == [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]
+
+
+def test_steps_that_a_strength_leaves_out_are_counted() -> None:
+    """Shares are shares of the schedule, as everywhere."""
+    found = said(kind=TaskKind.TRANSFORM, prompt="[a:b:0.75]", steps=8, strength=0.5, guidance_scale=1.0)
+    assert [prompt for prompt, _ in found] == ["a", "a", "b", "b"]
+
+
+def test_a_second_pass_counts_on() -> None:
+    """Its shares are those from 1 to 2, and whole numbers those after the first pass's steps."""
+    second = SecondPass(128, 128, steps=4, strength=0.5)
+    for prompt, texts in (("[a:b:0.5]", "aabbbb"), ("[a:b:1.75]", "aaaaab"), ("[a:b:7]", "aaaaab")):
+        found = said(prompt=prompt, steps=4, second_pass=second, guidance_scale=1.0)
+        assert "".join(each for each, _ in found) == texts
+
+
+def test_what_a_range_of_steps_says() -> None:
+    """Each once, in order; where no step runs what is said at the end."""
+    texts = PromptTexts.of(task(prompt="[a|b|c]", negative_prompt="", steps=6, guidance_scale=1.0))
+    assert [prompt for prompt, _ in texts.within(1, 6)] == ["b", "c", "a"]
+    assert [prompt for prompt, _ in texts.within(4, None)] == ["b", "c"]
+    none = PromptTexts.of(task(kind=TaskKind.TRANSFORM, prompt="[a:b:2]", steps=4, strength=0.0))
+    assert none.said == ()
+    assert [none.at(0)[0], none.within(0, None)[0][0]] == ["b", "b"]
+    assert none.every == ("b", "blue")
+
+
+def test_too_many_texts_are_refused() -> None:
+    """By the prompt's name, with the bound."""
+    prompt = "[" + "|".join(map(str, range(65))) + "]"
+    with pytest.raises(InvalidRequest, match="says 65 different texts; the most is 64"):
+        said(prompt=prompt, steps=65)
+    assert len(said(prompt=prompt, steps=64)) == 64
