@@ -108,10 +108,7 @@ class Bench:
         every = said or [(asked.prompt, asked.negative_prompt)] * len(parts)
         for index, timestep in enumerate(begun.timesteps):
             model = self.fused(parts[index // scheduler.order])
-            prompt, negative = (
-                said[index // scheduler.order] if said else (asked.prompt, asked.negative_prompt)
-            )
-            told = encode(model, prompt, negative)
+            told = encode(model, *every[index // scheduler.order])
             sample = scheduler.scale_model_input(latents, timestep).float()
             no, yes = (
                 model.unet(sample, timestep, side, return_dict=False)[0]
