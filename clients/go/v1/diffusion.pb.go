@@ -589,8 +589,9 @@ type GenerateRequest struct {
 	// What the image shows, in at most 4000 characters and 32 chunks of 75 tokens; empty, whatever the model
 	// likes. `(word:1.2)`, `(word)` and `[word]` weigh, `BREAK` ends a chunk, `\(` is a bracket that is text, as in
 	// the web UI of AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and
-	// means an entry of `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which. Not
-	// drawn, and refused: `[a:b:0.5]`, `[a|b]`, `AND`; with a backslash before the mark they are text.
+	// means an entry of `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which.
+	// `[a:b:0.5]` and `[a|b]` change what is said as the steps go, with at most 64 texts. `AND` is not drawn, and
+	// refused; `\AND` is the word.
 	Prompt string `protobuf:"bytes,3,opt,name=prompt,proto3" json:"prompt,omitempty"`
 	// What it must not show, within the limits of `prompt` and without `<lora:…>`. It works through guidance: with a
 	// guidance_scale of 1 it has no effect.

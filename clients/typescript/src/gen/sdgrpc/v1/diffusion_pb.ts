@@ -45,8 +45,9 @@ export type GenerateRequest = Message<"sdgrpc.v1.GenerateRequest"> & {
    * What the image shows, in at most 4000 characters and 32 chunks of 75 tokens; empty, whatever the model
    * likes. `(word:1.2)`, `(word)` and `[word]` weigh, `BREAK` ends a chunk, `\(` is a bracket that is text, as in
    * the web UI of AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and
-   * means an entry of `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which. Not
-   * drawn, and refused: `[a:b:0.5]`, `[a|b]`, `AND`; with a backslash before the mark they are text.
+   * means an entry of `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which.
+   * `[a:b:0.5]` and `[a|b]` change what is said as the steps go, with at most 64 texts. `AND` is not drawn, and
+   * refused; `\AND` is the word.
    *
    * @generated from field: string prompt = 3;
    */
