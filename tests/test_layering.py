@@ -80,7 +80,7 @@ ROOMS: Mapping[str, set[str]] = {
         "diffusion.pictures",
     },
     "engine.cluster.routing": set(),
-    "engine": {*GROUND, "settings", "images", "parameters", "lora", "diffusion"},
+    "engine": {*GROUND, "settings", "images", "parameters", "prompting", "lora", "diffusion"},
     "api.access": {"errors", "settings"},
     "api.calls": {"domain", "engine.observing", "api.access", "v1"},
     "api": {"domain", "errors", "embedded", "settings", "images", "prompting", "machine", "engine", "v1"},
