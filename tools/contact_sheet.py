@@ -69,7 +69,7 @@ async def rows(client: AsyncClient) -> list[Row]:
     found += [await masked_contents(client, plain), await soft_and_wide(client, plain)]
     tiny = (await drawn(client.generate(PROMPT, seed=SEED, decoder="tiny")))[0]
     found.append(Row("Tiny decoder", [("VAE", plain), ("tiny", tiny)]))
-    found += [await by_block(client), await two_passes(client)]
+    found += [await by_block(client), await by_step(client), await strip(client), await two_passes(client)]
     return found
 
 
@@ -98,6 +98,30 @@ async def by_block(client: AsyncClient) -> Row:
         job = client.generate(PROMPT, seed=SEED, loras=[Lora("postcard", 1.0, block_weights=blocks)])
         pictures.append((label, (await drawn(job))[0]))
     return Row("Strengths by block", pictures)
+
+
+async def by_step(client: AsyncClient) -> Row:
+    """A LoRA in every step, and in some alone."""
+    pictures = []
+    for label, start, end in (
+        ("all steps", 0, 1),
+        ("the first 0.3", 0, 0.3),
+        ("from 0.3 on", 0.3, 1),
+        ("from 0.6 on", 0.6, 1),
+    ):
+        job = client.generate(PROMPT, seed=SEED, loras=[Lora("postcard", 1.0, start=start, end=end)])
+        pictures.append((label, (await drawn(job))[0]))
+    return Row("Strength by step", pictures)
+
+
+async def strip(client: AsyncClient) -> Row:
+    """One LoRA at a strength for each picture of a request."""
+    strengths = (0.0, 0.4, 0.7, 1.0)
+    job = client.generate(PROMPT, seed=SEED, loras=[Lora("postcard", strength_grid=strengths)])
+    result = await job.result()
+    pictures = {image.index: Image.open(io.BytesIO(image.image.data)) for image in result.images}
+    labels = [f"strength {strength:g}" for strength in strengths]
+    return Row("Strength grid", [(label, pictures[at].convert("RGB")) for at, label in enumerate(labels)])
 
 
 async def tiles(client: AsyncClient) -> Row:

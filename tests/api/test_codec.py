@@ -121,8 +121,10 @@ def test_a_strength_grid() -> None:
     assert led.strength_grid == ((0.0, 0.0), (0.7, 0.7))
     fixed = codec.lora_ref(pb.Lora(name="a", strength_grid=[0, 0.7], text_encoder_strength=0.3), "sd15")
     assert fixed.strength_grid == ((0.0, 0.3), (0.7, 0.3))
-    asked = read(generate(loras=[pb.Lora(name="a", strength_grid=[0, 1])]), make_settings(), [make_model()])
-    assert asked.sampling.image_count == 2
+    for count in (0, 1, 2):
+        request = generate(loras=[pb.Lora(name="a", strength_grid=[0, 1])])
+        request.sampling.image_count = count
+        assert read(request, make_settings(), [make_model()]).sampling.image_count == 2
     image = domain.ImageReady(1, 7, EncodedImage(b"x", "image/png", 8, 8), 0.25)
     assert codec.job_event(image, "r", 1).image.lora_strength == 0.25
     assert not codec.job_event(replace(image, lora_strength=None), "r", 1).image.HasField("lora_strength")

@@ -24,7 +24,7 @@ def grid_faults(loras: Sequence[pb.Lora], sampling: pb.Sampling) -> Iterator[Com
         yield f"[{index}].strength_grid", f"only one LoRA has a grid, and loras[{grids[0]}] has one"
     for index in grids[:1]:
         count, pictures = len(loras[index].strength_grid), sampling.image_count
-        if pictures not in (0, count):
+        if pictures not in (0, 1, count):  # clients write the default out
             sentence = f"has {count} strengths, and sampling.image_count is {pictures}; leave that unset"
             yield f"[{index}].strength_grid", sentence
         if sampling.late_start:
