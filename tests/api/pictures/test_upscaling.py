@@ -9,10 +9,11 @@ import grpc
 import pytest
 from PIL import Image
 
+from sdgrpc.api.pictures.upscaling import upscale_table
 from sdgrpc.domain import UpscalerInfo
 from sdgrpc.v1 import catalog_pb2
 from sdgrpc.v1 import diffusion_pb2 as pb
-from tests.support.api import png, running_api, violations_of
+from tests.support.api import make_settings, png, running_api, violations_of
 from tests.support.engine import FakeEngine
 
 
@@ -101,3 +102,9 @@ async def test_who_leaves_ends_the_work() -> None:
             break
         call.cancel()
         await asyncio.wait_for(engine.upscaling.left.wait(), 30)
+
+
+def test_every_field_has_a_rule() -> None:
+    """A field that the contract gains fails here until somebody decides what it may hold."""
+    table = upscale_table(make_settings())
+    assert set(table) == {field.name for field in pb.UpscaleRequest.DESCRIPTOR.fields}
