@@ -299,7 +299,7 @@ pub fn accepted() -> JobEvent {
 
 pub fn image(sequence: i64, index: i32) -> JobEvent {
     let image = Image { data: vec![1, 2, 3], media_type: "image/png".into(), width: 8, height: 8 };
-    let image = GeneratedImage { index, seed: 7 + i64::from(index), image: Some(image) };
+    let image = GeneratedImage { index, seed: 7 + i64::from(index), image: Some(image), lora_strength: None };
     message(sequence, job_event::Event::Image(image))
 }
 
