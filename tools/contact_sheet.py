@@ -69,7 +69,13 @@ async def rows(client: AsyncClient) -> list[Row]:
     found += [await masked_contents(client, plain), await soft_and_wide(client, plain)]
     tiny = (await drawn(client.generate(PROMPT, seed=SEED, decoder="tiny")))[0]
     found.append(Row("Tiny decoder", [("VAE", plain), ("tiny", tiny)]))
-    found += [await by_block(client), await by_step(client), await strip(client), await two_passes(client)]
+    found += [
+        await by_block(client),
+        await by_step(client),
+        await strip(client),
+        await in_turn(client),
+        await two_passes(client),
+    ]
     return found
 
 
@@ -84,6 +90,20 @@ async def two_passes(client: AsyncClient) -> Row:
         job = client.generate(PROMPT, seed=SEED, width=96, height=96, second_pass=second)
         pictures.append((label, (await drawn(job))[0]))
     return Row("A second pass to 128", pictures)
+
+
+async def in_turn(client: AsyncClient) -> Row:
+    """A prompt that changes as the steps go, sooner and later, and one that says two things in turn."""
+    pictures = []
+    for label, shape in (
+        ("[star:circle:0.5]", "[red star:green circle:0.5]"),
+        ("[star:circle:0.75]", "[red star:green circle:0.75]"),
+        ("[star:circle:0.9]", "[red star:green circle:0.9]"),
+        ("[star|circle]", "[red star|green circle]"),
+    ):
+        job = client.generate(f"a large {shape} on a blue background", seed=SEED)
+        pictures.append((label, (await drawn(job))[0]))
+    return Row("Prompts that change", pictures)
 
 
 async def by_block(client: AsyncClient) -> Row:
