@@ -71,4 +71,5 @@ def ask(path: Path) -> int:
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(Path(sys.argv[2]), sys.argv[3:])
-    sys.exit(ask(Path(sys.argv[2])))
+    else:
+        sys.exit(ask(Path(sys.argv[2])))
