@@ -32,8 +32,6 @@ RESTORED = (
     *("scheduler", "spacing", "seed", "locked", "strengths", "files", "restores", "notes"),
     *("second_scale", "second_strength"),
 )
-NOTHING_DRAWN: Changes = {"report": "", "text": gr.update(visible=False), "after": gr.update(visible=False)}
-"""What told of the picture before, which a drawing that is cancelled would leave there."""
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -94,7 +92,7 @@ def _drawing(wired: Wired, hands: Hands) -> None:
         async def draw(request: gr.Request, *given: Any) -> AsyncIterator[dict[Any, Any]]:  # noqa: ANN401
             values = dict(zip((*FORM, "past", "marks"), given, strict=True))
             busy = {"draw": _able(False), "strip": _able(False), "cancel": _able(True), "marks": frozenset()}
-            yield wired.named({**busy, **NOTHING_DRAWN, **marked(wired.texts, {}, values["marks"])})
+            yield wired.named({**busy, **marked(wired.texts, {}, values["marks"])})
             drawing = hands.draw(values, request, strip=strip)
             async for update in drawing:
                 yield wired.named(_changes(wired, update, values))
