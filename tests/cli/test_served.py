@@ -25,13 +25,14 @@ def test_status(run, catalog) -> None:
 
 
 def test_models(run, catalog) -> None:
-    """A row for each model, with its defaults."""
+    """A row for each model, with its defaults, and a line for each upscaler."""
     result = run("models", "served", "--server", catalog.target)
     assert result.exit_code == 0, result.output
-    _, row, last = result.stdout.splitlines()
+    _, row, strengths, upscaler = result.stdout.splitlines()
     assert row.split()[:2] == ["embedded", "no"]
     assert row.split()[-1] == HASH[:10]
-    assert last == "LoRA strengths from -0.7 to 2"
+    assert strengths == "LoRA strengths from -0.7 to 2"
+    assert upscaler == "upscaler large: 4 times, ESRGAN"
 
 
 def test_loras(run, catalog) -> None:

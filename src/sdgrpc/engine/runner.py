@@ -12,6 +12,7 @@ from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
 from sdgrpc.diffusion.pictures.inpainting import finish, region
 from sdgrpc.diffusion.prompts.cache import PromptCache
+from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
 from sdgrpc.diffusion.sampling.denoise import OnStep, StepResult, later
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.second_pass import Upscale, follow
@@ -33,7 +34,7 @@ from sdgrpc.engine.observing.reading import Reading
 from sdgrpc.engine.pictures.previews import render_previews
 from sdgrpc.engine.prompts.learned import context_of, learned_words
 from sdgrpc.engine.prompts.telling import Telling, telling
-from sdgrpc.engine.prompts.texts import PromptTexts
+from sdgrpc.engine.prompts.texts import PromptTexts, Said
 from sdgrpc.engine.sets.job_sets import JobSets, ReadySet
 from sdgrpc.engine.sets.reports import reported, with_steps
 from sdgrpc.engine.work import LocalWork, check_finite, describe, work_of
@@ -153,8 +154,13 @@ class LocalRunner:
         work.embeddings = learned.hashes
         context = context_of(lease.prompt_part, learned, activate)
         steps = (phase.may_begin, None if work.sets is None else work.sets.end_of(phase))
-        clip_skip = job.task.sampling.clip_skip
-        return telling(served.model, texts, steps, clip_skip, context, self._prompts, job.check_wanted)
+        skipped, cache = job.task.sampling.clip_skip, self._prompts
+
+        def encoded(said: Said) -> Conditioning:
+            job.check_wanted()
+            return encode(served.model, *said, clip_skip=skipped, context=context, cache=cache)
+
+        return telling(texts, steps, encoded)
 
     @torch.inference_mode()
     def predict(self, jobs: Sequence[Job], max_rows: int) -> Sequence[torch.Tensor]:
