@@ -88,7 +88,7 @@ def test_a_token_is_asked_for(browser: Browser, served: Served) -> None:
         page.wait_for_selector("#token.wrong input")
         page.fill("#token input", "another-token-0123456789")
         page.press("#token input", "Enter")
-        page.wait_for_selector("#token.wrong >> text=⚠")
+        page.wait_for_selector("#token.wrong >> text=not one of this server's")
         assert page.input_value("#model input") == ""
         enter(page)
         page.wait_for_selector("#token:not(.wrong)")
