@@ -9,7 +9,7 @@ from grpc import aio
 
 from sdgrpc.api import catalog_codec as codec
 from sdgrpc.api.access.callers import caller
-from sdgrpc.api.catalog_tables import catalog_tables, judge, model_of, refuse
+from sdgrpc.api.catalog_rules import catalog_tables, judge, model_of, refuse
 from sdgrpc.api.codec import Request, lora_ref, prepared
 from sdgrpc.api.gate import Gate
 from sdgrpc.api.loras import files

@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from sdgrpc.api.calls.call import current
-from sdgrpc.api.catalog_tables import judge
+from sdgrpc.api.catalog_rules import judge
+from sdgrpc.api.field_rules import Table
 from sdgrpc.api.loras.files import lora_file
-from sdgrpc.api.tables import Table
 from sdgrpc.domain import LoraInfo, LoraRef, UploadHeader
 from sdgrpc.engine.base import Engine, Upload
 from sdgrpc.errors import FieldViolation, InvalidRequest, UploadInterrupted

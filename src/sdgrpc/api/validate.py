@@ -1,6 +1,6 @@
 """A request is judged as a whole: every violation is collected, then it fails once.
 
-`tables` has the rules of single fields; what concerns several of them stands here under "Across fields".
+`field_rules` has the rules of single fields; what concerns several of them stands here under "Across fields".
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from sdgrpc.api import codec
 from sdgrpc.api.codec import Request
+from sdgrpc.api.field_rules import MIN_SIDE, request_table
 from sdgrpc.api.loras.together import faults
 from sdgrpc.api.pictures.masks import mask_faults, widen
 from sdgrpc.api.prompts.wording import NO_WORDING, Wording, read_wording
 from sdgrpc.api.rules import Complaint, fields, number
 from sdgrpc.api.sampling import together
 from sdgrpc.api.sampling.second_pass import second_pass_faults
-from sdgrpc.api.tables import MIN_SIDE, request_table
 from sdgrpc.domain import ModelInfo, Picture, ResizeMode, Task
 from sdgrpc.domain.second_pass import UNIT
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound

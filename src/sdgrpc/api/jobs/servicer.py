@@ -11,14 +11,14 @@ from grpc import aio
 
 from sdgrpc.api.access.callers import caller
 from sdgrpc.api.calls.call import current
-from sdgrpc.api.catalog_tables import judge
+from sdgrpc.api.catalog_rules import judge
+from sdgrpc.api.field_rules import MAX_NAME, Table
 from sdgrpc.api.gate import Gate
 from sdgrpc.api.jobs.kept import KeptJob
 from sdgrpc.api.jobs.messages import job_message
 from sdgrpc.api.jobs.paging import MAX_PAGE, page_of
 from sdgrpc.api.jobs.registry import KeptJobs
 from sdgrpc.api.rules import name, number, zero_or
-from sdgrpc.api.tables import MAX_NAME, Table
 from sdgrpc.api.traffic.writing import Writer
 from sdgrpc.errors import FieldViolation, InvalidRequest, ReaderStalled, TooManyCalls
 from sdgrpc.settings import Settings

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sdgrpc.api.codec import Request
+from sdgrpc.api.field_rules import lora_strength, unset_lora_strength
 from sdgrpc.api.loras.block_weights import block_faults
 from sdgrpc.api.loras.grids import grid_faults, variants
 from sdgrpc.api.rules import Complaint
-from sdgrpc.api.tables import lora_strength, unset_lora_strength
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
 

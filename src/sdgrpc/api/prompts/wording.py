@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sdgrpc.api.codec import Request, lora_ref
+from sdgrpc.api.field_rules import lora_strength, lora_table
 from sdgrpc.api.loras.block_weights import block_faults, block_message
 from sdgrpc.api.loras.grids import counted
 from sdgrpc.api.loras.steps import rising
 from sdgrpc.api.rules import Complaint, fields, first
-from sdgrpc.api.tables import lora_strength, lora_table
 from sdgrpc.domain import BlockWeights, Task
 from sdgrpc.prompting.refused import refused_syntax
 from sdgrpc.prompting.tags import LoraTag, shown, take_tags

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from google.protobuf.descriptor import Descriptor
 
-from sdgrpc.api import tables
+from sdgrpc.api import field_rules
 from sdgrpc.api.loras.block_weights import BLOCK_TABLE
 from sdgrpc.api.sampling.second_pass import second_pass_table
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -24,23 +24,23 @@ def reachable(message: Descriptor) -> Iterator[Descriptor]:
             yield from reachable(field.message_type)
 
 
-def table_of(name: str) -> tables.Table:
+def table_of(name: str) -> field_rules.Table:
     settings = make_settings()
     return {
-        **{kind.DESCRIPTOR.name: tables.request_table(kind, settings) for kind in REQUESTS},
-        "Lora": tables.lora_table(settings),
+        **{kind.DESCRIPTOR.name: field_rules.request_table(kind, settings) for kind in REQUESTS},
+        "Lora": field_rules.lora_table(settings),
         "BlockWeights": BLOCK_TABLE,
         "SecondPass": second_pass_table(settings),
-        "Sampling": tables.sampling_table(settings),
-        "Output": tables.output_table(settings),
-        "PreviewOptions": tables.preview_table(settings),
-        "MaskOptions": tables.mask_table(settings),
-        "Margins": tables.margins_table(settings),
-        "Image": tables.IMAGE_TABLE,
-        "GuidanceInterval": tables.INTERVAL_TABLE,
-        "StepReuse": tables.REUSE_TABLE,
-        "Variation": tables.VARIATION_TABLE,
-        "Tiling": tables.TILING_TABLE,
+        "Sampling": field_rules.sampling_table(settings),
+        "Output": field_rules.output_table(settings),
+        "PreviewOptions": field_rules.preview_table(settings),
+        "MaskOptions": field_rules.mask_table(settings),
+        "Margins": field_rules.margins_table(settings),
+        "Image": field_rules.IMAGE_TABLE,
+        "GuidanceInterval": field_rules.INTERVAL_TABLE,
+        "StepReuse": field_rules.REUSE_TABLE,
+        "Variation": field_rules.VARIATION_TABLE,
+        "Tiling": field_rules.TILING_TABLE,
     }[name]
 
 

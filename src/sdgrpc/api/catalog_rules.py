@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
+from sdgrpc.api.field_rules import MAX_NAME, SHA256, Table, lora_table, unset_lora_strength
 from sdgrpc.api.rules import (
     Complaint,
     Rule,
@@ -22,7 +23,6 @@ from sdgrpc.api.rules import (
     refused,
     zero_or,
 )
-from sdgrpc.api.tables import MAX_NAME, SHA256, Table, lora_table, unset_lora_strength
 from sdgrpc.domain import ModelInfo
 from sdgrpc.domain.bases import BASES, UNKNOWN
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
