@@ -17,10 +17,10 @@ from sdgrpc.domain import EngineStatus
 from sdgrpc.engine.base import Engine
 from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.errors import SettingsError
+from sdgrpc.metrics.definitions import Definitions
 from sdgrpc.metrics.names import BoundedNames
 from sdgrpc.metrics.observers import CallMetrics, EngineMetrics
 from sdgrpc.metrics.status import NOTHING, StatusCollector
-from sdgrpc.metrics.tables import Tables
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +37,9 @@ class Metrics:
 
     def __init__(self, models: Iterable[str]) -> None:
         self.registry = CollectorRegistry()
-        tables = Tables(self.registry, models)
-        self.calls: CallObserver = CallMetrics(tables)
-        self.jobs: Observer = EngineMetrics(tables, BoundedNames())
+        definitions = Definitions(self.registry, models)
+        self.calls: CallObserver = CallMetrics(definitions)
+        self.jobs: Observer = EngineMetrics(definitions, BoundedNames())
         self._engine: Engine | None = None
         self.registry.register(StatusCollector(self._status))
 

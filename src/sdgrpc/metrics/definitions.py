@@ -21,7 +21,7 @@ STAGE_BUCKETS = (0.005, 0.025, *REQUEST_BUCKETS)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-class Tables:
+class Definitions:
     """The counters and histograms of one server in `registry`, all there from the start, at zero."""
 
     def __init__(self, registry: CollectorRegistry, models: Iterable[str]) -> None:
