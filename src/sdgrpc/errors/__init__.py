@@ -5,6 +5,14 @@ stands in google.rpc.ErrorInfo. Messages say what is wrong and what to do; they 
 image bytes or file contents.
 """
 
+from sdgrpc.errors.base import (
+    FieldViolation,
+    InvalidRequest,
+    ResourceMissing,
+    SdgrpcError,
+    SettingsError,
+    Unexpected,
+)
 from sdgrpc.errors.calls import (
     DeadlineTooSoon,
     Draining,
@@ -22,14 +30,6 @@ from sdgrpc.errors.calls import (
     TokenQueueFull,
     TooManyCalls,
     Unauthenticated,
-)
-from sdgrpc.errors.failure import (
-    FieldViolation,
-    InvalidRequest,
-    ResourceMissing,
-    SdgrpcError,
-    SettingsError,
-    Unexpected,
 )
 from sdgrpc.errors.files import (
     LoraChanged,

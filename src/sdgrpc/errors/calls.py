@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdgrpc.errors.failure import ResourceMissing, SdgrpcError
+from sdgrpc.errors.base import ResourceMissing, SdgrpcError
 
 
 class QueueFull(SdgrpcError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Self
 
-from sdgrpc.errors.failure import ResourceMissing, SdgrpcError
+from sdgrpc.errors.base import ResourceMissing, SdgrpcError
 
 
 class ModelNotFound(ResourceMissing):
