@@ -11,7 +11,7 @@ from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
 from sdgrpc.diffusion.prompts.conditioning import encode
 from sdgrpc.diffusion.sampling import start as starting
-from sdgrpc.diffusion.sampling.noise import between, generator
+from sdgrpc.diffusion.sampling.noise import generator, slerp
 from sdgrpc.domain import TaskKind, Tiling, Variation
 from tests.support.tasks import draw, pixels_of, task
 
@@ -23,7 +23,7 @@ def noise_of(seed: int, rows: int = 8, columns: int = 8) -> torch.Tensor:
 def test_columns_turn_towards_the_other_noise_in_float64() -> None:
     """One vector of rows at a time, by the angle between the two."""
     one, other, share = noise_of(1), noise_of(2), 0.3
-    found = between(one, other, share).double()
+    found = slerp(one, other, share).double()
     for channel in range(4):
         for column in range(8):
             a, b = one[0, channel, :, column].double(), other[0, channel, :, column].double()
@@ -35,9 +35,9 @@ def test_columns_turn_towards_the_other_noise_in_float64() -> None:
 def test_the_ends_are_the_two_noises() -> None:
     """And noises that are nearly parallel are mixed plainly, where the angle is no number."""
     one, other = noise_of(1), noise_of(2)
-    assert torch.allclose(between(one, other, 0.0), one, atol=1e-5)
-    assert torch.allclose(between(one, other, 1.0), other, atol=1e-5)
-    assert torch.allclose(between(one, one, 0.5), one)
+    assert torch.allclose(slerp(one, other, 0.0), one, atol=1e-5)
+    assert torch.allclose(slerp(one, other, 1.0), other, atol=1e-5)
+    assert torch.allclose(slerp(one, one, 0.5), one)
 
 
 def test_images_share_the_seed_and_vary_towards_others(model: Model) -> None:

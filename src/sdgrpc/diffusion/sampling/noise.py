@@ -10,7 +10,7 @@ PARALLEL = 0.9995
 FIRST_WORD, WORDS = 3, 624
 
 
-def between(noise: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
+def slerp(noise: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
     """Return what lies on the arc from one noise to another, each `[1, C, h, w]`, at a share from 0 to 1.
 
     Spherical interpolation as the web UI of AUTOMATIC1111 does it for its variation seed (`slerp` in

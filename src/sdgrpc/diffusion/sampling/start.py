@@ -26,7 +26,7 @@ from sdgrpc.diffusion.sampling.denoise import (
     always,
     denoise,
 )
-from sdgrpc.diffusion.sampling.noise import between, generator
+from sdgrpc.diffusion.sampling.noise import generator, slerp
 from sdgrpc.diffusion.sampling.step_spacing import Schedule
 from sdgrpc.domain import MaskedContent, Scheduler, Task, TaskKind
 from sdgrpc.errors import ModelError
@@ -216,7 +216,7 @@ def _first_noise(model: Model, task: Task, generators: list[torch.Generator]) ->
     others = [generator(variation.seed + i) for i in range(len(generators))]
     other = _noise(model, task, others)
     pairs = zip(torch.split(noise, 1), torch.split(other, 1), strict=True)
-    return torch.cat([between(one, another, variation.strength) for one, another in pairs])
+    return torch.cat([slerp(one, another, variation.strength) for one, another in pairs])
 
 
 def _noise(model: Model, task: Task, generators: list[torch.Generator]) -> torch.Tensor:
