@@ -26,7 +26,8 @@ from sdgrpc.domain import (
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.stream import EventStream
 from sdgrpc.engine.supervision.runner import UPSCALING_PATIENCE, _following
-from sdgrpc.engine.timing.estimates import ENOUGH, Estimates, rows_of_steps
+from sdgrpc.engine.timing.estimates import ENOUGH, Estimates
+from sdgrpc.engine.timing.rows import rows_of_steps
 from sdgrpc.images import decode
 from tests.engine.test_local import ONE, run
 from tests.engine.test_loop import Gate, events, harness

@@ -25,6 +25,7 @@ from sdgrpc.api.jobs.kept import KeptJob
 from sdgrpc.api.jobs.registry import KeptJobs
 from sdgrpc.api.jobs.servicer import follow
 from sdgrpc.api.pictures import upscaling
+from sdgrpc.api.prompts.changing import changes_much
 from sdgrpc.api.traffic.holding import Holding
 from sdgrpc.api.traffic.writing import Writer
 from sdgrpc.api.validate import image_limits, read
@@ -181,8 +182,8 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
         )
 
     async def _in_thread(self, request: Request, work: Callable[[], T]) -> T:
-        """Run work on a request with images in a thread; only such requests wait."""
-        if isinstance(request, pb.GenerateRequest):
+        """Run work on a request with images, or much that changes, in a thread; only such requests wait."""
+        if isinstance(request, pb.GenerateRequest) and not changes_much(request):
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 

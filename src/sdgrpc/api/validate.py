@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 
 from sdgrpc.api import codec
 from sdgrpc.api.codec import Request
-from sdgrpc.api.field_rules import MIN_SIDE, request_table
+from sdgrpc.api.field_rules import request_table
 from sdgrpc.api.loras.together import faults
 from sdgrpc.api.pictures.masks import mask_faults, widen
+from sdgrpc.api.pictures.sizes import size_faults
+from sdgrpc.api.prompts.changing import COUNTS, changing_faults
 from sdgrpc.api.prompts.wording import NO_WORDING, Wording, read_wording
 from sdgrpc.api.rules import Complaint, fields, number
 from sdgrpc.api.sampling import together
 from sdgrpc.api.sampling.second_pass import second_pass_faults
 from sdgrpc.domain import ModelInfo, Picture, ResizeMode, Task
-from sdgrpc.domain.second_pass import UNIT
 from sdgrpc.errors import FieldViolation, InvalidRequest, ModelNotFound
 from sdgrpc.images import ImageError, ImageLimits, ReadAs
 from sdgrpc.images.decoder_processes import LocalReader, PictureReader
@@ -158,20 +159,10 @@ def default_steps(found: Findings) -> Iterator[Complaint]:
 
 def result_size(found: Findings) -> Iterator[Complaint]:
     """The result's size after defaults: not too small, too long or too large."""
-    needs_image = not isinstance(found.request, pb.GenerateRequest)
-    image = found.pictures.get("image")
-    if found.model is None or found.wrong("width", "height") or (needs_image and image is None):
-        return
-    width, height = codec.size(found.request, found.model, image)
-    derived = needs_image and bool(found.request.width or found.request.height)
-    side = number(UNIT if derived else MIN_SIDE, found.settings.max_side)
-    for field_name, value in (("width", width), ("height", height)):
-        if getattr(found.request, field_name) == 0:
-            for _, sentence in side(value):
-                yield f".{field_name}", f"is unset, which means {value}: {sentence}; set it"
-    if width * height > found.settings.max_pixels:
-        most = found.settings.max_pixels
-        yield ".width", f"{width}x{height} are {width * height} pixels; the most is {most}"
+    request, image = found.request, found.pictures.get("image")
+    known = isinstance(request, pb.GenerateRequest) or image is not None
+    if found.model is not None and known and not found.wrong("width", "height"):
+        yield from size_faults(request, codec.size(request, found.model, image), found.settings)
 
 
 def second_pass(found: Findings) -> Iterator[Complaint]:
@@ -236,6 +227,12 @@ def decoder(found: Findings) -> Iterator[Complaint]:
         yield ".output.decoder", f"the model {found.model.name!r} has no tiny decoder (--tiny-vae)"
 
 
+def changes(found: Findings) -> Iterator[Complaint]:
+    """Prompts may say something else in each step, within a bound."""
+    if found.model is not None and not found.wrong("prompt", "negative_prompt", *COUNTS):
+        yield from changing_faults(found.request, found.model, found.wording.prompt)
+
+
 ACROSS: Sequence[Callable[[Findings], Iterator[Complaint]]] = (
     loras,
     default_steps,
@@ -247,4 +244,5 @@ ACROSS: Sequence[Callable[[Findings], Iterator[Complaint]]] = (
     last_seed,
     clip_skip,
     decoder,
+    changes,
 )

@@ -147,9 +147,9 @@ class StepReuse:
     every: int
     order: int = DEFAULT_REUSE_ORDER
 
-    def asks(self, step: int, count: int) -> bool:
-        """Tell whether a step, from 0, of `count` asks: the first two, every `every`-th and the last do."""
-        return step < EXACT_AT_FIRST or step % self.every == 0 or step == count - 1
+    def asks(self, step: int, count: int, since: int = 0) -> bool:
+        """Tell whether a step, from 0, of `count` asks: two from `since` on, every `every`-th and the last."""
+        return step - since < EXACT_AT_FIRST or step % self.every == 0 or step == count - 1
 
     @classmethod
     def parse(cls, text: str) -> StepReuse:

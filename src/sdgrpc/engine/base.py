@@ -164,6 +164,7 @@ class Engine(Protocol):
 
         Raises:
             QueueFull, Draining, EngineFailed, ModelNotFound, LoraNotFound, ModelError: as `submit` at once.
+            InvalidRequest: a prompt has a word that the model cannot use, as `submit` later.
 
         """
         ...

@@ -97,7 +97,7 @@ class LocalEngine:
             estimates=estimates,
             observer=self._observer,
         )
-        self._planner = Planner(self._loop, self._models, library, estimates)
+        self._planner = Planner(self._loop, self._models, library, embeddings, estimates)
         self._catalog = EngineCatalog(
             self._models,
             library,

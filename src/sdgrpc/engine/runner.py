@@ -32,7 +32,7 @@ from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.engine.observing.observer import Stage
 from sdgrpc.engine.observing.reading import Reading
 from sdgrpc.engine.pictures.previews import render_previews
-from sdgrpc.engine.prompts.learned import context_of, learned_words
+from sdgrpc.engine.prompts.learned import context_of, learned_words, widths_of
 from sdgrpc.engine.prompts.telling import Telling, telling
 from sdgrpc.engine.prompts.texts import PromptTexts, Said
 from sdgrpc.engine.sets.job_sets import JobSets, ReadySet
@@ -150,7 +150,7 @@ class LocalRunner:
                 served.use(component, lease)
 
         work, texts = work_of(job), PromptTexts.of(job.task)
-        learned = learned_words(self._embeddings, served.model, texts.every)
+        learned = learned_words(self._embeddings, widths_of(served.model), texts.every)
         work.embeddings = learned.hashes
         context = context_of(lease.prompt_part, learned, activate)
         steps = (phase.may_begin, None if work.sets is None else work.sets.end_of(phase))

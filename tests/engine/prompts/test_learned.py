@@ -25,18 +25,6 @@ from tests.support.oracle import conditioning_of, pipeline_with_its_own_words
 from tests.support.tasks import task
 
 
-@pytest.fixture
-def folder(tmp_path: Path, tiny_model: Model) -> Path:
-    """`Blob` with the vectors of two words of the model, another base's `large`, and a broken one."""
-    folder, model = tmp_path / "words", tiny_model
-    ids = model.tokenizers["tokenizer"]("red heart", add_special_tokens=False).input_ids
-    rows = model.text_encoders["text_encoder"].get_input_embeddings().weight[ids].detach()
-    to_file(folder / "Blob.safetensors", {"emb_params": rows.float().contiguous()})
-    to_file(folder / "large.safetensors", {"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)})
-    (folder / "broken.safetensors").write_bytes(b"nothing much")
-    return folder
-
-
 def test_only_what_is_used_is_read(folder: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole words in either prompt, weighed or not, in upper or lower case."""
     library, model = EmbeddingLibrary([folder]), tiny_model
@@ -46,14 +34,14 @@ def test_only_what_is_used_is_read(folder: Path, tiny_model: Model, monkeypatch:
         lambda path, name: opened.append(name) or read_embedding(path, name),
     )
     assert widths_of(model) == {"text_encoder": 32}
-    assert learned_words(library, model, ("a blobs, a larger one", None)).tokens == {}
+    assert learned_words(library, widths_of(model), ("a blobs, a larger one", None)).tokens == {}
     assert opened == []
     for prompts in (("a (BLOB:1.2)", None), ("a", "no blob"), ("[blob] and BREAK blob", "")):
-        found = learned_words(library, model, prompts)
+        found = learned_words(library, widths_of(model), prompts)
         assert [name for name, _ in found.hashes] == ["Blob"]
         assert list(found.tokens) == ["blob"]
     assert opened == ["Blob"]
-    assert set(learned_words(library, model, ("large blob broken", None)).refused) == {"large", "broken"}
+    assert set(learned_words(library, widths_of(model), ("large blob broken", None)).refused) == {"large", "broken"}
 
 
 @pytest.mark.parametrize("key", ["emb_params", "<cat-toy>"])
@@ -64,7 +52,8 @@ def test_a_file_is_read_as_diffusers_reads_it(tmp_path: Path, tiny_model: Model,
     theirs = pipeline_with_its_own_words(tiny_model, task())
     theirs.load_textual_inversion(str(path), token="blob")
     asked = task(prompt="a red blob and a dog", negative_prompt="blob")
-    learned = learned_words(EmbeddingLibrary([tmp_path]), tiny_model, (asked.prompt, asked.negative_prompt))
+    prompts = (asked.prompt, asked.negative_prompt)
+    learned = learned_words(EmbeddingLibrary([tmp_path]), widths_of(tiny_model), prompts)
     context = context_of(NO_PROMPT_PART, learned, lambda: None)
     ours = encode(tiny_model, asked.prompt, asked.negative_prompt, context=context)
     expected = conditioning_of(theirs, asked)

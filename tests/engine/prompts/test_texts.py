@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sdgrpc.domain import SecondPass, TaskKind
-from sdgrpc.engine.prompts.texts import PromptTexts
-from sdgrpc.errors import InvalidRequest
+from sdgrpc.engine.prompts.texts import PromptTexts, faults
 from tests.support.tasks import task
 
 
@@ -51,9 +48,17 @@ def test_what_a_range_of_steps_says() -> None:
     assert none.every == ("b", "blue")
 
 
-def test_too_many_texts_are_refused() -> None:
-    """By the prompt's name, with the bound."""
-    prompt = "[" + "|".join(map(str, range(65))) + "]"
-    with pytest.raises(InvalidRequest, match="says 65 different texts; the most is 64"):
-        said(prompt=prompt, steps=65)
-    assert len(said(prompt=prompt, steps=64)) == 64
+def test_too_many_texts_are_a_fault_of_their_prompt() -> None:
+    """Of either, with the bound; where guidance is off nothing is asked about the negative one."""
+    many = "[" + "|".join(map(str, range(65))) + "]"
+    for changes, fields in (
+        ({"prompt": many, "steps": 65}, ["prompt"]),
+        ({"prompt": many, "steps": 64}, []),
+        ({"negative_prompt": many, "steps": 65}, ["negative_prompt"]),
+        ({"negative_prompt": many, "steps": 65, "guidance_scale": 1.0}, []),
+        ({"prompt": many, "negative_prompt": many, "steps": 80}, ["prompt", "negative_prompt"]),
+        ({"prompt": many, "steps": 40, "second_pass": SecondPass(128, 128, steps=40)}, []),
+    ):
+        found = [*faults(task(**changes))]
+        assert [fault.field for fault in found] == fields
+        assert all(fault.description.startswith("says 65 different texts") for fault in found)

@@ -8,7 +8,17 @@ import pytest
 from safetensors.torch import save_file
 from torch import zeros
 
-from sdgrpc.domain import Accepted, Finished, GuidanceInterval, LoraRef, Prepared, StepReuse
+from sdgrpc.domain import (
+    Accepted,
+    Finished,
+    GuidanceInterval,
+    LoraRef,
+    Prepared,
+    Scheduler,
+    SecondPass,
+    StepReuse,
+    TaskKind,
+)
 from sdgrpc.domain.phases import shown
 from sdgrpc.engine.timing.estimates import ENOUGH
 from sdgrpc.errors import LoraNotFound, ModelNotFound
@@ -58,16 +68,51 @@ async def test_sets_that_come_one_after_the_other(open_tiny) -> None:
     assert plan.memory_bytes == whole[0].memory_bytes + whole[1].memory_bytes
 
 
-async def test_steps_are_those_that_ask(open_tiny) -> None:
-    """Forecast steps ask nothing; a part of the others is guided: as many calls as the job makes."""
-    reuse, interval = StepReuse(2), GuidanceInterval(0.25, 1.0)
-    asked = task(steps=12, step_reuse=reuse, guidance_interval=interval)
+REUSE, STEPS = StepReuse(3), 12
+EARLY, LATER = replace(ONE, end=0.4), LoraRef(name="two", start=0.4)
+LARGER = SecondPass(width=96, height=96, strength=0.7, steps=10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "unet_steps"),
+    [
+        ({}, 6),
+        ({"guidance_interval": GuidanceInterval(0.4, 0.9)}, 9),
+        ({"prompt": "[a cat:a dog:0.5]"}, 7),
+        ({"prompt": "[a cat:a dog:0.5]", "negative_prompt": "[x:y:10]"}, 8),
+        ({"prompt": "[a cat|a dog]"}, 12),
+        ({"negative_prompt": "[x|y]"}, 12),
+        ({"negative_prompt": "[x|y]", "guidance_scale": 1.0}, 6),
+        ({"loras": (EARLY,)}, 7),
+        ({"loras": (EARLY, LATER), "prompt": "[a cat:a dog:8]"}, 8),
+        ({"loras": (EARLY, LATER), "prompt": "[a cat:a dog:8]", "step_reuse": None}, 12),
+        ({"loras": (ONE,), "late_start": 0.5}, 6),
+        ({"second_pass": LARGER}, 10),
+        ({"second_pass": LARGER, "prompt": "[a cat:a dog:1.6]", "loras": (LATER,)}, 13),
+        ({"kind": TaskKind.TRANSFORM, "strength": 0.75, "prompt": "[a cat:a dog:8]"}, 6),
+    ],
+)
+async def test_steps_are_those_that_ask(open_tiny, changes: dict, unet_steps: int) -> None:
+    """Forecast steps ask nothing, and nothing is forecast over a change: as many calls as the job makes."""
+    asked = task(**{"steps": STEPS, "step_reuse": REUSE, **changes})
+    async with open_tiny() as engine:
+        plan = await engine.plan(asked)
+        if asked.sampling.late_start:  # a plan cannot know when a file will have been read
+            await drawn(engine, replace(asked, sampling=replace(asked.sampling, late_start=0.0)))
+        finished = next(event for event in await drawn(engine, asked) if isinstance(event, Finished))
+    assert plan.unet_steps == finished.unet_calls == unet_steps
+    assert plan.guided_steps == (plan.unet_steps if asked.sampling.guidance_interval is None else 4) * (
+        asked.sampling.guidance_scale > 1
+    )
+
+
+async def test_a_step_of_second_order_asks_twice_or_not_at_all(open_tiny) -> None:
+    """But once in the last one."""
+    asked = task(steps=STEPS, step_reuse=REUSE, prompt="[a cat:a dog:0.5]", scheduler=Scheduler.HEUN)
     async with open_tiny() as engine:
         plan = await engine.plan(asked)
         finished = next(event for event in await drawn(engine, asked) if isinstance(event, Finished))
-    assert 0 < plan.guided_steps < plan.unet_steps < 12
-    # Where guidance begins the next two steps ask as well, which an estimate may leave out.
-    assert plan.unet_steps <= finished.unet_calls <= plan.unet_steps + 2
+    assert finished.unet_calls == 2 * plan.unet_steps - 1
 
 
 async def test_a_file_that_does_not_fit_is_refused_in_the_plan(open_tiny, tmp_path) -> None:

@@ -60,7 +60,7 @@ class ReadPrompt:
 
 def read(model: Model, text: str, context: PromptContext) -> ReadPrompt:
     """Parse and tokenise a prompt for each text encoder of the model. What is wrong is in `faults`."""
-    sections = words_of(parse(text), [*context.tokens, *context.disputed, *context.refused])
+    sections = _sections(text, context)
     words = [word for section in sections for word in section]
     used = sorted({word.text for word in words if word.is_learned})
     lengths = {name: len(next(iter(vectors.values()))) for name, vectors in context.tokens.items()}
@@ -69,11 +69,24 @@ def read(model: Model, text: str, context: PromptContext) -> ReadPrompt:
         encoder: chunks_of(model.tokenizer_of(encoder), sections, lengths) for encoder in model.text_encoders
     }
     known = tuple((name, fingerprint(context.tokens[name])) for name in used if name in context.tokens)
-    count = max(map(len, chunks.values()))
-    return ReadPrompt(text, chunks, known, tuple(_faults(words, context, count)))
+    faults, count = _faults(words, context), max(map(len, chunks.values()))
+    if count > MAX_CHUNKS:
+        faults.append(
+            f"takes {count} chunks of 75 tokens; the most is {MAX_CHUNKS}. Each BREAK begins another"
+        )
+    return ReadPrompt(text, chunks, known, tuple(faults))
 
 
-def _faults(words: Sequence[Word], context: PromptContext, count: int) -> list[str]:
+def word_faults(text: str, context: PromptContext) -> list[str]:
+    """Say what is wrong with a prompt's words; how many chunks they take only a tokenizer knows."""
+    return _faults([word for section in _sections(text, context) for word in section], context)
+
+
+def _sections(text: str, context: PromptContext) -> list[list[Word]]:
+    return words_of(parse(text), [*context.tokens, *context.disputed, *context.refused])
+
+
+def _faults(words: Sequence[Word], context: PromptContext) -> list[str]:
     """Say what is wrong, without the prompt's words: they are nobody else's business."""
     said = []
     too_heavy = [word.weight for word in words if not abs(word.weight) <= MAX_WEIGHT]  # NaN is, too
@@ -90,8 +103,6 @@ def _faults(words: Sequence[Word], context: PromptContext, count: int) -> list[s
         f"uses the textual inversion {name!r}, which this model cannot: {context.refused[name]}"
         for name in sorted({word.text for word in words if word.is_learned and word.text in context.refused})
     ]
-    if count > MAX_CHUNKS:
-        said.append(f"takes {count} chunks of 75 tokens; the most is {MAX_CHUNKS}. Each BREAK begins another")
     return said
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sdgrpc.domain.sampling import EXACT_AT_FIRST, StepReuse
+from sdgrpc.domain.sampling import StepReuse
 
 
 class Forecaster:
@@ -21,6 +21,7 @@ class Forecaster:
     def __init__(self, reuse: StepReuse | None, step_count: int) -> None:
         self._reuse, self._step_count = reuse, step_count
         self._asked: object = None
+        self._since = 0
         self._exact: list[tuple[float, torch.Tensor]] = []
 
     def asks(self, step: int, asked: object) -> bool:
@@ -28,13 +29,12 @@ class Forecaster:
 
         A step of two evaluations is exact or forecast as a whole: noise may lie between it and the next.
         Guided predictions tell nothing of those for the prompt alone, nor those of one LoRA set of another's:
-        where one follows the other, the first few are the UNet's again.
+        where one follows the other, the first two steps are the UNet's again. It is decided by the steps
+        alone, so that it can be told before there is any prediction.
         """
         if asked != self._asked:
-            self._asked, self._exact = asked, []
-        if self._reuse is None or len(self._exact) < EXACT_AT_FIRST:
-            return True
-        return self._reuse.asks(step, self._step_count)
+            self._asked, self._since, self._exact = asked, step, []
+        return self._reuse is None or self._reuse.asks(step, self._step_count, self._since)
 
     def note(self, timestep: float, prediction: torch.Tensor) -> None:
         """Keep what the UNet predicted, `[n, 4, h, w]`, for as long as a forecast may need it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.prompts.chunks import words_of
@@ -12,8 +12,10 @@ from sdgrpc.lora.embeddings.library import NOTHING, EmbeddingLibrary, Learned
 from sdgrpc.lora.fusing.prompt_part import PromptPart
 
 
-def learned_words(library: EmbeddingLibrary, model: Model, prompts: Sequence[str | None]) -> Learned:
-    """Read the textual inversions that prompts use, for a model's text encoders; others are not opened."""
+def learned_words(
+    library: EmbeddingLibrary, widths: Mapping[str, int], prompts: Sequence[str | None]
+) -> Learned:
+    """Read the textual inversions that prompts use, for text encoders of widths; others are not opened."""
     names = [*library.words()]
     used = {
         word.text
@@ -23,7 +25,7 @@ def learned_words(library: EmbeddingLibrary, model: Model, prompts: Sequence[str
         for word in section
         if word.is_learned
     }
-    return library.learned(used, widths_of(model)) if used else NOTHING
+    return library.learned(used, widths) if used else NOTHING
 
 
 def context_of(part: PromptPart, learned: Learned, activate: Callable[[], None]) -> PromptContext:

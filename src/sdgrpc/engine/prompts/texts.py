@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sdgrpc.domain import Task
-from sdgrpc.errors import FieldViolation, InvalidRequest
+from sdgrpc.errors import FieldViolation
 from sdgrpc.prompting.editing import read_schedule
 
 MAX_TEXTS = 64
@@ -24,16 +25,11 @@ class PromptTexts:
 
     @classmethod
     def of(cls, task: Task) -> PromptTexts:
-        """Read both prompts of a task. Steps that an image's strength leaves out are counted with the others.
-
-        Raises:
-            InvalidRequest: one says more than `MAX_TEXTS` different texts.
-
-        """
-        prompt = _texts(task, "prompt", task.prompt)
+        """Read both prompts of a task. Steps that an image's strength leaves out are counted with the others."""
+        prompt = _texts(task, task.prompt)
         negative: list[str | None] = [None] * len(prompt)
         if task.sampling.guidance_scale > 1:
-            negative = [*_texts(task, "negative_prompt", task.negative_prompt)]
+            negative = [*_texts(task, task.negative_prompt)]
         said = tuple(zip(prompt, negative, strict=True))
         return cls(said[:-1], said[-1])
 
@@ -51,7 +47,17 @@ class PromptTexts:
         return tuple(dict.fromkeys(self.said[begin:end])) or (self.last,)
 
 
-def _texts(task: Task, field: str, prompt: str) -> list[str]:
+def faults(task: Task) -> Iterator[FieldViolation]:
+    """Say which of a task's prompts says more than `MAX_TEXTS` different texts."""
+    texts = PromptTexts.of(task)
+    prompts = zip(*texts.said, texts.last, strict=True)
+    for field, said in zip(("prompt", "negative_prompt"), prompts, strict=True):
+        if (count := len({*said})) > MAX_TEXTS:
+            message = f"says {count} different texts in its steps; the most is {MAX_TEXTS}"
+            yield FieldViolation(field, message)
+
+
+def _texts(task: Task, prompt: str) -> list[str]:
     """Return the text of each step that runs, and after these what is said at the end of the last pass."""
     schedule = read_schedule(prompt)
     if not schedule.changes:
@@ -61,8 +67,4 @@ def _texts(task: Task, field: str, prompt: str) -> list[str]:
         steps = one.sampling.steps
         found += [schedule.at(step, steps, before) for step in range(steps - one.step_count + 1, steps + 1)]
         last, before = schedule.at(steps, steps, before), before + steps
-    found.append(last)
-    if len(set(found)) > MAX_TEXTS:
-        message = f"says {len(set(found))} different texts; the most is {MAX_TEXTS}"
-        raise InvalidRequest([FieldViolation(field, message)])
-    return found
+    return [*found, last]

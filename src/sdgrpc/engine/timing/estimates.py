@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from sdgrpc.domain import Task
+from sdgrpc.engine.timing.rows import rows_alone, rows_of_passes
 
 # Calls before their time counts as known: a first one may allocate, choose kernels, wait for a neighbour.
 ENOUGH = 3
@@ -55,6 +57,8 @@ class Estimates:
         self._clock = clock
         self._lock = threading.Lock()
         self._sizes: OrderedDict[SizeKey, _Measured] = OrderedDict()
+        # Each step of a job asks for what is left of it; which rows there are does not change.
+        self._rows = lru_cache(REMEMBERED)(rows_of_passes)
 
     def called(self, task: Task, rows: int, seconds: float, call_bytes: int = 0) -> None:
         """Note a UNet call of `rows` rows for jobs of the task's model and size, and the memory it took."""
@@ -87,7 +91,7 @@ class Estimates:
 
     def _cost(self, task: Task, steps: int) -> Cost | None:
         seconds = 0.0
-        for one, rows_left in _last(task, steps):
+        for one, rows_left in self._last(task, steps):
             known = self._known(one)
             if not known:
                 return None
@@ -102,8 +106,17 @@ class Estimates:
         with self._lock:
             return sum(
                 sum(left) * min((call / rows for rows, call in self._known(one).items()), default=0.0)
-                for one, left in _last(task, steps)
+                for one, left in self._last(task, steps)
             )
+
+    def _last(self, task: Task, steps: int) -> list[tuple[Task, Sequence[int]]]:
+        """Each pass with the rows of those of its steps that are among the last `steps`; none without one."""
+        found, first = [], max(task.step_count - steps, 0)
+        for each, rows in zip(task.passes, self._rows(rows_alone(task)), strict=True):
+            if rows[first:]:
+                found.append((each, rows[first:]))
+            first = max(first - len(rows), 0)
+        return found
 
     def _known(self, task: Task) -> dict[int, float]:
         measured = self._sizes.get(_key(task))
@@ -122,34 +135,6 @@ class Estimates:
         if len(self._sizes) > REMEMBERED:
             self._sizes.popitem(last=False)
         return known
-
-
-def rows_of_steps(task: Task) -> list[int]:
-    """Return the rows that each step asks the UNet for: two an image with guidance, 0 if it is forecast."""
-    return [rows for each in task.passes for rows in _rows_of_pass(each)]
-
-
-def _rows_of_pass(task: Task) -> list[int]:
-    sampling, count = task.sampling, task.steps_of_pass
-    interval, reuse = sampling.guidance_interval, sampling.step_reuse
-    skipped = sampling.steps - count
-    rows = []
-    for step in range(count):
-        asks = reuse is None or reuse.asks(step, count)
-        inside = interval is None or interval.holds(skipped + step, sampling.steps)
-        rows.append(asks * sampling.image_count * (2 if inside and sampling.guidance_scale > 1 else 1))
-    return rows
-
-
-def _last(task: Task, steps: int) -> list[tuple[Task, list[int]]]:
-    """Each pass with the rows of those of its steps that are among the last `steps`; none without a step."""
-    found, first = [], max(task.step_count - steps, 0)
-    for each in task.passes:
-        rows = _rows_of_pass(each)
-        if rows[first:]:
-            found.append((each, rows[first:]))
-        first = max(first - len(rows), 0)
-    return found
 
 
 def _seconds(known: Mapping[int, float], rows: int) -> float:

@@ -10,10 +10,14 @@ from sdgrpc.domain import JobPlan, LoraRef, ModelState, PlannedLora, StepRange, 
 from sdgrpc.domain.phases import phases, ranges
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models.served_models import ServedModels
-from sdgrpc.engine.timing.estimates import Estimates, rows_of_steps
+from sdgrpc.engine.prompts.checking import check_words
+from sdgrpc.engine.timing.estimates import Estimates
+from sdgrpc.engine.timing.rows import rows_of_steps
 from sdgrpc.errors import LoraError
 from sdgrpc.lora.bases.detect import place_or_refuse
 from sdgrpc.lora.bases.target import Target
+from sdgrpc.lora.dialects.tokens import NO_TOKENS, Vocabulary
+from sdgrpc.lora.embeddings.library import EmbeddingLibrary
 from sdgrpc.lora.fusing.fuser import Member
 from sdgrpc.lora.fusing.lora_set import LoraSet
 from sdgrpc.lora.fusing.placed_file import PlacedFile
@@ -33,15 +37,26 @@ class _Judged:
     placed: PlacedFile | None
     refusal: str = ""
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What it brings for prompts; nothing where it has no strength."""
+        asked = self.ref.strength or self.ref.text_encoder_strength
+        return self.placed.vocabulary if self.placed is not None and asked else NO_TOKENS
+
 
 class Planner:
     """Plans tasks for an engine. `plan` reads files that nobody read yet: call it in a thread."""
 
     def __init__(
-        self, loop: EngineLoop, models: ServedModels, library: LoraLibrary, estimates: Estimates
+        self,
+        loop: EngineLoop,
+        models: ServedModels,
+        library: LoraLibrary,
+        embeddings: EmbeddingLibrary,
+        estimates: Estimates,
     ) -> None:
         self._loop, self._models, self._library = loop, models, library
-        self._estimates = estimates
+        self._embeddings, self._estimates = embeddings, estimates
 
     def plan(self, task: Task) -> JobPlan:
         """See `Engine.plan`."""
@@ -59,6 +74,10 @@ class Planner:
         state = next(one for one in self._models.states() if one.info.name == task.model)
         target = self._models.target(task.model)
         judged = [_judged(file, ref, target) for file, ref in zip(files, task.loras, strict=True)]
+        if not any(one.refusal for one in judged):  # or that is what the job would end with
+            check_words(
+                task, self._embeddings, target.names.token_widths, [one.vocabulary for one in judged]
+            )
         planned, element = phases(task), BYTES.get(state.dtype, 4)
         resident = {one.set_id for one in self._models.resident_sets() if one.model == task.model}
         ids = [LoraSet.of([(files[at], task.loras[at]) for at in phase.loras]).set_id for phase in planned]
