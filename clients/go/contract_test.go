@@ -33,6 +33,8 @@ var kinds = map[string]func(*runner, *testing.T, testCase){
 	"keep":        (*runner).keep,
 	"exists":      (*runner).exists,
 	"attach":      (*runner).attach,
+	"upscale":     (*runner).upscale,
+	"embeddings":  (*runner).embeddings,
 }
 
 // runner runs the cases of the table against one server.

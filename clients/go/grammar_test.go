@@ -126,9 +126,12 @@ func checkImages(t *testing.T, found told, expect expectation) {
 	if len(found.images) != int(found.accepted.GetSampling().GetImageCount()) {
 		t.Errorf("%d images", len(found.images))
 	}
-	seeds := []int64{}
+	seeds, strengths := []int64{}, []float32{}
 	for index, image := range found.images {
 		seeds = append(seeds, image.GetSeed())
+		if image.LoraStrength != nil {
+			strengths = append(strengths, *image.LoraStrength)
+		}
 		if image.GetIndex() != int32(index) {
 			t.Errorf("image %d has the index %d", index, image.GetIndex())
 		}
@@ -150,20 +153,37 @@ func checkImages(t *testing.T, found told, expect expectation) {
 	if len(expect.Seeds) != 0 && !slices.Equal(seeds, expect.Seeds) {
 		t.Errorf("the seeds are %v instead of %v", seeds, expect.Seeds)
 	}
+	if !slices.Equal(strengths, expect.Strengths) {
+		t.Errorf("the strengths of the grid are %v instead of %v", strengths, expect.Strengths)
+	}
 }
 
 func checkLoras(t *testing.T, prepared *pb.Prepared, expected []expectedLora) {
 	t.Helper()
 	reported := []expectedLora{}
-	for _, lora := range prepared.GetLoras() {
-		reported = append(reported, expectedLora{lora.GetName(), lora.GetStrength(), lora.GetTextEncoderStrength()})
+	for index, lora := range prepared.GetLoras() {
+		told := expectedLora{lora.GetName(), lora.GetStrength(), lora.GetTextEncoderStrength(), nil}
+		if index < len(expected) && expected[index].Steps != nil {
+			told.Steps = stepsOf(lora)
+		}
+		reported = append(reported, told)
 		if len(lora.GetSha256()) != 64 || len(lora.GetModules()) == 0 {
 			t.Errorf("the report is incomplete: %v", lora)
 		}
 	}
-	if !slices.Equal(reported, expected) || (prepared.GetLoraSetId() == "") != (len(expected) == 0) {
+	if !slices.EqualFunc(reported, expected, sameLora) || (prepared.GetLoraSetId() == "") != (len(expected) == 0) {
 		t.Errorf("the LoRAs are %v (set %q) instead of %v", reported, prepared.GetLoraSetId(), expected)
 	}
+}
+
+func sameLora(a, b expectedLora) bool { return reflect.DeepEqual(a, b) }
+
+func stepsOf(lora *pb.LoraReport) *[][2]int32 {
+	steps := [][2]int32{}
+	for _, each := range lora.GetSteps() {
+		steps = append(steps, [2]int32{each.GetFirst(), each.GetLast()})
+	}
+	return &steps
 }
 
 func checkPreviews(t *testing.T, found told, expect *expectedPreviews) {

@@ -36,6 +36,10 @@ type expectation struct {
 	Model      string
 	StepCount  *int32              `json:"step_count"`
 	SecondPass *expectedSecondPass `json:"second_pass"`
+	Strengths  []float32           `json:"lora_strengths"`
+	Upscaler   string
+	TileCount  int32 `json:"tile_count"`
+	Embeddings []expectedEmbedding
 	Width      int32
 	Height     int32
 	Seeds      []int64
@@ -61,6 +65,14 @@ type expectedLora struct {
 	Name                string
 	Strength            float32
 	TextEncoderStrength float32 `json:"text_encoder_strength"`
+	Steps               *[][2]int32
+}
+
+type expectedEmbedding struct {
+	Name        string
+	Base        string
+	VectorCount int32 `json:"vector_count"`
+	Fits        bool
 }
 
 type expectedPreviews struct {
@@ -120,6 +132,10 @@ func (c testCase) request(t *testing.T) proto.Message {
 		message = &pb.TransformRequest{}
 	case "Inpaint":
 		message = &pb.InpaintRequest{}
+	case "Upscale":
+		message = &pb.UpscaleRequest{}
+	case "ListEmbeddings":
+		message = &pb.ListEmbeddingsRequest{}
 	default:
 		t.Fatalf("unknown method %q", c.Method)
 	}

@@ -1,4 +1,4 @@
-"""Make the small pictures and LoRA files that cases.json names: `python -m tests.contract.make_files`."""
+"""Make the small pictures and files of tensors that cases.json names: `python -m tests.contract.make_files`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save
+from torch import Tensor
 
 HERE = Path(__file__).parent
 CROSS_ATTENTION = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
 SD15_WIDTH, SD15_CONTEXT = 1280, 768
+OWN_CONTEXT, LARGE_CONTEXT = 128, 1280
 
 
 def pictures() -> dict[str, Image.Image]:
@@ -27,7 +29,9 @@ def pictures() -> dict[str, Image.Image]:
     clear.putalpha(right)
     wide = Image.new("RGB", (200, 100), "blue")
     ImageDraw.Draw(wide).rectangle((0, 0, 99, 99), fill="red")
-    return {"disc": disc, "mask": right, "small-mask": right.resize((32, 32)), "wide": wide, "clear": clear}
+    long = wide.resize((300, 20))
+    small = right.resize((32, 32))
+    return {"disc": disc, "mask": right, "small-mask": small, "wide": wide, "long": long, "clear": clear}
 
 
 def lora_files() -> dict[str, bytes]:
@@ -42,8 +46,33 @@ def lora_files() -> dict[str, bytes]:
     return {"for-sd15": whole, "truncated": whole[: 8 + header + 100]}
 
 
+def embeddings() -> dict[str, dict[str, Tensor]]:
+    """A word of two vectors for the embedded model, and one for SDXL."""
+    small = torch.linspace(-0.05, 0.05, 2 * OWN_CONTEXT).reshape(2, OWN_CONTEXT)
+    large = {"clip_l": torch.zeros(1, SD15_CONTEXT), "clip_g": torch.zeros(1, LARGE_CONTEXT)}
+    every = {"teapot": {"emb_params": small}, "large-teapot": large}
+    return {word: {key: rows.half() for key, rows in named.items()} for word, named in every.items()}
+
+
+def upscalers() -> dict[str, dict[str, Tensor]]:
+    """A network of Real-ESRGAN's compact kind that doubles each pixel, and changes it a little."""
+    generator = torch.Generator().manual_seed(0)
+
+    def convolution(place: int, inputs: int, outputs: int) -> dict[str, Tensor]:
+        weight = torch.randn(outputs, inputs, 3, 3, generator=generator) / 20
+        return {f"body.{place}.weight": weight, f"body.{place}.bias": torch.zeros(outputs)}
+
+    slopes = {f"body.{place}.weight": torch.full((4,), 0.25) for place in (1, 3)}
+    tensors = {**convolution(0, 3, 4), **convolution(2, 4, 4), **convolution(4, 4, 12), **slopes}
+    return {"double": tensors}
+
+
 def main() -> None:
     """Write them."""
+    for folder, files in (("embeddings", embeddings()), ("upscalers", upscalers())):
+        (HERE / folder).mkdir(exist_ok=True)
+        for name, tensors in files.items():
+            (HERE / folder / f"{name}.safetensors").write_bytes(save(tensors))
     for name, picture in pictures().items():
         picture.save(HERE / "images" / f"{name}.png")
     for name, content in lora_files().items():

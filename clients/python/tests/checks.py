@@ -9,6 +9,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from sdgrpc.v1 import catalog_pb2
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 Expect = Mapping[str, Any]
@@ -66,16 +67,47 @@ def check_images(images: Sequence[pb.GeneratedImage], accepted: pb.Accepted, exp
         assert image.image.media_type == expect.get("media_type", image.image.media_type)
         assert image.image.data
     assert [image.seed for image in images] == expect.get("seeds", [image.seed for image in images])
+    strengths = [image.lora_strength for image in images if image.HasField("lora_strength")]
+    assert strengths == expect.get("lora_strengths", [])
 
 
 def check_loras(prepared: pb.Prepared, expected: Sequence[Mapping[str, Any]]) -> None:
     """A report for each LoRA, in order, and a set's id if there is any."""
-    names = ("name", "strength", "text_encoder_strength")
-    assert [{name: getattr(lora, name) for name in names} for lora in prepared.loras] == expected
     assert bool(prepared.lora_set_id) == bool(expected)
-    for lora in prepared.loras:
+    for lora, told in zip(prepared.loras, expected, strict=True):
+        for name in ("name", "strength", "text_encoder_strength"):
+            assert getattr(lora, name) == told[name]
+        steps = [[each.first, each.last] for each in lora.steps]
+        assert steps == told.get("steps", steps)
         assert len(lora.sha256) == 64
         assert lora.modules
+
+
+def check_upscaled(events: Sequence[pb.UpscaleEvent], expect: Expect) -> pb.Image:
+    """Check the grammar and the table of an upscaled picture, and return it."""
+    kinds = [event.WhichOneof("event") for event in events]
+    assert kinds == ["accepted", *["progress"] * expect["tile_count"], "image"]
+    assert [event.sequence for event in events] == list(range(len(events)))
+    ids = {event.request_id for event in events}
+    assert ids == {expect.get("request_id", *ids)} - {""}
+    accepted, image = events[0].accepted, events[-1].image
+    for name in ("upscaler", "width", "height", "tile_count"):
+        assert getattr(accepted, name) == expect[name]
+    tiles = [(event.progress.tile, event.progress.tile_count) for event in events[1:-1]]
+    assert tiles == [(tile, expect["tile_count"]) for tile in range(1, expect["tile_count"] + 1)]
+    assert (image.width, image.height) == (expect["width"], expect["height"])
+    assert image.media_type == expect["media_type"]
+    assert image.data
+    return image
+
+
+def check_embeddings(found: Sequence[catalog_pb2.Embedding], expected: Sequence[Mapping[str, Any]]) -> None:
+    """Every learned word, in order."""
+    names = ("name", "base", "vector_count", "fits")
+    assert [{name: getattr(word, name) for name in names} for word in found] == expected
+    for word in found:
+        assert len(word.sha256) == 64
+        assert bool(word.refusal) != word.fits
 
 
 def check_previews(

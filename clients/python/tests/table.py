@@ -7,16 +7,24 @@ from functools import cache
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
+from sdgrpc.v1 import catalog_pb2
 from sdgrpc.v1 import diffusion_pb2 as pb
 from server import CONTRACT, skip
 
 Case = dict[str, Any]
-REQUESTS = {"Generate": pb.GenerateRequest, "Transform": pb.TransformRequest, "Inpaint": pb.InpaintRequest}
+REQUESTS: dict[str, type[Message]] = {
+    "Generate": pb.GenerateRequest,
+    "Transform": pb.TransformRequest,
+    "Inpaint": pb.InpaintRequest,
+    "Upscale": pb.UpscaleRequest,
+    "ListEmbeddings": catalog_pb2.ListEmbeddingsRequest,
+}
 CASE_KEYS = {"name", "kind", "method", "request", "files", "timeout_seconds", "expect"}
 EXPECT_KEYS = {
     *("outcome", "request_id", "model", "step_count", "width", "height", "seeds", "media_type", "loras"),
-    "second_pass",
+    *("second_pass", "lora_strengths", "upscaler", "tile_count", "embeddings"),
     *("previews", "warnings", "reason", "metadata", "violations", "resource", "retry"),
 }
 
@@ -35,7 +43,7 @@ def read_table() -> dict[str, Any]:
     return table
 
 
-def request_of(case: Case) -> pb.GenerateRequest | pb.TransformRequest | pb.InpaintRequest:
+def request_of(case: Case) -> Any:
     """The case's message, with the content of its files."""
     request = json_format.ParseDict(case["request"], REQUESTS[case["method"]]())
     for field, path in case.get("files", {}).items():

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from checks import check_events, check_failure, details_of
+from checks import check_embeddings, check_events, check_failure, check_upscaled, details_of
 from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc, jobs_pb2
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
@@ -47,6 +47,23 @@ class Runner:
         assert error is None
         images = check_events(events, case["expect"])
         self.hashes[case["name"]] = [hashlib.sha256(image.image.data).hexdigest() for image in images]
+
+    def upscale(self, case: Case) -> None:
+        events, error = read(self.open(case))
+        if case["expect"]["outcome"] != "OK":
+            check_failure(error, case["expect"])
+            return
+        assert error is None
+        image = check_upscaled(events, case["expect"])
+        self.hashes[case["name"]] = [hashlib.sha256(image.data).hexdigest()]
+
+    def embeddings(self, case: Case) -> None:
+        try:
+            answer = self.catalog.ListEmbeddings(request_of(case))
+        except grpc.RpcError as error:
+            check_failure(error, case["expect"])
+            return
+        check_embeddings(answer.embeddings, case["expect"]["embeddings"])
 
     def keep(self, case: Case) -> None:
         pictures, cut = None, 1
@@ -158,6 +175,8 @@ KINDS: dict[str, Callable[[Runner, Case], None]] = {
     "fill": Runner.fill,
     "drain": Runner.drain,
     "keep": Runner.keep,
+    "upscale": Runner.upscale,
+    "embeddings": Runner.embeddings,
     "exists": Runner.exists,
     "attach": Runner.attach,
 }

@@ -103,6 +103,8 @@ pub struct DrawnImage {
     pub seed: i64,
     /// The file.
     pub image: v1::Image,
+    /// The strength that the LoRA with a `strength_grid` has in it.
+    pub lora_strength: Option<f32>,
 }
 
 /// Where the time went, one after the other, and whom it was shared with.
@@ -179,7 +181,12 @@ impl From<v1::Progress> for Progress {
 
 impl From<v1::GeneratedImage> for DrawnImage {
     fn from(message: v1::GeneratedImage) -> Self {
-        Self { index: message.index, seed: message.seed, image: message.image.unwrap_or_default() }
+        Self {
+            index: message.index,
+            seed: message.seed,
+            image: message.image.unwrap_or_default(),
+            lora_strength: message.lora_strength,
+        }
     }
 }
 

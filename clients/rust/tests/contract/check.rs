@@ -126,6 +126,8 @@ fn check_loras(expected: &[ExpectedLora], prepared: &Prepared) -> Result<()> {
         ensure!(found == expected, "a LoRA report is {found:?} instead of {expected:?}");
         ensure!(report.sha256.len() == 64, "the hash of {} is {:?}", lora.name, report.sha256);
         ensure!(!report.modules.is_empty(), "{} changes nothing", lora.name);
+        let steps: Vec<_> = report.steps.iter().map(|each| (each.first, each.last)).collect();
+        ensure!(lora.steps.as_ref().is_none_or(|told| *told == steps), "{} is in steps {steps:?}", lora.name);
     }
     Ok(())
 }
@@ -143,6 +145,8 @@ fn check_images(expect: &Expect, accepted: &Accepted, images: &[&DrawnImage]) ->
     let sampling = &accepted.sampling;
     let indices: Vec<_> = images.iter().map(|image| image.index).collect();
     ensure!(indices == (0..sampling.image_count).collect::<Vec<_>>(), "the images are {indices:?}");
+    let strengths: Vec<_> = images.iter().filter_map(|image| image.lora_strength).collect();
+    ensure!(strengths == expect.lora_strengths, "the strengths of the grid are {strengths:?}");
     if let Some(seeds) = &expect.seeds {
         let found: Vec<_> = images.iter().map(|image| image.seed).collect();
         ensure!(&found == seeds, "the seeds are {found:?}");

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::check;
 use crate::kept;
+use crate::others;
 use crate::request::Request;
 use crate::server::Server;
 use crate::table::{Case, Kind};
@@ -41,6 +42,16 @@ pub struct Answer {
 impl Runner {
     pub async fn run(&mut self, case: &Case) -> Result<()> {
         let folder: PathBuf = repository().join("tests/contract");
+        match case.kind {
+            Kind::Upscale => {
+                if let Some(hash) = others::upscale(&self.client, case, &folder).await? {
+                    self.hashes.insert(case.name.clone(), vec![hash]);
+                }
+                return Ok(());
+            }
+            Kind::Embeddings => return others::embeddings(&self.client, case).await,
+            _ => {}
+        }
         let request = Request::read(case, &folder)?;
         ensure!(
             case.timeout_seconds.is_some() == matches!(case.kind, Kind::Deadline),
@@ -56,6 +67,7 @@ impl Runner {
             Kind::Keep => kept::keep(&self.client, case, &request).await,
             Kind::Exists => kept::exists(&self.client, case, &request).await,
             Kind::Attach => kept::attach(&self.client, case, &request).await,
+            Kind::Upscale | Kind::Embeddings => unreachable!("these make no job"),
         }
     }
 

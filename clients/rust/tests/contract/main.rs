@@ -3,6 +3,7 @@
 mod check;
 mod kept;
 mod kinds;
+mod others;
 mod request;
 mod server;
 mod table;

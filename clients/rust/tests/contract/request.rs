@@ -37,6 +37,7 @@ impl Request {
                 mask: files.remove("mask"),
                 ..decode(case)?
             }),
+            Method::Upscale | Method::ListEmbeddings => bail!("{:?} makes no job", case.method),
         };
         if let Some(field) = files.keys().next() {
             bail!("a {:?} request has no file `{field}`", case.method);
@@ -85,7 +86,8 @@ impl Request {
     }
 }
 
-fn decode<M: prost::Message + Default>(case: &Case) -> Result<M> {
+/// The message of a case's method, without its files.
+pub fn decode<M: prost::Message + Default>(case: &Case) -> Result<M> {
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET)?;
     let name = format!("sdgrpc.v1.{:?}Request", case.method);
     let descriptor = pool.get_message_by_name(&name).context(name)?;

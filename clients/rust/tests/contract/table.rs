@@ -45,6 +45,8 @@ pub enum Kind {
     Keep,
     Exists,
     Attach,
+    Upscale,
+    Embeddings,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -52,6 +54,8 @@ pub enum Method {
     Generate,
     Transform,
     Inpaint,
+    Upscale,
+    ListEmbeddings,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +72,11 @@ pub struct Expect {
     #[serde(default)]
     pub warnings: Vec<String>,
     pub second_pass: Option<ExpectedSecondPass>,
+    #[serde(default)]
+    pub lora_strengths: Vec<f32>,
+    pub upscaler: Option<String>,
+    pub tile_count: Option<i32>,
+    pub embeddings: Option<Vec<ExpectedEmbedding>>,
     #[serde(default)]
     pub loras: Vec<ExpectedLora>,
     pub previews: Option<ExpectedPreviews>,
@@ -97,6 +106,16 @@ pub struct ExpectedLora {
     pub name: String,
     pub strength: f32,
     pub text_encoder_strength: f32,
+    pub steps: Option<Vec<(i32, i32)>>,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedEmbedding {
+    pub name: String,
+    pub base: String,
+    pub vector_count: i32,
+    pub fits: bool,
 }
 
 #[derive(Deserialize)]

@@ -109,6 +109,8 @@ function checkImages({ accepted, images }: Told, expect: Expect): void {
     assert.deepEqual([image.width, image.height], [size.width, size.height]);
     assert.equal(image.mediaType, expect.media_type ?? image.mediaType);
   }
+  const strengths = images.flatMap(({ loraStrength }) => (loraStrength === undefined ? [] : [loraStrength]));
+  assert.deepEqual(strengths, expect.lora_strengths ?? []);
   if (expect.seeds !== undefined) {
     assert.deepEqual(
       images.map(({ seed }) => Number(seed)),
@@ -119,12 +121,14 @@ function checkImages({ accepted, images }: Told, expect: Expect): void {
 }
 
 function checkLoras(prepared: Prepared, expect: Expect): void {
-  const reported = prepared.loras.map(({ name, strength, textEncoderStrength }) => ({
+  const expected = expect.loras ?? [];
+  const reported = prepared.loras.map(({ name, strength, textEncoderStrength, steps }, index) => ({
     name,
     strength,
     text_encoder_strength: textEncoderStrength,
+    ...(expected[index]?.steps && { steps: steps.map(({ first, last }) => [first, last]) }),
   }));
-  assert.deepEqual(reported, expect.loras ?? []);
+  assert.deepEqual(reported, expected);
   for (const { sha256, modules } of prepared.loras) {
     assert.equal(sha256.length, 64);
     assert.notDeepEqual(modules, {});

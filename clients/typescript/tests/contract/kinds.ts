@@ -1,6 +1,7 @@
 /** What a runner does with a case of each kind. */
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { clone } from "@bufbuild/protobuf";
@@ -8,10 +9,11 @@ import { clone } from "@bufbuild/protobuf";
 import { Client } from "../../src/index.js";
 import type { CallOptions, Event, Job } from "../../src/index.js";
 import { GenerateRequestSchema } from "../../src/v1.js";
-import type { GenerateRequest } from "../../src/v1.js";
+import type { GenerateRequest, UpscaleEvent } from "../../src/v1.js";
 import { checkEvents, checkFailure, hashesOf } from "./check.js";
 import type { Door } from "./server.js";
-import { requestOf } from "./table.js";
+import { checkEmbeddings, checkUpscaled } from "./others.js";
+import { embeddingsOf, requestOf, upscaleOf } from "./table.js";
 import type { Case, CaseRequest, Expect } from "./table.js";
 
 const MOST_CALLS = 64;
@@ -32,6 +34,8 @@ export const KINDS: Readonly<Record<string, Kind>> = {
   keep,
   exists,
   attach,
+  upscale,
+  embeddings,
   unreachable,
   cancel,
   deadline,
@@ -118,6 +122,32 @@ async function exists({ client }: Runner, each: Case): Promise<void> {
 async function attach({ client }: Runner, each: Case): Promise<void> {
   const { message } = await requestOf(each);
   checkFailure(await failureOf(client.attach({ requestId: message.requestId })), each.expect);
+}
+
+async function upscale({ client, hashes }: Runner, each: Case): Promise<void> {
+  const request = await upscaleOf(each);
+  const events: UpscaleEvent[] = [];
+  const failure = await (async () => {
+    for await (const event of client.upscale(request)) {
+      events.push(event);
+    }
+  })().catch((failure: unknown) => failure);
+  if (each.expect.outcome === "OK") {
+    assert.equal(failure, undefined);
+    const { data } = checkUpscaled(events, each.expect);
+    hashes.set(each.name, [createHash("sha256").update(data).digest("hex")]);
+  } else {
+    checkFailure(failure, each.expect);
+  }
+}
+
+async function embeddings({ client }: Runner, each: Case): Promise<void> {
+  const asked = client.listEmbeddings(embeddingsOf(each));
+  if (each.expect.outcome === "OK") {
+    checkEmbeddings(await asked, each.expect);
+  } else {
+    checkFailure(await asked.catch((failure: unknown) => failure), each.expect);
+  }
 }
 
 async function unreachable(_: Runner, each: Case): Promise<void> {

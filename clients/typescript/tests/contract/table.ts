@@ -10,9 +10,18 @@ import {
   GenerateRequestSchema,
   ImageSchema,
   InpaintRequestSchema,
+  ListEmbeddingsRequestSchema,
   TransformRequestSchema,
+  UpscaleRequestSchema,
 } from "../../src/v1.js";
-import type { GenerateRequest, Image, InpaintRequest, TransformRequest } from "../../src/v1.js";
+import type {
+  GenerateRequest,
+  Image,
+  InpaintRequest,
+  ListEmbeddingsRequest,
+  TransformRequest,
+  UpscaleRequest,
+} from "../../src/v1.js";
 
 /** The root of the repository, seen from dist/tests/contract. */
 export const ROOT = fileURLToPath(new URL("../../../../..", import.meta.url));
@@ -21,12 +30,21 @@ const KEYS = ["name", "kind", "method", "request", "files", "timeout_seconds", "
 const EXPECTED = [
   ...["outcome", "request_id", "model", "step_count", "width", "height", "seeds", "media_type", "warnings"],
   ...["second_pass", "loras", "previews", "reason", "metadata", "violations", "resource", "retry"],
+  ...["lora_strengths", "upscaler", "tile_count", "embeddings"],
 ];
 
 export interface ExpectedLora {
   readonly name: string;
   readonly strength: number;
   readonly text_encoder_strength: number;
+  readonly steps?: readonly (readonly [number, number])[];
+}
+
+export interface ExpectedEmbedding {
+  readonly name: string;
+  readonly base: string;
+  readonly vector_count: number;
+  readonly fits: boolean;
 }
 
 export interface ExpectedSecondPass {
@@ -47,6 +65,10 @@ export interface Expect {
   readonly media_type?: string;
   readonly warnings?: readonly string[];
   readonly second_pass?: ExpectedSecondPass;
+  readonly lora_strengths?: readonly number[];
+  readonly upscaler?: string;
+  readonly tile_count?: number;
+  readonly embeddings?: readonly ExpectedEmbedding[];
   readonly loras?: readonly ExpectedLora[];
   readonly previews?: { readonly content: "picture" | "latent"; readonly steps: readonly number[] };
   readonly reason?: string;
@@ -59,7 +81,7 @@ export interface Expect {
 export interface Case {
   readonly name: string;
   readonly kind: string;
-  readonly method: "Generate" | "Transform" | "Inpaint";
+  readonly method: "Generate" | "Transform" | "Inpaint" | "Upscale" | "ListEmbeddings";
   readonly request: JsonValue;
   readonly files?: Readonly<Record<string, string>>;
   readonly timeout_seconds?: number;
@@ -96,12 +118,9 @@ export async function readTable(): Promise<Table> {
 }
 
 /** The case's message, with the content of its files. */
-export async function requestOf({ method, request, files = {} }: Case): Promise<CaseRequest> {
-  const file = async (field: string): Promise<Image | undefined> => {
-    const path = files[field];
-    return path === undefined ? undefined : create(ImageSchema, { data: await readFile(contractFile(path)) });
-  };
-  const [image, mask] = [await file("image"), await file("mask")];
+export async function requestOf(each: Case): Promise<CaseRequest> {
+  const { method, request } = each;
+  const [image, mask] = [await fileOf(each, "image"), await fileOf(each, "mask")];
   switch (method) {
     case "Generate":
       return { method, message: fromJson(GenerateRequestSchema, request) };
@@ -113,5 +132,24 @@ export async function requestOf({ method, request, files = {} }: Case): Promise<
       const message = fromJson(InpaintRequestSchema, request);
       return { method, message: { ...message, ...(image && { image }), ...(mask && { mask }) } };
     }
+    default:
+      throw new Error(`${method} makes no job`);
   }
+}
+
+/** A picture to enlarge, with the content of its file. */
+export async function upscaleOf(each: Case): Promise<UpscaleRequest> {
+  const message = fromJson(UpscaleRequestSchema, each.request);
+  const image = await fileOf(each, "image");
+  return { ...message, ...(image && { image }) };
+}
+
+/** Which words are asked for. */
+export function embeddingsOf({ request }: Case): ListEmbeddingsRequest {
+  return fromJson(ListEmbeddingsRequestSchema, request);
+}
+
+async function fileOf({ files = {} }: Case, field: string): Promise<Image | undefined> {
+  const path = files[field];
+  return path === undefined ? undefined : create(ImageSchema, { data: await readFile(contractFile(path)) });
 }

@@ -1,0 +1,86 @@
+package sdgrpc_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"testing"
+
+	pb "example.com/sdgrpc/v1"
+)
+
+// The kinds of the table that draw nothing: pictures that are enlarged, and words that were learned.
+
+func (r *runner) upscale(t *testing.T, c testCase) {
+	var events []*pb.UpscaleEvent
+	var failure error
+	for event, err := range r.client.Upscale(testContext(t), c.request(t).(*pb.UpscaleRequest)) {
+		if failure = err; err == nil {
+			events = append(events, event)
+		}
+	}
+	if c.Expect.Outcome != "OK" {
+		checkFailure(t, failure, c.Expect)
+		return
+	}
+	if failure != nil {
+		t.Fatal(failure)
+	}
+	sum := sha256.Sum256(checkUpscaled(t, events, c.Expect).GetData())
+	r.hashes[c.Name] = []string{hex.EncodeToString(sum[:])}
+}
+
+// checkUpscaled checks the events by the grammar and the table, and returns the picture.
+func checkUpscaled(t *testing.T, events []*pb.UpscaleEvent, expect expectation) *pb.Image {
+	t.Helper()
+	if len(events) != int(expect.TileCount)+2 {
+		t.Fatalf("there are %d events", len(events))
+	}
+	for index, event := range events {
+		id := event.GetRequestId()
+		if event.GetSequence() != int64(index) || id == "" || id != events[0].GetRequestId() {
+			t.Errorf("event %d has the number %d and the id %q", index, event.GetSequence(), id)
+		}
+		if expect.RequestID != "" && id != expect.RequestID {
+			t.Errorf("the request id is %q instead of %q", id, expect.RequestID)
+		}
+	}
+	accepted, image := events[0].GetAccepted(), events[len(events)-1].GetImage()
+	if accepted.GetUpscaler() != expect.Upscaler || accepted.GetTileCount() != expect.TileCount ||
+		accepted.GetWidth() != expect.Width || accepted.GetHeight() != expect.Height {
+		t.Errorf("accepted as %v", accepted)
+	}
+	for index, event := range events[1 : len(events)-1] {
+		told := event.GetProgress()
+		if told.GetTile() != int32(index+1) || told.GetTileCount() != expect.TileCount {
+			t.Errorf("progress %d is %v", index, told)
+		}
+	}
+	if image.GetWidth() != expect.Width || image.GetHeight() != expect.Height ||
+		image.GetMediaType() != expect.MediaType || len(image.GetData()) == 0 {
+		t.Errorf("the picture is %dx%d, %s", image.GetWidth(), image.GetHeight(), image.GetMediaType())
+	}
+	return image
+}
+
+func (r *runner) embeddings(t *testing.T, c testCase) {
+	found, err := r.client.ListEmbeddings(testContext(t), c.request(t).(*pb.ListEmbeddingsRequest))
+	if c.Expect.Outcome != "OK" {
+		checkFailure(t, err, c.Expect)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := []expectedEmbedding{}
+	for _, word := range found {
+		told := expectedEmbedding{word.GetName(), word.GetBase(), word.GetVectorCount(), word.GetFits()}
+		listed = append(listed, told)
+		if len(word.GetSha256()) != 64 || (word.GetRefusal() == "") != word.GetFits() {
+			t.Errorf("the word is incomplete: %v", word)
+		}
+	}
+	if !slices.Equal(listed, c.Expect.Embeddings) {
+		t.Errorf("the words are %v instead of %v", listed, c.Expect.Embeddings)
+	}
+}
