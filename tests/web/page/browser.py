@@ -126,6 +126,13 @@ def until_status(served: Served, running: int) -> int:
     raise AssertionError("the watch ended")
 
 
+def slide(page: Page, label: str, value: str) -> None:
+    """Type the value of a slider."""
+    box = page.locator("#lora-rows .block").filter(has_text=label).locator("input[type=number]").last
+    box.fill(value)
+    box.press("Tab")
+
+
 def choose(page: Page, typed: str) -> None:
     """Find a LoRA by typing."""
     page.click("#loras input")

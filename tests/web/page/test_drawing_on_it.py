@@ -24,6 +24,7 @@ from tests.web.page.browser import (
     say,
     serving,
     shown,
+    slide,
     until,
     until_status,
     visiting,
@@ -144,12 +145,29 @@ def test_a_lora_moves_the_picture(page: Page) -> None:
     moved = draw(page)
     assert ImageChops.difference(plain, moved).getbbox()
     assert re.search(r"night\s+1 / 1\s+\d+ unet", page.inner_text("#report"))
-    for box in page.locator("#lora-rows input[type=number]").all():
-        box.fill("0")
+    for name in ("Strength of night", "Text encoder of night"):
+        slide(page, name, "0")
     assert ImageChops.difference(plain, draw(page)).getbbox() is None
     page.reload()
     ready(page)
     page.wait_for_function("document.querySelectorAll('#gallery img').length === 3")
+
+
+def test_a_lora_in_some_of_the_steps(page: Page) -> None:
+    """Its sliders say which; the report tells them, and with an end before the start so does the mark."""
+    say(page, "a red star", "8")
+    choose(page, "night")
+    whole = draw(page)
+    slide(page, "Start of night, of the steps", "0.25")
+    slide(page, "End of night, of the steps", "0.75")
+    part = draw(page)
+    assert ImageChops.difference(whole, part).getbbox()
+    assert re.search(r"in steps 3 to 6", page.inner_text("#report"))
+    assert "<lora:night:1:start=0.25:end=0.75>" in page.input_value("#text textarea")
+    slide(page, "End of night, of the steps", "0.2")
+    page.click("#draw")
+    until(page, "failed")
+    page.wait_for_selector("#loras.wrong")
 
 
 def test_a_painted_mask_keeps_the_rest(page: Page) -> None:

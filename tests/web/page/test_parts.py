@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from sdgrpc.client import EncodedImage, Finished, InvalidRequestError, SecondPass, UnauthenticatedError
+from sdgrpc.client import (
+    EncodedImage,
+    Finished,
+    InvalidRequestError,
+    Lora,
+    SecondPass,
+    UnauthenticatedError,
+)
 from sdgrpc.client.errors import Details
 from sdgrpc.errors import FieldViolation
+from sdgrpc.web.page.beside import Strength
 from sdgrpc.web.page.drawing import SEEDS, Running, _seed
 from sdgrpc.web.page.form import Form, Missing, painted
 from sdgrpc.web.page.history import KEPT, gallery, with_result
@@ -77,6 +85,18 @@ def test_parameters_become_the_form() -> None:
     assert (values["model"], values["loras"], strengths["night"][0]) == ("two", ["night"], 0.5)
     assert any("gone" in note for note in notes)
     assert any("'two'" in note for note in restored(text, ["one"], [])[2])
+
+
+def test_a_lora_in_some_of_the_steps() -> None:
+    """It is asked for as its sliders stand, comes back as it was drawn, and in all steps by default."""
+    text = "a star <lora:night:0.5:start=0.25:end=0.75>\nSteps: 9, Seed: 1"
+    values, strengths, notes = restored(text, [], ["night"])
+    assert (strengths["night"], notes) == (Strength(0.5, 0.5, "", 0.25, 0.75), [])
+    form = Form(values, strengths, frozenset())
+    assert form.loras() == [Lora("night", 0.5, 0.5, start=0.25, end=0.75)]
+    for kept in ([0.5, 0.5], [0.5, 0.5, ""], [0.5, 0.5, "", 0, 1]):
+        assert Form(values, {"night": kept}, frozenset()).loras() == [Lora("night", 0.5, 0.5)]
+    assert component("loras[0].end", "text") == "loras"
 
 
 def test_a_second_pass_is_asked_for_and_comes_back() -> None:

@@ -5,29 +5,39 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from sdgrpc.client import AsyncClient, LoraFile, SdgrpcServerError
 from sdgrpc.client.records import LoraStrengthRange
 
-Strength = tuple[float, float, str]
-"""Of the U-Net, of the text encoders, and by block as after `lbw=`."""
 LOW, HIGH = -1.0, 2.0
 """Where a slider ends."""
+
+
+class Strength(NamedTuple):
+    """On the U-Net and on the text encoders, by block as after `lbw=`, and which share of the steps has it."""
+
+    unet: float
+    text: float
+    blocks: str = ""
+    start: float = 0.0
+    end: float = 1.0
 
 
 def start(file: LoraFile | None) -> Strength:
     """Return what a file is drawn with before anybody moved its sliders: as its user prefers, else 1."""
     preferred = None if file is None else file.preferred_strength
     strength = 1.0 if preferred is None else min(max(preferred, LOW), HIGH)
-    return strength, strength, ""
+    return Strength(strength, strength)
 
 
 def strength(kept: Mapping[str, object], name: str, file: LoraFile | None) -> Strength:
     """Return what the page keeps of a file's strengths, or what it begins with."""
     found = kept.get(name)
-    if not isinstance(found, (list, tuple)) or len(found) < 2:
+    if not isinstance(found, (list, tuple)) or not 2 <= len(found) <= len(Strength._fields):
         return start(file)
-    return float(found[0]), float(found[1]), str(found[2]) if len(found) > 2 else ""
+    unet, text, blocks, begins, ends = Strength(*found)
+    return Strength(float(unet), float(text), str(blocks), float(begins), float(ends))
 
 
 def within(files: Iterable[LoraFile], span: LoraStrengthRange) -> dict[str, LoraFile]:

@@ -35,7 +35,7 @@ SPACINGS = [
     *((f"{one.value} (timesteps)", f"timestep:{one.value}") for one in TimestepSpacing),
 ]
 Strengths = Mapping[str, Sequence[float | str]]
-"""Of the UNet and of the text encoders, and by block as after `lbw=`, by the LoRA's name."""
+"""What the page keeps of each LoRA, by its name: a `Strength`, or the beginning of one."""
 
 
 class Missing(ValueError):
@@ -66,9 +66,10 @@ class Form:
         return [self._lora(name, strength(self.strengths, name, files.get(name))) for name in chosen]
 
     def _lora(self, name: str, asked: Strength) -> Lora:
-        unet, text, blocks = asked
+        start, end = asked.start or None, None if asked.end == 1 else asked.end
+        weights = asked.blocks.strip() or None
         try:
-            return Lora(name, unet, text, block_weights=blocks.strip() or None)
+            return Lora(name, asked.unet, asked.text, block_weights=weights, start=start, end=end)
         except ValueError as error:
             raise Missing("loras", f"{name} by block: {error}") from None
 

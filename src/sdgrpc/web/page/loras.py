@@ -9,14 +9,14 @@ from typing import Any
 import gradio as gr
 
 from sdgrpc.client import AsyncClient, LoraFile
-from sdgrpc.web.page.beside import HIGH, LOW, strength, within
+from sdgrpc.web.page.beside import HIGH, LOW, Strength, strength, within
 
 Choices = list[tuple[str, str]]
 BY_BLOCK = "OUTD, or 1,0,0.5,…, or unet.down*0.5"
 WORDS = 4
 """Trigger words that are shown of a file."""
 # At once and in the browser: a way over the server could be overtaken by a quick press of Draw.
-_KEEP = "(kept, unet, text, blocks) => ({{ ...kept, [{name}]: [unet, text, blocks] }})"
+_KEEP = "(kept, ...fields) => ({{ ...kept, [{name}]: fields }})"
 
 
 async def found(client: AsyncClient, model: str) -> dict[str, LoraFile]:
@@ -70,14 +70,9 @@ def lora_rows(parts: dict[str, Any]) -> None:
             if file is None or not file.fits:
                 gr.HTML(unfit(name, file.refusal if file else "the server has no such file"), js_on_load=None)
                 continue
-            unet, text, blocks = strength(now or {}, name, file)
             with gr.Group():
                 gr.HTML(heading(file, pictures.get(name, "")), padding=True, js_on_load=None)
-                fields: list[Any] = [
-                    _slider(f"Strength of {name}", unet),
-                    _slider(f"Text encoder of {name}", text),
-                    gr.Textbox(blocks, label=f"By block of {name}", placeholder=BY_BLOCK, max_lines=1),
-                ]
+                fields = _fields(name, strength(now or {}, name, file))
             for field in fields:
                 field.change(
                     None,
@@ -89,5 +84,20 @@ def lora_rows(parts: dict[str, Any]) -> None:
                 )
 
 
-def _slider(label: str, value: float) -> gr.Slider:
-    return gr.Slider(LOW, HIGH, value, step=0.05, label=label, interactive=True)
+def _fields(name: str, now: Strength) -> list[Any]:
+    """Make the fields of a row, in the order of `Strength`."""
+    fields: list[Any] = [
+        _slider(f"Strength of {name}", now.unet),
+        _slider(f"Text encoder of {name}", now.text),
+        gr.Textbox(now.blocks, label=f"By block of {name}", placeholder=BY_BLOCK, max_lines=1),
+    ]
+    with gr.Row():
+        fields += [
+            _slider(f"Start of {name}, of the steps", now.start, 0.0, 1.0),
+            _slider(f"End of {name}, of the steps", now.end, 0.0, 1.0),
+        ]
+    return fields
+
+
+def _slider(label: str, value: float, low: float = LOW, high: float = HIGH) -> gr.Slider:
+    return gr.Slider(low, high, value, step=0.05, label=label, interactive=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sdgrpc.client import SecondPass
 from sdgrpc.parameters import Parameters, read_parameters
+from sdgrpc.web.page.beside import Strength
 from sdgrpc.web.page.form import LARGEST, Strengths
 
 
@@ -32,13 +33,10 @@ def restored(
     elif found.model:
         notes.append(f"the server has no model {found.model!r}")
     notes += [f"the server has no LoRA {one.name!r}" for one in found.loras if one.name not in loras]
-    notes += [
-        f"{one.name!r} is applied in every step here; the picture had it from {one.start:g} to {one.end:g}"
-        for one in found.loras
-        if one.name in loras and (one.start > 0 or one.end < 1)
-    ]
     strengths = {
-        one.name: (one.strength, one.text_encoder_strength, one.block_weights)
+        one.name: Strength(
+            one.strength, one.text_encoder_strength, one.block_weights, one.start, one.end
+        )
         for one in found.loras
         if one.name in loras
     }
