@@ -35,6 +35,7 @@ var kinds = map[string]func(*runner, *testing.T, testCase){
 	"attach":      (*runner).attach,
 	"upscale":     (*runner).upscale,
 	"embeddings":  (*runner).embeddings,
+	"plan":        (*runner).plan,
 }
 
 // runner runs the cases of the table against one server.

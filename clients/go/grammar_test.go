@@ -164,7 +164,7 @@ func checkLoras(t *testing.T, prepared *pb.Prepared, expected []expectedLora) {
 	for index, lora := range prepared.GetLoras() {
 		told := expectedLora{lora.GetName(), lora.GetStrength(), lora.GetTextEncoderStrength(), nil}
 		if index < len(expected) && expected[index].Steps != nil {
-			told.Steps = stepsOf(lora)
+			told.Steps = stepsOf(lora.GetSteps())
 		}
 		reported = append(reported, told)
 		if len(lora.GetSha256()) != 64 || len(lora.GetModules()) == 0 {
@@ -178,9 +178,9 @@ func checkLoras(t *testing.T, prepared *pb.Prepared, expected []expectedLora) {
 
 func sameLora(a, b expectedLora) bool { return reflect.DeepEqual(a, b) }
 
-func stepsOf(lora *pb.LoraReport) *[][2]int32 {
+func stepsOf(ranges []*pb.StepRange) *[][2]int32 {
 	steps := [][2]int32{}
-	for _, each := range lora.GetSteps() {
+	for _, each := range ranges {
 		steps = append(steps, [2]int32{each.GetFirst(), each.GetLast()})
 	}
 	return &steps

@@ -9,7 +9,7 @@ import (
 	pb "example.com/sdgrpc/v1"
 )
 
-// The kinds of the table that draw nothing: pictures that are enlarged, and words that were learned.
+// The kinds of the table that make no job: pictures that are enlarged, words that were learned, plans.
 
 func (r *runner) upscale(t *testing.T, c testCase) {
 	var events []*pb.UpscaleEvent
@@ -82,5 +82,43 @@ func (r *runner) embeddings(t *testing.T, c testCase) {
 	}
 	if !slices.Equal(listed, c.Expect.Embeddings) {
 		t.Errorf("the words are %v instead of %v", listed, c.Expect.Embeddings)
+	}
+}
+
+func (r *runner) plan(t *testing.T, c testCase) {
+	asked := &pb.PlanJobRequest{}
+	switch request := c.request(t).(type) {
+	case *pb.GenerateRequest:
+		asked.Request = &pb.PlanJobRequest_Generate{Generate: request}
+	case *pb.TransformRequest:
+		asked.Request = &pb.PlanJobRequest_Transform{Transform: request}
+	case *pb.InpaintRequest:
+		asked.Request = &pb.PlanJobRequest_Inpaint{Inpaint: request}
+	}
+	plan, err := r.client.PlanJob(testContext(t), asked)
+	if c.Expect.Outcome != "OK" {
+		checkFailure(t, err, c.Expect)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkAccepted(t, plan.GetAccepted(), c.Expect)
+	if plan.GetUnetSteps() != c.Expect.UnetSteps || plan.GetGuidedSteps() != c.Expect.GuidedSteps {
+		t.Errorf("%d steps ask, %d of them guided", plan.GetUnetSteps(), plan.GetGuidedSteps())
+	}
+	planned := []expectedLora{}
+	for index, lora := range plan.GetLoras() {
+		told := expectedLora{lora.GetName(), lora.GetStrength(), lora.GetTextEncoderStrength(), nil}
+		if index < len(c.Expect.Loras) && c.Expect.Loras[index].Steps != nil {
+			told.Steps = stepsOf(lora.GetSteps())
+		}
+		planned = append(planned, told)
+		if len(lora.GetSha256()) != 64 || lora.GetRefusal() != "" {
+			t.Errorf("planned as %v", lora)
+		}
+	}
+	if !slices.EqualFunc(planned, c.Expect.Loras, sameLora) {
+		t.Errorf("the LoRAs are %v instead of %v", planned, c.Expect.Loras)
 	}
 }

@@ -40,6 +40,8 @@ type expectation struct {
 	Upscaler   string
 	TileCount  int32 `json:"tile_count"`
 	Embeddings []expectedEmbedding
+	UnetSteps   int32 `json:"unet_steps"`
+	GuidedSteps int32 `json:"guided_steps"`
 	Width      int32
 	Height     int32
 	Seeds      []int64

@@ -75,12 +75,26 @@ def check_loras(prepared: pb.Prepared, expected: Sequence[Mapping[str, Any]]) ->
     """A report for each LoRA, in order, and a set's id if there is any."""
     assert bool(prepared.lora_set_id) == bool(expected)
     for lora, told in zip(prepared.loras, expected, strict=True):
-        for name in ("name", "strength", "text_encoder_strength"):
-            assert getattr(lora, name) == told[name]
-        steps = [[each.first, each.last] for each in lora.steps]
-        assert steps == told.get("steps", steps)
-        assert len(lora.sha256) == 64
+        check_lora(lora, told)
         assert lora.modules
+
+
+def check_lora(lora: pb.LoraReport | catalog_pb2.PlannedLora, told: Mapping[str, Any]) -> None:
+    """What a report and a plan have in common."""
+    for name in ("name", "strength", "text_encoder_strength"):
+        assert getattr(lora, name) == told[name]
+    steps = [[each.first, each.last] for each in lora.steps]
+    assert steps == told.get("steps", steps)
+    assert len(lora.sha256) == 64
+
+
+def check_plan(plan: catalog_pb2.PlanJobResponse, expect: Expect) -> None:
+    """What would be accepted, its steps and LoRAs."""
+    check_accepted(plan.accepted, expect)
+    assert (plan.unet_steps, plan.guided_steps) == (expect["unet_steps"], expect["guided_steps"])
+    for lora, told in zip(plan.loras, expect.get("loras", []), strict=True):
+        check_lora(lora, told)
+        assert not lora.refusal
 
 
 def check_upscaled(events: Sequence[pb.UpscaleEvent], expect: Expect) -> pb.Image:

@@ -25,6 +25,7 @@ CASE_KEYS = {"name", "kind", "method", "request", "files", "timeout_seconds", "e
 EXPECT_KEYS = {
     *("outcome", "request_id", "model", "step_count", "width", "height", "seeds", "media_type", "loras"),
     *("second_pass", "lora_strengths", "upscaler", "tile_count", "embeddings"),
+    *("unet_steps", "guided_steps"),
     *("previews", "warnings", "reason", "metadata", "violations", "resource", "retry"),
 }
 

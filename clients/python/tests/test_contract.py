@@ -13,7 +13,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from checks import check_embeddings, check_events, check_failure, check_upscaled, details_of
+from checks import check_embeddings, check_events, check_failure, check_plan, check_upscaled, details_of
 from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc, jobs_pb2
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
@@ -64,6 +64,15 @@ class Runner:
             check_failure(error, case["expect"])
             return
         check_embeddings(answer.embeddings, case["expect"]["embeddings"])
+
+    def plan(self, case: Case) -> None:
+        request = catalog_pb2.PlanJobRequest(**{case["method"].lower(): request_of(case)})
+        try:
+            answer = self.catalog.PlanJob(request)
+        except grpc.RpcError as error:
+            check_failure(error, case["expect"])
+            return
+        check_plan(answer, case["expect"])
 
     def keep(self, case: Case) -> None:
         pictures, cut = None, 1
@@ -177,6 +186,7 @@ KINDS: dict[str, Callable[[Runner, Case], None]] = {
     "keep": Runner.keep,
     "upscale": Runner.upscale,
     "embeddings": Runner.embeddings,
+    "plan": Runner.plan,
     "exists": Runner.exists,
     "attach": Runner.attach,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
+use sdgrpc::v1::{PlanJobResponse, StepRange};
 use sdgrpc::{Accepted, DrawnImage, Error, Event, Prepared, Preview, PreviewContent, Progress};
 
 use crate::kinds::{Answer, Received};
@@ -93,6 +94,41 @@ fn numbering(expect: &Expect, answer: &Answer) -> Result<()> {
     Ok(())
 }
 
+/// What would be accepted, its steps and LoRAs.
+pub fn plan(expect: &Expect, plan: &PlanJobResponse) -> Result<()> {
+    let accepted = plan.accepted.clone().context("no accepted")?;
+    check_accepted(expect, &Accepted {
+        request_id: String::new(),
+        queue_position: accepted.queue_position,
+        sampling: accepted.sampling.context("no sampling")?,
+        width: accepted.width,
+        height: accepted.height,
+        model: accepted.model,
+        step_count: accepted.step_count,
+        warnings: accepted.warnings,
+        second_pass: accepted.second_pass,
+    })?;
+    let steps = (Some(plan.unet_steps), Some(plan.guided_steps));
+    ensure!(steps == (expect.unet_steps, expect.guided_steps), "{steps:?} steps");
+    ensure!(plan.loras.len() == expect.loras.len(), "{} LoRAs", plan.loras.len());
+    for (lora, planned) in expect.loras.iter().zip(&plan.loras) {
+        let found = (planned.name.as_str(), planned.strength, planned.text_encoder_strength);
+        check_lora(lora, found, &planned.sha256, &planned.steps)?;
+        ensure!(planned.refusal.is_empty(), "{} is refused: {}", lora.name, planned.refusal);
+    }
+    Ok(())
+}
+
+/// What a report and a plan have in common.
+fn check_lora(lora: &ExpectedLora, found: (&str, f32, f32), sha256: &str, steps: &[StepRange]) -> Result<()> {
+    let expected = (lora.name.as_str(), lora.strength, lora.text_encoder_strength);
+    ensure!(found == expected, "a LoRA is {found:?} instead of {expected:?}");
+    ensure!(sha256.len() == 64, "the hash of {} is {sha256:?}", lora.name);
+    let steps: Vec<_> = steps.iter().map(|each| (each.first, each.last)).collect();
+    ensure!(lora.steps.as_ref().is_none_or(|told| *told == steps), "{} is in steps {steps:?}", lora.name);
+    Ok(())
+}
+
 fn check_accepted(expect: &Expect, accepted: &Accepted) -> Result<()> {
     if let Some(model) = &expect.model {
         ensure!(&accepted.model == model, "the model is {:?}", accepted.model);
@@ -122,12 +158,8 @@ fn check_loras(expected: &[ExpectedLora], prepared: &Prepared) -> Result<()> {
     ensure!(prepared.lora_set_id.is_empty() == expected.is_empty(), "the set is {:?}", prepared.lora_set_id);
     for (lora, report) in expected.iter().zip(&prepared.loras) {
         let found = (report.name.as_str(), report.strength, report.text_encoder_strength);
-        let expected = (lora.name.as_str(), lora.strength, lora.text_encoder_strength);
-        ensure!(found == expected, "a LoRA report is {found:?} instead of {expected:?}");
-        ensure!(report.sha256.len() == 64, "the hash of {} is {:?}", lora.name, report.sha256);
+        check_lora(lora, found, &report.sha256, &report.steps)?;
         ensure!(!report.modules.is_empty(), "{} changes nothing", lora.name);
-        let steps: Vec<_> = report.steps.iter().map(|each| (each.first, each.last)).collect();
-        ensure!(lora.steps.as_ref().is_none_or(|told| *told == steps), "{} is in steps {steps:?}", lora.name);
     }
     Ok(())
 }

@@ -67,7 +67,8 @@ impl Runner {
             Kind::Keep => kept::keep(&self.client, case, &request).await,
             Kind::Exists => kept::exists(&self.client, case, &request).await,
             Kind::Attach => kept::attach(&self.client, case, &request).await,
-            Kind::Upscale | Kind::Embeddings => unreachable!("these make no job"),
+            Kind::Plan => others::plan(&self.client, case, &request).await,
+            Kind::Upscale | Kind::Embeddings => unreachable!("they have no request of a job"),
         }
     }
 

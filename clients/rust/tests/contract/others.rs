@@ -1,17 +1,18 @@
-//! The kinds that draw nothing: pictures that are enlarged, and words that were learned.
+//! The kinds that make no job: pictures that are enlarged, words that were learned, plans.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::TryStreamExt;
+use sdgrpc::v1::plan_job_request::Request as Planned;
 use sdgrpc::v1::upscale_event::Event as Told;
-use sdgrpc::v1::{Image, ListEmbeddingsRequest, UpscaleEvent, UpscaleRequest};
+use sdgrpc::v1::{Image, ListEmbeddingsRequest, PlanJobRequest, UpscaleEvent, UpscaleRequest};
 use sdgrpc::{Client, Error};
 
 use crate::check;
 use crate::kinds::sha256;
-use crate::request::decode;
+use crate::request::{Request, decode};
 use crate::table::{Case, Expect, ExpectedEmbedding};
 
 /// Enlarge a picture; the hash of what came, where it is expected to.
@@ -84,4 +85,19 @@ pub async fn embeddings(client: &Client, case: &Case) -> Result<()> {
     }
     ensure!(case.expect.embeddings.as_ref() == Some(&listed), "the words are {listed:?}");
     Ok(())
+}
+
+/// Ask what a request would do.
+pub async fn plan(client: &Client, case: &Case, request: &Request) -> Result<()> {
+    let asked = match request.clone() {
+        Request::Generate(request) => Planned::Generate(request),
+        Request::Transform(request) => Planned::Transform(request),
+        Request::Inpaint(request) => Planned::Inpaint(request),
+    };
+    let answer = client.plan_job(PlanJobRequest { request: Some(asked) }).await;
+    if case.expect.outcome != "OK" {
+        let error = answer.err().with_context(|| format!("no {}", case.expect.outcome))?;
+        return check::failure(&case.expect, &error);
+    }
+    check::plan(&case.expect, &answer?)
 }

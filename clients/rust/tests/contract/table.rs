@@ -47,6 +47,7 @@ pub enum Kind {
     Attach,
     Upscale,
     Embeddings,
+    Plan,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -77,6 +78,8 @@ pub struct Expect {
     pub upscaler: Option<String>,
     pub tile_count: Option<i32>,
     pub embeddings: Option<Vec<ExpectedEmbedding>>,
+    pub unet_steps: Option<i32>,
+    pub guided_steps: Option<i32>,
     #[serde(default)]
     pub loras: Vec<ExpectedLora>,
     pub previews: Option<ExpectedPreviews>,

@@ -5,7 +5,16 @@ import { createHash } from "node:crypto";
 
 import { SdgrpcError } from "../../src/index.js";
 import type { Event } from "../../src/index.js";
-import type { Accepted, GeneratedImage, Prepared, Preview, Progress } from "../../src/v1.js";
+import type {
+  Accepted,
+  GeneratedImage,
+  LoraReport,
+  PlanJobResponse,
+  PlannedLora,
+  Prepared,
+  Preview,
+  Progress,
+} from "../../src/v1.js";
 import type { Expect } from "./table.js";
 
 interface Told {
@@ -121,19 +130,30 @@ function checkImages({ accepted, images }: Told, expect: Expect): void {
 }
 
 function checkLoras(prepared: Prepared, expect: Expect): void {
+  checkEach(prepared.loras, expect);
+  assert.ok(prepared.loras.every(({ modules }) => Object.keys(modules).length > 0));
+  assert.equal(prepared.loraSetId === "", prepared.loras.length === 0);
+}
+
+/** What reports and plans have in common. */
+function checkEach(found: readonly (LoraReport | PlannedLora)[], expect: Expect): void {
   const expected = expect.loras ?? [];
-  const reported = prepared.loras.map(({ name, strength, textEncoderStrength, steps }, index) => ({
+  const told = found.map(({ name, strength, textEncoderStrength, steps }, index) => ({
     name,
     strength,
     text_encoder_strength: textEncoderStrength,
     ...(expected[index]?.steps && { steps: steps.map(({ first, last }) => [first, last]) }),
   }));
-  assert.deepEqual(reported, expected);
-  for (const { sha256, modules } of prepared.loras) {
-    assert.equal(sha256.length, 64);
-    assert.notDeepEqual(modules, {});
-  }
-  assert.equal(prepared.loraSetId === "", reported.length === 0);
+  assert.deepEqual(told, expected);
+  assert.ok(found.every(({ sha256 }) => sha256.length === 64));
+}
+
+/** Checks what would be accepted, its steps and LoRAs. */
+export function checkPlan(plan: PlanJobResponse, expect: Expect): void {
+  checkAccepted(plan.accepted!, expect);
+  assert.deepEqual([plan.unetSteps, plan.guidedSteps], [expect.unet_steps, expect.guided_steps]);
+  checkEach(plan.loras, expect);
+  assert.ok(plan.loras.every(({ refusal }) => refusal === ""));
 }
 
 function checkPreviews({ accepted, progress, images }: Told, { previews: expected }: Expect): void {

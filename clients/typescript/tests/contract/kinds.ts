@@ -10,7 +10,7 @@ import { Client } from "../../src/index.js";
 import type { CallOptions, Event, Job } from "../../src/index.js";
 import { GenerateRequestSchema } from "../../src/v1.js";
 import type { GenerateRequest, UpscaleEvent } from "../../src/v1.js";
-import { checkEvents, checkFailure, hashesOf } from "./check.js";
+import { checkEvents, checkFailure, checkPlan, hashesOf } from "./check.js";
 import type { Door } from "./server.js";
 import { checkEmbeddings, checkUpscaled } from "./others.js";
 import { embeddingsOf, requestOf, upscaleOf } from "./table.js";
@@ -36,6 +36,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
   attach,
   upscale,
   embeddings,
+  plan,
   unreachable,
   cancel,
   deadline,
@@ -147,6 +148,27 @@ async function embeddings({ client }: Runner, each: Case): Promise<void> {
     checkEmbeddings(await asked, each.expect);
   } else {
     checkFailure(await asked.catch((failure: unknown) => failure), each.expect);
+  }
+}
+
+async function plan({ client }: Runner, each: Case): Promise<void> {
+  const asked = client.planJob({ request: await plannedOf(each) });
+  if (each.expect.outcome === "OK") {
+    checkPlan(await asked, each.expect);
+  } else {
+    checkFailure(await asked.catch((failure: unknown) => failure), each.expect);
+  }
+}
+
+async function plannedOf(each: Case) {
+  const { method, message } = await requestOf(each);
+  switch (method) {
+    case "Generate":
+      return { case: "generate" as const, value: message };
+    case "Transform":
+      return { case: "transform" as const, value: message };
+    case "Inpaint":
+      return { case: "inpaint" as const, value: message };
   }
 }
 

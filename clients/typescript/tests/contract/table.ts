@@ -30,7 +30,7 @@ const KEYS = ["name", "kind", "method", "request", "files", "timeout_seconds", "
 const EXPECTED = [
   ...["outcome", "request_id", "model", "step_count", "width", "height", "seeds", "media_type", "warnings"],
   ...["second_pass", "loras", "previews", "reason", "metadata", "violations", "resource", "retry"],
-  ...["lora_strengths", "upscaler", "tile_count", "embeddings"],
+  ...["lora_strengths", "upscaler", "tile_count", "embeddings", "unet_steps", "guided_steps"],
 ];
 
 export interface ExpectedLora {
@@ -69,6 +69,8 @@ export interface Expect {
   readonly upscaler?: string;
   readonly tile_count?: number;
   readonly embeddings?: readonly ExpectedEmbedding[];
+  readonly unet_steps?: number;
+  readonly guided_steps?: number;
   readonly loras?: readonly ExpectedLora[];
   readonly previews?: { readonly content: "picture" | "latent"; readonly steps: readonly number[] };
   readonly reason?: string;
