@@ -31,29 +31,29 @@ type testCase struct {
 }
 
 type expectation struct {
-	Outcome    string
-	RequestID  string `json:"request_id"`
-	Model      string
-	StepCount  *int32              `json:"step_count"`
-	SecondPass *expectedSecondPass `json:"second_pass"`
-	Strengths  []float32           `json:"lora_strengths"`
-	Upscaler   string
-	TileCount  int32 `json:"tile_count"`
-	Embeddings []expectedEmbedding
+	Outcome     string
+	RequestID   string `json:"request_id"`
+	Model       string
+	StepCount   *int32              `json:"step_count"`
+	SecondPass  *expectedSecondPass `json:"second_pass"`
+	Strengths   []float32           `json:"lora_strengths"`
+	Upscaler    string
+	TileCount   int32 `json:"tile_count"`
+	Embeddings  []expectedEmbedding
 	UnetSteps   int32 `json:"unet_steps"`
 	GuidedSteps int32 `json:"guided_steps"`
-	Width      int32
-	Height     int32
-	Seeds      []int64
-	MediaType  string `json:"media_type"`
-	Warnings   []string
-	Loras      []expectedLora
-	Previews   *expectedPreviews
-	Reason     sdgrpc.Reason
-	Metadata   map[string]string
-	Violations []string
-	Resource   *sdgrpc.Resource
-	Retry      bool
+	Width       int32
+	Height      int32
+	Seeds       []int64
+	MediaType   string `json:"media_type"`
+	Warnings    []string
+	Loras       []expectedLora
+	Previews    *expectedPreviews
+	Reason      sdgrpc.Reason
+	Metadata    map[string]string
+	Violations  []string
+	Resource    *sdgrpc.Resource
+	Retry       bool
 }
 
 type expectedSecondPass struct {

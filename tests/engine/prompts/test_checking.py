@@ -62,7 +62,10 @@ def by(name: str, **changes) -> LoraRef:
     ("changes", "refused"),
     [
         ({"prompt": "a blob and a larger one"}, {}),
-        ({"prompt": "a (LARGE:1.2) blob", "negative_prompt": "broken"}, {"prompt": LARGE, "negative_prompt": BROKEN}),
+        (
+            {"prompt": "a (LARGE:1.2) blob", "negative_prompt": "broken"},
+            {"prompt": LARGE, "negative_prompt": BROKEN},
+        ),
         ({"negative_prompt": "broken", "guidance_scale": 1.0}, {}),
         ({"prompt": "[a cat:a large cat:0.5]"}, {"prompt": LARGE}),
         ({"prompt": "[a cat:a large cat:4]"}, {}),
@@ -72,7 +75,10 @@ def by(name: str, **changes) -> LoraRef:
         ({"prompt": "a large cat", "loras": (by("one", start=0.5),)}, {"prompt": LARGE}),
         ({"prompt": "[a cat:a large cat:0.5]", "loras": (by("one", start=0.5),)}, {}),
         ({"prompt": "a large cat", "loras": (LoraRef(0.0, 0.0, name="one"),)}, {"prompt": LARGE}),
-        ({"prompt": "a large cat", "loras": (by("one"), by("two"))}, {"prompt": "uses the token 'large', which two"}),
+        (
+            {"prompt": "a large cat", "loras": (by("one"), by("two"))},
+            {"prompt": "uses the token 'large', which two"},
+        ),
     ],
 )
 async def test_words_are_judged_as_the_job_judges_them(

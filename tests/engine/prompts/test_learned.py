@@ -41,7 +41,10 @@ def test_only_what_is_used_is_read(folder: Path, tiny_model: Model, monkeypatch:
         assert [name for name, _ in found.hashes] == ["Blob"]
         assert list(found.tokens) == ["blob"]
     assert opened == ["Blob"]
-    assert set(learned_words(library, widths_of(model), ("large blob broken", None)).refused) == {"large", "broken"}
+    assert set(learned_words(library, widths_of(model), ("large blob broken", None)).refused) == {
+        "large",
+        "broken",
+    }
 
 
 @pytest.mark.parametrize("key", ["emb_params", "<cat-toy>"])

@@ -102,8 +102,10 @@ async fn prepared_and_finished_have_their_times() {
 
 #[tokio::test]
 async fn an_image_has_its_strength_of_a_grid() {
-    let drawn = |lora_strength| Wire::Image(v1::GeneratedImage { index: 1, lora_strength, ..Default::default() });
-    let (_server, mut job) = job(vec![message(0, drawn(Some(0.25))), message(1, drawn(None)), finished(2)]).await;
+    let drawn =
+        |lora_strength| Wire::Image(v1::GeneratedImage { index: 1, lora_strength, ..Default::default() });
+    let (_server, mut job) =
+        job(vec![message(0, drawn(Some(0.25))), message(1, drawn(None)), finished(2)]).await;
     for expected in [Some(0.25), None] {
         let Some(Event::Image(image)) = job.try_next().await.unwrap() else { panic!("no image") };
         assert_eq!((image.index, image.lora_strength), (1, expected));

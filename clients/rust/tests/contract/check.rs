@@ -97,17 +97,20 @@ fn numbering(expect: &Expect, answer: &Answer) -> Result<()> {
 /// What would be accepted, its steps and LoRAs.
 pub fn plan(expect: &Expect, plan: &PlanJobResponse) -> Result<()> {
     let accepted = plan.accepted.clone().context("no accepted")?;
-    check_accepted(expect, &Accepted {
-        request_id: String::new(),
-        queue_position: accepted.queue_position,
-        sampling: accepted.sampling.context("no sampling")?,
-        width: accepted.width,
-        height: accepted.height,
-        model: accepted.model,
-        step_count: accepted.step_count,
-        warnings: accepted.warnings,
-        second_pass: accepted.second_pass,
-    })?;
+    check_accepted(
+        expect,
+        &Accepted {
+            request_id: String::new(),
+            queue_position: accepted.queue_position,
+            sampling: accepted.sampling.context("no sampling")?,
+            width: accepted.width,
+            height: accepted.height,
+            model: accepted.model,
+            step_count: accepted.step_count,
+            warnings: accepted.warnings,
+            second_pass: accepted.second_pass,
+        },
+    )?;
     let steps = (Some(plan.unet_steps), Some(plan.guided_steps));
     ensure!(steps == (expect.unet_steps, expect.guided_steps), "{steps:?} steps");
     ensure!(plan.loras.len() == expect.loras.len(), "{} LoRAs", plan.loras.len());

@@ -51,7 +51,10 @@ fn enlarged(expect: &Expect, events: Vec<UpscaleEvent>) -> Result<Image> {
                 ensure!(accepted.tile_count == count, "{} tiles", accepted.tile_count);
             }
             Told::Progress(progress) => {
-                ensure!((progress.tile, progress.tile_count) == (sequence, count), "{progress:?} at {sequence}");
+                ensure!(
+                    (progress.tile, progress.tile_count) == (sequence, count),
+                    "{progress:?} at {sequence}"
+                );
             }
             Told::Image(image) if sequence == count + 1 => picture = Some(image),
             Told::Accepted(_) | Told::Image(_) => bail!("an event at {sequence}"),

@@ -75,9 +75,7 @@ class Planner:
         target = self._models.target(task.model)
         judged = [_judged(file, ref, target) for file, ref in zip(files, task.loras, strict=True)]
         if not any(one.refusal for one in judged):  # or that is what the job would end with
-            check_words(
-                task, self._embeddings, target.names.token_widths, [one.vocabulary for one in judged]
-            )
+            check_words(task, self._embeddings, target.names.token_widths, [one.vocabulary for one in judged])
         planned, element = phases(task), BYTES.get(state.dtype, 4)
         resident = {one.set_id for one in self._models.resident_sets() if one.model == task.model}
         ids = [LoraSet.of([(files[at], task.loras[at]) for at in phase.loras]).set_id for phase in planned]

@@ -33,9 +33,10 @@ def restored(
     elif found.model:
         notes.append(f"the server has no model {found.model!r}")
     notes += [f"the server has no LoRA {one.name!r}" for one in found.loras if one.name not in loras]
-    strengths = {
-        one.name: Strength(
-            one.strength, one.text_encoder_strength, one.block_weights, one.start, one.end
+    strengths: Strengths = {
+        # A plain tuple: the page keeps it as JSON.
+        one.name: tuple(
+            Strength(one.strength, one.text_encoder_strength, one.block_weights, one.start, one.end)
         )
         for one in found.loras
         if one.name in loras
