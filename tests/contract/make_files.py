@@ -1,4 +1,4 @@
-"""Make the small pictures and files of tensors that cases.json names: `python -m tests.contract.make_files`."""
+"""Make the small pictures and tensor files that cases.json names: `python -m tests.contract.make_files`."""
 
 from __future__ import annotations
 

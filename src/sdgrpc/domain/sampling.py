@@ -148,7 +148,7 @@ class StepReuse:
     order: int = DEFAULT_REUSE_ORDER
 
     def asks(self, step: int, count: int, since: int = 0) -> bool:
-        """Tell whether a step, from 0, of `count` asks: two from `since` on, every `every`-th and the last."""
+        """Tell whether a step, from 0, of `count` asks: two from `since` on, each `every`-th, the last."""
         return step - since < EXACT_AT_FIRST or step % self.every == 0 or step == count - 1
 
     @classmethod

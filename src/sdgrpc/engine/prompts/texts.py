@@ -25,7 +25,7 @@ class PromptTexts:
 
     @classmethod
     def of(cls, task: Task) -> PromptTexts:
-        """Read both prompts of a task. Steps that an image's strength leaves out are counted with the others."""
+        """Read both prompts of a task. Steps that an image's strength leaves out are counted, too."""
         prompt = _texts(task, task.prompt)
         negative: list[str | None] = [None] * len(prompt)
         if task.sampling.guidance_scale > 1:

@@ -15,7 +15,7 @@ LOW, HIGH = -1.0, 2.0
 
 
 class Strength(NamedTuple):
-    """On the U-Net and on the text encoders, by block as after `lbw=`, and which share of the steps has it."""
+    """On the U-Net and the text encoders, by block as after `lbw=`, and which share of the steps has it."""
 
     unet: float
     text: float
