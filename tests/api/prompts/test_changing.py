@@ -60,7 +60,7 @@ def test_what_nobody_is_asked_about_may_say_anything() -> None:
 def test_the_tags_of_a_prompt_are_taken_out_first() -> None:
     """What is in a LoRA's name is no text."""
     prompt = f"<lora:{MANY}:0.5> a cat"
-    assert task_of(generate(prompt=prompt, sampling=sampling(65))).prompt == " a cat"
+    assert task_of(generate(prompt=prompt, sampling=sampling(65))).prompt == "a cat"
     assert faults_of(generate(prompt=f"<lora:x:0.5>{MANY}", sampling=sampling(65))) == {"prompt": WORDS}
 
 
