@@ -96,13 +96,12 @@ async def test_a_job_that_is_cancelled_in_its_midst(open_tiny, step: int, change
                 break
         await stream.aclose()
         events = await beside
+        again = await run(engine, left)
         await asyncio.wait_for(engine.drain(), 60)
         status = engine.status()
-        finished = status.jobs_finished
-        again = await run(engine, left)
     assert isinstance(events[-1], Finished)
     assert difference(events, expected) <= MOST
-    assert (status.running, status.queued, finished) == (0, 0, 2)
+    assert (status.running, status.queued, status.jobs_finished) == (0, 0, 3)
     assert not [one for one in status.resident_sets if one.in_use]
     assert [event.step for event in again if isinstance(event, Progress)] == list(range(1, STEPS + 1))
 

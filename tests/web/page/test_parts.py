@@ -89,7 +89,7 @@ def test_parameters_become_the_form() -> None:
 
 def test_a_lora_in_some_of_the_steps() -> None:
     """It is asked for as its sliders stand, comes back as it was drawn, and in all steps by default."""
-    text = "a star <lora:night:0.5:start=0.25:end=0.75>\nSteps: 9, Seed: 1"
+    text = "a star <lora:night:0.5:start=0.25:end=0.75>\nSteps: 9, Seed: 1, Version: sdgrpc 1"
     values, strengths, notes = restored(text, [], ["night"])
     assert (strengths["night"], notes) == (Strength(0.5, 0.5, "", 0.25, 0.75), [])
     form = Form(values, strengths, frozenset())
