@@ -75,14 +75,11 @@ def test_it_is_told_with_the_rest() -> None:
 @pytest.mark.parametrize("kind", ["generate", "transform", "inpaint"])
 async def test_calls_and_their_plans_are_refused_alike(kind: str) -> None:
     """By the same violation, and nothing reaches the engine."""
-    request = {"generate": generate, "transform": transform, "inpaint": inpaint}[kind](
-        prompt=MANY, sampling=sampling(130)
+    changes = (
+        {"sampling": sampling(65)} if kind == "generate" else {"sampling": sampling(130), "strength": 0.5}
     )
-    if kind != "generate":
-        request.strength = 0.5
-    else:
-        request.sampling.steps = 65
-    engine = FakeEngine()
+    request_of = {"generate": generate, "transform": transform, "inpaint": inpaint}[kind]
+    request, engine = request_of(prompt=MANY, **changes), FakeEngine()
     async with running_api(engine) as api:
         call = getattr(api.stub, kind.capitalize())(request)
         drawn = violations_of(await failure_of(call))

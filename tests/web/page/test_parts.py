@@ -94,7 +94,8 @@ def test_a_lora_in_some_of_the_steps() -> None:
     assert (strengths["night"], notes) == (Strength(0.5, 0.5, "", 0.25, 0.75), [])
     form = Form(values, strengths, frozenset())
     assert form.loras() == [Lora("night", 0.5, 0.5, start=0.25, end=0.75)]
-    for kept in ([0.5, 0.5], [0.5, 0.5, ""], [0.5, 0.5, "", 0, 1]):
+    every: list[list[float | str]] = [[0.5, 0.5], [0.5, 0.5, ""], [0.5, 0.5, "", 0, 1]]
+    for kept in every:
         assert Form(values, {"night": kept}, frozenset()).loras() == [Lora("night", 0.5, 0.5)]
     assert component("loras[0].end", "text") == "loras"
 

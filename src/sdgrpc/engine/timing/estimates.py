@@ -109,7 +109,7 @@ class Estimates:
                 for one, left in self._last(task, steps)
             )
 
-    def _last(self, task: Task, steps: int) -> list[tuple[Task, Sequence[int]]]:
+    def _last(self, task: Task, steps: int) -> Sequence[tuple[Task, Sequence[int]]]:
         """Each pass with the rows of those of its steps that are among the last `steps`; none without one."""
         found, first = [], max(task.step_count - steps, 0)
         for each, rows in zip(task.passes, self._rows(rows_alone(task)), strict=True):
