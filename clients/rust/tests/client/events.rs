@@ -103,12 +103,12 @@ async fn prepared_and_finished_have_their_times() {
 #[tokio::test]
 async fn an_image_has_its_strength_of_a_grid() {
     let drawn =
-        |lora_strength| Wire::Image(v1::GeneratedImage { index: 1, lora_strength, ..Default::default() });
+        |index, lora_strength| Wire::Image(v1::GeneratedImage { index, lora_strength, ..Default::default() });
     let (_server, mut job) =
-        job(vec![message(0, drawn(Some(0.25))), message(1, drawn(None)), finished(2)]).await;
-    for expected in [Some(0.25), None] {
+        job(vec![message(0, drawn(0, Some(0.25))), message(1, drawn(1, None)), finished(2)]).await;
+    for expected in [(0, Some(0.25)), (1, None)] {
         let Some(Event::Image(image)) = job.try_next().await.unwrap() else { panic!("no image") };
-        assert_eq!((image.index, image.lora_strength), (1, expected));
+        assert_eq!((image.index, image.lora_strength), expected);
     }
 }
 
