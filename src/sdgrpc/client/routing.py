@@ -3,6 +3,9 @@
 `x-sdgrpc-lora-set` is the same for calls that use the same LoRA set: a proxy that hashes it sends them to the
 server that has the set fused. `x-sdgrpc-job` is the same for all calls about a kept job, which one server
 keeps. Servers read neither. docs/scaling.md has the functions, tests/contract/routing.json examples.
+
+Envoy decides, not this: `deploy/envoy/routes.yaml` hashes these headers, `servers.yaml` has the ring. One
+server whose engine has many replicas decides itself, by `sdgrpc.engine.cluster.routing`.
 """
 
 from __future__ import annotations

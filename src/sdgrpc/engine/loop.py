@@ -1,4 +1,4 @@
-"""The engine's threads: one prepares jobs, one runs their steps, a few finish them. No torch here.
+"""The engine's threads: `sdgrpc-prepare`, `sdgrpc-step` and two `sdgrpc-finish`. No torch here.
 
 The step loop is three verbs: choose the jobs of the next call, run it, settle what came back. Preparing
 (fusing a LoRA set, encoding a prompt) and finishing (the VAE, the image file) happen beside it, so that

@@ -43,6 +43,8 @@ T = TypeVar("T")
 class EngineCatalog:
     """Answers the catalog's questions in threads of its own, so that no job waits for a folder's hashes.
 
+    They are `sdgrpc-catalog`, `sdgrpc-fuse-ahead` for PrepareLoras and `sdgrpc-upload`.
+
     `ids` are those of the loop's jobs too: a set to prepare waits its turn among them where its model has to
     be loaded.
     """

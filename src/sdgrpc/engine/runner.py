@@ -1,4 +1,4 @@
-"""What the loop's threads do on the device: fuse and encode, predict, decode and write the file."""
+"""What `sdgrpc-prepare` (fuse, encode), `sdgrpc-step` (predict), `sdgrpc-finish` (decode, write) do here."""
 
 from __future__ import annotations
 

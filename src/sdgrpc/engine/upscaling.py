@@ -1,4 +1,4 @@
-"""Pictures through upscalers, one after the other on a thread of their own, beside the steps of jobs."""
+"""Pictures through upscalers, one by one on the thread `sdgrpc-upscale`, beside the steps of jobs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Calls a UNet the fastest way that is ready: what is not compiled yet runs as it is, and is compiled beside.
 
-Nobody waits for a compilation. The first calls of a shape run eagerly, so their predictions differ from later
-ones by what the dtype's rounding is; `--compile off` is for whoever wants equal bytes.
+Nobody waits for a compilation: the thread `sdgrpc-compile` does it. The first calls of a shape run eagerly,
+so their predictions differ from later ones by what the dtype's rounding is; `--compile off` is for whoever
+wants equal bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Models' hashes, computed one after the other on a thread of their own, after the server is ready."""
+"""Models' hashes, computed one by one after the server is ready, on the thread `sdgrpc-model-hash`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Previews of unfinished pictures, made when somebody reads them."""
+"""Previews of unfinished pictures, made when somebody reads them.
+
+On a thread `sdgrpc-preview`, which `engine/local.py` makes.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The dialects of LoRA files: keys -> modules with their tensors -> one Adapter.
 
 A key is a module's spelling plus an ending that says which tensor of which algorithm it is. The endings are
-listed in `roles`, the spellings in `bases.module_names`.
+listed in `key_endings.ROLES`, how spellings begin in `bases.module_names.PREFIXES`.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def hashing_autov3(metadata: Mapping[str, str], data: memoryview) -> str | Futur
 
 
 def _beside(work: Callable[[], str]) -> Future[str]:
-    """Run on a thread of its own, which leaves Python's lock to others while it hashes."""
+    """Run on a thread `sdgrpc-hash` of its own, which leaves Python's lock to others while it hashes."""
     thread = ThreadPoolExecutor(1, "sdgrpc-hash")
     try:
         return thread.submit(work)
