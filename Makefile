@@ -25,7 +25,7 @@ ifdef LOCKED
 	$(BIN)/python -m pip install --quiet --require-hashes -r locks/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 else
-	$(BIN)/python -m pip install --quiet -e '.[server,telemetry,upscale,web]' --group dev
+	$(BIN)/python -m pip install --quiet -e '.[server,telemetry,upscale,cluster,web]' --group dev
 endif
 	@touch $@
 
@@ -46,13 +46,13 @@ coverage: setup ## the suite with branch coverage, which must not fall below the
 
 test-oldest: setup ## the suite on the oldest dependencies that pyproject.toml allows
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/oldest
-	VIRTUAL_ENV=build/oldest $(BIN)/uv pip install --quiet --resolution lowest-direct -e '.[server,telemetry,upscale,web]' --group dev
+	VIRTUAL_ENV=build/oldest $(BIN)/uv pip install --quiet --resolution lowest-direct -e '.[server,telemetry,upscale,cluster,web]' --group dev
 	build/oldest/bin/python -m pytest $(PARALLEL)
 
 test-python: ## the suite on another Python: make test-python PYTHON=python3.13
 	$(PYTHON) -m venv build/python
 	build/python/bin/python -m pip install --quiet --upgrade pip
-	build/python/bin/python -m pip install --quiet -e '.[server,telemetry,upscale,web]' --group dev
+	build/python/bin/python -m pip install --quiet -e '.[server,telemetry,upscale,cluster,web]' --group dev
 	build/python/bin/python -m pytest $(PARALLEL)
 
 # uv keeps the versions that a lock has, as long as they fit; UPGRADE=--upgrade takes the newest.
@@ -61,7 +61,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 lock: setup ## write locks/: every dependency of the image and of CI with its version and hashes
 	$(LOCK) pyproject.toml --extra server --extra telemetry -c locks/shared.in -o locks/server.txt
 	$(LOCK) locks/build.in -o locks/build.txt
-	$(LOCK) pyproject.toml locks/build.in --extra server --extra telemetry --extra upscale --extra web --group dev -c locks/server.txt -o locks/dev.txt
+	$(LOCK) pyproject.toml locks/build.in --extra server --extra telemetry --extra upscale --extra cluster --extra web --group dev -c locks/server.txt -o locks/dev.txt
 
 audit: setup ## look for known vulnerabilities of what the image has; fails too where the database cannot be asked
 	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --progress-spinner off -r locks/server.txt

@@ -30,7 +30,8 @@ def test_what_it_says_of_itself(metadata: Message) -> None:
     assert "lora" in metadata["Keywords"]
     assert metadata["License-Expression"] == "Apache-2.0"
     assert any(one.startswith("Development Status") for one in metadata.get_all("Classifier", []))
-    assert metadata.get_all("Provides-Extra") == ["cli", "metrics", "server", "telemetry", "upscale", "web"]
+    extras = ["cli", "cluster", "metrics", "server", "telemetry", "upscale", "web"]
+    assert metadata.get_all("Provides-Extra") == extras
     plain = [one for one in metadata.get_all("Requires-Dist", []) if "extra ==" not in one]
     assert not [one for one in plain if one.startswith(("rich", "typer", "torch", "pydantic"))]
 

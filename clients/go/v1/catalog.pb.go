@@ -26,6 +26,60 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ReplicaState int32
+
+const (
+	ReplicaState_REPLICA_STATE_UNSPECIFIED ReplicaState = 0
+	// It takes no jobs yet: its models are being loaded, or another process takes a dead one's place.
+	ReplicaState_REPLICA_STATE_STARTING ReplicaState = 1
+	ReplicaState_REPLICA_STATE_READY    ReplicaState = 2
+	// It takes no new jobs, and ends with those it has.
+	ReplicaState_REPLICA_STATE_DRAINING ReplicaState = 3
+)
+
+// Enum value maps for ReplicaState.
+var (
+	ReplicaState_name = map[int32]string{
+		0: "REPLICA_STATE_UNSPECIFIED",
+		1: "REPLICA_STATE_STARTING",
+		2: "REPLICA_STATE_READY",
+		3: "REPLICA_STATE_DRAINING",
+	}
+	ReplicaState_value = map[string]int32{
+		"REPLICA_STATE_UNSPECIFIED": 0,
+		"REPLICA_STATE_STARTING":    1,
+		"REPLICA_STATE_READY":       2,
+		"REPLICA_STATE_DRAINING":    3,
+	}
+)
+
+func (x ReplicaState) Enum() *ReplicaState {
+	p := new(ReplicaState)
+	*p = x
+	return p
+}
+
+func (x ReplicaState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReplicaState) Descriptor() protoreflect.EnumDescriptor {
+	return file_sdgrpc_v1_catalog_proto_enumTypes[0].Descriptor()
+}
+
+func (ReplicaState) Type() protoreflect.EnumType {
+	return &file_sdgrpc_v1_catalog_proto_enumTypes[0]
+}
+
+func (x ReplicaState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReplicaState.Descriptor instead.
+func (ReplicaState) EnumDescriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{0}
+}
+
 type ListModelsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1801,7 +1855,10 @@ type WatchStatusResponse struct {
 	LoraSetBytes       int64 `protobuf:"varint,10,opt,name=lora_set_bytes,json=loraSetBytes,proto3" json:"lora_set_bytes,omitempty"`
 	LoraSetBudgetBytes int64 `protobuf:"varint,11,opt,name=lora_set_budget_bytes,json=loraSetBudgetBytes,proto3" json:"lora_set_budget_bytes,omitempty"`
 	// Since the start.
-	JobsFinished  int64 `protobuf:"varint,12,opt,name=jobs_finished,json=jobsFinished,proto3" json:"jobs_finished,omitempty"`
+	JobsFinished int64 `protobuf:"varint,12,opt,name=jobs_finished,json=jobsFinished,proto3" json:"jobs_finished,omitempty"`
+	// The engines that draw behind this door, where it has several: the numbers above are their sums, but for
+	// `estimated_wait`, which is the shortest, and `rows_per_call`, which is the mean.
+	Replicas      []*ReplicaStatus `protobuf:"bytes,13,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1920,6 +1977,133 @@ func (x *WatchStatusResponse) GetJobsFinished() int64 {
 	return 0
 }
 
+func (x *WatchStatusResponse) GetReplicas() []*ReplicaStatus {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+// One engine of several, as it reported last.
+type ReplicaStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As DrainReplicas takes it; another process that took its place has the same.
+	Name  string       `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	State ReplicaState `protobuf:"varint,2,opt,name=state,proto3,enum=sdgrpc.v1.ReplicaState" json:"state,omitempty"`
+	// Its machine's address, and its process there; unset while it starts.
+	Node      string `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	ProcessId int32  `protobuf:"varint,4,opt,name=process_id,json=processId,proto3" json:"process_id,omitempty"`
+	// As in WatchStatusResponse.
+	Running        int32   `protobuf:"varint,5,opt,name=running,proto3" json:"running,omitempty"`
+	Queued         int32   `protobuf:"varint,6,opt,name=queued,proto3" json:"queued,omitempty"`
+	LoraSets       int32   `protobuf:"varint,7,opt,name=lora_sets,json=loraSets,proto3" json:"lora_sets,omitempty"`
+	LoraSetBytes   int64   `protobuf:"varint,8,opt,name=lora_set_bytes,json=loraSetBytes,proto3" json:"lora_set_bytes,omitempty"`
+	StepsPerSecond float32 `protobuf:"fixed32,9,opt,name=steps_per_second,json=stepsPerSecond,proto3" json:"steps_per_second,omitempty"`
+	JobsFinished   int64   `protobuf:"varint,10,opt,name=jobs_finished,json=jobsFinished,proto3" json:"jobs_finished,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ReplicaStatus) Reset() {
+	*x = ReplicaStatus{}
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaStatus) ProtoMessage() {}
+
+func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
+func (*ReplicaStatus) Descriptor() ([]byte, []int) {
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ReplicaStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReplicaStatus) GetState() ReplicaState {
+	if x != nil {
+		return x.State
+	}
+	return ReplicaState_REPLICA_STATE_UNSPECIFIED
+}
+
+func (x *ReplicaStatus) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ReplicaStatus) GetProcessId() int32 {
+	if x != nil {
+		return x.ProcessId
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetRunning() int32 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetQueued() int32 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetLoraSets() int32 {
+	if x != nil {
+		return x.LoraSets
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetLoraSetBytes() int64 {
+	if x != nil {
+		return x.LoraSetBytes
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetStepsPerSecond() float32 {
+	if x != nil {
+		return x.StepsPerSecond
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetJobsFinished() int64 {
+	if x != nil {
+		return x.JobsFinished
+	}
+	return 0
+}
+
 // A model in memory.
 type ResidentModel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1931,7 +2115,7 @@ type ResidentModel struct {
 
 func (x *ResidentModel) Reset() {
 	*x = ResidentModel{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2127,7 @@ func (x *ResidentModel) String() string {
 func (*ResidentModel) ProtoMessage() {}
 
 func (x *ResidentModel) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[23]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2140,7 @@ func (x *ResidentModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentModel.ProtoReflect.Descriptor instead.
 func (*ResidentModel) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{23}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ResidentModel) GetName() string {
@@ -1989,7 +2173,7 @@ type ResidentLoraSet struct {
 
 func (x *ResidentLoraSet) Reset() {
 	*x = ResidentLoraSet{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2185,7 @@ func (x *ResidentLoraSet) String() string {
 func (*ResidentLoraSet) ProtoMessage() {}
 
 func (x *ResidentLoraSet) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[24]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2198,7 @@ func (x *ResidentLoraSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentLoraSet.ProtoReflect.Descriptor instead.
 func (*ResidentLoraSet) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{24}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResidentLoraSet) GetLoraSetId() string {
@@ -2066,7 +2250,7 @@ type ResidentLora struct {
 
 func (x *ResidentLora) Reset() {
 	*x = ResidentLora{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[25]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2262,7 @@ func (x *ResidentLora) String() string {
 func (*ResidentLora) ProtoMessage() {}
 
 func (x *ResidentLora) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[25]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2275,7 @@ func (x *ResidentLora) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResidentLora.ProtoReflect.Descriptor instead.
 func (*ResidentLora) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{25}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResidentLora) GetSha256() string {
@@ -2138,7 +2322,7 @@ type PlanJobRequest struct {
 
 func (x *PlanJobRequest) Reset() {
 	*x = PlanJobRequest{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[26]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2334,7 @@ func (x *PlanJobRequest) String() string {
 func (*PlanJobRequest) ProtoMessage() {}
 
 func (x *PlanJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[26]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2347,7 @@ func (x *PlanJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanJobRequest.ProtoReflect.Descriptor instead.
 func (*PlanJobRequest) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{26}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PlanJobRequest) GetRequest() isPlanJobRequest_Request {
@@ -2253,7 +2437,7 @@ type PlanJobResponse struct {
 
 func (x *PlanJobResponse) Reset() {
 	*x = PlanJobResponse{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[27]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2265,7 +2449,7 @@ func (x *PlanJobResponse) String() string {
 func (*PlanJobResponse) ProtoMessage() {}
 
 func (x *PlanJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[27]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2278,7 +2462,7 @@ func (x *PlanJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanJobResponse.ProtoReflect.Descriptor instead.
 func (*PlanJobResponse) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{27}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PlanJobResponse) GetAccepted() *Accepted {
@@ -2379,7 +2563,7 @@ type PlannedLora struct {
 
 func (x *PlannedLora) Reset() {
 	*x = PlannedLora{}
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[28]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2575,7 @@ func (x *PlannedLora) String() string {
 func (*PlannedLora) ProtoMessage() {}
 
 func (x *PlannedLora) ProtoReflect() protoreflect.Message {
-	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[28]
+	mi := &file_sdgrpc_v1_catalog_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2588,7 @@ func (x *PlannedLora) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedLora.ProtoReflect.Descriptor instead.
 func (*PlannedLora) Descriptor() ([]byte, []int) {
-	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{28}
+	return file_sdgrpc_v1_catalog_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PlannedLora) GetName() string {
@@ -2618,7 +2802,7 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\x14PrepareLorasResponse\x12/\n" +
 	"\bprepared\x18\x01 \x01(\v2\x13.sdgrpc.v1.PreparedR\bprepared\"R\n" +
 	"\x12WatchStatusRequest\x12<\n" +
-	"\fmin_interval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\vminInterval\"\xf5\x03\n" +
+	"\fmin_interval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\vminInterval\"\xab\x04\n" +
 	"\x13WatchStatusResponse\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12\x18\n" +
 	"\arunning\x18\x02 \x01(\x05R\arunning\x12\x16\n" +
@@ -2633,7 +2817,21 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\x0elora_set_bytes\x18\n" +
 	" \x01(\x03R\floraSetBytes\x121\n" +
 	"\x15lora_set_budget_bytes\x18\v \x01(\x03R\x12loraSetBudgetBytes\x12#\n" +
-	"\rjobs_finished\x18\f \x01(\x03R\fjobsFinished\"B\n" +
+	"\rjobs_finished\x18\f \x01(\x03R\fjobsFinished\x124\n" +
+	"\breplicas\x18\r \x03(\v2\x18.sdgrpc.v1.ReplicaStatusR\breplicas\"\xc9\x02\n" +
+	"\rReplicaStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x17.sdgrpc.v1.ReplicaStateR\x05state\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1d\n" +
+	"\n" +
+	"process_id\x18\x04 \x01(\x05R\tprocessId\x12\x18\n" +
+	"\arunning\x18\x05 \x01(\x05R\arunning\x12\x16\n" +
+	"\x06queued\x18\x06 \x01(\x05R\x06queued\x12\x1b\n" +
+	"\tlora_sets\x18\a \x01(\x05R\bloraSets\x12$\n" +
+	"\x0elora_set_bytes\x18\b \x01(\x03R\floraSetBytes\x12(\n" +
+	"\x10steps_per_second\x18\t \x01(\x02R\x0estepsPerSecond\x12#\n" +
+	"\rjobs_finished\x18\n" +
+	" \x01(\x03R\fjobsFinished\"B\n" +
 	"\rResidentModel\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -2677,7 +2875,12 @@ const file_sdgrpc_v1_catalog_proto_rawDesc = "" +
 	"\arefusal\x18\x05 \x01(\tR\arefusal\x12\x1a\n" +
 	"\bwarnings\x18\x06 \x03(\tR\bwarnings\x12<\n" +
 	"\rblock_weights\x18\a \x01(\v2\x17.sdgrpc.v1.BlockWeightsR\fblockWeights\x12*\n" +
-	"\x05steps\x18\b \x03(\v2\x14.sdgrpc.v1.StepRangeR\x05steps2\xec\x04\n" +
+	"\x05steps\x18\b \x03(\v2\x14.sdgrpc.v1.StepRangeR\x05steps*~\n" +
+	"\fReplicaState\x12\x1d\n" +
+	"\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16REPLICA_STATE_STARTING\x10\x01\x12\x17\n" +
+	"\x13REPLICA_STATE_READY\x10\x02\x12\x1a\n" +
+	"\x16REPLICA_STATE_DRAINING\x10\x032\xec\x04\n" +
 	"\x0eCatalogService\x12I\n" +
 	"\n" +
 	"ListModels\x12\x1c.sdgrpc.v1.ListModelsRequest\x1a\x1d.sdgrpc.v1.ListModelsResponse\x12F\n" +
@@ -2702,112 +2905,117 @@ func file_sdgrpc_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_sdgrpc_v1_catalog_proto_rawDescData
 }
 
-var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_sdgrpc_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_sdgrpc_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_sdgrpc_v1_catalog_proto_goTypes = []any{
-	(*ListModelsRequest)(nil),      // 0: sdgrpc.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),     // 1: sdgrpc.v1.ListModelsResponse
-	(*Upscaler)(nil),               // 2: sdgrpc.v1.Upscaler
-	(*LoraStrengthRange)(nil),      // 3: sdgrpc.v1.LoraStrengthRange
-	(*Model)(nil),                  // 4: sdgrpc.v1.Model
-	(*LatentFormat)(nil),           // 5: sdgrpc.v1.LatentFormat
-	(*ListLorasRequest)(nil),       // 6: sdgrpc.v1.ListLorasRequest
-	(*ListLorasResponse)(nil),      // 7: sdgrpc.v1.ListLorasResponse
-	(*LoraFile)(nil),               // 8: sdgrpc.v1.LoraFile
-	(*GetLoraRequest)(nil),         // 9: sdgrpc.v1.GetLoraRequest
-	(*GetLoraResponse)(nil),        // 10: sdgrpc.v1.GetLoraResponse
-	(*RecommendedSampling)(nil),    // 11: sdgrpc.v1.RecommendedSampling
-	(*LoraModule)(nil),             // 12: sdgrpc.v1.LoraModule
-	(*ListEmbeddingsRequest)(nil),  // 13: sdgrpc.v1.ListEmbeddingsRequest
-	(*ListEmbeddingsResponse)(nil), // 14: sdgrpc.v1.ListEmbeddingsResponse
-	(*Embedding)(nil),              // 15: sdgrpc.v1.Embedding
-	(*UploadLoraRequest)(nil),      // 16: sdgrpc.v1.UploadLoraRequest
-	(*UploadLoraHeader)(nil),       // 17: sdgrpc.v1.UploadLoraHeader
-	(*UploadLoraResponse)(nil),     // 18: sdgrpc.v1.UploadLoraResponse
-	(*PrepareLorasRequest)(nil),    // 19: sdgrpc.v1.PrepareLorasRequest
-	(*PrepareLorasResponse)(nil),   // 20: sdgrpc.v1.PrepareLorasResponse
-	(*WatchStatusRequest)(nil),     // 21: sdgrpc.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),    // 22: sdgrpc.v1.WatchStatusResponse
-	(*ResidentModel)(nil),          // 23: sdgrpc.v1.ResidentModel
-	(*ResidentLoraSet)(nil),        // 24: sdgrpc.v1.ResidentLoraSet
-	(*ResidentLora)(nil),           // 25: sdgrpc.v1.ResidentLora
-	(*PlanJobRequest)(nil),         // 26: sdgrpc.v1.PlanJobRequest
-	(*PlanJobResponse)(nil),        // 27: sdgrpc.v1.PlanJobResponse
-	(*PlannedLora)(nil),            // 28: sdgrpc.v1.PlannedLora
-	nil,                            // 29: sdgrpc.v1.GetLoraResponse.MetadataEntry
-	(*Sampling)(nil),               // 30: sdgrpc.v1.Sampling
-	(*timestamppb.Timestamp)(nil),  // 31: google.protobuf.Timestamp
-	(*Image)(nil),                  // 32: sdgrpc.v1.Image
-	(Scheduler)(0),                 // 33: sdgrpc.v1.Scheduler
-	(TimestepSpacing)(0),           // 34: sdgrpc.v1.TimestepSpacing
-	(*Lora)(nil),                   // 35: sdgrpc.v1.Lora
-	(*Prepared)(nil),               // 36: sdgrpc.v1.Prepared
-	(*durationpb.Duration)(nil),    // 37: google.protobuf.Duration
-	(*BlockWeights)(nil),           // 38: sdgrpc.v1.BlockWeights
-	(*GenerateRequest)(nil),        // 39: sdgrpc.v1.GenerateRequest
-	(*TransformRequest)(nil),       // 40: sdgrpc.v1.TransformRequest
-	(*InpaintRequest)(nil),         // 41: sdgrpc.v1.InpaintRequest
-	(*Accepted)(nil),               // 42: sdgrpc.v1.Accepted
-	(*StepRange)(nil),              // 43: sdgrpc.v1.StepRange
+	(ReplicaState)(0),              // 0: sdgrpc.v1.ReplicaState
+	(*ListModelsRequest)(nil),      // 1: sdgrpc.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),     // 2: sdgrpc.v1.ListModelsResponse
+	(*Upscaler)(nil),               // 3: sdgrpc.v1.Upscaler
+	(*LoraStrengthRange)(nil),      // 4: sdgrpc.v1.LoraStrengthRange
+	(*Model)(nil),                  // 5: sdgrpc.v1.Model
+	(*LatentFormat)(nil),           // 6: sdgrpc.v1.LatentFormat
+	(*ListLorasRequest)(nil),       // 7: sdgrpc.v1.ListLorasRequest
+	(*ListLorasResponse)(nil),      // 8: sdgrpc.v1.ListLorasResponse
+	(*LoraFile)(nil),               // 9: sdgrpc.v1.LoraFile
+	(*GetLoraRequest)(nil),         // 10: sdgrpc.v1.GetLoraRequest
+	(*GetLoraResponse)(nil),        // 11: sdgrpc.v1.GetLoraResponse
+	(*RecommendedSampling)(nil),    // 12: sdgrpc.v1.RecommendedSampling
+	(*LoraModule)(nil),             // 13: sdgrpc.v1.LoraModule
+	(*ListEmbeddingsRequest)(nil),  // 14: sdgrpc.v1.ListEmbeddingsRequest
+	(*ListEmbeddingsResponse)(nil), // 15: sdgrpc.v1.ListEmbeddingsResponse
+	(*Embedding)(nil),              // 16: sdgrpc.v1.Embedding
+	(*UploadLoraRequest)(nil),      // 17: sdgrpc.v1.UploadLoraRequest
+	(*UploadLoraHeader)(nil),       // 18: sdgrpc.v1.UploadLoraHeader
+	(*UploadLoraResponse)(nil),     // 19: sdgrpc.v1.UploadLoraResponse
+	(*PrepareLorasRequest)(nil),    // 20: sdgrpc.v1.PrepareLorasRequest
+	(*PrepareLorasResponse)(nil),   // 21: sdgrpc.v1.PrepareLorasResponse
+	(*WatchStatusRequest)(nil),     // 22: sdgrpc.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),    // 23: sdgrpc.v1.WatchStatusResponse
+	(*ReplicaStatus)(nil),          // 24: sdgrpc.v1.ReplicaStatus
+	(*ResidentModel)(nil),          // 25: sdgrpc.v1.ResidentModel
+	(*ResidentLoraSet)(nil),        // 26: sdgrpc.v1.ResidentLoraSet
+	(*ResidentLora)(nil),           // 27: sdgrpc.v1.ResidentLora
+	(*PlanJobRequest)(nil),         // 28: sdgrpc.v1.PlanJobRequest
+	(*PlanJobResponse)(nil),        // 29: sdgrpc.v1.PlanJobResponse
+	(*PlannedLora)(nil),            // 30: sdgrpc.v1.PlannedLora
+	nil,                            // 31: sdgrpc.v1.GetLoraResponse.MetadataEntry
+	(*Sampling)(nil),               // 32: sdgrpc.v1.Sampling
+	(*timestamppb.Timestamp)(nil),  // 33: google.protobuf.Timestamp
+	(*Image)(nil),                  // 34: sdgrpc.v1.Image
+	(Scheduler)(0),                 // 35: sdgrpc.v1.Scheduler
+	(TimestepSpacing)(0),           // 36: sdgrpc.v1.TimestepSpacing
+	(*Lora)(nil),                   // 37: sdgrpc.v1.Lora
+	(*Prepared)(nil),               // 38: sdgrpc.v1.Prepared
+	(*durationpb.Duration)(nil),    // 39: google.protobuf.Duration
+	(*BlockWeights)(nil),           // 40: sdgrpc.v1.BlockWeights
+	(*GenerateRequest)(nil),        // 41: sdgrpc.v1.GenerateRequest
+	(*TransformRequest)(nil),       // 42: sdgrpc.v1.TransformRequest
+	(*InpaintRequest)(nil),         // 43: sdgrpc.v1.InpaintRequest
+	(*Accepted)(nil),               // 44: sdgrpc.v1.Accepted
+	(*StepRange)(nil),              // 45: sdgrpc.v1.StepRange
 }
 var file_sdgrpc_v1_catalog_proto_depIdxs = []int32{
-	4,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
-	3,  // 1: sdgrpc.v1.ListModelsResponse.lora_strength_range:type_name -> sdgrpc.v1.LoraStrengthRange
-	2,  // 2: sdgrpc.v1.ListModelsResponse.upscalers:type_name -> sdgrpc.v1.Upscaler
-	30, // 3: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
-	5,  // 4: sdgrpc.v1.Model.latent_format:type_name -> sdgrpc.v1.LatentFormat
-	8,  // 5: sdgrpc.v1.ListLorasResponse.loras:type_name -> sdgrpc.v1.LoraFile
-	31, // 6: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
-	8,  // 7: sdgrpc.v1.GetLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	29, // 8: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
-	12, // 9: sdgrpc.v1.GetLoraResponse.modules:type_name -> sdgrpc.v1.LoraModule
-	11, // 10: sdgrpc.v1.GetLoraResponse.recommended_sampling:type_name -> sdgrpc.v1.RecommendedSampling
-	32, // 11: sdgrpc.v1.GetLoraResponse.thumbnail:type_name -> sdgrpc.v1.Image
-	33, // 12: sdgrpc.v1.RecommendedSampling.scheduler:type_name -> sdgrpc.v1.Scheduler
-	34, // 13: sdgrpc.v1.RecommendedSampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
-	33, // 14: sdgrpc.v1.RecommendedSampling.other_schedulers:type_name -> sdgrpc.v1.Scheduler
-	15, // 15: sdgrpc.v1.ListEmbeddingsResponse.embeddings:type_name -> sdgrpc.v1.Embedding
-	31, // 16: sdgrpc.v1.Embedding.modified:type_name -> google.protobuf.Timestamp
-	17, // 17: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
-	8,  // 18: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
-	35, // 19: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
-	36, // 20: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
-	37, // 21: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
-	37, // 22: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
-	23, // 23: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
-	24, // 24: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
-	25, // 25: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
-	38, // 26: sdgrpc.v1.ResidentLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	39, // 27: sdgrpc.v1.PlanJobRequest.generate:type_name -> sdgrpc.v1.GenerateRequest
-	40, // 28: sdgrpc.v1.PlanJobRequest.transform:type_name -> sdgrpc.v1.TransformRequest
-	41, // 29: sdgrpc.v1.PlanJobRequest.inpaint:type_name -> sdgrpc.v1.InpaintRequest
-	42, // 30: sdgrpc.v1.PlanJobResponse.accepted:type_name -> sdgrpc.v1.Accepted
-	28, // 31: sdgrpc.v1.PlanJobResponse.loras:type_name -> sdgrpc.v1.PlannedLora
-	37, // 32: sdgrpc.v1.PlanJobResponse.estimated_wait:type_name -> google.protobuf.Duration
-	37, // 33: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
-	37, // 34: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
-	38, // 35: sdgrpc.v1.PlannedLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
-	43, // 36: sdgrpc.v1.PlannedLora.steps:type_name -> sdgrpc.v1.StepRange
-	0,  // 37: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
-	6,  // 38: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
-	13, // 39: sdgrpc.v1.CatalogService.ListEmbeddings:input_type -> sdgrpc.v1.ListEmbeddingsRequest
-	9,  // 40: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
-	16, // 41: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
-	19, // 42: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
-	26, // 43: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
-	21, // 44: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
-	1,  // 45: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
-	7,  // 46: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
-	14, // 47: sdgrpc.v1.CatalogService.ListEmbeddings:output_type -> sdgrpc.v1.ListEmbeddingsResponse
-	10, // 48: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
-	18, // 49: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
-	20, // 50: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
-	27, // 51: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
-	22, // 52: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
-	45, // [45:53] is the sub-list for method output_type
-	37, // [37:45] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	5,  // 0: sdgrpc.v1.ListModelsResponse.models:type_name -> sdgrpc.v1.Model
+	4,  // 1: sdgrpc.v1.ListModelsResponse.lora_strength_range:type_name -> sdgrpc.v1.LoraStrengthRange
+	3,  // 2: sdgrpc.v1.ListModelsResponse.upscalers:type_name -> sdgrpc.v1.Upscaler
+	32, // 3: sdgrpc.v1.Model.sampling:type_name -> sdgrpc.v1.Sampling
+	6,  // 4: sdgrpc.v1.Model.latent_format:type_name -> sdgrpc.v1.LatentFormat
+	9,  // 5: sdgrpc.v1.ListLorasResponse.loras:type_name -> sdgrpc.v1.LoraFile
+	33, // 6: sdgrpc.v1.LoraFile.modified:type_name -> google.protobuf.Timestamp
+	9,  // 7: sdgrpc.v1.GetLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
+	31, // 8: sdgrpc.v1.GetLoraResponse.metadata:type_name -> sdgrpc.v1.GetLoraResponse.MetadataEntry
+	13, // 9: sdgrpc.v1.GetLoraResponse.modules:type_name -> sdgrpc.v1.LoraModule
+	12, // 10: sdgrpc.v1.GetLoraResponse.recommended_sampling:type_name -> sdgrpc.v1.RecommendedSampling
+	34, // 11: sdgrpc.v1.GetLoraResponse.thumbnail:type_name -> sdgrpc.v1.Image
+	35, // 12: sdgrpc.v1.RecommendedSampling.scheduler:type_name -> sdgrpc.v1.Scheduler
+	36, // 13: sdgrpc.v1.RecommendedSampling.timestep_spacing:type_name -> sdgrpc.v1.TimestepSpacing
+	35, // 14: sdgrpc.v1.RecommendedSampling.other_schedulers:type_name -> sdgrpc.v1.Scheduler
+	16, // 15: sdgrpc.v1.ListEmbeddingsResponse.embeddings:type_name -> sdgrpc.v1.Embedding
+	33, // 16: sdgrpc.v1.Embedding.modified:type_name -> google.protobuf.Timestamp
+	18, // 17: sdgrpc.v1.UploadLoraRequest.header:type_name -> sdgrpc.v1.UploadLoraHeader
+	9,  // 18: sdgrpc.v1.UploadLoraResponse.lora:type_name -> sdgrpc.v1.LoraFile
+	37, // 19: sdgrpc.v1.PrepareLorasRequest.loras:type_name -> sdgrpc.v1.Lora
+	38, // 20: sdgrpc.v1.PrepareLorasResponse.prepared:type_name -> sdgrpc.v1.Prepared
+	39, // 21: sdgrpc.v1.WatchStatusRequest.min_interval:type_name -> google.protobuf.Duration
+	39, // 22: sdgrpc.v1.WatchStatusResponse.estimated_wait:type_name -> google.protobuf.Duration
+	25, // 23: sdgrpc.v1.WatchStatusResponse.models:type_name -> sdgrpc.v1.ResidentModel
+	26, // 24: sdgrpc.v1.WatchStatusResponse.lora_sets:type_name -> sdgrpc.v1.ResidentLoraSet
+	24, // 25: sdgrpc.v1.WatchStatusResponse.replicas:type_name -> sdgrpc.v1.ReplicaStatus
+	0,  // 26: sdgrpc.v1.ReplicaStatus.state:type_name -> sdgrpc.v1.ReplicaState
+	27, // 27: sdgrpc.v1.ResidentLoraSet.loras:type_name -> sdgrpc.v1.ResidentLora
+	40, // 28: sdgrpc.v1.ResidentLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	41, // 29: sdgrpc.v1.PlanJobRequest.generate:type_name -> sdgrpc.v1.GenerateRequest
+	42, // 30: sdgrpc.v1.PlanJobRequest.transform:type_name -> sdgrpc.v1.TransformRequest
+	43, // 31: sdgrpc.v1.PlanJobRequest.inpaint:type_name -> sdgrpc.v1.InpaintRequest
+	44, // 32: sdgrpc.v1.PlanJobResponse.accepted:type_name -> sdgrpc.v1.Accepted
+	30, // 33: sdgrpc.v1.PlanJobResponse.loras:type_name -> sdgrpc.v1.PlannedLora
+	39, // 34: sdgrpc.v1.PlanJobResponse.estimated_wait:type_name -> google.protobuf.Duration
+	39, // 35: sdgrpc.v1.PlanJobResponse.estimated_steps:type_name -> google.protobuf.Duration
+	39, // 36: sdgrpc.v1.PlanJobResponse.estimated_decoding:type_name -> google.protobuf.Duration
+	40, // 37: sdgrpc.v1.PlannedLora.block_weights:type_name -> sdgrpc.v1.BlockWeights
+	45, // 38: sdgrpc.v1.PlannedLora.steps:type_name -> sdgrpc.v1.StepRange
+	1,  // 39: sdgrpc.v1.CatalogService.ListModels:input_type -> sdgrpc.v1.ListModelsRequest
+	7,  // 40: sdgrpc.v1.CatalogService.ListLoras:input_type -> sdgrpc.v1.ListLorasRequest
+	14, // 41: sdgrpc.v1.CatalogService.ListEmbeddings:input_type -> sdgrpc.v1.ListEmbeddingsRequest
+	10, // 42: sdgrpc.v1.CatalogService.GetLora:input_type -> sdgrpc.v1.GetLoraRequest
+	17, // 43: sdgrpc.v1.CatalogService.UploadLora:input_type -> sdgrpc.v1.UploadLoraRequest
+	20, // 44: sdgrpc.v1.CatalogService.PrepareLoras:input_type -> sdgrpc.v1.PrepareLorasRequest
+	28, // 45: sdgrpc.v1.CatalogService.PlanJob:input_type -> sdgrpc.v1.PlanJobRequest
+	22, // 46: sdgrpc.v1.CatalogService.WatchStatus:input_type -> sdgrpc.v1.WatchStatusRequest
+	2,  // 47: sdgrpc.v1.CatalogService.ListModels:output_type -> sdgrpc.v1.ListModelsResponse
+	8,  // 48: sdgrpc.v1.CatalogService.ListLoras:output_type -> sdgrpc.v1.ListLorasResponse
+	15, // 49: sdgrpc.v1.CatalogService.ListEmbeddings:output_type -> sdgrpc.v1.ListEmbeddingsResponse
+	11, // 50: sdgrpc.v1.CatalogService.GetLora:output_type -> sdgrpc.v1.GetLoraResponse
+	19, // 51: sdgrpc.v1.CatalogService.UploadLora:output_type -> sdgrpc.v1.UploadLoraResponse
+	21, // 52: sdgrpc.v1.CatalogService.PrepareLoras:output_type -> sdgrpc.v1.PrepareLorasResponse
+	29, // 53: sdgrpc.v1.CatalogService.PlanJob:output_type -> sdgrpc.v1.PlanJobResponse
+	23, // 54: sdgrpc.v1.CatalogService.WatchStatus:output_type -> sdgrpc.v1.WatchStatusResponse
+	47, // [47:55] is the sub-list for method output_type
+	39, // [39:47] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_sdgrpc_v1_catalog_proto_init() }
@@ -2827,7 +3035,7 @@ func file_sdgrpc_v1_catalog_proto_init() {
 		(*UploadLoraRequest_Header)(nil),
 		(*UploadLoraRequest_Chunk)(nil),
 	}
-	file_sdgrpc_v1_catalog_proto_msgTypes[26].OneofWrappers = []any{
+	file_sdgrpc_v1_catalog_proto_msgTypes[27].OneofWrappers = []any{
 		(*PlanJobRequest_Generate)(nil),
 		(*PlanJobRequest_Transform)(nil),
 		(*PlanJobRequest_Inpaint)(nil),
@@ -2837,13 +3045,14 @@ func file_sdgrpc_v1_catalog_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdgrpc_v1_catalog_proto_rawDesc), len(file_sdgrpc_v1_catalog_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   30,
+			NumEnums:      1,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_sdgrpc_v1_catalog_proto_goTypes,
 		DependencyIndexes: file_sdgrpc_v1_catalog_proto_depIdxs,
+		EnumInfos:         file_sdgrpc_v1_catalog_proto_enumTypes,
 		MessageInfos:      file_sdgrpc_v1_catalog_proto_msgTypes,
 	}.Build()
 	File_sdgrpc_v1_catalog_proto = out.File

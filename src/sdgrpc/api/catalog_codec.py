@@ -20,6 +20,8 @@ from sdgrpc.domain import (
     JobPlan,
     ModelState,
     PlannedLora,
+    ReplicaState,
+    ReplicaStatus,
 )
 from sdgrpc.errors import FieldViolation, InvalidRequest
 from sdgrpc.v1 import catalog_pb2 as pb
@@ -27,6 +29,11 @@ from sdgrpc.v1 import diffusion_pb2
 
 EXAMPLES = 5
 AUTOV2_DIGITS = 10
+REPLICA_STATES = {
+    ReplicaState.STARTING: pb.REPLICA_STATE_STARTING,
+    ReplicaState.READY: pb.REPLICA_STATE_READY,
+    ReplicaState.DRAINING: pb.REPLICA_STATE_DRAINING,
+}
 
 
 def model(state: ModelState) -> pb.Model:
@@ -101,6 +108,23 @@ def status(now: EngineStatus, models: Sequence[ModelState], *, ready: bool) -> p
         lora_set_bytes=now.lora_set_bytes,
         lora_set_budget_bytes=now.lora_set_budget_bytes,
         jobs_finished=now.jobs_finished,
+        replicas=map(replica, now.replicas),
+    )
+
+
+def replica(one: ReplicaStatus) -> pb.ReplicaStatus:
+    """One engine of several."""
+    return pb.ReplicaStatus(
+        name=one.name,
+        state=REPLICA_STATES[one.state],
+        node=one.node,
+        process_id=one.process_id,
+        running=one.running,
+        queued=one.queued,
+        lora_sets=one.lora_sets,
+        lora_set_bytes=one.lora_set_bytes,
+        steps_per_second=float(f"{one.steps_per_second:.2g}"),
+        jobs_finished=one.jobs_finished,
     )
 
 

@@ -86,6 +86,12 @@ def _open_engine(settings: Settings, end: ProcessEnd, watch: Watch) -> Engine:
 
     A failed engine ends the process soon, whatever becomes of the event loop.
     """
+    if settings.cluster is not None:
+        from sdgrpc.engine.cluster.opening import open_cluster
+
+        cluster = open_cluster(settings, settings.cluster, watch.jobs)
+        watch.read_from(cluster)
+        return cluster
     from sdgrpc.engine.opening import open_engine
     from sdgrpc.machine.ending import STUCK
 

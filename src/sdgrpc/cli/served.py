@@ -13,7 +13,7 @@ from sdgrpc.cli.as_json import AsJson, print_json
 from sdgrpc.cli.connection import LOADING, ConnectionOptions
 from sdgrpc.cli.failures import must_exist
 from sdgrpc.cli.grouped import takes
-from sdgrpc.client import LoraFile, ServerStatus, UnavailableError
+from sdgrpc.client import LoraFile, ReplicaStatus, ServerStatus, UnavailableError
 from sdgrpc.terminal.console import MIB, console
 from sdgrpc.terminal.text import printable
 
@@ -68,6 +68,7 @@ def _line(report: ServerStatus) -> str:
 
 def _described(report: ServerStatus) -> str:
     lines = [_line(report)]
+    lines += map(_replica, report.replicas)
     lines += [
         f"model {printable(name)}: {size / MIB:.0f} MiB" for name, size in report.resident_models.items()
     ]
@@ -80,6 +81,14 @@ def _described(report: ServerStatus) -> str:
         used = ", in use" if each.in_use else ""
         lines.append(f"  {each.lora_set_id[:12]} on {printable(each.model)}: {members}{used}")
     return "\n".join(lines)
+
+
+def _replica(one: ReplicaStatus) -> str:
+    where = f", {printable(one.node)}, process {one.process_id}" if one.node else ""
+    return (
+        f"{printable(one.name)} ({one.state}{where}): {one.running} running, {one.queued} waiting, "
+        f"{one.lora_sets} LoRA sets, {one.jobs_finished} finished"
+    )
 
 
 @takes(ConnectionOptions, name="connection")

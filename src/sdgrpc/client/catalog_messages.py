@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import UTC
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from sdgrpc.client.records import (
     LoraStrengthRange,
     Model,
     RecommendedSampling,
+    ReplicaStatus,
     ResidentLoraSet,
     ServerStatus,
     UploadedLora,
@@ -180,7 +182,14 @@ def server_status(message: pb.WatchStatusResponse) -> ServerStatus:
         lora_set_bytes=message.lora_set_bytes,
         lora_set_budget_bytes=message.lora_set_budget_bytes,
         jobs_finished=message.jobs_finished,
+        replicas=tuple(map(_replica, message.replicas)),
     )
+
+
+def _replica(message: pb.ReplicaStatus) -> ReplicaStatus:
+    state = pb.ReplicaState.Name(message.state).removeprefix("REPLICA_STATE_").lower()
+    same = {one.name: getattr(message, one.name) for one in fields(ReplicaStatus) if one.name != "state"}
+    return ReplicaStatus(state=state, **same)
 
 
 def _lora_set(message: pb.ResidentLoraSet) -> ResidentLoraSet:

@@ -197,8 +197,27 @@ class ResidentLoraSet:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One engine of several behind a door; `state` is `starting`, `ready` or `draining`."""
+
+    name: str
+    state: str
+    node: str
+    process_id: int
+    running: int
+    queued: int
+    lora_sets: int
+    lora_set_bytes: int
+    steps_per_second: float
+    jobs_finished: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """The server's state. `resident_models` are names and bytes; rates are over the last seconds."""
+    """The server's state. `resident_models` are names and bytes; rates are over the last seconds.
+
+    `replicas` are the engines that the server has jobs drawn by, where it has several.
+    """
 
     ready: bool
     running: int
@@ -212,3 +231,4 @@ class ServerStatus:
     lora_set_bytes: int
     lora_set_budget_bytes: int
     jobs_finished: int
+    replicas: tuple[ReplicaStatus, ...] = ()

@@ -59,7 +59,7 @@ from sdgrpc.domain.sampling import (
     Variation,
 )
 from sdgrpc.domain.second_pass import SecondPass, SecondPassMode
-from sdgrpc.domain.status import EngineStatus, ResidentLora, ResidentSet
+from sdgrpc.domain.status import EngineStatus, ReplicaState, ReplicaStatus, ResidentLora, ResidentSet
 from sdgrpc.domain.tasks import LoraRef, Margins, MaskedContent, MaskOptions, Task, TaskKind
 
 __all__ = [
@@ -107,6 +107,8 @@ __all__ = [
     "PreviewOptions",
     "Progress",
     "RecommendedSampling",
+    "ReplicaState",
+    "ReplicaStatus",
     "ResidentLora",
     "ResidentSet",
     "ResizeMode",

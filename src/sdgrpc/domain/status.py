@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from sdgrpc.domain.blocks import NO_WEIGHTS, BlockWeights
 
@@ -28,6 +29,30 @@ class ResidentSet:
     loras: tuple[ResidentLora, ...]
 
 
+class ReplicaState(Enum):
+    """Whether an engine of several takes jobs."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One engine of several: where it runs, and its load. `node` is the address of its machine."""
+
+    name: str
+    state: ReplicaState = ReplicaState.STARTING
+    node: str = ""
+    process_id: int = 0
+    running: int = 0
+    queued: int = 0
+    lora_sets: int = 0
+    lora_set_bytes: int = 0
+    steps_per_second: float = 0.0
+    jobs_finished: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
     """The engine's load at one moment. `prompts` and `prompt_bytes` are of the encoded prompts kept.
@@ -37,7 +62,7 @@ class EngineStatus:
 
     `wanted_sets` are the ids of sets that are not in memory and that jobs wait for, `max_sets` how many sets
     of the mean size there is room for. `heartbeat_seconds` is how long ago a thread of the engine that works
-    last gave a sign of life.
+    last gave a sign of life. `replicas` are the engines that this one is the sum of, if it is one.
     """
 
     ready: bool
@@ -61,3 +86,4 @@ class EngineStatus:
     wanted_sets: tuple[str, ...] = ()
     max_sets: int = 0
     heartbeat_seconds: float = 0.0
+    replicas: tuple[ReplicaStatus, ...] = ()

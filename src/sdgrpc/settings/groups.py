@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from sdgrpc.embedded import EMBEDDED
 from sdgrpc.settings.groups_serving import (
+    ClusterSettings,
     ConnectionSettings,
     ObservingSettings,
     ServingSettings,
@@ -216,6 +217,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     TlsSettings,
     TokenSettings,
     ConnectionSettings,
+    ClusterSettings,
     ModelSettings,
     LoraSettings,
     DrawingSettings,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from sdgrpc.settings.kinds import (
     Address,
     Count,
+    Factor,
     File,
+    Metavar,
     Period,
     PlainAddress,
+    Replicas,
     Seconds,
     Unset,
     Url,
@@ -108,3 +111,31 @@ class ConnectionSettings(BaseModel):
         86400.0,
         description="How long the calls of such a connection may still run; at least the longest job's time.",
     )
+
+
+class ClusterSettings(BaseModel):
+    """Many replicas."""
+
+    cluster: Annotated[str | None, Unset("one process"), Metavar("local|HOST:PORT")] = Field(
+        None,
+        description="Draw in replicas on Ray (extra [cluster]): `local` starts it on this machine, HOST:PORT "
+        "joins one.",
+    )
+    replicas: Replicas = Field(
+        "1",
+        description="Replicas of a cluster, each an engine in a process of its own. MIN:MAX lets their "
+        "number follow the queue.",
+    )
+    replica_cpus: Annotated[Count | None, Unset("an equal share")] = Field(
+        None, description="CPUs of each replica."
+    )
+    affinity_factor: Factor = Field(
+        1.5,
+        description="A job goes where its LoRA set is, up to this many times the mean number of jobs.",
+    )
+
+    @model_validator(mode="after")
+    def _check_cluster(self) -> Self:
+        if self.cluster is None and self.replicas != "1":
+            raise ValueError("replicas needs cluster: `local`, or the HOST:PORT of a Ray")
+        return self

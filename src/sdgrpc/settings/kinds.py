@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter
 from pydantic_settings import NoDecode
 
-from sdgrpc.settings.text import model_entry, rows_entry, size_entry, split, vae_entry
+from sdgrpc.settings.text import model_entry, replica_range, rows_entry, size_entry, split, vae_entry
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -119,6 +119,11 @@ def _once_each(value: list[str]) -> list[str]:
     return value
 
 
+def _replicas(value: str) -> str:
+    replica_range(value)
+    return value
+
+
 def _sizes(value: list[str]) -> list[str]:
     return [f"{width}x{height}" for width, height in map(size_entry, value)]
 
@@ -156,6 +161,7 @@ Strength = Annotated[float, Metavar("X")]
 Address = Annotated[str, AfterValidator(_address), Metavar("HOST:PORT")]
 Url = Annotated[str, AfterValidator(_url), Metavar("URL")]
 PlainAddress = Annotated[str, AfterValidator(_plain_address), Metavar("HOST:PORT")]
+Replicas = Annotated[str, AfterValidator(_replicas), Metavar("N|MIN:MAX")]
 Device = Annotated[str, AfterValidator(_device), Metavar("auto|cpu|mps|cuda|cuda:N")]
 File = Annotated[Path, AfterValidator(_file), Metavar("FILE")]
 Folder = Annotated[Path, Metavar("FOLDER")]

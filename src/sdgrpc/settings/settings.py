@@ -27,6 +27,7 @@ from sdgrpc.settings.groups import (
     RequestLimits,
 )
 from sdgrpc.settings.groups_serving import (
+    ClusterSettings,
     ConnectionSettings,
     ObservingSettings,
     ServingSettings,
@@ -34,7 +35,7 @@ from sdgrpc.settings.groups_serving import (
     TokenSettings,
 )
 from sdgrpc.settings.kinds import MIB, UNIX
-from sdgrpc.settings.text import PREFIX, model_entry, rows_entry, sentence, vae_entry
+from sdgrpc.settings.text import PREFIX, model_entry, replica_range, rows_entry, sentence, vae_entry
 
 
 class Settings(
@@ -43,6 +44,7 @@ class Settings(
     DrawingSettings,
     LoraSettings,
     ModelSettings,
+    ClusterSettings,
     ConnectionSettings,
     TokenSettings,
     TlsSettings,
@@ -150,6 +152,11 @@ class Settings(
     def is_local(self) -> bool:
         """Whether only this machine can reach `listen`."""
         return self.socket_path is not None or is_loopback(self.host.strip("[]"))
+
+    @property
+    def replica_range(self) -> tuple[int, int]:
+        """The least and the most replicas of a cluster."""
+        return replica_range(self.replicas)
 
     @property
     def max_message_bytes(self) -> int:

@@ -51,6 +51,14 @@ def rows_entry(entry: str) -> tuple[str, int]:
     return name.strip(), int(number)
 
 
+def replica_range(text: str) -> tuple[int, int]:
+    """Return the least and the most replicas of `N` or `MIN:MAX`; raises ValueError."""
+    low, _, high = text.partition(":")
+    if not (low.isdecimal() and (high or low).isdecimal()) or not 1 <= int(low) <= int(high or low):
+        raise ValueError(f"{text!r} is not N or MIN:MAX, such as 2 or 1:4")
+    return int(low), int(high or low)
+
+
 def size_entry(entry: str) -> tuple[int, int]:
     """`512x768` as (512, 768)."""
     found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", entry.strip())

@@ -50,6 +50,10 @@ class Load:
         rows.add_column(width=7, style="dim")
         rows.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         rows.add_row("jobs", _counted(f"{report.running} running, {report.jobs_finished} finished"))
+        for one in report.replicas:
+            where = f"{one.node} {one.state}" if one.node else one.state
+            busy = f"{one.running} running, {one.queued} waiting, {one.lora_sets} sets, {where}"
+            rows.add_row("", _counted(f"{printable(one.name)}: {printable(busy)}"))
         rows.add_row("queue", _share(report.queued, report.queue_size, "waiting", width))
         rows.add_row("", f"a job sent now waits {report.estimated_wait_seconds:.1f} s")
         rows.add_row(
@@ -61,7 +65,9 @@ class Load:
         used, most = report.lora_set_bytes / MIB, report.lora_set_budget_bytes / MIB
         rows.add_row("sets", _share(round(used), round(most), "MiB a model", width))
         yield rows
-        yield self._sets(report, max((options.height or console.height) - ABOVE - 2, 3))
+        yield self._sets(
+            report, max((options.height or console.height) - ABOVE - len(report.replicas) - 2, 3)
+        )
 
     def _head(self) -> Text:
         state = Text("no report", "dim") if self._report is None else _state(self._report)

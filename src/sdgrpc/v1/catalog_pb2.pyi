@@ -11,6 +11,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sdgrpc.v1 import diffusion_pb2 as _diffusion_pb2
 import builtins as _builtins
 import sys
@@ -22,6 +23,29 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ReplicaState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReplicaStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplicaState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPLICA_STATE_UNSPECIFIED: _ReplicaState.ValueType  # 0
+    REPLICA_STATE_STARTING: _ReplicaState.ValueType  # 1
+    """It takes no jobs yet: its models are being loaded, or another process takes a dead one's place."""
+    REPLICA_STATE_READY: _ReplicaState.ValueType  # 2
+    REPLICA_STATE_DRAINING: _ReplicaState.ValueType  # 3
+    """It takes no new jobs, and ends with those it has."""
+
+class ReplicaState(_ReplicaState, metaclass=_ReplicaStateEnumTypeWrapper): ...
+
+REPLICA_STATE_UNSPECIFIED: ReplicaState.ValueType  # 0
+REPLICA_STATE_STARTING: ReplicaState.ValueType  # 1
+"""It takes no jobs yet: its models are being loaded, or another process takes a dead one's place."""
+REPLICA_STATE_READY: ReplicaState.ValueType  # 2
+REPLICA_STATE_DRAINING: ReplicaState.ValueType  # 3
+"""It takes no new jobs, and ends with those it has."""
+Global___ReplicaState: _TypeAlias = ReplicaState  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -889,6 +913,7 @@ class WatchStatusResponse(_message.Message):
     LORA_SET_BYTES_FIELD_NUMBER: _builtins.int
     LORA_SET_BUDGET_BYTES_FIELD_NUMBER: _builtins.int
     JOBS_FINISHED_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
     ready: _builtins.bool
     """Jobs are taken."""
     running: _builtins.int
@@ -912,6 +937,12 @@ class WatchStatusResponse(_message.Message):
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResidentModel]: ...
     @_builtins.property
     def lora_sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResidentLoraSet]: ...
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaStatus]:
+        """The engines that draw behind this door, where it has several: the numbers above are their sums, but for
+        `estimated_wait`, which is the shortest, and `rows_per_call`, which is the mean.
+        """
+
     def __init__(
         self,
         *,
@@ -927,14 +958,66 @@ class WatchStatusResponse(_message.Message):
         lora_set_bytes: _builtins.int = ...,
         lora_set_budget_bytes: _builtins.int = ...,
         jobs_finished: _builtins.int = ...,
+        replicas: _abc.Iterable[Global___ReplicaStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_wait", b"estimated_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated_wait", b"estimated_wait", "jobs_finished", b"jobs_finished", "lora_set_budget_bytes", b"lora_set_budget_bytes", "lora_set_bytes", b"lora_set_bytes", "lora_sets", b"lora_sets", "models", b"models", "queue_size", b"queue_size", "queued", b"queued", "ready", b"ready", "rows_per_call", b"rows_per_call", "running", b"running", "steps_per_second", b"steps_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated_wait", b"estimated_wait", "jobs_finished", b"jobs_finished", "lora_set_budget_bytes", b"lora_set_budget_bytes", "lora_set_bytes", b"lora_set_bytes", "lora_sets", b"lora_sets", "models", b"models", "queue_size", b"queue_size", "queued", b"queued", "ready", b"ready", "replicas", b"replicas", "rows_per_call", b"rows_per_call", "running", b"running", "steps_per_second", b"steps_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchStatusResponse: _TypeAlias = WatchStatusResponse  # noqa: Y015
+
+@_typing.final
+class ReplicaStatus(_message.Message):
+    """One engine of several, as it reported last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    LORA_SETS_FIELD_NUMBER: _builtins.int
+    LORA_SET_BYTES_FIELD_NUMBER: _builtins.int
+    STEPS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    JOBS_FINISHED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As DrainReplicas takes it; another process that took its place has the same."""
+    state: Global___ReplicaState.ValueType
+    node: _builtins.str
+    """Its machine's address, and its process there; unset while it starts."""
+    process_id: _builtins.int
+    running: _builtins.int
+    """As in WatchStatusResponse."""
+    queued: _builtins.int
+    lora_sets: _builtins.int
+    lora_set_bytes: _builtins.int
+    steps_per_second: _builtins.float
+    jobs_finished: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: Global___ReplicaState.ValueType = ...,
+        node: _builtins.str = ...,
+        process_id: _builtins.int = ...,
+        running: _builtins.int = ...,
+        queued: _builtins.int = ...,
+        lora_sets: _builtins.int = ...,
+        lora_set_bytes: _builtins.int = ...,
+        steps_per_second: _builtins.float = ...,
+        jobs_finished: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs_finished", b"jobs_finished", "lora_set_bytes", b"lora_set_bytes", "lora_sets", b"lora_sets", "name", b"name", "node", b"node", "process_id", b"process_id", "queued", b"queued", "running", b"running", "state", b"state", "steps_per_second", b"steps_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaStatus: _TypeAlias = ReplicaStatus  # noqa: Y015
 
 @_typing.final
 class ResidentModel(_message.Message):

@@ -2078,6 +2078,37 @@ pub struct WatchStatusResponse {
     /// Since the start.
     #[prost(int64, tag = "12")]
     pub jobs_finished: i64,
+    /// The engines that draw behind this door, where it has several: the numbers above are their sums, but for
+    /// `estimated_wait`, which is the shortest, and `rows_per_call`, which is the mean.
+    #[prost(message, repeated, tag = "13")]
+    pub replicas: ::prost::alloc::vec::Vec<ReplicaStatus>,
+}
+/// One engine of several, as it reported last.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReplicaStatus {
+    /// As DrainReplicas takes it; another process that took its place has the same.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "ReplicaState", tag = "2")]
+    pub state: i32,
+    /// Its machine's address, and its process there; unset while it starts.
+    #[prost(string, tag = "3")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(int32, tag = "4")]
+    pub process_id: i32,
+    /// As in WatchStatusResponse.
+    #[prost(int32, tag = "5")]
+    pub running: i32,
+    #[prost(int32, tag = "6")]
+    pub queued: i32,
+    #[prost(int32, tag = "7")]
+    pub lora_sets: i32,
+    #[prost(int64, tag = "8")]
+    pub lora_set_bytes: i64,
+    #[prost(float, tag = "9")]
+    pub steps_per_second: f32,
+    #[prost(int64, tag = "10")]
+    pub jobs_finished: i64,
 }
 /// A model in memory.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2195,6 +2226,40 @@ pub struct PlannedLora {
     /// As in LoraReport.
     #[prost(message, repeated, tag = "8")]
     pub steps: ::prost::alloc::vec::Vec<StepRange>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ReplicaState {
+    Unspecified = 0,
+    /// It takes no jobs yet: its models are being loaded, or another process takes a dead one's place.
+    Starting = 1,
+    Ready = 2,
+    /// It takes no new jobs, and ends with those it has.
+    Draining = 3,
+}
+impl ReplicaState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REPLICA_STATE_UNSPECIFIED",
+            Self::Starting => "REPLICA_STATE_STARTING",
+            Self::Ready => "REPLICA_STATE_READY",
+            Self::Draining => "REPLICA_STATE_DRAINING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REPLICA_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "REPLICA_STATE_STARTING" => Some(Self::Starting),
+            "REPLICA_STATE_READY" => Some(Self::Ready),
+            "REPLICA_STATE_DRAINING" => Some(Self::Draining),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod catalog_service_client {

@@ -1,0 +1,57 @@
+"""Events that wait to travel: together where nobody waits for them, with the latest previews only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import replace
+
+from sdgrpc.domain import EncodedImage, Event, ImageReady, Progress, UpscaleEvent
+from sdgrpc.engine.cluster.observations import Observation
+
+Item = Event | UpscaleEvent | Observation
+
+
+class Outbox:
+    """One job's events between its engine and whoever sends them. On one event loop, but for `note`.
+
+    A picture that waits holds back what follows it, so that the engine goes on counting what is undelivered.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[Event | UpscaleEvent] = []
+        self._noted: deque[Observation] = deque()
+        self._changed, self._taken = asyncio.Event(), asyncio.Event()
+        self._ended = False
+
+    def note(self, observation: Observation) -> None:
+        """Have an observation travel with the next event, or at the end. From any thread."""
+        self._noted.append(observation)
+
+    async def put(self, event: Event | UpscaleEvent) -> None:
+        """Append an event; its previews replace those that still wait. Waits while a picture is here."""
+        if isinstance(event, Progress) and event.previews:
+            for number, waiting in enumerate(self._events):
+                if isinstance(waiting, Progress) and waiting.previews:
+                    self._events[number] = replace(waiting, previews=())
+        self._events.append(event)
+        self._changed.set()
+        while any(isinstance(one, ImageReady | EncodedImage) for one in self._events):
+            self._taken.clear()
+            await self._taken.wait()
+
+    def end(self) -> None:
+        """Say that no more come."""
+        self._ended = True
+        self._changed.set()
+
+    async def take(self) -> list[Item]:
+        """Return all that wait, at least one; none once there are no more."""
+        while not self._events and not self._ended:
+            self._changed.clear()
+            await self._changed.wait()
+        noted = [self._noted.popleft() for _ in range(len(self._noted))]
+        items: list[Item] = [*noted, *self._events]
+        self._events.clear()
+        self._taken.set()
+        return items

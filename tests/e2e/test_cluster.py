@@ -1,0 +1,184 @@
+"""Two replicas behind one door: what a client sees, and what it does not see."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import grpc
+import psutil
+import pytest
+
+pytest.importorskip("ray")
+
+from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc
+from sdgrpc.v1 import diffusion_pb2 as pb
+from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
+from tests.support.server import ServerProcess, running_server
+
+GRAMMAR = ["accepted", "prepared", *["progress"] * 6, "image", "finished"]
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of two replicas that draw each job by itself."""
+    folder = tmp_path_factory.mktemp("cluster")
+    arguments = ("--cluster", "local", "--replicas", "2", "--no-batching")
+    with running_server(folder / "server.log", *arguments, "--upload-dir", str(folder / "up")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def channel(cluster: ServerProcess) -> Iterator[grpc.Channel]:
+    """A connection to it."""
+    with grpc.insecure_channel(cluster.target) as channel:
+        yield channel
+
+
+def request_of(steps: int = 6, count: int = 1) -> pb.GenerateRequest:
+    request = pb.GenerateRequest(prompt="a red circle", width=64, height=64)
+    request.sampling.steps, request.sampling.seed = steps, 5
+    request.sampling.image_count = count
+    request.loras.add(name="sepia", strength=0.5)
+    return request
+
+
+def replicas_of(channel: grpc.Channel) -> list[int]:
+    """The processes of the replicas that take jobs."""
+    ready = catalog_pb2.REPLICA_STATE_READY
+    return [one.process_id for one in status_of(channel).replicas if one.state == ready]
+
+
+def status_of(channel: grpc.Channel) -> catalog_pb2.WatchStatusResponse:
+    """The first report."""
+    watching = catalog_pb2_grpc.CatalogServiceStub(channel).WatchStatus(
+        catalog_pb2.WatchStatusRequest(), timeout=60
+    )
+    try:
+        return next(watching)
+    finally:
+        watching.cancel()
+
+
+def drawn(channel: grpc.Channel, at: str = "", do: Callable[[], None] = lambda: None) -> list[pb.JobEvent]:
+    """Draw; do something at the first event of a kind."""
+    seen: list[pb.JobEvent] = []
+    for event in pb_grpc.DiffusionServiceStub(channel).Generate(request_of(), timeout=SECONDS):
+        seen.append(event)
+        if at and event.WhichOneof("event") == at:
+            at = ""
+            do()
+    return seen
+
+
+def kinds_of(events: list[pb.JobEvent]) -> list[str]:
+    return [str(event.WhichOneof("event")) for event in events]
+
+
+def picture_of(events: list[pb.JobEvent]) -> bytes:
+    return next(event.image.image.data for event in events if event.WhichOneof("event") == "image")
+
+
+def until(true: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """Wait for something that no event tells of."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_picture_comes_with_every_event(channel: grpc.Channel) -> None:
+    """The grammar is that of one process, and so are the picture's bytes, wherever it was drawn."""
+    events = drawn(channel)
+    assert kinds_of(events) == GRAMMAR
+    assert [event.sequence for event in events] == list(range(len(events)))
+
+
+def test_only_this_machine_is_listened_to(cluster: ServerProcess) -> None:
+    """Ray's processes included, however many they are."""
+    marks = ("ray::", "gcs_server", "raylet")
+    family = [
+        one.pid
+        for one in psutil.process_iter(["cmdline"])
+        if one.pid == cluster.process.pid or any(mark in str(one.info["cmdline"]) for mark in marks)
+    ]
+    assert len(family) > 4
+    addresses = {
+        one.laddr.ip
+        for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.pid in family
+    }
+    assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_a_failure_keeps_its_name(channel: grpc.Channel) -> None:
+    """And no traceback comes with it."""
+    request = request_of()
+    request.loras[0].name = "nowhere"
+    with pytest.raises(grpc.RpcError) as caught:
+        list(pb_grpc.DiffusionServiceStub(channel).Generate(request, timeout=60))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert "nowhere" in caught.value.details()
+    assert "Traceback" not in caught.value.details()
+
+
+def test_a_cancelled_job_ends(channel: grpc.Channel) -> None:
+    """Neither replica draws any more, though most steps were left."""
+    call = pb_grpc.DiffusionServiceStub(channel).Generate(request_of(150, 8), timeout=SECONDS)
+    assert "progress" in {next(call).WhichOneof("event") for _ in range(3)}
+    call.cancel()
+    until(lambda: status_of(channel).running == 0)
+
+
+def test_a_deadline_ends_a_job(channel: grpc.Channel) -> None:
+    """With the code that one process has for it."""
+    with pytest.raises(grpc.RpcError) as caught:
+        list(pb_grpc.DiffusionServiceStub(channel).Generate(request_of(150, 8), timeout=0.5))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    until(lambda: status_of(channel).running == 0)
+
+
+def test_a_slow_reader_holds_no_engine(channel: grpc.Channel) -> None:
+    """All steps are done though nobody reads; the pictures wait in the replica, not on the way."""
+    request = request_of(20)
+    request.output.preview.kind = pb.PREVIEW_KIND_PICTURE
+    call = pb_grpc.DiffusionServiceStub(channel).Generate(request, timeout=SECONDS)
+    before = status_of(channel).jobs_finished
+    assert next(call).WhichOneof("event") == "accepted"
+    until(lambda: status_of(channel).jobs_finished > before)
+    events = list(call)
+    assert kinds_of(events) == ["prepared", *["progress"] * 20, "image", "finished"]
+
+
+def kill_one(channel: grpc.Channel, which: int) -> None:
+    """End a replica as the system does where memory is short."""
+    until(lambda: len(replicas_of(channel)) == 2)
+    os.kill(replicas_of(channel)[which], signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("kind", ["accepted", "prepared", "progress", "image"])
+def test_nobody_sees_a_death(channel: grpc.Channel, kind: str, which: int) -> None:
+    """Kill -9 of either replica at any event: the same events, the same bytes."""
+    until(lambda: len(replicas_of(channel)) == 2)
+    undisturbed = drawn(channel)
+    events = drawn(channel, kind, lambda: kill_one(channel, which))
+    assert kinds_of(events) == kinds_of(undisturbed) == GRAMMAR
+    assert picture_of(events) == picture_of(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_replica_that_stands_still_is_ended(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One that is stopped answers nothing: its job is drawn elsewhere, and it comes back."""
+    log = tmp_path_factory.mktemp("hang") / "server.log"
+    arguments = ("--cluster", "local", "--replicas", "2", "--hang-timeout", "2")
+    with running_server(log, *arguments) as server, grpc.insecure_channel(server.target) as channel:
+        first, second = replicas_of(channel)
+        drawn(channel, "prepared", lambda: os.kill(first, signal.SIGSTOP))
+        until(lambda: first not in replicas_of(channel))
+        until(lambda: len(replicas_of(channel)) == 2)
+        assert second in replicas_of(channel)

@@ -1,0 +1,44 @@
+"""Events that wait to travel."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from sdgrpc.domain import EncodedImage, ImageReady, Preview, Progress
+from sdgrpc.engine.cluster.outbox import Outbox
+
+PICTURE = EncodedImage.__new__(EncodedImage)
+STEP = Progress(1, 9, 0.0, 0.0, 0.0, (Preview(0, PICTURE),))
+
+
+async def test_what_waited_travels_together() -> None:
+    """In order, and with the latest previews only."""
+    box = Outbox()
+    for step in (1, 2, 3):
+        await box.put(replace(STEP, step=step))
+    events = await box.take()
+    assert [event.step for event in events] == [1, 2, 3]
+    assert [bool(event.previews) for event in events] == [False, False, True]
+
+
+async def test_a_picture_holds_back_what_follows() -> None:
+    """Until somebody takes it, so that no pictures heap up here."""
+    box = Outbox()
+    putting = asyncio.create_task(box.put(ImageReady(0, 7, PICTURE)))
+    await asyncio.sleep(0)
+    assert not putting.done()
+    assert len(await box.take()) == 1
+    await putting
+
+
+async def test_the_end_is_nothing_more() -> None:
+    """Whoever waits is told; what is there comes first."""
+    box = Outbox()
+    waiting = asyncio.create_task(box.take())
+    await asyncio.sleep(0)
+    box.end()
+    assert await waiting == []
+    await box.put(STEP)
+    assert await box.take() == [STEP]
+    assert await box.take() == []
