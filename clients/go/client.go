@@ -29,6 +29,7 @@ type Client struct {
 	diffusion  pb.DiffusionServiceClient
 	catalog    pb.CatalogServiceClient
 	jobs       pb.JobServiceClient
+	cluster    pb.ClusterServiceClient
 	patience   time.Duration
 	health     healthpb.HealthClient
 }
@@ -77,6 +78,7 @@ func New(target string, changes ...Option) (*Client, error) {
 		diffusion:  pb.NewDiffusionServiceClient(connection),
 		catalog:    pb.NewCatalogServiceClient(connection),
 		jobs:       pb.NewJobServiceClient(connection),
+		cluster:    pb.NewClusterServiceClient(connection),
 		patience:   chosen.patience,
 		health:     healthpb.NewHealthClient(connection),
 	}, nil

@@ -131,6 +131,19 @@ func TestListEmbeddings(t *testing.T) {
 	}
 }
 
+// Replicas are drained by name and scaled between two numbers.
+func TestReplicas(t *testing.T) {
+	client := connect(t, (&fakeServer{}).serve(t, nil))
+	leaving, err := client.DrainReplicas(testContext(t), "node")
+	if err != nil || len(leaving) != 1 || leaving[0] != "node-0" {
+		t.Fatal(leaving, err)
+	}
+	before, err := client.ScaleReplicas(testContext(t), 2, 5)
+	if err != nil || before != 25 {
+		t.Fatal(before, err)
+	}
+}
+
 // Upscalers are listed, and a picture comes after what is told of it.
 func TestUpscale(t *testing.T) {
 	client := connect(t, (&fakeServer{}).serve(t, nil))

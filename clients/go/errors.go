@@ -18,6 +18,8 @@ const (
 	ModelNotFound        Reason = "MODEL_NOT_FOUND"         // NotFound, with Resource
 	LoraNotFound         Reason = "LORA_NOT_FOUND"          // NotFound, with Resource
 	JobNotFound          Reason = "JOB_NOT_FOUND"           // NotFound, with Resource: not kept, or forgotten
+	ReplicaNotFound      Reason = "REPLICA_NOT_FOUND"       // NotFound, with Resource: by DrainReplicas
+	NoCluster            Reason = "NO_CLUSTER"              // FailedPrecondition: the server draws by itself
 	JobExists            Reason = "JOB_EXISTS"              // AlreadyExists: another job of that id is kept
 	JobCancelled         Reason = "JOB_CANCELLED"           // Canceled: by CancelJob
 	KeepingOff           Reason = "KEEPING_OFF"             // FailedPrecondition: the server keeps no jobs

@@ -23,6 +23,7 @@ type fakeServer struct {
 	pb.UnimplementedDiffusionServiceServer
 	pb.UnimplementedCatalogServiceServer
 	pb.UnimplementedJobServiceServer
+	pb.UnimplementedClusterServiceServer
 	health *health.Server
 
 	generate  func(*pb.GenerateRequest, grpc.ServerStreamingServer[pb.JobEvent]) error
@@ -45,6 +46,18 @@ func (f *fakeServer) ListEmbeddings(
 	_ context.Context, request *pb.ListEmbeddingsRequest,
 ) (*pb.ListEmbeddingsResponse, error) {
 	return &pb.ListEmbeddingsResponse{Embeddings: []*pb.Embedding{{Name: request.GetModel(), VectorCount: 2}}}, nil
+}
+
+func (f *fakeServer) DrainReplicas(
+	_ context.Context, request *pb.DrainReplicasRequest,
+) (*pb.DrainReplicasResponse, error) {
+	return &pb.DrainReplicasResponse{Replicas: []string{request.GetName() + "-0"}}, nil
+}
+
+func (f *fakeServer) ScaleReplicas(
+	_ context.Context, request *pb.ScaleReplicasRequest,
+) (*pb.ScaleReplicasResponse, error) {
+	return &pb.ScaleReplicasResponse{Replicas: 10*request.GetLeast() + request.GetMost()}, nil
 }
 
 func (f *fakeServer) ListModels(context.Context, *pb.ListModelsRequest) (*pb.ListModelsResponse, error) {
@@ -87,6 +100,7 @@ func (f *fakeServer) serve(t *testing.T, config *tls.Config) string {
 	pb.RegisterDiffusionServiceServer(server, f)
 	pb.RegisterCatalogServiceServer(server, f)
 	pb.RegisterJobServiceServer(server, f)
+	pb.RegisterClusterServiceServer(server, f)
 	healthpb.RegisterHealthServer(server, f.health)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)

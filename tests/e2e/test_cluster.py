@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("ray")
 
+from sdgrpc.client import Client
 from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
@@ -26,7 +27,7 @@ SECONDS = 120
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server of two replicas that draw each job by itself."""
     folder = tmp_path_factory.mktemp("cluster")
-    arguments = ("--cluster", "local", "--replicas", "2", "--no-batching")
+    arguments = ("--cluster", "local", "--replicas", "2", "--no-batching", "--cluster-control")
     with running_server(folder / "server.log", *arguments, "--upload-dir", str(folder / "up")) as running:
         yield running
 
@@ -169,6 +170,22 @@ def test_nobody_sees_a_death(channel: grpc.Channel, kind: str, which: int) -> No
     events = drawn(channel, kind, lambda: kill_one(channel, which))
     assert kinds_of(events) == kinds_of(undisturbed) == GRAMMAR
     assert picture_of(events) == picture_of(undisturbed)
+
+
+@pytest.mark.slow
+def test_one_is_drained_and_another_added(cluster: ServerProcess, channel: grpc.Channel) -> None:
+    """The job that it had begun is finished there; the number goes down by one, and up when asked for."""
+    until(lambda: len(replicas_of(channel)) == 2)
+    with Client(cluster.target) as client:
+
+        def leave() -> None:
+            replicas = status_of(channel).replicas
+            assert client.drain_replicas(max(replicas, key=lambda one: one.running).name)
+
+        assert kinds_of(drawn(channel, "prepared", leave)) == GRAMMAR
+        until(lambda: len(status_of(channel).replicas) == 1)
+        assert client.scale_replicas(2) == 1
+        until(lambda: len(replicas_of(channel)) == 2)
 
 
 @pytest.mark.slow

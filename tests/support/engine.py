@@ -7,6 +7,7 @@ import colorsys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from sdgrpc import images
 from sdgrpc.domain import (
@@ -112,6 +113,7 @@ class FakeEngine:
     planned: list[Task] = field(default_factory=list)
     time_limits: list[float | None] = field(default_factory=list)
     ready: bool = True
+    replicas: Any = None
     steps: int = 0
     cancelled: int = 0
     finished: int = 0

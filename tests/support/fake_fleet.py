@@ -20,7 +20,7 @@ from sdgrpc.engine.cluster.keeper import Keeper
 from sdgrpc.engine.cluster.replica import Replica
 from sdgrpc.engine.cluster.routing.router import Router
 from sdgrpc.engine.cluster.running import before
-from sdgrpc.engine.cluster.scaling import Scaler
+from sdgrpc.engine.cluster.scaling import Scaler, Scaling
 from sdgrpc.engine.cluster.set_names import SetNames
 from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.errors import LoraNotFound
@@ -82,6 +82,10 @@ class FakeFleet:
         made = self.unopened or self._engine()
         replica = Replica(Settings(), name, "here", lambda _settings, _name: made)
         self.engines[name], self._replicas[name], self._died[name] = made, replica, asyncio.Event()
+
+    def replace(self, name: str, engine: Any) -> None:
+        """Give a replica another engine."""
+        self.engines[name] = self._replicas[name]._opened = engine
 
     def stop(self, name: str) -> None:
         if self._replicas.pop(name, None) is not None:
@@ -151,7 +155,8 @@ async def opened(
 ) -> RayEngine:
     """An engine over so many replicas, whose state is followed."""
     router, sets = Router(), SetNames()
-    keeper = Keeper(fleet, router, sets, patience, Scaler(count, 2 * count))
+    keeper = Keeper(fleet, router, sets, patience)
+    scaling = Scaling(keeper, Scaler(count, 2 * count))
     keeper.begin(count)
     served = await keeper.opened()
-    return RayEngine(fleet, router, keeper, sets, served, observer or Observer())
+    return RayEngine(fleet, router, keeper, scaling, sets, served, observer or Observer())

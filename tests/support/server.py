@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LISTENING = "listening on "
+REPLICAS = os.environ.get("SDGRPC_TEST_REPLICAS", "")
+"""How many replicas on Ray each server has, if any: `make test-cluster`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ def environment() -> dict[str, str]:
 def started_server(log: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Start a server and yield its process at once; end it with the block."""
     command = [sys.executable, "-m", "sdgrpc", "serve", "--listen", "127.0.0.1:0", *arguments]
+    if REPLICAS and "--cluster" not in arguments:
+        command += ["--cluster", "local", "--replicas", REPLICAS]
     with (
         log.open("w", encoding="utf-8") as sink,
         subprocess.Popen(

@@ -18,6 +18,7 @@ use crate::messages::Messages;
 use crate::resume::{Resumable, Sender, Source};
 use crate::v1;
 use crate::v1::catalog_service_client::CatalogServiceClient;
+use crate::v1::cluster_service_client::ClusterServiceClient;
 use crate::v1::diffusion_service_client::DiffusionServiceClient;
 
 /// A connection to a server. Clones share it; it connects anew by itself when it broke.
@@ -118,6 +119,10 @@ impl Client {
         DiffusionServiceClient::new(self.channel.clone())
             .max_decoding_message_size(self.max_message_bytes)
             .max_encoding_message_size(self.max_message_bytes)
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterServiceClient<Channel> {
+        ClusterServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn catalog(&self) -> CatalogServiceClient<Channel> {

@@ -33,6 +33,7 @@
 mod call;
 mod catalog;
 mod client;
+mod cluster;
 mod connect;
 mod error;
 mod events;

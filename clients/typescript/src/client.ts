@@ -15,6 +15,7 @@ import {
   TransformRequestSchema,
 } from "./gen/sdgrpc/v1/diffusion_pb.js";
 import type { UpscaleEvent, UpscaleRequestSchema } from "./gen/sdgrpc/v1/diffusion_pb.js";
+import { ClusterService } from "./gen/sdgrpc/v1/cluster_pb.js";
 import { AttachJobRequestSchema, JobService } from "./gen/sdgrpc/v1/jobs_pb.js";
 import type { Job as KeptJob } from "./gen/sdgrpc/v1/jobs_pb.js";
 import { Job } from "./job.js";
@@ -44,6 +45,7 @@ export interface ClientOptions {
 export class Client extends CatalogCalls {
   readonly #diffusion: Stub<typeof DiffusionService>;
   readonly #jobs: Stub<typeof JobService>;
+  readonly #cluster: Stub<typeof ClusterService>;
   readonly #patienceMs: number;
 
   /**
@@ -58,6 +60,7 @@ export class Client extends CatalogCalls {
     super(transport, token === undefined ? {} : { authorization: `Bearer ${checked(token)}` });
     this.#diffusion = createClient(DiffusionService, transport);
     this.#jobs = createClient(JobService, transport);
+    this.#cluster = createClient(ClusterService, transport);
     this.#patienceMs = options.resumeMs ?? PATIENCE_MS;
   }
 
@@ -115,6 +118,22 @@ export class Client extends CatalogCalls {
   /** This caller's jobs that the server keeps, the oldest first. */
   async listJobs(options: CallOptions = {}): Promise<KeptJob[]> {
     return (await typed(this.#jobs.listJobs({}, this.call(options)))).jobs;
+  }
+
+  /**
+   * Lets a replica go, or all of the node of that address, once its jobs have ended: those that leave. The operator has to
+   * allow it (`cluster_control`).
+   */
+  async drainReplicas(name: string, options: CallOptions = {}): Promise<string[]> {
+    return (await typed(this.#cluster.drainReplicas({ name }, this.call(options)))).replicas;
+  }
+
+  /**
+   * Keeps `least` replicas, up to `most` as the queue asks for (0 is `least`): how many there were. The operator has to
+   * allow it (`cluster_control`).
+   */
+  async scaleReplicas(least: number, most = 0, options: CallOptions = {}): Promise<number> {
+    return (await typed(this.#cluster.scaleReplicas({ least, most }, this.call(options)))).replicas;
   }
 
   /** Ends a job that the server keeps before its next step; what it was before. One that has ended stays as it is. */

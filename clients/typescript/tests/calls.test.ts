@@ -99,3 +99,9 @@ test("a latent becomes pixels by the model's map", () => {
   assert.deepEqual([...data], [255, 0, 191, 255, 0, 255, 191, 255, 191, 64, 191, 255, 128, 127, 191, 255]);
   assert.throws(() => latentPixels({ ...latent, width: 5 }, format), RangeError);
 });
+
+test("replicas are drained by name and scaled between two numbers", async () => {
+  const { client } = drawing(cutting([]));
+  assert.deepEqual(await client.drainReplicas("node"), ["node-0"]);
+  assert.equal(await client.scaleReplicas(2, 5), 25);
+});

@@ -7,7 +7,7 @@ import type { Code, HandlerContext } from "@connectrpc/connect";
 
 import { Client } from "../src/index.js";
 import type { ClientOptions, Event, Job } from "../src/index.js";
-import { CatalogService, DiffusionService, JobEventSchema, JobService } from "../src/v1.js";
+import { CatalogService, ClusterService, DiffusionService, JobEventSchema, JobService } from "../src/v1.js";
 import type { GenerateRequest, JobEvent } from "../src/v1.js";
 
 export type Answer = (request: GenerateRequest, context: HandlerContext) => AsyncIterable<JobEvent>;
@@ -32,6 +32,10 @@ export function drawing(
         contexts.push(context);
         return {};
       },
+    });
+    service(ClusterService, {
+      drainReplicas: ({ name }) => ({ replicas: [`${name}-0`] }),
+      scaleReplicas: ({ least, most }) => ({ replicas: 10 * least + most }),
     });
     service(CatalogService, {
       listLoras: ({ pageToken }) =>

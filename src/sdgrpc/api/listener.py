@@ -23,6 +23,8 @@ from sdgrpc.api.calls.call import CallObserver
 from sdgrpc.api.calls.log import CallLog
 from sdgrpc.api.calls.observed import ObservingInterceptor
 from sdgrpc.api.catalog import CatalogServicer
+from sdgrpc.api.cluster.servicer import ClusterServicer
+from sdgrpc.api.gate import Gate
 from sdgrpc.api.interceptor import FailureInterceptor
 from sdgrpc.api.jobs.servicer import JobServicer
 from sdgrpc.api.reflection.symbols import symbol_pool
@@ -30,7 +32,7 @@ from sdgrpc.api.servicer import DiffusionServicer
 from sdgrpc.api.waiting import first_of
 from sdgrpc.errors import Draining, SettingsError, TooManyCalls
 from sdgrpc.settings import Settings
-from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc, jobs_pb2, jobs_pb2_grpc
+from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc, cluster_pb2, cluster_pb2_grpc, jobs_pb2, jobs_pb2_grpc
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 
@@ -42,6 +44,7 @@ DIFFUSION = pb.DESCRIPTOR.services_by_name["DiffusionService"].full_name
 CATALOG = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name
 JOBS = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 SERVICES = (DIFFUSION, CATALOG, JOBS, health.SERVICE_NAME, reflection.SERVICE_NAME)
+CLUSTER = cluster_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name
 CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
 
@@ -54,6 +57,7 @@ class Listener:
         servicer: DiffusionServicer,
         catalog: CatalogServicer,
         jobs: JobServicer,
+        gate: Gate,
         inner: Sequence[aio.ServerInterceptor] = (),
         observers: Sequence[CallObserver] = (),
     ) -> None:
@@ -67,6 +71,9 @@ class Listener:
         jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         named: Sequence[str] = SERVICES
+        if settings.cluster_control:
+            cluster_pb2_grpc.add_ClusterServiceServicer_to_server(ClusterServicer(gate), self._server)
+            named = (*named, CLUSTER)
         if settings.channelz:
             channelz.add_channelz_servicer(self._server)
             named = (*named, CHANNELZ)

@@ -51,6 +51,7 @@ class Server:
             self._servicer,
             CatalogServicer(settings, self._gate, self._servicer.task_of),
             JobServicer(settings, self._gate, self._kept),
+            self._gate,
             [ReceivingInterceptor(DIFFUSION, settings, self._gate, holding, self._kept.has_any)],
             observers,
         )

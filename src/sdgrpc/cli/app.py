@@ -8,6 +8,7 @@ import typer
 
 from sdgrpc import __version__
 from sdgrpc.cli import demo, embeddings, health, lora_checks, loras, models, serve, served
+from sdgrpc.cli.cluster import commands as cluster
 from sdgrpc.cli.doors import web
 from sdgrpc.cli.drawing import commands as draw
 from sdgrpc.cli.drawing import upscale
@@ -55,6 +56,11 @@ def build_app() -> typer.Typer:
     model_app.command("list")(models.list_models)
     model_app.command("served")(served.list_models)
     app.add_typer(model_app, name="models")
+    cluster_app = typer.Typer(help="Replicas behind a server with --cluster.", no_args_is_help=True)
+    cluster_app.command("status")(cluster.status)
+    cluster_app.command("drain")(cluster.drain)
+    cluster_app.command("scale")(cluster.scale)
+    app.add_typer(cluster_app, name="cluster")
     job_app = typer.Typer(
         help="Jobs that outlive their connection: those that were sent with --keep.", no_args_is_help=True
     )

@@ -20,6 +20,7 @@ from sdgrpc.client.channel import (
     health_watch,
     not_ready,
 )
+from sdgrpc.client.cluster.calls import AsyncClusterCalls
 from sdgrpc.client.drawing.calls import DrawingCalls
 from sdgrpc.client.drawing.upscaling import OnTile, UpscaleCollector, UpscaledImage, upscale_request
 from sdgrpc.client.errors import (
@@ -33,18 +34,20 @@ from sdgrpc.client.jobs.resuming import DEFAULT_SECONDS, Resumption
 from sdgrpc.client.requests import Drawn, Options
 from sdgrpc.v1 import jobs_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
+from sdgrpc.v1.cluster_pb2_grpc import ClusterServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 from sdgrpc.v1.jobs_pb2_grpc import JobServiceStub
 
 if TYPE_CHECKING:
     from sdgrpc.client.pictures import ImageLike
     from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceAsyncStub
+    from sdgrpc.v1.cluster_pb2_grpc import ClusterServiceAsyncStub
     from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceAsyncStub
     from sdgrpc.v1.jobs_pb2_grpc import JobServiceAsyncStub
 from sdgrpc.client.jobs.job_aio import AsyncJob
 
 
-class AsyncClient(AsyncCatalogCalls, DrawingCalls[AsyncJob]):
+class AsyncClient(AsyncCatalogCalls, AsyncClusterCalls, DrawingCalls[AsyncJob]):
     """Draws on a server from one event loop; close it, or use it in an `async with` block.
 
     `target`, `tls`, `token`, `options` and `resume_seconds` are as of `Client`.
@@ -90,6 +93,10 @@ class AsyncClient(AsyncCatalogCalls, DrawingCalls[AsyncJob]):
     @cached_property
     def _catalog(self) -> CatalogServiceAsyncStub:
         return CatalogServiceStub(self._channel)
+
+    @cached_property
+    def _cluster(self) -> ClusterServiceAsyncStub:
+        return ClusterServiceStub(self._channel)
 
     @cached_property
     def _jobs(self) -> JobServiceAsyncStub:

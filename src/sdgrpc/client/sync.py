@@ -18,6 +18,7 @@ from sdgrpc.client.channel import (
     health_watch,
     not_ready,
 )
+from sdgrpc.client.cluster.calls import ClusterCalls
 from sdgrpc.client.drawing.calls import DrawingCalls
 from sdgrpc.client.drawing.upscaling import OnTile, UpscaleCollector, UpscaledImage, upscale_request
 from sdgrpc.client.errors import (
@@ -32,6 +33,7 @@ from sdgrpc.client.jobs.resuming import DEFAULT_SECONDS, Resumption
 from sdgrpc.client.requests import Drawn, Options
 from sdgrpc.v1 import jobs_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceStub
+from sdgrpc.v1.cluster_pb2_grpc import ClusterServiceStub
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 from sdgrpc.v1.jobs_pb2_grpc import JobServiceStub
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from sdgrpc.client.pictures import ImageLike
 
 
-class Client(CatalogCalls, DrawingCalls[Job]):
+class Client(CatalogCalls, ClusterCalls, DrawingCalls[Job]):
     """Draws on a server and asks what it has; close it, or use it in a `with` block. Threads may share it.
 
     `target` is a host, `host:port`, `http://…`, `https://…` or `unix:/path`; without `tls` the connection is
@@ -78,6 +80,7 @@ class Client(CatalogCalls, DrawingCalls[Job]):
         self._stub = DiffusionServiceStub(self._channel)
         self._catalog = CatalogServiceStub(self._channel)
         self._jobs = JobServiceStub(self._channel)
+        self._cluster = ClusterServiceStub(self._channel)
         self._resume_seconds = resume_seconds
 
     def _send(self, request: Drawn, options: Options) -> Job:

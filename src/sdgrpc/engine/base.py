@@ -72,6 +72,23 @@ class Upscales(Protocol):
         ...
 
 
+class Replicas(Protocol):
+    """The engines behind one: how many there are."""
+
+    def drain(self, name: str) -> Sequence[str]:
+        """Let a replica go, or those of a node, and keep that many fewer; returns their names.
+
+        Raises:
+            ReplicaNotFound: there is none of that name, nor on that node.
+
+        """
+        ...
+
+    def scale(self, least: int, most: int) -> int:
+        """Keep so many from now on; returns how many there were."""
+        ...
+
+
 class Engine(Protocol):
     """Runs tasks. Every method may be called from the event loop and returns without blocking it."""
 
@@ -157,6 +174,11 @@ class Engine(Protocol):
     @property
     def upscaling(self) -> Upscales:
         """What enlarges pictures."""
+        ...
+
+    @property
+    def replicas(self) -> Replicas | None:
+        """The engines that this one is made of, if it is."""
         ...
 
     async def plan(self, task: Task) -> JobPlan:

@@ -60,6 +60,20 @@ class JobNotFound(ResourceMissing):
     resource_type = "sdgrpc.v1.Job"
 
 
+class NoCluster(SdgrpcError):
+    """The server has no replicas."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "NO_CLUSTER"
+
+
+class ReplicaNotFound(ResourceMissing):
+    """The cluster has no replica of that name, and none on a node of that address."""
+
+    reason = "REPLICA_NOT_FOUND"
+    resource_type = "sdgrpc.v1.ReplicaStatus"
+
+
 class JobExists(SdgrpcError):
     """A job of that id is kept, and it is another."""
 

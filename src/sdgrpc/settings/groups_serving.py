@@ -129,6 +129,9 @@ class ClusterSettings(BaseModel):
     replica_cpus: Annotated[Count | None, Unset("an equal share")] = Field(
         None, description="CPUs of each replica."
     )
+    cluster_control: bool = Field(
+        False, description="Answer ClusterService, with which whoever calls can drain and scale replicas."
+    )
     affinity_factor: Factor = Field(
         1.5,
         description="A job goes where its LoRA set is, up to this many times the mean number of jobs.",
@@ -136,6 +139,6 @@ class ClusterSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_cluster(self) -> Self:
-        if self.cluster is None and self.replicas != "1":
-            raise ValueError("replicas needs cluster: `local`, or the HOST:PORT of a Ray")
+        if self.cluster is None and (self.replicas != "1" or self.cluster_control):
+            raise ValueError("replicas and cluster_control need cluster: `local`, or the HOST:PORT of a Ray")
         return self

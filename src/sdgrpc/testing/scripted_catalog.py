@@ -15,13 +15,26 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sdgrpc.v1 import catalog_pb2 as pb
-from sdgrpc.v1 import diffusion_pb2
+from sdgrpc.v1 import cluster_pb2, diffusion_pb2
 from sdgrpc.v1.catalog_pb2_grpc import CatalogServiceServicer, add_CatalogServiceServicer_to_server
+from sdgrpc.v1.cluster_pb2_grpc import ClusterServiceServicer, add_ClusterServiceServicer_to_server
 
 HASH = "0123456789abcdef" * 4
 NAMES = ["ink", "postcard", "sepia"]
 
 
+REPLICAS = (
+    pb.ReplicaStatus(
+        name="replica-0",
+        state=pb.REPLICA_STATE_READY,
+        node="10.0.0.7",
+        process_id=4711,
+        running=2,
+        queued=1,
+        lora_sets=3,
+    ),
+    pb.ReplicaStatus(name="replica-1", state=pb.REPLICA_STATE_STARTING),
+)
 UPSCALER = pb.Upscaler(name="large", scale=4, architecture="ESRGAN")
 
 
@@ -123,7 +136,9 @@ class Catalog(CatalogServiceServicer):
         sets = [pb.ResidentLoraSet(lora_set_id="set", loras=[pb.ResidentLora(sha256="ab", strength=0.5)])]
         for running in range(100):
             models = [pb.ResidentModel(name="embedded", size_bytes=7)]
-            yield pb.WatchStatusResponse(ready=True, running=running, models=models, lora_sets=sets)
+            yield pb.WatchStatusResponse(
+                ready=True, running=running, models=models, lora_sets=sets, replicas=REPLICAS
+            )
         self.stopped.wait(30)
 
     def file(self, name: str) -> pb.LoraFile:
@@ -143,12 +158,32 @@ class Catalog(CatalogServiceServicer):
         )
 
 
+class Cluster(ClusterServiceServicer):
+    """Two replicas, of which one leaves; what it is asked is the catalog's."""
+
+    def __init__(self, asked: list[Message]) -> None:
+        self._asked = asked
+
+    def DrainReplicas(
+        self, request: cluster_pb2.DrainReplicasRequest, context: grpc.ServicerContext
+    ) -> cluster_pb2.DrainReplicasResponse:
+        self._asked.append(request)
+        return cluster_pb2.DrainReplicasResponse(replicas=["replica-0"])
+
+    def ScaleReplicas(
+        self, request: cluster_pb2.ScaleReplicasRequest, context: grpc.ServicerContext
+    ) -> cluster_pb2.ScaleReplicasResponse:
+        self._asked.append(request)
+        return cluster_pb2.ScaleReplicasResponse(replicas=2)
+
+
 @contextmanager
 def scripted_catalog() -> Iterator[Catalog]:
     """Run one for the block."""
     servicer = Catalog()
     server = grpc.server(ThreadPoolExecutor(max_workers=4))
     add_CatalogServiceServicer_to_server(servicer, server)
+    add_ClusterServiceServicer_to_server(Cluster(servicer.asked), server)
     servicer.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:

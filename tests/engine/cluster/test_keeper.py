@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
 
 import pytest
 
-from sdgrpc.domain import ReplicaState
+from sdgrpc.domain import Event, ReplicaState, Task
 from sdgrpc.engine.cluster import keeper as keeping
 from sdgrpc.engine.cluster.carrying import Carried
 from sdgrpc.engine.cluster.engine import RayEngine
-from sdgrpc.errors import EngineFailed, ModelError
-from tests.support.fake_fleet import FakeFleet, opened
+from sdgrpc.errors import EngineFailed, ModelError, ReplicaNotFound
+from tests.support.fake_fleet import FakeFleet, LibraryEngine, opened
 from tests.support.tasks import task
 
 
@@ -92,7 +94,7 @@ async def test_each_replica_is_told_of(fleet: FakeFleet, engine: RayEngine) -> N
 
 async def test_more_are_added(engine: RayEngine) -> None:
     """They take jobs once they are open."""
-    engine.keeper.scale(4, 4)
+    assert engine.replicas.scale(4, 4) == 2
     await until(engine, 4)
     assert list(engine.keeper.ready) == ["replica-0", "replica-1", "replica-2", "replica-3"]
 
@@ -106,8 +108,7 @@ async def test_one_that_leaves_finishes_first(fleet: FakeFleet, engine: RayEngin
     await anext(running)
     name = next(name for name, one in fleet.engines.items() if one.status().running)
     drawing = fleet.engines[name]
-    engine.keeper.scale(1, 1)
-    engine.keeper.let_go(name)
+    assert engine.replicas.drain(name) == [name]
     assert name not in engine.keeper.ready
     state = next(one for one in engine.status().replicas if one.name == name).state
     assert state is ReplicaState.DRAINING
@@ -118,6 +119,36 @@ async def test_one_that_leaves_finishes_first(fleet: FakeFleet, engine: RayEngin
     assert drawing.finished == 1
     assert [one.name for one in engine.status().replicas] != [name]
     assert engine.status().jobs_finished == 1
+
+
+async def test_a_node_is_drained_whole(fleet: FakeFleet, engine: RayEngine) -> None:
+    """By its address; since one replica at least is kept, another is started. Others are not found."""
+    with pytest.raises(ReplicaNotFound, match="elsewhere"):
+        engine.replicas.drain("elsewhere")
+    assert engine.replicas.drain("here") == ["replica-0", "replica-1"]
+    while list(engine.keeper.ready) != ["replica-2"] or len(fleet.engines) > 1:
+        await engine.keeper.changed()
+
+
+async def test_waiting_jobs_move(fleet: FakeFleet, engine: RayEngine) -> None:
+    """A job that was accepted and has not begun leaves the replica that is drained, and is told once."""
+
+    class Waiting(LibraryEngine):
+        async def submit(self, task: Task, **keywords: Any) -> AsyncGenerator[Event, None]:
+            async with aclosing(super().submit(task, **keywords)) as events:
+                yield await anext(events)
+                await asyncio.Event().wait()
+
+    for name in fleet.engines:
+        fleet.replace(name, Waiting())
+    running = engine.submit(task(model="fake", steps=2))
+    await anext(running)
+    name = next(name for name, count in engine.keeper._router.loads.items() if count)
+    other = next(one for one in engine.keeper.ready if one != name)
+    fleet.replace(other, LibraryEngine())
+    engine.replicas.drain(name)
+    names = [type(event).__name__ async for event in running]
+    assert names == ["Prepared", "Progress", "Progress", "ImageReady", "Finished"]
 
 
 async def test_without_any_replica_the_engine_fails(fleet: FakeFleet, engine: RayEngine) -> None:

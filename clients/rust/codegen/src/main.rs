@@ -10,7 +10,12 @@ use std::{env, fs};
 
 use prost::Message;
 
-const SOURCES: [&str; 3] = ["sdgrpc/v1/catalog.proto", "sdgrpc/v1/diffusion.proto", "sdgrpc/v1/jobs.proto"];
+const SOURCES: [&str; 4] = [
+    "sdgrpc/v1/catalog.proto",
+    "sdgrpc/v1/cluster.proto",
+    "sdgrpc/v1/diffusion.proto",
+    "sdgrpc/v1/jobs.proto",
+];
 const CODE: &str = "sdgrpc.v1.rs";
 const DESCRIPTORS: &str = "sdgrpc.v1.binpb";
 

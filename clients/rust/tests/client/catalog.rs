@@ -159,3 +159,12 @@ async fn the_status_is_watched_until_the_stream_is_dropped() -> Result<()> {
     assert!(matches!(server.seen().await, Seen::Dropped));
     Ok(())
 }
+
+#[tokio::test]
+async fn replicas_are_drained_and_scaled() -> Result<()> {
+    let server = Running::start(Script::default()).await;
+    let client = server.client().await;
+    assert_eq!(client.drain_replicas("node").await?, ["node-0"]);
+    assert_eq!(client.scale_replicas(2, 5).await?, 25);
+    Ok(())
+}

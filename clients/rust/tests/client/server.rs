@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use sdgrpc::Client;
 use sdgrpc::v1::catalog_service_server::{CatalogService, CatalogServiceServer};
+use sdgrpc::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use sdgrpc::v1::diffusion_service_server::{DiffusionService, DiffusionServiceServer};
 use sdgrpc::v1::upload_lora_request::Part;
 use sdgrpc::v1::*;
@@ -88,7 +89,8 @@ impl Running {
         let scripted = Scripted { script: Arc::new(script), calls: Arc::default(), seen: sender };
         let router = builder
             .add_service(DiffusionServiceServer::new(scripted.clone()))
-            .add_service(CatalogServiceServer::new(scripted));
+            .add_service(CatalogServiceServer::new(scripted))
+            .add_service(ClusterServiceServer::new(Replicas));
         let task = tokio::spawn(async move {
             router.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("it serves");
         });
@@ -305,4 +307,20 @@ pub fn image(sequence: i64, index: i32) -> JobEvent {
 
 pub fn finished(sequence: i64) -> JobEvent {
     message(sequence, job_event::Event::Finished(Finished { largest_batch: 3, ..Default::default() }))
+}
+
+/// Answers with what it was asked.
+struct Replicas;
+
+#[tonic::async_trait]
+impl ClusterService for Replicas {
+    async fn drain_replicas(&self, request: Request<DrainReplicasRequest>) -> Outcome<DrainReplicasResponse> {
+        let replicas = vec![format!("{}-0", request.into_inner().name)];
+        Ok(Response::new(DrainReplicasResponse { replicas }))
+    }
+
+    async fn scale_replicas(&self, request: Request<ScaleReplicasRequest>) -> Outcome<ScaleReplicasResponse> {
+        let request = request.into_inner();
+        Ok(Response::new(ScaleReplicasResponse { replicas: 10 * request.least + request.most }))
+    }
 }

@@ -36,6 +36,7 @@ from sdgrpc.engine.cluster.replica import Served
 from sdgrpc.engine.cluster.routing.holdings import Wanted
 from sdgrpc.engine.cluster.routing.router import Router
 from sdgrpc.engine.cluster.running import DEATHS, Job, Runs
+from sdgrpc.engine.cluster.scaling import Scaling
 from sdgrpc.engine.cluster.set_names import SetNames, wanted_by
 from sdgrpc.engine.cluster.uploads import ClusterUpload
 from sdgrpc.engine.grids.merging import merged
@@ -55,12 +56,13 @@ class RayEngine:
         fleet: Fleet,
         router: Router,
         keeper: Keeper,
+        scaling: Scaling,
         sets: SetNames,
         served: Served,
         observer: Observer,
     ) -> None:
         self._fleet, self.keeper = fleet, keeper
-        self._sets, self._served = sets, served
+        self._scaling, self._sets, self._served = scaling, sets, served
         self._runs = Runs(fleet, router, keeper, sets, observer)
         self._draining, self._inside, self._left = False, 0, asyncio.Event()
 
@@ -195,6 +197,11 @@ class RayEngine:
             upload.abort()
             raise
 
+    @property
+    def replicas(self) -> Scaling:
+        """See `Engine.replicas`."""
+        return self._scaling
+
     async def plan(self, task: Task) -> JobPlan:
         """See `Engine.plan`: by the replica that would draw it."""
         self.check_room(task.caller)
@@ -207,7 +214,7 @@ class RayEngine:
         Replicas are watched while somebody waits for this.
         """
         take_signals_again()  # Ray's handler writes a crash's report at each
-        await self.keeper.follow()
+        await self.keeper.follow(self._scaling.fit)
 
     async def drain(self) -> None:
         """See `Engine.drain`."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,6 @@ from sdgrpc.engine.cluster.replica import Report, Served
 from sdgrpc.engine.cluster.reports import Reports
 from sdgrpc.engine.cluster.routing.holdings import Wanted
 from sdgrpc.engine.cluster.routing.router import Router
-from sdgrpc.engine.cluster.scaling import Scaler
 from sdgrpc.engine.cluster.set_names import SetNames
 from sdgrpc.errors import EngineFailed
 
@@ -38,14 +36,12 @@ class Keeper:
         router: is told of those that may be chosen.
         sets: knows the sets' names.
         patience: a replica that does not answer for so many seconds hangs, and is ended; 0 waits for ever.
-        scaler: says how many there are to be.
 
     """
 
-    def __init__(self, fleet: Fleet, router: Router, sets: SetNames, patience: float, scaler: Scaler) -> None:
+    def __init__(self, fleet: Fleet, router: Router, sets: SetNames, patience: float) -> None:
         self._fleet, self._router, self._sets = fleet, router, sets
         self._patience = patience or None
-        self._scaler = scaler
         self._reports = Reports()
         self._leaving: dict[str, asyncio.Event] = {}
         self._failures: dict[str, int] = {}
@@ -123,7 +119,11 @@ class Keeper:
         await self._changed.wait()
 
     def _is_lost(self) -> bool:
-        return not self.ready and all(self._failures.get(name, 0) >= MOST_STARTS for name in self.names)
+        return (
+            bool(self.names)
+            and not self.ready
+            and all(self._failures.get(name, 0) >= MOST_STARTS for name in self.names)
+        )
 
     def enter(self, name: str, wanted: Wanted) -> asyncio.Event:
         """Count a job on a replica; it must `leave`; once the event is set it moves, if it has not begun."""
@@ -140,32 +140,16 @@ class Keeper:
         if name in self._leaving and self._leaving[name].is_set():
             self._tell_change()
 
-    async def follow(self) -> None:
-        """Ask the replicas how they are; returns once none is left and none can be started."""
+    async def follow(self, on_change: Callable[[], None]) -> None:
+        """Ask the replicas how they are; returns once none is left and none can be started.
+
+        `on_change` is called where one came, went or reported.
+        """
         for name in self.names:
             self._in_background(self._follow(name))
         while not self._is_lost():
             await self._changed.wait()
-            self._fit()
-
-    def _fit(self) -> None:
-        """Add a replica, or let one go, as the load asks for."""
-        count, now = len(self.names), self.status()
-        wanted = self._scaler.wanted(count, now.running, now.queued, time.monotonic())
-        if wanted > count:
-            logger.info("%d jobs wait for %d replicas: another one is started", now.queued, count)
-            for name in self.begin(wanted - count):
-                self._in_background(self._return(name))
-                self._in_background(self._follow(name))
-        elif wanted < count and self.ready:
-            name = min(self.ready, key=lambda each: (self._router.loads[each], each))
-            logger.info("%s is let go: %d replicas are enough", name, wanted)
-            self.let_go(name)
-
-    def scale(self, least: int, most: int) -> None:
-        """Have other bounds for the number of replicas from now on."""
-        self._scaler.least, self._scaler.most = least, most
-        self._tell_change()
+            on_change()
 
     async def _follow(self, name: str) -> None:
         """Ask one until it has left."""
@@ -212,6 +196,21 @@ class Keeper:
             else:
                 logger.warning("%s is there again", name)
                 return
+
+    def add(self, count: int) -> None:
+        """Start so many replicas more while the server runs."""
+        for name in self.begin(count):
+            self._in_background(self._return(name))
+            self._in_background(self._follow(name))
+
+    def of(self, name: str) -> list[str]:
+        """Return the replicas that are there of a name, or on the node of that address."""
+        on_node = self._reports.on_node(name)
+        return [one for one in self.names if one == name or one in on_node]
+
+    def idlest(self) -> str:
+        """Return which of those that take jobs has the fewest."""
+        return min(self.ready, key=lambda each: (self._router.loads[each], each))
 
     def let_go(self, name: str) -> None:
         """Choose a replica no more and end it once its jobs have ended; those that have not begun move."""

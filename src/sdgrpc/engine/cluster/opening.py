@@ -8,7 +8,7 @@ from sdgrpc.engine.cluster.engine import RayEngine
 from sdgrpc.engine.cluster.fleet import Fleet
 from sdgrpc.engine.cluster.keeper import Keeper
 from sdgrpc.engine.cluster.routing.router import Router
-from sdgrpc.engine.cluster.scaling import Scaler
+from sdgrpc.engine.cluster.scaling import Scaler, Scaling
 from sdgrpc.engine.cluster.set_names import SetNames
 from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.settings import Settings
@@ -25,11 +25,12 @@ def open_cluster(settings: Settings, address: str, observer: Observer) -> RayEng
     """
     fleet = Fleet(settings, address)
     router, sets = Router(settings.affinity_factor), SetNames()
-    keeper = Keeper(fleet, router, sets, settings.hang_timeout, Scaler(*settings.replica_range))
+    keeper = Keeper(fleet, router, sets, settings.hang_timeout)
     try:
         keeper.begin(settings.replica_range[0])
         served = asyncio.run(keeper.opened())
     except BaseException:
         fleet.close()
         raise
-    return RayEngine(fleet, router, keeper, sets, served, observer)
+    scaling = Scaling(keeper, Scaler(*settings.replica_range))
+    return RayEngine(fleet, router, keeper, scaling, sets, served, observer)

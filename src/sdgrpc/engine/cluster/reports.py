@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sdgrpc.domain import EngineStatus, ModelState
@@ -33,6 +33,10 @@ class Reports:
         """Drop a replica's report, but for its counts, which never fall; does nothing without one."""
         if (report := self._reports.pop(name, None)) is not None:
             self._past = counted(self._past, report.status)
+
+    def on_node(self, node: str) -> Collection[str]:
+        """Return the replicas whose machine has that address."""
+        return [name for name, report in self._reports.items() if report.node == node]
 
     def model_states(self) -> Sequence[ModelState]:
         """Tell of each model whether one replica has it in memory."""

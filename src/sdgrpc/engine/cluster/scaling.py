@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import dataclass
+
+from sdgrpc.engine.cluster.keeper import Keeper
+from sdgrpc.errors import ReplicaNotFound
+
+logger = logging.getLogger(__name__)
 
 MORE_QUEUED = 2.0
 """Jobs that wait for each replica, above which another is worth its start."""
@@ -25,6 +32,10 @@ class Scaler:
     most: int
     _high_since: float | None = None
     _low_since: float | None = None
+
+    def lower(self, count: int) -> None:
+        """Keep so many fewer, and one at least."""
+        self.least, self.most = max(self.least - count, 1), max(self.most - count, 1)
 
     def wanted(self, replicas: int, running: int, queued: int, now: float) -> int:
         """Return how many replicas there should be, one more or fewer than there are at most.
@@ -51,6 +62,40 @@ class Scaler:
             self._low_since = None
             return replicas - 1
         return replicas
+
+
+class Scaling:
+    """Keeps as many replicas as a scaler wants. Implements `engine.base.Replicas`."""
+
+    def __init__(self, keeper: Keeper, scaler: Scaler) -> None:
+        self._keeper, self._scaler = keeper, scaler
+
+    def fit(self) -> None:
+        """Add a replica, or let one go, as the load asks for."""
+        count, now = len(self._keeper.names), self._keeper.status()
+        wanted = self._scaler.wanted(count, now.running, now.queued, time.monotonic())
+        if wanted > count:
+            logger.info("%d jobs wait for %d replicas: another one is started", now.queued, count)
+            self._keeper.add(wanted - count)
+        elif wanted < count and self._keeper.ready:
+            name = self._keeper.idlest()
+            logger.info("%s is let go: %d replicas are enough", name, wanted)
+            self._keeper.let_go(name)
+
+    def scale(self, least: int, most: int) -> int:
+        """See `Replicas.scale`."""
+        self._scaler.least, self._scaler.most = least, most
+        return len(self._keeper.names)
+
+    def drain(self, name: str) -> list[str]:
+        """See `Replicas.drain`."""
+        going = self._keeper.of(name)
+        if not going:
+            raise ReplicaNotFound(name, f"no replica {name!r} here, and none on a node of that address")
+        self._scaler.lower(len(going))
+        for one in going:
+            self._keeper.let_go(one)
+        return going
 
 
 def _since(before: float | None, now: float, *, holds: bool) -> float | None:

@@ -1,0 +1,1 @@
+"""Replicas behind this door: how many, and which leave."""

@@ -1,0 +1,1 @@
+"""Replicas behind a server: drained, scaled."""
