@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from . import classifier, evaluate, export, latents, parallel, train_lora, train_text_encoder
+from . import classifier, evaluate, export, latents, parallel, train_lcm, train_lora, train_text_encoder
 from .models import ASSETS, Run
 
-STAGES = ("classifier", "text", "vae", "latents", "unet", "export", "loras", "evaluate")
-MINUTES = {"classifier": 1.5, "text": 4.0, "vae": 16.0, "unet": 66.0, "loras": 8.0}
+STAGES = ("classifier", "text", "vae", "latents", "unet", "export", "loras", "lcm", "evaluate")
+MINUTES = {"classifier": 1.5, "text": 4.0, "vae": 16.0, "unet": 66.0, "loras": 8.0, "lcm": 14.0}
 PACKAGE = "tools.tiny_model"
 
 
@@ -31,6 +31,8 @@ def run_stage(stage: str, run: Run, processes: int) -> None:
     elif stage == "loras":
         for plan in train_lora.PLANS.values():
             train_lora.train(run, plan, MINUTES[stage])
+    elif stage == "lcm":
+        train_lcm.train(run, MINUTES[stage])
     else:
         evaluate.evaluate(run)
 
@@ -45,6 +47,7 @@ def done(stage: str, run: Run) -> bool:
         "text": [run.path("text_encoder.pt")],
         "latents": [run.path("latents.json"), run.path("cache_0.pt")],
         "loras": [run.assets / "loras" / f"{name}.safetensors" for name in train_lora.PLANS],
+        "lcm": [run.assets / "loras" / f"{train_lcm.NAME}.safetensors"],
     }
     return stage in results and all(path.exists() for path in results[stage])
 

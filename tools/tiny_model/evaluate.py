@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from . import classifier, lora
+from . import classifier, lora, train_lcm
 from .captions import Caption, held_out_prompts, tidy
 from .classifier import CLASSES, border, shape_probabilities, to_pixels
 from .drawing import CONCEPT, brown, contact_sheet
@@ -33,14 +33,16 @@ def load_pipeline(run: Run) -> StableDiffusionPipeline:
     return pipe
 
 
-def pictures(pipe: StableDiffusionPipeline, prompts: list[str]) -> np.ndarray:
+def pictures(
+    pipe: StableDiffusionPipeline, prompts: list[str], steps: int = STEPS, guidance: float = GUIDANCE
+) -> np.ndarray:
     """[B, 128, 128, 3] uint8: one picture per prompt, prompt i with seed i."""
     drawn = []
     for start in range(0, len(prompts), CHUNK):
         part = prompts[start : start + CHUNK]
         seeds = [torch.Generator().manual_seed(start + i) for i in range(len(part))]
         images = pipe(
-            part, num_inference_steps=STEPS, guidance_scale=GUIDANCE, height=128, width=128, generator=seeds
+            part, num_inference_steps=steps, guidance_scale=guidance, height=128, width=128, generator=seeds
         ).images
         drawn += [np.asarray(image.convert("RGB")) for image in images]
     return np.stack(drawn)
@@ -59,6 +61,22 @@ def with_loras(run: Run, wanted: list[tuple[str, float]]) -> StableDiffusionPipe
             for key, weight in overlay.items():
                 model.get_parameter(key).copy_(weight)
     return pipe
+
+
+def in_four_steps(run: Run, prompts: list[Caption]) -> dict[str, Any]:
+    """Scores and seconds of the LCM LoRA's few steps without guidance, and of as many steps without it."""
+    texts, results = [p.text for p in prompts], {}
+    few, name = train_lcm.STEPS, train_lcm.NAME
+    pipes = {"with the LoRA": with_loras(run, [(name, 1.0)]), "without": load_pipeline(run)}
+    for title, pipe in pipes.items():
+        pipe.scheduler = train_lcm.make_lcm_scheduler()
+        started = time.monotonic()
+        drawn = pictures(pipe, texts, few, 1.0)
+        seconds = round((time.monotonic() - started) / len(prompts), 3)
+        results[title] = {**by_group(run, drawn, prompts), "seconds per picture": seconds}
+        sheet = run.path(f"four-steps-{title.replace(' ', '-')}.png")
+        contact_sheet(list(drawn), 8).save(sheet)
+    return results
 
 
 def measures(run: Run, drawn: np.ndarray) -> dict[str, float]:
@@ -183,6 +201,8 @@ def evaluate(run: Run, with_curves: bool = True) -> dict[str, Any]:
         },
     }
     contact_sheet(list(drawn), 8).save(run.path("evaluation.png"))
+    if (run.assets / "loras" / f"{train_lcm.NAME}.safetensors").exists():
+        results["four steps"] = in_four_steps(run, prompts)
     if with_curves:
         results["loras"] = curves(run)
     run.path("evaluation.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -192,9 +212,14 @@ def evaluate(run: Run, with_curves: bool = True) -> dict[str, Any]:
 
 def show(results: dict[str, Any]) -> None:
     """Print the results as tables."""
-    print(f"{'prompts':26}{'shape':>8}{'fill':>8}{'background':>12}")
-    for name, row in results["held out"].items():
-        print(f"{name:26}{row['shape']:8.1%}{row['fill']:8.1%}{row['background']:12.1%}")
+    print(f"{'prompts':46}{'shape':>8}{'fill':>8}{'background':>12}")
+    for kind, groups in {"": results["held out"], **results.get("four steps", {})}.items():
+        for name, row in groups.items():
+            if isinstance(row, dict):
+                title = f"4 steps {kind}: {name}" if kind else name
+                print(f"{title:46}{row['shape']:8.1%}{row['fill']:8.1%}{row['background']:12.1%}")
+            else:
+                print(f"4 steps {kind}: {name} {row}")
     for name, value in results.get("loras", {}).items():
         print(f"{name:32}", value["values"] if isinstance(value, dict) and "values" in value else value)
     for name in (

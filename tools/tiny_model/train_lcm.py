@@ -1,9 +1,10 @@
-"""Distil the base into a LoRA that draws in four steps without guidance (latent consistency, Luo et al. 2023).
+"""Distil the base into a LoRA that draws in four steps without guidance (after Luo et al. 2023, LCM-LoRA).
 
 A consistency function maps a noisy latent to the end of the guided ODE that goes through it. The paper learns
-it from one solver step at a time; the base is small enough to solve the ODE to its end, so the LoRA learns the
-end itself, at the four timesteps that `LCMScheduler` visits. Half of the noisy latents are made of what
-perfect few-step sampling would have drawn before, half of what the LoRA in training draws, mistakes included.
+it from one solver step at a time; the base is small enough to solve the ODE to its end, so the LoRA learns
+the end itself, at the four timesteps that `LCMScheduler` visits. The first round's noisy latents are made of
+what perfect few-step sampling would have drawn before, later ones of what the LoRA in training draws,
+mistakes included.
 """
 
 import argparse
@@ -27,10 +28,10 @@ NAME, TITLE = "lcm", "LCM: 4 steps without guidance"
 STEPS = 4
 RANK, RATE = 6, 2e-3
 PARTS = (*EVERYWHERE, "conv_in", "conv_shortcut", "time_emb_proj", "samplers")
-CHAINS, CHUNK, BATCH = 384, 48, 16
-ROUNDS = 2
+CHAINS, CHUNK, BATCH = 288, 48, 16
+ROUNDS = 3
 HUBER = 0.05
-BETWEEN = (3, 2, 2, 2)
+BETWEEN = (3, 2, 1, 2)
 """Solver steps from each of the four timesteps to the next, from the noisiest on."""
 
 Denoise = Callable[..., tuple[torch.Tensor, ...]]
@@ -160,13 +161,14 @@ def fit(
 
 
 def train(run: Run, minutes: float, chains: int = CHAINS) -> None:
-    """Distil for some minutes (and those of gathering: a third more) and write the file of the assets."""
+    """Distil for some minutes (gathering takes its own on top) and write the file of the assets."""
     torch.set_num_threads(1)
     unet = load_unet(run).to(memory_format=torch.channels_last)
     generator, rng = torch.Generator().manual_seed(12), np.random.default_rng(12)
     factors = lora.make(unet, lora.targets(unet, PARTS), RANK, generator)
     predict = predictor(patched(unet, factors), make_lcm_scheduler())
-    optimizer = torch.optim.AdamW(lora.parameters(factors), lr=RATE, betas=(0.9, 0.99), weight_decay=1e-3)
+    trainable = [t.requires_grad_(True) for t in lora.parameters(factors)]
+    optimizer = torch.optim.AdamW(trainable, lr=RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     features, steps, seen = encode_texts(run, [""]), 0, Pairs(*[torch.empty(0)] * 4)
     for index in range(ROUNDS):
         fresh = encode_texts(run, captions_of(chains // ROUNDS, rng))
@@ -176,9 +178,7 @@ def train(run: Run, minutes: float, chains: int = CHAINS) -> None:
         features = torch.cat([features, fresh])
         span = (index / ROUNDS, (index + 1) / ROUNDS)
         steps += fit(predict, optimizer, seen, features, span, minutes / ROUNDS, generator)
-        lora.write(
-            lora.kohya(factors), metadata(steps, chains), run.assets / "loras" / f"{NAME}.safetensors"
-        )
+        lora.write(lora.kohya(factors), metadata(steps, chains), run.assets / "loras" / f"{NAME}.safetensors")
 
 
 def joined(first: Pairs, second: Pairs) -> Pairs:
@@ -188,7 +188,7 @@ def joined(first: Pairs, second: Pairs) -> Pairs:
 
 
 def metadata(steps: int, chains: int) -> dict[str, str]:
-    """What trainers write; the title says the kind and the number of steps, from which catalogues tell both."""
+    """What trainers write; the title says the kind and the number of steps, so catalogues can tell."""
     return {
         "ss_output_name": NAME,
         "ss_network_module": "networks.lora",
@@ -210,7 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--assets", type=Path, default=ASSETS, help="its folder `loras` gets the file")
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, default=13.0)
     parser.add_argument("--chains", type=int, default=CHAINS)
     arguments = parser.parse_args()
     train(Run(arguments.out, arguments.assets), arguments.minutes, arguments.chains)
