@@ -248,7 +248,7 @@ def test_everything_has_a_name(page: Page) -> None:
     page.focus("#prompt textarea")
     page.keyboard.type("a red star")
     reached = []
-    for _ in range(16):
+    for _ in range(24):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.ariaLabel"))
         if reached[-1] == "draw":
