@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from sdgrpc.demo.scenes import SCENES, STEPS
 
-LIMIT_SECONDS = 120
+LIMIT_SECONDS, CORES = 60, 2
 
 
 def start_demo(folder: Path) -> subprocess.Popen[str]:
@@ -36,14 +37,20 @@ def is_closed(target: str) -> bool:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, float]:
-    """One whole run: its folder, all that it said and its seconds."""
+    """One whole run: its folder, all that it said, and the processor's seconds for it and its server."""
     folder = tmp_path_factory.mktemp("run")
-    started = time.monotonic()
+    before = computed()
     process = start_demo(folder)
     output, errors = process.communicate(timeout=250)
     assert process.returncode == 0, errors
     assert "step" not in output  # progress is on standard error
-    return folder / "demo", output + errors, time.monotonic() - started
+    return folder / "demo", output + errors, computed() - before
+
+
+def computed() -> float:
+    """Seconds that processes took which this one started, waited for, and they did; waiting is not in it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def opened(folder: Path, name: str) -> Image.Image:
@@ -67,8 +74,8 @@ def test_writes_every_picture(run) -> None:
 
 
 def test_ends_in_time(run) -> None:
-    """Two minutes on two cores."""
-    assert run[2] < LIMIT_SECONDS
+    """Within a minute of two cores, as the README says, whatever else they do meanwhile."""
+    assert run[2] < LIMIT_SECONDS * CORES
 
 
 def test_pictures_differ_as_they_should(run) -> None:
