@@ -49,6 +49,9 @@ test-oldest: setup ## the suite on the oldest dependencies that pyproject.toml a
 	VIRTUAL_ENV=build/oldest $(BIN)/uv pip install --quiet --resolution lowest-direct -e '.[server,telemetry,upscale,cluster,web]' --group dev
 	build/oldest/bin/python -m pytest $(PARALLEL)
 
+test-cluster: setup ## the tests over a real port and every client's, each server with two replicas on Ray
+	TEST_REPLICAS=2 $(BIN)/python -m pytest tests/e2e tests/clients
+
 test-python: ## the suite on another Python: make test-python PYTHON=python3.13
 	$(PYTHON) -m venv build/python
 	build/python/bin/python -m pip install --quiet --upgrade pip

@@ -16,7 +16,7 @@ from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 from tests.support.api import details_of
 from tests.support.certificates import authority, signed
-from tests.support.server import ServerProcess, environment, running_server
+from tests.support.server import ServerProcess, environment, of_one_engine, running_server
 
 ANN, BOB = "s3cret-of-ann", "s3cret-of-bob"
 
@@ -69,6 +69,7 @@ def test_the_client_and_the_command_line_show_a_token(guarded: ServerProcess, tm
     assert subprocess.run(health, env=environment(), capture_output=True, check=False).returncode == 0
 
 
+@of_one_engine
 def test_each_token_has_its_bounds(guarded: ServerProcess) -> None:
     """Ann's second job waits for her first, her third is refused; Bob's goes past. The log names them."""
     with grpc.insecure_channel(guarded.target) as channel:

@@ -19,7 +19,7 @@ from grpc_status import rpc_status
 from sdgrpc.v1 import catalog_pb2 as pb
 from sdgrpc.v1 import catalog_pb2_grpc, diffusion_pb2, diffusion_pb2_grpc
 from tests.support.assets import LORAS
-from tests.support.server import ServerProcess, running_server
+from tests.support.server import ServerProcess, of_one_engine, running_server
 
 LIMIT = 1 << 20
 SEPIA = (LORAS / "sepia.safetensors").read_bytes()
@@ -84,6 +84,7 @@ def reason_of(error: grpc.RpcError) -> str:
     return info.reason
 
 
+@of_one_engine
 def test_an_upload_can_be_used_by_name_and_by_hash(uploading: Uploading) -> None:
     """It is listed, described, and drawn with; both ways mean one fused set."""
     sent = uploading.catalog.UploadLora(parts(SEPIA, "my sepia.safetensors"))

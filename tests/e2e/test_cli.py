@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from sdgrpc.cli import build_app
 from sdgrpc.client import AsyncClient, Client, InvalidRequestError, LoraNotFoundError, Progress
 from sdgrpc.terminal.blocks import UPPER_HALF_BLOCK
+from tests.support.server import of_one_engine
 
 
 @pytest.fixture
@@ -155,6 +156,7 @@ def test_large_images_travel(server) -> None:
         assert job.images()[0].open().size == (64, 64)
 
 
+@of_one_engine
 async def test_async_client_runs_side_by_side(server) -> None:
     """Two jobs at once share calls of the UNet; errors are typed."""
     import asyncio

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import grpc
 import psutil
@@ -17,9 +20,11 @@ from sdgrpc.client import Client
 from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
+from tests.support.otlp import receiving
 from tests.support.server import ServerProcess, running_server
 
 GRAMMAR = ["accepted", "prepared", *["progress"] * 6, "image", "finished"]
+STAGES = ("queue", "fuse", "encode", "denoise", "decode", "unet")
 SECONDS = 120
 
 
@@ -170,6 +175,28 @@ def test_nobody_sees_a_death(channel: grpc.Channel, kind: str, which: int) -> No
     events = drawn(channel, kind, lambda: kill_one(channel, which))
     assert kinds_of(events) == kinds_of(undisturbed) == GRAMMAR
     assert picture_of(events) == picture_of(undisturbed)
+
+
+@pytest.mark.slow
+def test_it_is_seen_into_as_one_engine(tmp_path: Path) -> None:
+    """Metrics count what the replicas do, and one trace goes through the door and the replica."""
+    with receiving() as receiver:
+        arguments = ["--cluster", "local", "--replicas", "2", "--metrics", "127.0.0.1:0"]
+        arguments += ["--traces", f"http://{receiver.address}"]
+        log = tmp_path / "server.log"
+        with running_server(log, *arguments) as server, grpc.insecure_channel(server.target) as channel:
+            drawn(channel)
+            address = re.search(r"metrics on (http://\S+/metrics)", log.read_text())
+            with urllib.request.urlopen(address.group(1), timeout=30) as answer:  # noqa: S310
+                text = answer.read().decode()
+        receiver.until(*STAGES)
+    assert 'sdgrpc_steps_total{model="embedded"} 6.0' in text
+    assert 'sdgrpc_images_total{model="embedded"} 1.0' in text
+    assert 'sdgrpc_step_seconds_count{model="embedded"} 6.0' in text
+    (call,) = [span for span in receiver.spans if span.name.endswith("Generate")]
+    assert len(receiver.one("denoise").events) == 6
+    assert len(receiver.named("unet")) == 6
+    assert {span.trace_id for span in receiver.spans if span.name in STAGES} == {call.trace_id}
 
 
 @pytest.mark.slow

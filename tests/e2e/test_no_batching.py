@@ -9,7 +9,7 @@ import grpc
 from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
-from tests.support.server import ServerProcess, running_server
+from tests.support.server import ServerProcess, of_one_engine, running_server
 
 # The second is sent while the first is drawn, and takes so few turns that it ends before the first does.
 LONG = pb.GenerateRequest(prompt="a red star on a blue background", sampling=pb.Sampling(steps=100, seed=1))
@@ -36,6 +36,7 @@ def at_once(channel: grpc.Channel) -> list[tuple[bytes, int]]:
     return [drawn([*begun, *first]), drawn(short)]
 
 
+@of_one_engine
 def test_company_changes_no_byte(tmp_path: Path, server: ServerProcess) -> None:
     """Two jobs at once get the bytes that each gets alone; without the flag they would share calls."""
     with (

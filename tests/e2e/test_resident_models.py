@@ -14,9 +14,10 @@ from sdgrpc.v1 import catalog_pb2 as pb
 from sdgrpc.v1 import catalog_pb2_grpc, diffusion_pb2, diffusion_pb2_grpc
 from tests.support.api import details_of
 from tests.support.models import save_model
-from tests.support.server import running_server
+from tests.support.server import of_one_engine, running_server
 
 
+@of_one_engine
 def test_requests_name_the_model_and_it_comes_into_memory(tmp_path: Path) -> None:
     """The first is there at the start; whoever is named takes its place, and pictures stay what they were."""
     folders = {name: save_model(tmp_path / name, seed=seed) for seed, name in enumerate(("first", "second"))}

@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 LISTENING = "listening on "
-REPLICAS = os.environ.get("SDGRPC_TEST_REPLICAS", "")
+REPLICAS = os.environ.get("TEST_REPLICAS", "")
 """How many replicas on Ray each server has, if any: `make test-cluster`."""
+of_one_engine = pytest.mark.skipif(bool(REPLICAS), reason="it is about what one engine does")
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ async def test_a_full_queue_is_refused_at_the_door(fleet: FakeFleet, engine: Ray
     for name, queued in (("replica-0", 2), ("replica-1", 0)):
         report = await fleet.report(name)
         full = replace(report.status, queue_size=1, queued=queued)
-        engine.keeper._note(name, replace(report, status=full))
+        engine.keeper.note(name, replace(report, status=full))
     with pytest.raises(QueueFull, match="2 jobs wait already on all replicas"):
         engine.check_room()
 

@@ -210,7 +210,7 @@ async def test_a_set_stays_where_it_is(fleet: FakeFleet, engine: RayEngine) -> N
     for _ in range(4):
         await told(engine, task_of())
         for name in engine.keeper.ready:
-            engine.keeper._note(name, await fleet.report(name))
+            engine.keeper.note(name, await fleet.report(name))
     assert sorted(len(one.tasks) for one in fleet.engines.values()) == [0, 4]
 
 

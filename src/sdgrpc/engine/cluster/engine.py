@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -184,6 +184,9 @@ class RayEngine:
         wanted = await self._wanted(model, loras)
         made = cast("Prepared", await self._ask(wanted, "prepare_loras", model, list(loras), caller=caller))
         self._sets.learn(wanted, made.lora_set_id)
+        for name in self.keeper.ready:  # so that whoever looks now sees the set
+            with suppress(ReplicaDied):
+                self.keeper.note(name, await self._fleet.report(name))
         return made
 
     async def begin_upload(self, header: UploadHeader) -> Upload | LoraInfo:

@@ -95,9 +95,10 @@ class Keeper:
         """Let a replica be chosen."""
         self._failures.pop(name, None)
         self._router.add(name)
-        self._note(name, report)
+        self.note(name, report)
 
-    def _note(self, name: str, report: Report) -> None:
+    def note(self, name: str, report: Report) -> None:
+        """Keep a report, and have the router know what the replica holds."""
         self._reports.note(name, report)
         held = self._sets.held(name, report.status.resident_sets, report.states)
         self._router.report(name, held)
@@ -157,7 +158,7 @@ class Keeper:
             await asyncio.sleep(REPORT_SECONDS)
             if name in self._reports:
                 try:
-                    self._note(name, await self._report(name))
+                    self.note(name, await self._report(name))
                 except ReplicaDied:
                     self.lost(name)
                 except TimeoutError:
