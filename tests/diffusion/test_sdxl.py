@@ -12,7 +12,7 @@ import torch
 
 from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
-from sdgrpc.diffusion.prompts.conditioning import encode
+from sdgrpc.diffusion.prompts.conditioning import encode, encode_parts
 from sdgrpc.diffusion.sampling.denoise import ModelInput
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.domain import Scheduler, Task, TaskKind
@@ -113,6 +113,22 @@ def test_several_jobs_share_a_call(sdxl_model: Model) -> None:
         for asked, prediction in zip(inputs, together, strict=True):
             alone = predict(sdxl_model, [asked], 8)[0]
             torch.testing.assert_close(prediction, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_each_part_of_a_prompt_is_pooled_for_itself(sdxl_model: Model) -> None:
+    """What composed prompts predict is the sum of what their parts do alone, each with its own pooled one."""
+    sample, at = torch.ones(1, 4, 8, 8), torch.tensor(400)
+    texts, weights = ("a red cat", "a dog"), (0.8, -0.4)
+    parts = encode_parts(sdxl_model, [*zip(texts, weights, strict=True)], "blue")
+    assert parts.pooled is not None
+    assert parts.pooled.shape == (2, 24)
+    ours = predict(sdxl_model, [ModelInput(sample, at, parts, 3.0)], 8)[0]
+    negative, *positives = (
+        predict(sdxl_model, [ModelInput(sample, at, encode(sdxl_model, text, None), 1.0)], 8)[0].double()
+        for text in ("blue", *texts)
+    )
+    towards = sum(weight * (each - negative) for weight, each in zip(weights, positives, strict=True))
+    torch.testing.assert_close(ours.double(), negative + 3.0 * towards, rtol=1e-4, atol=1e-5)
 
 
 def test_long_prompts_are_chunked_for_both_encoders(sdxl_model: Model) -> None:

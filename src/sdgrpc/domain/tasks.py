@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
@@ -20,6 +21,15 @@ class TaskKind(Enum):
     GENERATE = "generate"
     TRANSFORM = "transform"
     INPAINT = "inpaint"
+
+
+def asks_negative(guidance_scale: float, weights: Sequence[float]) -> bool:
+    """Whether the UNet is asked about the negative prompt too, beside the parts of a prompt with weights.
+
+    `negative + scale * sum(weight * (positive - negative))` is free of it for a scale of 1, no guidance, and
+    weights that add up to 1, as the single one of a prompt without parts does.
+    """
+    return guidance_scale > 1 or abs(sum(weights) - 1) > 1e-6
 
 
 DEFAULT_LORA_STRENGTH = 1.0

@@ -159,4 +159,4 @@ def describe(job: Job) -> None:
         return
     job.rows = wanted.rows
     job.size = CallSize(job.task.model, (*wanted.sample.shape[1:], wanted.conditioning.token_count))
-    job.group = (job.size, work.lease.set_id, wanted.guided, wanted.tiling)
+    job.group = (job.size, work.lease.set_id, wanted.guided, wanted.sides, wanted.tiling)

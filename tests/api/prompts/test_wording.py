@@ -77,7 +77,8 @@ def test_a_prompt_without_tags_stays_as_it_is() -> None:
         ({"prompt": "<lora:x:lbw=DEEP> a"}, "of which lbw is not read: 'DEEP' is none of the presets ALL"),
         ({"prompt": "<lora:x:0.8:lbw=unet.mid*2> a"}, "2.0 times the strength 0.8: 1.6 is above 1.0"),
         ({"prompt": "<lyco:x:1> a"}, "<lyco:…>"),
-        ({"prompt": "a AND b"}, "composition"),
+        ({"prompt": "<lora:x:1> " + " AND ".join("abcdefghi")}, "joins 9 parts by AND; the most is 8"),
+        ({"prompt": "a AND a clock at 12:30 <lora:x:1>"}, "weighs a part of AND with 30; the most is 10"),
     ],
 )
 def test_violations_name_the_prompt(changes: dict, words: str) -> None:
@@ -103,13 +104,15 @@ def test_violations_of_a_negative_prompt(text: str, words: str) -> None:
 
 def test_and_is_a_word_in_a_negative_prompt() -> None:
     """And so it is inside a LoRA's name, which is taken out first."""
-    assert task_of(generate(negative_prompt="a AND b")).negative_prompt == "a AND b"
+    many = " AND ".join("abcdefghi")
+    assert task_of(generate(negative_prompt=many)).negative_prompt == many
+    assert task_of(generate(prompt="a AND b :0.5 <lora:x:1>")).prompt == "a AND b :0.5"
     assert task_of(generate(prompt="<lora:salt AND [p|q]:1> a")).loras[0].name == "salt AND [p|q]"
 
 
 def test_both_prompts_are_judged_with_the_rest() -> None:
     """Every violation at once, one for each field."""
-    found = faults_of(generate(prompt="[a|b] AND <lyco:c:1>", negative_prompt="<lora:a:1>", width=1))
+    found = faults_of(generate(prompt="a AND b:20 AND <lyco:c:1>", negative_prompt="<lora:a:1>", width=1))
     assert sorted(found) == ["negative_prompt", "prompt", "width"]
     assert all(word in found["prompt"] for word in ("AND", "<lyco:…>"))
 
@@ -127,5 +130,5 @@ def test_the_operators_range_holds_for_tags() -> None:
 
 def test_sentences_hold_none_of_the_prompt() -> None:
     """But for LoRAs' names."""
-    found = faults_of(generate(prompt="s3cret <lora:x:s3cret> [s3cret|b] AND <lora:y:1:s3cret=2>"))
+    found = faults_of(generate(prompt="s3cret <lora:x:s3cret> [s3cret|b]:99 AND <lora:y:1:s3cret=2>"))
     assert "s3cret" not in found["prompt"].replace("'s3cret'", "")

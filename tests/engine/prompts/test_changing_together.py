@@ -81,6 +81,40 @@ async def test_texts_of_one_length_share_every_call(open_tiny) -> None:
     assert difference(together[0], alone[1]) > 10 * MOST
 
 
+async def test_parts_beside_plain_prompts(open_tiny) -> None:
+    """Those of as many parts share calls, whatever they weigh; the others have calls of their own."""
+    asked = [
+        changing(f"{RED} :1.2 AND [{BLUE}|{RED}] :0.6", seed=1),
+        changing(f"{BLUE} AND {RED} :-0.5", seed=2),
+        changing(RED, seed=3),
+        changing(f"{RED}:0.5 AND {BLUE}:0.5", guidance_scale=1.0, seed=4),
+        changing(" AND ".join([RED, BLUE] * 4), seed=5),
+    ]
+    async with open_tiny(max_rows_per_call=6) as engine:
+        alone, together = await alone_and_together(engine, asked)
+    assert [events[-1].largest_batch for events in together] == [2, 2, 1, 1, 1]
+    assert max(difference(*one) for one in zip(together, alone, strict=True)) <= MOST
+    assert difference(together[0], alone[2]) > 10 * MOST
+
+
+async def test_parts_that_are_cancelled(open_tiny) -> None:
+    """No further step, nothing stays; those beside are as alone."""
+    left, stays = changing(f"{RED} AND {BLUE}"), changing(f"{BLUE} AND {RED} :0.5", seed=3)
+    async with open_tiny(max_rows_per_call=16) as engine:
+        (expected,) = await images_of(engine, stays)
+        beside = asyncio.create_task(run(engine, stays))
+        stream = engine.submit(left)
+        async for event in stream:
+            if isinstance(event, Progress) and event.step == 2:
+                break
+        await stream.aclose()
+        events = await beside
+        await asyncio.wait_for(engine.drain(), 60)
+        status = engine.status()
+    assert difference(events, expected) <= MOST
+    assert (status.running, status.queued, status.jobs_finished) == (0, 0, 2)
+
+
 @pytest.mark.parametrize("changes", [{}, {"guidance_interval": GuidanceInterval(0.25, 0.75)}])
 @pytest.mark.parametrize("step", [1, 4, 5])
 async def test_a_job_that_is_cancelled_in_its_midst(open_tiny, step: int, changes: dict) -> None:

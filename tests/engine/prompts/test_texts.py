@@ -8,7 +8,23 @@ from tests.support.tasks import task
 
 
 def said(**changes: object) -> list[tuple[str, str | None]]:
-    return [*PromptTexts.of(task(**changes)).said]
+    return [(" + ".join(parts), negative) for parts, negative in PromptTexts.of(task(**changes)).said]
+
+
+def test_parts_are_edited_by_themselves() -> None:
+    """It is parted first; the weights are the same in all steps."""
+    changes = {"prompt": "[a:b:0.5] :0.7 AND [c|d]", "negative_prompt": "", "steps": 4}
+    assert [prompt for prompt, _ in said(**changes)] == ["a + c", "a + d", "b + c", "b + d"]
+    assert PromptTexts.of(task(**changes)).weights == (0.7, 1.0)
+    assert PromptTexts.of(task(**changes)).every == ("a", "c", "d", "b")
+
+
+def test_parts_need_a_negative_prompt_without_guidance() -> None:
+    """But where their weights add up to 1."""
+    assert said(prompt="a AND b", negative_prompt="x", steps=1, guidance_scale=1.0) == [("a + b", "x")]
+    halves = "a:0.5 AND b:0.5"
+    assert said(prompt=halves, negative_prompt="x", steps=1, guidance_scale=1.0) == [("a + b", None)]
+    assert said(prompt=halves, negative_prompt="x", steps=1, guidance_scale=2.0) == [("a + b", "x")]
 
 
 def test_plain_prompts_say_one_thing() -> None:
@@ -40,11 +56,11 @@ def test_a_second_pass_counts_on() -> None:
 def test_what_a_range_of_steps_says() -> None:
     """Each once, in order; where no step runs what is said at the end."""
     texts = PromptTexts.of(task(prompt="[a|b|c]", negative_prompt="", steps=6, guidance_scale=1.0))
-    assert [prompt for prompt, _ in texts.within(1, 6)] == ["b", "c", "a"]
-    assert [prompt for prompt, _ in texts.within(4, None)] == ["b", "c"]
+    assert [prompt for prompt, _ in texts.within(1, 6)] == [("b",), ("c",), ("a",)]
+    assert [prompt for prompt, _ in texts.within(4, None)] == [("b",), ("c",)]
     none = PromptTexts.of(task(kind=TaskKind.TRANSFORM, prompt="[a:b:2]", steps=4, strength=0.0))
     assert none.said == ()
-    assert [none.at(0)[0], none.within(0, None)[0][0]] == ["b", "b"]
+    assert [none.at(0)[0], none.within(0, None)[0][0]] == [("b",), ("b",)]
     assert none.every == ("b", "blue")
 
 
@@ -62,3 +78,20 @@ def test_too_many_texts_are_a_fault_of_their_prompt() -> None:
         found = [*faults(task(**changes))]
         assert [fault.field for fault in found] == fields
         assert all(fault.description.startswith("says 65 different texts") for fault in found)
+
+
+def test_the_parts_texts_count_together() -> None:
+    """And so do the ways in which they stand beside each other: each is kept."""
+
+    def alternating(letter: str, count: int) -> str:
+        return "[" + "|".join(f"{letter}{index}" for index in range(count)) + "]"
+
+    for counts, steps, said in (
+        ((32, 32), 64, []),
+        ((33, 32), 64, ["says 65 different texts in its steps; the most is 64"]),
+        ((8, 9), 64, []),
+        ((8, 9), 72, ["joins its parts in 72 different ways in its steps; the most is 64"]),
+    ):
+        prompt = " AND ".join(map(alternating, "ab", counts))
+        found = [*faults(task(prompt=prompt, negative_prompt="", steps=steps))]
+        assert [(fault.field, fault.description) for fault in found] == [("prompt", each) for each in said]

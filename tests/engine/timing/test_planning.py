@@ -21,6 +21,7 @@ from sdgrpc.domain import (
 )
 from sdgrpc.domain.phases import shown
 from sdgrpc.engine.timing.estimates import ENOUGH
+from sdgrpc.engine.timing.rows import rows_of_steps
 from sdgrpc.errors import LoraNotFound, ModelNotFound
 from tests.support.tasks import task
 
@@ -104,6 +105,32 @@ async def test_steps_are_those_that_ask(open_tiny, changes: dict, unet_steps: in
     assert plan.guided_steps == (plan.unet_steps if asked.sampling.guidance_interval is None else 4) * (
         asked.sampling.guidance_scale > 1
     )
+
+
+HALVES = "a cat:0.5 AND a dog:0.5"
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows"),
+    [
+        ({}, [3] * 4),
+        ({"guidance_scale": 1.0}, [3] * 4),
+        ({"guidance_scale": 1.0, "prompt": HALVES}, [2] * 4),
+        ({"prompt": HALVES, "guidance_interval": GuidanceInterval(0.25, 0.75)}, [2, 3, 3, 2]),
+        ({"image_count": 2}, [6] * 4),
+    ],
+)
+async def test_each_part_of_a_prompt_is_a_row(open_tiny, tiny_model, changes: dict, rows: list[int]) -> None:
+    """Beside one for the negative prompt where that is asked about: as many as the job's calls have."""
+    asked = task(**{"prompt": "a cat AND a dog", "steps": 4, **changes})
+    calls: list[int] = []
+    hook = tiny_model.unet.register_forward_pre_hook(lambda _, args: calls.append(args[0].shape[0]))
+    async with open_tiny(max_rows_per_call=8) as engine:
+        plan = await engine.plan(asked)
+        await drawn(engine, asked)
+    hook.remove()
+    assert calls == rows == rows_of_steps(asked)
+    assert plan.guided_steps == sum(row > 2 * asked.sampling.image_count for row in rows)
 
 
 async def test_a_step_of_second_order_asks_twice_or_not_at_all(open_tiny) -> None:

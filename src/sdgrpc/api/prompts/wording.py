@@ -12,7 +12,7 @@ from sdgrpc.api.loras.grids import counted
 from sdgrpc.api.loras.steps import rising
 from sdgrpc.api.rules import Complaint, fields, first
 from sdgrpc.domain import BlockWeights, Task
-from sdgrpc.prompting.refused import refused_syntax
+from sdgrpc.prompting.composition import composition_faults
 from sdgrpc.prompting.tags import LoraTag, shown, take_tags
 from sdgrpc.settings import Settings
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -49,7 +49,7 @@ def read_wording(request: Request, settings: Settings, base: str = "") -> Wordin
         prompt, (loras, unread) = tagged.text, _messages(tagged.loras)
         faults[".prompt"] = [
             *tagged.faults,
-            *refused_syntax(tagged.text),
+            *composition_faults(tagged.text),
             *unread,
             *_tag_faults(request, loras, settings, base),
         ]

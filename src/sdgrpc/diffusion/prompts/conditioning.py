@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,20 +15,25 @@ from sdgrpc.diffusion.prompts.reading import PLAIN, PromptContext, ReadPrompt, r
 from sdgrpc.diffusion.prompts.text_encoding import encode_chunks
 from sdgrpc.errors import FieldViolation, InvalidRequest
 
+MAX_CHUNKS_OF_PARTS = 64
+"""Twice those of one text: what a step keeps of a prompt's parts is then no more than of two prompts."""
+
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
     """What the UNet is told about the prompt.
 
-    `positive` is `[1, T, D]` with T a multiple of 77. `negative` has the same shape, or is None
-    where guidance is off and the UNet need not be asked about it. `pooled` and `negative_pooled` `[1, P]` are
-    the prompts as a whole, which only SDXL is told.
+    `positive` is `[k, T, D]` with T a multiple of 77, for k parts of the prompt with their `weights`; a prompt
+    that is not composed has one, of weight 1. `negative` is `[1, T, D]`, or None where the UNet need not be
+    asked about it. `pooled` `[k, P]` and `negative_pooled` `[1, P]` are the prompts as a whole, which only SDXL
+    is told.
     """
 
     positive: Tensor
     negative: Tensor | None = None
     pooled: Tensor | None = None
     negative_pooled: Tensor | None = None
+    weights: tuple[float, ...] = (1.0,)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -52,11 +57,26 @@ def encode(
     context: PromptContext = PLAIN,
     cache: PromptCache | None = None,
 ) -> Conditioning:
-    """Encode a prompt and, unless it is None, what to keep away from.
+    """Encode a prompt of one part; see `encode_parts`."""
+    parts = [(prompt, 1.0)]
+    return encode_parts(model, parts, negative_prompt, clip_skip, context=context, cache=cache)
+
+
+@torch.inference_mode()
+def encode_parts(
+    model: Model,
+    parts: Sequence[tuple[str, float]],
+    negative_prompt: str | None,
+    clip_skip: int = 0,
+    *,
+    context: PromptContext = PLAIN,
+    cache: PromptCache | None = None,
+) -> Conditioning:
+    """Encode the parts of a prompt and, unless it is None, what to keep away from.
 
     Plain prompts of up to 75 tokens give what diffusers gives. Longer ones are cut into chunks of 75, each
-    encoded with its own begin and end token, and put after each other as A1111 does; the shorter of the
-    two prompts is filled with empty chunks. `prompt_syntax` says how words are weighed. `clip_skip` leaves
+    encoded with its own begin and end token, and put after each other as A1111 does; what is shorter than the
+    longest of all is filled with empty chunks. `prompt_syntax` says how words are weighed. `clip_skip` leaves
     out that many layers at the end of the text encoder, and like diffusers only for the positive prompt.
 
     SDXL concatenates what its two text encoders give in their last layer but one, from which `clip_skip`
@@ -64,7 +84,7 @@ def encode(
 
     Args:
         model: whose text encoders run.
-        prompt: what the picture shows, in the syntax of `prompt_syntax`; so is `negative_prompt`.
+        parts: what the picture shows, in the syntax of `prompt_syntax`, as is `negative_prompt`; and weights.
         negative_prompt: what to keep away from.
         clip_skip: layers to leave out.
         context: what LoRAs make of the prompts.
@@ -75,23 +95,41 @@ def encode(
             token. It has every violation.
 
     """
-    texts = {"prompt": prompt} | ({} if negative_prompt is None else {"negative_prompt": negative_prompt})
-    prompts = {field: read(model, text, context) for field, text in texts.items()}
-    _check(model, clip_skip, prompts)
+    prompts = [read(model, text, context) for text, _ in parts]
+    avoided = None if negative_prompt is None else read(model, negative_prompt, context)
+    _check(model, clip_skip, prompts, avoided)
     encoder = _Encoder(model, context, cache or PromptCache(0))
-    count = max(one.count for one in prompts.values())
-    positive = encoder.encode(prompts["prompt"], clip_skip, count)
-    if negative_prompt is None:
-        return Conditioning(positive.hidden, pooled=positive.pooled)
+    count = max(one.count for one in (*prompts, avoided) if one is not None)
+    positive = _together([encoder.encode(one, clip_skip, count) for one in prompts])
+    told = Conditioning(positive.hidden, pooled=positive.pooled, weights=tuple(weight for _, weight in parts))
+    if avoided is None:
+        return told
     if not negative_prompt and model.force_zeros_for_empty_prompt and positive.pooled is not None:
-        negative = Encoded(torch.zeros_like(positive.hidden), torch.zeros_like(positive.pooled))
+        negative = Encoded(torch.zeros_like(positive.hidden[:1]), torch.zeros_like(positive.pooled[:1]))
     else:
-        negative = encoder.encode(prompts["negative_prompt"], 0, count)
-    return Conditioning(positive.hidden, negative.hidden, positive.pooled, negative.pooled)
+        negative = encoder.encode(avoided, 0, count)
+    return replace(told, negative=negative.hidden, negative_pooled=negative.pooled)
 
 
-def _check(model: Model, clip_skip: int, prompts: Mapping[str, ReadPrompt]) -> None:
-    violations = [FieldViolation(field, fault) for field, one in prompts.items() for fault in one.faults]
+def _together(parts: Sequence[Encoded]) -> Encoded:
+    """Put parts of one length under each other."""
+    if len(parts) == 1:
+        return parts[0]
+    pooled = [one.pooled for one in parts if one.pooled is not None]
+    return Encoded(torch.cat([one.hidden for one in parts]), torch.cat(pooled) if pooled else None)
+
+
+def _check(
+    model: Model, clip_skip: int, prompts: Sequence[ReadPrompt], avoided: ReadPrompt | None
+) -> None:
+    faults = {fault: None for one in prompts for fault in one.faults}
+    if len(prompts) > 1 and (count := len(prompts) * max(one.count for one in prompts)) > MAX_CHUNKS_OF_PARTS:
+        faults[
+            f"takes {count} chunks of 75 tokens, each part of AND as many as the longest; "
+            f"the most is {MAX_CHUNKS_OF_PARTS}. Shorten the longest, or leave parts out"
+        ] = None
+    violations = [FieldViolation("prompt", fault) for fault in faults]
+    violations += [FieldViolation("negative_prompt", fault) for fault in (avoided.faults if avoided else ())]
     layers = model.info.text_encoder_layers
     if not 0 <= clip_skip < layers:
         message = f"{clip_skip} is not in 0 to {layers - 1}; the text encoder has {layers} layers"

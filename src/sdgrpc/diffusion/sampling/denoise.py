@@ -14,6 +14,7 @@ from sdgrpc.diffusion.sampling.clean_latents import CleanLatents
 from sdgrpc.diffusion.sampling.forecasting import Forecaster
 from sdgrpc.diffusion.sampling.schedulers import step_arguments
 from sdgrpc.domain import GuidanceInterval, StepReuse, Tiling
+from sdgrpc.domain.tasks import asks_negative
 from sdgrpc.machine.streams import read_here
 
 NO_TILING = Tiling()
@@ -36,13 +37,19 @@ class ModelInput:
 
     @property
     def guided(self) -> bool:
-        """Whether the UNet is asked about the negative prompt too; a guidance scale of 1 turns it off."""
-        return self.guidance_scale > 1 and self.conditioning.negative is not None
+        """Whether the UNet is asked about the negative prompt too; see `asks_negative`."""
+        told = self.conditioning
+        return told.negative is not None and asks_negative(self.guidance_scale, told.weights)
+
+    @property
+    def sides(self) -> int:
+        """Rows of the UNet's batch that each image needs: one for each part, one for the negative prompt."""
+        return len(self.conditioning.weights) + self.guided
 
     @property
     def rows(self) -> int:
         """Rows of the UNet's batch that this input needs."""
-        return int(self.sample.shape[0]) * (2 if self.guided else 1)
+        return int(self.sample.shape[0]) * self.sides
 
 
 Told = Callable[[int], Conditioning | None]

@@ -35,11 +35,8 @@ def check_words(
     for phase, end in zip(planned, [*(one.begins for one in planned[1:]), None], strict=True):
         tokens, disputed = merged(vocabularies[place] for place in phase.loras)
         context = context_of(PromptPart("", tokens, disputed), learned, lambda: None)
-        for said in texts.within(phase.begins, end):
-            violations = [
-                FieldViolation(field, fault)
-                for field, text in zip(("prompt", "negative_prompt"), said, strict=True)
-                for fault in word_faults(text or "", context)
-            ]
-            if violations:
-                raise InvalidRequest(violations)
+        for parts, negative in texts.within(phase.begins, end):
+            said = [*(("prompt", part) for part in parts), ("negative_prompt", negative or "")]
+            found = [(field, fault) for field, text in said for fault in word_faults(text, context)]
+            if found:
+                raise InvalidRequest([FieldViolation(*each) for each in dict.fromkeys(found)])

@@ -24,6 +24,7 @@ from sdgrpc.lora.fusing.placed_file import PlacedFile
 from sdgrpc.lora.fusing.reports import warnings
 from sdgrpc.lora.headers.made_for import made_for
 from sdgrpc.lora.store.library import FoundLora, LoraLibrary
+from sdgrpc.prompting.composition import read_parts
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -84,6 +85,7 @@ class Planner:
             for set_id, phase in zip(ids, planned, strict=True)
         ]
         rows, cost = rows_of_steps(task), self._estimates.alone(task)
+        alone = task.sampling.image_count * len(read_parts(task.prompt))
         # A set is used while the next one is made.
         needed = self._shared_bytes(task) + max(sum(pair) for pair in zip(sets, [*sets[1:], 0], strict=True))
         loras = zip(judged, ranges(task, planned), strict=True)
@@ -91,7 +93,7 @@ class Planner:
             task=task,
             queue_position=self._loop.queue.counts()[1],
             unet_steps=sum(count > 0 for count in rows),
-            guided_steps=sum(count > task.sampling.image_count for count in rows),
+            guided_steps=sum(count > alone for count in rows),
             loras=tuple(_planned(one, task, state, steps) for one, steps in loras),
             lora_set_id=ids[0],
             lora_set_resident=ids[0] in resident,

@@ -7,20 +7,26 @@ from dataclasses import replace
 from sdgrpc.diffusion.sampling.forecasting import Forecaster
 from sdgrpc.domain import LoraRef, Margins, MaskOptions, Output, Sampling, Task
 from sdgrpc.domain.phases import phases
+from sdgrpc.domain.tasks import asks_negative
 from sdgrpc.engine.prompts.texts import PromptTexts
+from sdgrpc.prompting.composition import read_parts
 
 Rows = tuple[tuple[int, ...], ...]
 """Of each step of each pass."""
 
 
 def rows_of_steps(task: Task) -> list[int]:
-    """Return the rows that each step asks the UNet for: two an image with guidance, 0 if it is forecast."""
+    """Return the rows that each step asks the UNet for, 0 if it is forecast.
+
+    An image takes one for each part of the prompt, and one for the negative prompt where that is asked about.
+    """
     return [rows for each in rows_of_passes(task) for rows in each]
 
 
 def rows_of_passes(task: Task) -> Rows:
     """Return the rows of each pass; it forecasts for itself. A set that comes late is taken to be in time."""
     told, found = _told(task), []
+    weights = [part.weight for part in read_parts(task.prompt)]
     for one in task.passes:
         count, sampling = one.steps_of_pass, one.sampling
         forecaster = Forecaster(sampling.step_reuse, count)
@@ -28,7 +34,7 @@ def rows_of_passes(task: Task) -> Rows:
         for step in range(count):
             scale = _scale_at(sampling, sampling.steps - count + step)
             asks = forecaster.asks(step, (scale, told[step]))
-            rows.append(asks * sampling.image_count * (2 if scale > 1 else 1))
+            rows.append(asks * sampling.image_count * (len(weights) + asks_negative(scale, weights)))
         told = told[count:]
         found.append(tuple(rows))
     return tuple(found)
