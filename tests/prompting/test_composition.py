@@ -61,7 +61,9 @@ def test_too_many_parts_and_too_much_weight() -> None:
     assert list(composition_faults("a:10 AND b:-10")) == []
     for weight, said in (("10.5", "10.5"), ("-30", "-30"), ("9" * 400, "inf")):
         (heavy,) = composition_faults(f"s3cret at 12:{weight} AND b")
-        assert heavy == rf"weighs a part of AND with {said}; the most is 10. Write \: for a colon that is text"
+        assert (
+            heavy == rf"weighs a part of AND with {said}; the most is 10. Write \: for a colon that is text"
+        )
     assert len(list(composition_faults(f"{most} AND s3cret:11"))) == 2
 
 

@@ -590,11 +590,11 @@ type GenerateRequest struct {
 	// likes. `(word:1.2)`, `(word)` and `[word]` weigh, `BREAK` ends a chunk, `\(` is a bracket that is text, as in
 	// the web UI of AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and
 	// means an entry of `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which.
-	// `[a:b:0.5]` and `[a|b]` change what is said as the steps go, with at most 64 texts. `AND` is not drawn, and
-	// refused; `\AND` is the word.
+	// `[a:b:0.5]` and `[a|b]` change what is said as the steps go, with at most 64 texts. `a :1.2 AND b` are two of
+	// at most 8 parts with weights, each a row of the UNet's batch; `\AND` is the word.
 	Prompt string `protobuf:"bytes,3,opt,name=prompt,proto3" json:"prompt,omitempty"`
 	// What it must not show, within the limits of `prompt` and without `<lora:…>`. It works through guidance: with a
-	// guidance_scale of 1 it has no effect.
+	// guidance_scale of 1 it has no effect, but where weights of AND do not add up to 1. AND is a word in it.
 	NegativePrompt string `protobuf:"bytes,4,opt,name=negative_prompt,json=negativePrompt,proto3" json:"negative_prompt,omitempty"`
 	// Applied together; their order has no meaning. At most 16. Empty where the prompt names some.
 	Loras    []*Lora   `protobuf:"bytes,5,rep,name=loras,proto3" json:"loras,omitempty"`

@@ -21,8 +21,9 @@ class LoopOptions:
     """Bounds of the engine.
 
     `queue_size` jobs may wait; at most `max_running_jobs` are stepping at a time; a UNet call has at most
-    `max_rows_per_call` rows (guidance takes two per image, and each further part of a prompt one), or for a model in `rows_by_model` as many as that
-    says; `next_call` says whose it is, a job waits for at most `max_wait_calls` of others: StepScheduler.
+    `max_rows_per_call` rows (guidance takes two per image, and each further part of a prompt one), or for a
+    model in `rows_by_model` as many as that says; `next_call` says whose it is, a job waits for at most
+    `max_wait_calls` of others: StepScheduler.
 
     Of each caller with a name at most `max_running_jobs_per_token` jobs run and `max_queued_jobs_per_token`
     wait; None is as many as there is room for.

@@ -17,14 +17,7 @@ from sdgrpc.diffusion.sampling.denoise import OnStep, StepResult, later
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.second_pass import Upscale, follow
 from sdgrpc.diffusion.sampling.start import prepare
-from sdgrpc.domain import (
-    Decoder,
-    ImageReady,
-    Phase,
-    Picture,
-    Task,
-    TaskKind,
-)
+from sdgrpc.domain import Decoder, ImageReady, Phase, Picture, Task, TaskKind
 from sdgrpc.domain.phases import begun_with, late, phases
 from sdgrpc.engine.hashing.models import ModelHashes
 from sdgrpc.engine.job import Job

@@ -1,10 +1,10 @@
 r"""Prompts joined by AND, as A1111's web UI reads them: `a cat :1.2 AND a dog :0.6`.
 
 Each part is a prompt of its own, for which the UNet is asked by itself; what it answers is weighed and added
-(Liu et al. 2022, https://arxiv.org/abs/2206.01714). A prompt is parted before anything else of it is read, so
-that AND parts brackets too. A number after a colon at a part's end is its weight, 1 without; a prompt without
-AND has no weight, since its last colon may be a clock's. A backslash before AND or the colon makes text of it.
-The grammar is that of `re_AND` and `re_weight` in `modules/prompt_parser.py` of
+(Liu et al. 2022, https://arxiv.org/abs/2206.01714). A prompt is parted before anything else of it is read,
+so that AND parts brackets too. A number after a colon at a part's end is its weight, 1 without; a prompt
+without AND has no weight, since its last colon may be a clock's. A backslash before AND or the colon makes
+text of it. The grammar is that of `re_AND` and `re_weight` in `modules/prompt_parser.py` of
 https://github.com/AUTOMATIC1111/stable-diffusion-webui.
 """
 

@@ -118,7 +118,7 @@ def test_guidance_is_rescaled_by_each_images_share(model: Model, both: Condition
 
 @pytest.mark.parametrize(("most", "expected"), [(8, [6]), (3, [3, 3]), (2, [2, 1, 2, 1]), (1, [1] * 6)])
 def test_parts_are_rows_of_a_call(model: Model, both: Conditioning, most: int, expected: list[int]) -> None:
-    """Each image has one for the negative prompt and one for each part, which calls of any size answer alike."""
+    """Each image has one for the negative prompt and one for each part; calls of any size answer alike."""
     parts = encode_parts(model, [("a red cat", 1.5), ("a blue dog", -0.5)], "blue")
     other = encode_parts(model, [("a blue dog", 0.2), ("a red cat", 0.3)], "blue")
     inputs = [wish(parts, seed=1, scale=4.0), wish(other, seed=2, scale=1.0)]

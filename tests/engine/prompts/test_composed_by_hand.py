@@ -1,8 +1,8 @@
 """Prompts joined by AND, against a plain loop that adds up the UNet's answers by the paper's formula.
 
-`negative + scale * sum(weight * (positive - negative))` (Liu et al. 2022, https://arxiv.org/abs/2206.01714), in
-float64; each part is encoded and asked about alone. The tolerance is that of whole sets: 1e-4 of the latents'
-deviation.
+`negative + scale * sum(weight * (positive - negative))` (Liu et al. 2022, https://arxiv.org/abs/2206.01714),
+in float64; each part is encoded and asked about alone. The tolerance is that of whole sets: 1e-4 of the
+latents' deviation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def by_hand(bench: Bench, asked: Task, said: Sequence[Weighed], scales: Sequence
     begun = start(model, asked, encode(model, "", ""))
     scheduler, latents = begun.scheduler, begun.latents
     arguments = step_arguments(scheduler, begun.generators, begun.eta)
-    length = max(encode(model, text, asked.negative_prompt).token_count for parts in said for text, _ in parts)
+    length = max(
+        encode(model, text, asked.negative_prompt).token_count for parts in said for text, _ in parts
+    )
     for index, timestep in enumerate(begun.timesteps):
         step = index // scheduler.order
         sample = scheduler.scale_model_input(latents, timestep).float()

@@ -13,12 +13,12 @@ pub struct GenerateRequest {
     /// likes. `(word:1.2)`, `(word)` and `\[word\]` weigh, `BREAK` ends a chunk, `\(` is a bracket that is text, as in
     /// the web UI of AUTOMATIC1111; tokens that the LoRA files bring are words. `<lora:name:0.8>` is taken out and
     /// means an entry of `loras`; of two numbers the first is for the text encoders, `te=` and `unet=` say which.
-    /// `\[a:b:0.5\]` and `\[a|b\]` change what is said as the steps go, with at most 64 texts. `AND` is not drawn, and
-    /// refused; `\AND` is the word.
+    /// `\[a:b:0.5\]` and `\[a|b\]` change what is said as the steps go, with at most 64 texts. `a :1.2 AND b` are two of
+    /// at most 8 parts with weights, each a row of the UNet's batch; `\AND` is the word.
     #[prost(string, tag = "3")]
     pub prompt: ::prost::alloc::string::String,
     /// What it must not show, within the limits of `prompt` and without `<lora:…>`. It works through guidance: with a
-    /// guidance_scale of 1 it has no effect.
+    /// guidance_scale of 1 it has no effect, but where weights of AND do not add up to 1. AND is a word in it.
     #[prost(string, tag = "4")]
     pub negative_prompt: ::prost::alloc::string::String,
     /// Applied together; their order has no meaning. At most 16. Empty where the prompt names some.

@@ -23,10 +23,10 @@ MAX_CHUNKS_OF_PARTS = 64
 class Conditioning:
     """What the UNet is told about the prompt.
 
-    `positive` is `[k, T, D]` with T a multiple of 77, for k parts of the prompt with their `weights`; a prompt
-    that is not composed has one, of weight 1. `negative` is `[1, T, D]`, or None where the UNet need not be
-    asked about it. `pooled` `[k, P]` and `negative_pooled` `[1, P]` are the prompts as a whole, which only SDXL
-    is told.
+    `positive` is `[k, T, D]` with T a multiple of 77, for k parts of the prompt with their `weights`; a
+    prompt without AND has one, of weight 1. `negative` is `[1, T, D]`, or None where the UNet need not be
+    asked about it. `pooled` `[k, P]` and `negative_pooled` `[1, P]` are the prompts as a whole, which only
+    SDXL is told.
     """
 
     positive: Tensor
@@ -119,9 +119,7 @@ def _together(parts: Sequence[Encoded]) -> Encoded:
     return Encoded(torch.cat([one.hidden for one in parts]), torch.cat(pooled) if pooled else None)
 
 
-def _check(
-    model: Model, clip_skip: int, prompts: Sequence[ReadPrompt], avoided: ReadPrompt | None
-) -> None:
+def _check(model: Model, clip_skip: int, prompts: Sequence[ReadPrompt], avoided: ReadPrompt | None) -> None:
     faults = {fault: None for one in prompts for fault in one.faults}
     if len(prompts) > 1 and (count := len(prompts) * max(one.count for one in prompts)) > MAX_CHUNKS_OF_PARTS:
         faults[
