@@ -74,6 +74,7 @@ async def rows(client: AsyncClient) -> list[Row]:
         await by_step(client),
         await strip(client),
         await in_turn(client),
+        await joined(client),
         await two_passes(client),
     ]
     return found
@@ -104,6 +105,20 @@ async def in_turn(client: AsyncClient) -> Row:
         job = client.generate(f"a large {shape} on a blue background", seed=SEED)
         pictures.append((label, (await drawn(job))[0]))
     return Row("Prompts that change", pictures)
+
+
+async def joined(client: AsyncClient) -> Row:
+    """Two prompts alone, and joined with weights."""
+    star, circle = "a large red star on a blue background", "a large green circle on a blue background"
+    pictures = []
+    for label, prompt in (
+        ("star", star),
+        ("circle", circle),
+        ("AND", f"{star} :0.5 AND {circle} :0.5"),
+        (":0.7 AND :0.3", f"{star} :0.7 AND {circle} :0.3"),
+    ):
+        pictures.append((label, (await drawn(client.generate(prompt, seed=SEED)))[0]))
+    return Row("Prompts joined by AND", pictures)
 
 
 async def by_block(client: AsyncClient) -> Row:
