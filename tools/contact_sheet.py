@@ -108,14 +108,15 @@ async def in_turn(client: AsyncClient) -> Row:
 
 
 async def joined(client: AsyncClient) -> Row:
-    """Two prompts alone, and joined with weights."""
-    star, circle = "a large red star on a blue background", "a large green circle on a blue background"
+    """Prompts that add to each other, that stand in each other's place, and one that is kept away from."""
+    white = "on a white background"
+    star, circle = PROMPT, "a large green circle on a blue background"
     pictures = []
     for label, prompt in (
-        ("star", star),
-        ("circle", circle),
-        ("AND", f"{star} :0.5 AND {circle} :0.5"),
-        (":0.7 AND :0.3", f"{star} :0.7 AND {circle} :0.3"),
+        ("star AND yellow", "a red star AND a yellow background"),
+        ("heart AND square", f"a large green heart {white} :0.5 AND a small red square {white} :0.5"),
+        ("star:0.7 AND circle:0.3", f"{star} :0.7 AND {circle} :0.3"),
+        ("circle AND star:-0.4", f"{circle} AND {star} :-0.4"),
     ):
         pictures.append((label, (await drawn(client.generate(prompt, seed=SEED)))[0]))
     return Row("Prompts joined by AND", pictures)
