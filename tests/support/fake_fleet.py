@@ -80,7 +80,8 @@ class FakeFleet:
         self.deaf.discard(name)
         self.starts[name] += 1
         made = self.unopened or self._engine()
-        replica = Replica(Settings(), name, "here", lambda _settings, _name: made)
+        replica = Replica(Settings(), name, lambda _settings, _name: made)
+        replica._node = "here"
         self.engines[name], self._replicas[name], self._died[name] = made, replica, asyncio.Event()
 
     def replace(self, name: str, engine: Any) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
 from typing import Any
 
+from sdgrpc.engine.cluster import head
 from sdgrpc.engine.cluster.replica import Replica, Report, Served
 from sdgrpc.errors import SettingsError
 from sdgrpc.settings import Settings
@@ -15,7 +16,6 @@ logger = logging.getLogger(__name__)
 
 NEEDS_RAY = 'a cluster needs what the server is not installed with: pip install "sdgrpc[cluster]"'
 LOCAL = "local"
-LOOPBACK = "127.0.0.1"
 RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it hides the GPU from actors that ask for none
@@ -24,8 +24,6 @@ RAY = {
     "RAY_worker_niceness": "0",  # else whatever else the machine does starves the replicas
 }
 """What Ray reads from the environment when it is imported."""
-RAY_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Ray's own way to listen on loopback alone, so called since that is its default on those systems."""
 AHEAD = 2
 """Messages of a job that may be on their way; those behind wait in the replica, and travel together."""
 MANY = 1000
@@ -50,7 +48,7 @@ class Fleet:
 
     def __init__(self, settings: Settings, address: str) -> None:
         self.is_local = address == LOCAL
-        for variable, value in (RAY | (RAY_ON_LOOPBACK if self.is_local else {})).items():
+        for variable, value in (RAY | (head.own_environment() if self.is_local else {})).items():
             os.environ.setdefault(variable, value)
         try:
             import ray
@@ -58,26 +56,17 @@ class Fleet:
             raise SettingsError(NEEDS_RAY) from None
         self._ray: Any = ray
         self._settings = settings
-        # Ray's processes are ended with the thread that started them: this one stays until `close`.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sdgrpc-ray")
+        self._head: subprocess.Popen[str] | None = None
         try:
-            self._thread.submit(self._join, address).result()
+            if self.is_local:
+                self._head, address = head.start()
+            self._ray.init(address=address, log_to_driver=True, logging_level="error", namespace="sdgrpc")
         except (ConnectionError, ValueError, RuntimeError) as error:
-            self._thread.shutdown()
+            self._end_head()
             raise SettingsError(f"cluster: no Ray at {address}: {error}") from None
         self._actors: dict[str, Any] = {}
         self._is_closed = False
         self._threads = self._share_of(settings.replica_range[1])
-
-    def _join(self, address: str) -> None:
-        self._ray.init(
-            address="local" if self.is_local else address,
-            include_dashboard=False if self.is_local else None,
-            log_to_driver=True,
-            logging_level="error",
-            namespace="sdgrpc",
-            **({"_node_ip_address": LOOPBACK} if self.is_local else {}),
-        )
 
     def _share_of(self, count: int) -> int:
         """Return how many CPUs each replica may use: as many as are there, divided."""
@@ -108,7 +97,7 @@ class Fleet:
         """Start a replica, in place of one of that name."""
         self.stop(name)
         actor = self._ray.remote(Replica).options(**self._options(name))
-        self._actors[name] = actor.remote(self._settings, name, LOOPBACK if self.is_local else "")
+        self._actors[name] = actor.remote(self._settings, name)
 
     def stop(self, name: str) -> None:
         """End a replica's process, whatever it does; nothing happens where there is none."""
@@ -175,5 +164,10 @@ class Fleet:
         self._is_closed = True
         for name in list(self._actors):
             self.stop(name)
-        self._thread.submit(self._ray.shutdown).result()
-        self._thread.shutdown()
+        self._ray.shutdown()
+        self._end_head()
+
+    def _end_head(self) -> None:
+        if self._head is not None and self._head.stdin is not None:
+            self._head.stdin.close()
+            self._head.wait()

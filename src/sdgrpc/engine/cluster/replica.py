@@ -78,10 +78,9 @@ class Replica:
         self,
         settings: Settings,
         name: str,
-        node: str,
         opening: Callable[[Settings, str], LocalEngine | Carried] | None = None,
     ) -> None:
-        self._node = node
+        self._node = "" if opening else node_address()
         self._jobs: dict[str, Drawing] = {}
         self._cancelled: deque[str] = deque(maxlen=EARLY)
         with ThreadPoolExecutor(1) as thread:  # away from the actor's event loop: opening has one of its own
@@ -199,6 +198,13 @@ class Replica:
     async def keep(self, content: tuple[UploadHeader, bytes] | None) -> bool:
         """Keep a file of another replica as an upload; tell whether that was done."""
         return content is not None and await self._receiving.keep(*content)
+
+
+def node_address() -> str:
+    """Return the address by which Ray knows this machine."""
+    import ray
+
+    return str(ray.util.get_node_ip_address())
 
 
 def opened(settings: Settings, name: str) -> LocalEngine | Carried:

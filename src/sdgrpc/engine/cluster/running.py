@@ -14,6 +14,7 @@ from typing import Any
 from sdgrpc.domain import (
     Accepted,
     Event,
+    Finished,
     ImageReady,
     LoraRef,
     Prepared,
@@ -132,7 +133,7 @@ class Runs:
         number, told = uuid.uuid4().hex, job.previews()
         left = None if job.deadline is None else job.deadline - time.monotonic()
         leaving = self._keeper.enter(name, job.wanted)
-        stream, ended = None, False
+        stream, ended, finished = None, False, None
         try:
             stream = self._fleet.stream(name, job.method, number, job.task, left, told)
             async with aclosing(self._messages(stream, name, job, leaving)) as messages:
@@ -140,6 +141,8 @@ class Runs:
                     for item in message:
                         if isinstance(item, Observation):
                             self._observed(item, job)
+                        elif isinstance(item, Finished):
+                            finished = item  # told once nothing more is observed
                         elif (key := identity(item)) not in job.seen:
                             job.seen.add(key)
                             self._note(item, job, number)
@@ -148,6 +151,8 @@ class Runs:
                         told = now
                         self._fleet.tell(name, "previews", number, told)
             ended = True
+            if finished is not None:
+                yield finished
         except (ReplicaDied, SdgrpcError):
             ended = True
             raise
