@@ -12,7 +12,7 @@ import torch
 
 from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
-from sdgrpc.diffusion.prompts.conditioning import encode, encode_parts
+from sdgrpc.diffusion.prompts.conditioning import encode
 from sdgrpc.diffusion.sampling.denoise import ModelInput
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.domain import Scheduler, Task, TaskKind
@@ -119,7 +119,7 @@ def test_each_part_of_a_prompt_is_pooled_for_itself(sdxl_model: Model) -> None:
     """What composed prompts predict is the sum of what their parts do alone, each with its own pooled one."""
     sample, at = torch.ones(1, 4, 8, 8), torch.tensor(400)
     texts, weights = ("a red cat", "a dog"), (0.8, -0.4)
-    parts = encode_parts(sdxl_model, [*zip(texts, weights, strict=True)], "blue")
+    parts = encode(sdxl_model, [*zip(texts, weights, strict=True)], "blue")
     assert parts.pooled is not None
     assert parts.pooled.shape == (2, 24)
     ours = predict(sdxl_model, [ModelInput(sample, at, parts, 3.0)], 8)[0]

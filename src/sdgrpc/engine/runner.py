@@ -12,7 +12,7 @@ from sdgrpc.diffusion.model import Model
 from sdgrpc.diffusion.pictures.autoencoder import decode
 from sdgrpc.diffusion.pictures.inpainting import finish, region
 from sdgrpc.diffusion.prompts.cache import PromptCache
-from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode_parts
+from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
 from sdgrpc.diffusion.sampling.denoise import OnStep, StepResult, later
 from sdgrpc.diffusion.sampling.predict import predict
 from sdgrpc.diffusion.sampling.second_pass import Upscale, follow
@@ -152,7 +152,7 @@ class LocalRunner:
         def encoded(said: Said) -> Conditioning:
             job.check_wanted()
             parts = [*zip(said[0], texts.weights, strict=True)]
-            return encode_parts(served.model, parts, said[1], skipped, context=context, cache=cache)
+            return encode(served.model, parts, said[1], skipped, context=context, cache=cache)
 
         return telling(texts, steps, encoded)
 

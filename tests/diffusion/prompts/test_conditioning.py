@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sdgrpc.diffusion.model import Model
-from sdgrpc.diffusion.prompts.conditioning import encode, encode_parts
+from sdgrpc.diffusion.prompts.conditioning import encode
 from sdgrpc.errors import InvalidRequest
 from tests.support.oracle import diffusers_conditioning
 from tests.support.tasks import task
@@ -184,7 +184,7 @@ def test_an_attention_mask_where_the_text_encoder_wants_one(model: Model) -> Non
 
 def test_parts_are_filled_to_one_length(model: Model) -> None:
     """Each is what it is alone, then empty chunks; so is the negative prompt."""
-    told = encode_parts(model, [("a red cat", 1.0), (LONG, 0.5)], "a dog")
+    told = encode(model, [("a red cat", 1.0), (LONG, 0.5)], "a dog")
     alone, long, empty = (encode(model, text, None).positive for text in ("a red cat", LONG, ""))
     assert told.weights == (1.0, 0.5)
     assert torch.equal(told.positive, torch.cat([torch.cat([alone, empty], dim=1), long]))
@@ -195,9 +195,9 @@ def test_parts_are_filled_to_one_length(model: Model) -> None:
 def test_faults_of_parts(model: Model) -> None:
     """Each once, whichever parts have it; and they have a bound together."""
     with pytest.raises(InvalidRequest) as caught:
-        encode_parts(model, [("(a:99)", 1.0), ("(b:99)", 1.0)], "(c:99)")
+        encode(model, [("(a:99)", 1.0), ("(b:99)", 1.0)], "(c:99)")
     assert [one.field for one in caught.value.violations] == ["prompt", "negative_prompt"]
     chunks = "BREAK a " * 31
-    assert encode_parts(model, [(chunks, 1.0), ("a", 1.0)], None).positive.shape == (2, 32 * 77, 32)
+    assert encode(model, [(chunks, 1.0), ("a", 1.0)], None).positive.shape == (2, 32 * 77, 32)
     with pytest.raises(InvalidRequest, match=r"prompt: takes 96 chunks of 75 tokens.*the most is 64"):
-        encode_parts(model, [(chunks, 1.0), ("a", 1.0), ("b", 1.0)], None)
+        encode(model, [(chunks, 1.0), ("a", 1.0), ("b", 1.0)], None)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sdgrpc.diffusion.model import Model
-from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode, encode_parts
+from sdgrpc.diffusion.prompts.conditioning import Conditioning, encode
 from sdgrpc.diffusion.sampling.denoise import ModelInput
 from sdgrpc.diffusion.sampling.predict import predict
 
@@ -119,8 +119,8 @@ def test_guidance_is_rescaled_by_each_images_share(model: Model, both: Condition
 @pytest.mark.parametrize(("most", "expected"), [(8, [6]), (3, [3, 3]), (2, [2, 1, 2, 1]), (1, [1] * 6)])
 def test_parts_are_rows_of_a_call(model: Model, both: Conditioning, most: int, expected: list[int]) -> None:
     """Each image has one for the negative prompt and one for each part; calls of any size answer alike."""
-    parts = encode_parts(model, [("a red cat", 1.5), ("a blue dog", -0.5)], "blue")
-    other = encode_parts(model, [("a blue dog", 0.2), ("a red cat", 0.3)], "blue")
+    parts = encode(model, [("a red cat", 1.5), ("a blue dog", -0.5)], "blue")
+    other = encode(model, [("a blue dog", 0.2), ("a red cat", 0.3)], "blue")
     inputs = [wish(parts, seed=1, scale=4.0), wish(other, seed=2, scale=1.0)]
     with counted_rows(model) as rows:
         found = predict(model, inputs, most)

@@ -50,29 +50,14 @@ class Conditioning:
 @torch.inference_mode()
 def encode(
     model: Model,
-    prompt: str,
+    prompt: str | Sequence[tuple[str, float]],
     negative_prompt: str | None,
     clip_skip: int = 0,
     *,
     context: PromptContext = PLAIN,
     cache: PromptCache | None = None,
 ) -> Conditioning:
-    """Encode a prompt of one part; see `encode_parts`."""
-    parts = [(prompt, 1.0)]
-    return encode_parts(model, parts, negative_prompt, clip_skip, context=context, cache=cache)
-
-
-@torch.inference_mode()
-def encode_parts(
-    model: Model,
-    parts: Sequence[tuple[str, float]],
-    negative_prompt: str | None,
-    clip_skip: int = 0,
-    *,
-    context: PromptContext = PLAIN,
-    cache: PromptCache | None = None,
-) -> Conditioning:
-    """Encode the parts of a prompt and, unless it is None, what to keep away from.
+    """Encode a prompt, or its parts with their weights, and, unless it is None, what to keep away from.
 
     Plain prompts of up to 75 tokens give what diffusers gives. Longer ones are cut into chunks of 75, each
     encoded with its own begin and end token, and put after each other as A1111 does; what is shorter than the
@@ -84,7 +69,7 @@ def encode_parts(
 
     Args:
         model: whose text encoders run.
-        parts: what the picture shows, in the syntax of `prompt_syntax`, as is `negative_prompt`; and weights.
+        prompt: what the picture shows, in the syntax of `prompt_syntax`; so is `negative_prompt`.
         negative_prompt: what to keep away from.
         clip_skip: layers to leave out.
         context: what LoRAs make of the prompts.
@@ -95,6 +80,7 @@ def encode_parts(
             token. It has every violation.
 
     """
+    parts = [(prompt, 1.0)] if isinstance(prompt, str) else prompt
     prompts = [read(model, text, context) for text, _ in parts]
     avoided = None if negative_prompt is None else read(model, negative_prompt, context)
     _check(model, clip_skip, prompts, avoided)
