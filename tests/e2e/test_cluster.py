@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ import pytest
 pytest.importorskip("ray")
 
 from sdgrpc.client import Client
+from sdgrpc.engine.cluster import head
 from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
@@ -226,3 +229,46 @@ def test_a_replica_that_stands_still_is_ended(tmp_path_factory: pytest.TempPathF
         until(lambda: first not in replicas_of(channel))
         until(lambda: len(replicas_of(channel)) == 2)
         assert second in replicas_of(channel)
+
+
+@pytest.mark.slow
+def test_two_nodes_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray that runs already: a replica on each of its nodes, which stays when the server ends."""
+    program = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+    command = [sys.executable, "-c", program]
+    for variable, value in head.own_environment().items():
+        monkeypatch.setenv(variable, value)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as ray:
+        address = ray.stdout.readline().strip()
+        arguments = ("--cluster", address, "--replicas", "2", "--no-batching")
+        with (
+            running_server(tmp_path / "log", *arguments) as server,
+            grpc.insecure_channel(server.target) as channel,
+        ):
+            assert kinds_of(drawn(channel)) == GRAMMAR
+            assert {one.node for one in status_of(channel).replicas} == {"127.0.0.1"}
+        assert ray.poll() is None
+        ray.stdin.close()
+        assert ray.wait(SECONDS) == 0
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_a_door_that_dies(tmp_path: Path) -> None:
+    """Kill -9 of the server ends its replicas and its Ray."""
+    with running_server(tmp_path / "log", "--cluster", "local", "--replicas", "1") as server:
+        with grpc.insecure_channel(server.target) as channel:
+            (replica,) = replicas_of(channel)
+        (door,) = (
+            one for one in psutil.Process(server.process.pid).children() if "head" in str(one.cmdline())
+        )
+        server.signal(signal.SIGKILL)
+        server.wait()
+        until(lambda: not psutil.pid_exists(replica) and not psutil.pid_exists(door.pid))
