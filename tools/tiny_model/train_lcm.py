@@ -19,7 +19,8 @@ from diffusers import DPMSolverMultistepScheduler, LCMScheduler
 
 from . import lora, parallel
 from .captions import caption, training_specs
-from .export import load_unet
+from .export import load_unet, restore
+from .factors import Factor
 from .latents import encode_texts
 from .models import ASSETS, GUIDANCE, Run, make_scheduler
 from .train_lora import EVERYWHERE, patched
@@ -107,13 +108,13 @@ def gather(
     found: list[tuple[torch.Tensor, ...]] = []
     for chosen in torch.arange(1, len(features)).split(CHUNK):
         texts = features[chosen]
-        noisy = torch.randn((len(chosen), 4, 16, 16), generator=generator)
+        noisy = torch.randn((len(chosen), 4, 16, 16), generator=generator).to(features.device)
         for which, t in enumerate(timesteps):
             end = solve(unet, noisy, solver_timesteps(which, timesteps), texts, features[0])
             found.append((noisy, end, torch.full((len(chosen),), which), chosen))
             drawn = end if student is None else student(noisy, t, texts)
             if which + 1 < STEPS:
-                noise = torch.randn(noisy.shape, generator=generator)
+                noise = torch.randn(noisy.shape, generator=generator).to(features.device)
                 noisy = scheduler.add_noise(drawn, noise, torch.tensor([timesteps[which + 1]]))
         print(f"gathered {int(chosen[-1])} of {len(features) - 1}", flush=True)
     return Pairs(*(torch.cat(parts) for parts in zip(*found, strict=True)))
@@ -137,6 +138,7 @@ def fit(
     features: torch.Tensor,
     span: tuple[float, float],
     minutes: float,
+    batch: int,
     generator: torch.Generator,
 ) -> int:
     """Learn pairs for the minutes, from share span[0] to span[1] of the whole; returns the steps taken."""
@@ -146,7 +148,7 @@ def fit(
     for share in budget.ticks():
         optimizer.param_groups[0]["lr"] = parallel.cosine(span[0] + (span[1] - span[0]) * share, RATE)
         which = step % STEPS
-        row = rows[which][torch.randint(len(rows[which]), (BATCH,), generator=generator)]
+        row = rows[which][torch.randint(len(rows[which]), (batch,), generator=generator)]
         predicted = predict(pairs.noisy[row], timesteps[which], features[pairs.captions[row]])
         loss = distance(predicted, pairs.ends[row])
         optimizer.zero_grad()
@@ -160,24 +162,37 @@ def fit(
     return step
 
 
-def train(run: Run, minutes: float, chains: int = CHAINS) -> None:
-    """Distil for some minutes (gathering takes its own on top) and write the file of the assets."""
+def moved(factors: lora.Factors, device: str) -> lora.Factors:
+    """The same factors, trainable, on a device."""
+    return {
+        name: Factor(*(t.detach().to(device).requires_grad_(True) for t in factor.parameters()))
+        for name, factor in factors.items()
+    }
+
+
+def train(run: Run, minutes: float, chains: int = CHAINS, batch: int = BATCH, device: str = "cpu") -> None:
+    """Distil for some minutes (gathering takes its own on top) and write the file of the assets.
+
+    In an empty folder of a run the base is that of the assets.
+    """
     torch.set_num_threads(1)
-    unet = load_unet(run).to(memory_format=torch.channels_last)
+    if not run.path("unet.pt").exists():
+        restore(run)
+    unet = load_unet(run)
     generator, rng = torch.Generator().manual_seed(12), np.random.default_rng(12)
-    factors = lora.make(unet, lora.targets(unet, PARTS), RANK, generator)
+    factors = moved(lora.make(unet, lora.targets(unet, PARTS), RANK, generator), device)
+    unet = unet.to(device, memory_format=torch.channels_last)
     predict = predictor(patched(unet, factors), make_lcm_scheduler())
-    trainable = [t.requires_grad_(True) for t in lora.parameters(factors)]
-    optimizer = torch.optim.AdamW(trainable, lr=RATE, betas=(0.9, 0.99), weight_decay=1e-3)
-    features, steps, seen = encode_texts(run, [""]), 0, Pairs(*[torch.empty(0)] * 4)
+    optimizer = torch.optim.AdamW(lora.parameters(factors), lr=RATE, betas=(0.9, 0.99), weight_decay=1e-3)
+    features, steps, seen = encode_texts(run, [""]).to(device), 0, None
     for index in range(ROUNDS):
-        fresh = encode_texts(run, captions_of(chains // ROUNDS, rng))
+        fresh = encode_texts(run, captions_of(chains // ROUNDS, rng)).to(device)
         pairs = gather(unet, predict if index else None, torch.cat([features[:1], fresh]), generator)
         shifted = Pairs(pairs.noisy, pairs.ends, pairs.which, pairs.captions + len(features) - 1)
-        seen = shifted if index == 0 else joined(seen, shifted)
+        seen = shifted if seen is None else joined(seen, shifted)
         features = torch.cat([features, fresh])
         span = (index / ROUNDS, (index + 1) / ROUNDS)
-        steps += fit(predict, optimizer, seen, features, span, minutes / ROUNDS, generator)
+        steps += fit(predict, optimizer, seen, features, span, minutes / ROUNDS, batch, generator)
         lora.write(lora.kohya(factors), metadata(steps, chains), run.assets / "loras" / f"{NAME}.safetensors")
 
 
@@ -212,8 +227,10 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, default=ASSETS, help="its folder `loras` gets the file")
     parser.add_argument("--minutes", type=float, default=13.0)
     parser.add_argument("--chains", type=int, default=CHAINS)
-    arguments = parser.parse_args()
-    train(Run(arguments.out, arguments.assets), arguments.minutes, arguments.chains)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    train(Run(given.out, given.assets), given.minutes, given.chains, given.batch, given.device)
 
 
 if __name__ == "__main__":
