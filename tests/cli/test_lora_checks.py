@@ -15,6 +15,7 @@ from tests.support.loras import kohya_file, to_file
 MODEL = LORAS.parent / "model"
 PACKAGED = {
     "flower": ["locon", "lora"],
+    "lcm": ["locon", "lora"],
     "night": ["lokr"],
     "outline": ["dora"],
     "postcard": ["locon", "lora"],

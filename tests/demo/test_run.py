@@ -10,6 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from sdgrpc.client import Client
+from sdgrpc.demo.few_steps import draw_pairs
 from sdgrpc.demo.run import draw_scenes, draw_strip, time_table, write_all
 from sdgrpc.demo.scenes import CONCEPT, SCENES, SEED, STRENGTHS, draw_mask
 from sdgrpc.terminal.views import PlainView
@@ -49,7 +50,10 @@ def test_mask_is_white_on_black() -> None:
 def test_writes_pictures_as_they_were_sent(drawn, tmp_path: Path) -> None:
     """The files are the server's bytes, and the animation has a frame for each preview and the picture."""
     strip = [Image.new("RGB", (8, 8))] * len(STRENGTHS)
-    write_all(tmp_path, drawn[1], strip, draw_mask())
+    console = Console(file=io.StringIO())
+    with scripted_server(draw_script(steps=1)) as server, Client(server.target) as client:
+        pairs = draw_pairs(client, lambda title: PlainView(console, title))
+    write_all(tmp_path, drawn[1], strip, pairs, draw_mask())
     assert all((tmp_path / f"{scene.name}.png").read_bytes() == png() for scene in SCENES)
     assert (tmp_path / "contact-sheet.png").exists()
     with Image.open(tmp_path / "denoising.webp") as animation:

@@ -9,7 +9,7 @@ from . import classifier, evaluate, export, latents, parallel, train_lcm, train_
 from .models import ASSETS, Run
 
 STAGES = ("classifier", "text", "vae", "latents", "unet", "export", "loras", "lcm", "evaluate")
-MINUTES = {"classifier": 1.5, "text": 4.0, "vae": 16.0, "unet": 66.0, "loras": 8.0, "lcm": 14.0}
+MINUTES = {"classifier": 1.5, "text": 4.0, "vae": 16.0, "unet": 66.0, "loras": 8.0, "lcm": 10.0}
 PACKAGE = "tools.tiny_model"
 
 

@@ -3,7 +3,7 @@
 A consistency function maps a noisy latent to the end of the guided ODE that goes through it. The paper learns
 it from one solver step at a time; the base is small enough to solve the ODE to its end, so the LoRA learns
 the end itself, at the four timesteps that `LCMScheduler` visits. The first round's noisy latents are made of
-what perfect few-step sampling would have drawn before, later ones of what the LoRA in training draws,
+what perfect few-step sampling would have drawn before, the second's of what the LoRA in training draws, its
 mistakes included.
 """
 
@@ -30,7 +30,7 @@ STEPS = 4
 RANK, RATE = 6, 2e-3
 PARTS = (*EVERYWHERE, "conv_in", "conv_shortcut", "time_emb_proj", "samplers")
 CHAINS, CHUNK, BATCH = 288, 48, 16
-ROUNDS = 3
+ROUNDS = 2
 HUBER = 0.05
 BETWEEN = (3, 2, 1, 2)
 """Solver steps from each of the four timesteps to the next, from the noisiest on."""
@@ -225,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--assets", type=Path, default=ASSETS, help="its folder `loras` gets the file")
-    parser.add_argument("--minutes", type=float, default=13.0)
+    parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--chains", type=int, default=CHAINS)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--device", default="cpu")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sdgrpc.client import Client, EncodedImage, Event, Progress, Result, open_image
 from sdgrpc.demo.animation import pick_evenly, write_animation
+from sdgrpc.demo.few_steps import Pair, draw_pairs, filmstrip, times
 from sdgrpc.demo.scenes import (
     CONCEPT,
     SCENES,
@@ -100,8 +101,10 @@ def run_demo(folder: Path, console: Console, results: Console) -> None:
         with Client(target) as client:
             drawn = draw_scenes(client, mask, lambda title: open_view(console, title))
             strip = draw_strip(client, lambda title: open_view(console, title))
-    write_all(folder, drawn, strip, mask)
+            pairs = draw_pairs(client, lambda title: open_view(console, title))
+    write_all(folder, drawn, strip, pairs, mask)
     results.print(time_table(drawn))
+    results.print(times(pairs))
     results.print(f"wrote {folder / 'contact-sheet.png'} and {len(drawn) + 2} pictures beside it")
 
 
@@ -123,12 +126,14 @@ def draw_strip(client: Client, view: Callable[[str], View]) -> list[Image.Image]
     return [image.open() for image in sorted(result.images, key=lambda image: image.index)]
 
 
-def write_all(folder: Path, drawn: list[Drawn], strip: list[Image.Image], mask: Image.Image) -> None:
+def write_all(
+    folder: Path, drawn: list[Drawn], strip: list[Image.Image], pairs: list[Pair], mask: Image.Image
+) -> None:
     """Write the PNGs as the server sent them, the mask, the contact sheet and the animation of them all."""
     for each in drawn:
         (folder / f"{each.scene.name}.png").write_bytes(each.data)
     mask.save(folder / "mask.png")
-    sheet(drawn, strip, mask).save(folder / "contact-sheet.png", optimize=True)
+    sheet(drawn, strip, pairs, mask).save(folder / "contact-sheet.png", optimize=True)
     write_animation(folder / "denoising.webp", list(map(film, drawn)))
 
 
@@ -143,7 +148,7 @@ def film(drawn: Drawn) -> list[Image.Image]:
     return [*frames, drawn.picture]
 
 
-def sheet(drawn: list[Drawn], strip: list[Image.Image], mask: Image.Image) -> Image.Image:
+def sheet(drawn: list[Drawn], strip: list[Image.Image], pairs: list[Pair], mask: Image.Image) -> Image.Image:
     """Lay out the contact sheet."""
     pictures = {each.scene.name: each.picture for each in drawn}
     cards = [
@@ -168,6 +173,7 @@ def sheet(drawn: list[Drawn], strip: list[Image.Image], mask: Image.Image) -> Im
                 f"“{STRIP_PROMPT}” with the LoRA {CONCEPT.name}, from strength 0 to 1",
                 [(picture, f"{at:g}") for picture, at in zip(strip, STRENGTHS, strict=True)],
             ),
+            filmstrip(pairs),
         ],
     )
 
