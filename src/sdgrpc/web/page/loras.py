@@ -13,7 +13,6 @@ from sdgrpc.web.page.beside import HIGH, LOW, Strength, strength, within
 
 Choices = list[tuple[str, str]]
 BY_BLOCK = "OUTD, or 1,0,0.5,…, or unet.down*0.5"
-SHARE = "share of the steps"
 WORDS = 4
 """Trigger words that are shown of a file."""
 # At once and in the browser: a way over the server could be overtaken by a quick press of Draw.
@@ -87,20 +86,14 @@ def lora_rows(parts: dict[str, Any]) -> None:
 
 def _fields(name: str, now: Strength) -> list[Any]:
     """Make the fields of a row, in the order of `Strength`."""
-    fields: list[Any] = [
+    return [
         _slider(f"Strength of {name}", now.unet),
         _slider(f"Text encoder of {name}", now.text),
         gr.Textbox(now.blocks, label=f"By block of {name}", placeholder=BY_BLOCK, max_lines=1),
+        _slider(f"Start of {name}, of the steps", now.start, 0.0, 1.0),
+        _slider(f"End of {name}, of the steps", now.end, 0.0, 1.0),
     ]
-    with gr.Row():
-        fields += [
-            _slider(f"Start of {name}", now.start, 0.0, 1.0, SHARE),
-            _slider(f"End of {name}", now.end, 0.0, 1.0, SHARE),
-        ]
-    return fields
 
 
-def _slider(
-    label: str, value: float, low: float = LOW, high: float = HIGH, info: str | None = None
-) -> gr.Slider:
-    return gr.Slider(low, high, value, step=0.05, label=label, info=info, interactive=True)
+def _slider(label: str, value: float, low: float = LOW, high: float = HIGH) -> gr.Slider:
+    return gr.Slider(low, high, value, step=0.05, label=label, interactive=True)
