@@ -16,7 +16,7 @@ import torch
 from sdgrpc.diffusion.prompts.conditioning import encode
 from sdgrpc.diffusion.sampling.schedulers import step_arguments
 from sdgrpc.diffusion.sampling.start import start
-from sdgrpc.domain import GuidanceInterval, LoraRef, Scheduler, StepReuse, Task
+from sdgrpc.domain import GuidanceInterval, LoraRef, Scheduler, StepReuse, Task, TaskKind, Tiling
 from tests.engine.sets.test_runner_by_hand import TOLERANCE, Bench
 from tests.support.oracle import relative_difference
 from tests.support.tasks import task
@@ -119,3 +119,19 @@ def test_forecasts_between_parts(bench: Bench) -> None:
         for prompt in (RED, f"{RED} AND {BLUE}", f"{RED} AND [{BLUE}:{RED}:4]")
     )
     assert plain == composed < edited < 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (TaskKind.GENERATE, {"tiling": Tiling(horizontal=True), "clip_skip": 1}),
+        (TaskKind.GENERATE, {"image_count": 3, "guidance_interval": GuidanceInterval(0.0, 0.5)}),
+        (TaskKind.TRANSFORM, {}),
+        (TaskKind.INPAINT, {"negative_prompt": LONG}),
+    ],
+)
+def test_two_halves_are_the_whole(bench: Bench, kind: TaskKind, changes: dict) -> None:
+    """Parts of one text whose weights add up to 1 draw what it draws alone, in every kind of call."""
+    whole = bench.draw(task(kind, steps=4, prompt=RED, **changes)).latents
+    halves = bench.draw(task(kind, steps=4, prompt=f"{RED} :0.4 AND {RED} :0.6", **changes)).latents
+    assert relative_difference(halves, whole) <= TOLERANCE
