@@ -11,18 +11,21 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
 import pytest
+from safetensors.numpy import load_file, save_file
 
 pytest.importorskip("ray")
 
-from sdgrpc.client import Client
+from sdgrpc.client import Client, Lora
 from sdgrpc.engine.cluster import head
 from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
+from tests.support.assets import LORAS
 from tests.support.otlp import receiving
 from tests.support.server import ServerProcess, running_server
 
@@ -178,6 +181,23 @@ def test_nobody_sees_a_death(channel: grpc.Channel, kind: str, which: int) -> No
     events = drawn(channel, kind, lambda: kill_one(channel, which))
     assert kinds_of(events) == kinds_of(undisturbed) == GRAMMAR
     assert picture_of(events) == picture_of(undisturbed)
+
+
+@pytest.mark.slow
+def test_uploads_reach_every_replica(cluster: ServerProcess, tmp_path: Path) -> None:
+    """Each replica draws with the file; content that is there already is not sent again."""
+    path = tmp_path / "mine.safetensors"
+    tensors = load_file(LORAS / "sepia.safetensors")
+    save_file(tensors, path, {"ss_output_name": "mine"})
+    with Client(cluster.target) as client:
+        assert not client.upload_lora(path, name="mine").existed
+        assert client.upload_lora(path, name="mine").existed
+        strengths = [0.1 * number for number in range(1, 5)]
+        options: dict[str, Any] = {"width": 64, "height": 64, "steps": 20}
+        jobs = [client.generate("a star", loras=[Lora("mine", strength=one)], **options) for one in strengths]
+        assert all(job.result().images for job in jobs)
+        finished = [one.jobs_finished for one in next(client.watch_status()).replicas]
+        assert all(finished)
 
 
 @pytest.mark.slow
