@@ -33,7 +33,7 @@ def container(pod: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def settings() -> Settings:
     """What the front door is told."""
-    said = {one["name"]: one["value"] for one in container(HEAD)["env"]}
+    said = {one["name"]: one["value"] for one in container(HEAD)["env"] if "value" in one}
     prefix = "SDGRPC_"
     chosen = {
         name.removeprefix(prefix).lower(): value for name, value in said.items() if name.startswith(prefix)
@@ -84,6 +84,15 @@ def test_a_pod_has_time_to_drain() -> None:
     chosen = settings()
     for pod in (HEAD, WORKERS["template"]["spec"]):
         assert pod["terminationGracePeriodSeconds"] == chosen.drain_delay + chosen.drain_timeout + 10
+
+
+def test_ray_asks_for_a_token() -> None:
+    """The same one in every pod, out of a Secret."""
+    for pod in (HEAD, WORKERS["template"]["spec"]):
+        told = {one["name"]: one for one in container(pod)["env"]}
+        assert told["RAY_AUTH_MODE"]["value"] == "token"
+        (token,) = told["RAY_AUTH_TOKEN"]["valueFrom"].values()
+        assert token == {"name": "sdgrpc-ray", "key": "token"}
 
 
 def test_ray_is_the_extras() -> None:
