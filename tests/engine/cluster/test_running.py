@@ -137,6 +137,19 @@ async def test_a_job_that_kills_is_given_up(fleet: FakeFleet, engine: RayEngine)
         await waiting
 
 
+async def test_a_death_before_the_job_is_not_the_jobs() -> None:
+    """It goes to a replica that is dead already, then to one that dies with it; the third draws it."""
+    fleet = FakeFleet()
+    engine = await opened(fleet, count=1)
+    fleet.kill("replica-0")
+    running = engine.submit(task_of())
+    assert isinstance(await anext(running), Accepted)
+    fleet.kill("replica-0")
+    assert kinds_of([event async for event in running]) == GRAMMAR[1:]
+    assert fleet.starts["replica-0"] == 3
+    await engine.close()
+
+
 @pytest.mark.parametrize("refusal", [QueueFull("full"), LoraNotFound("inks", "not here")])
 async def test_another_replica_takes_what_one_refuses(
     fleet: FakeFleet, engine: RayEngine, refusal: Exception

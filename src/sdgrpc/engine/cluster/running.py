@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 DEATHS = 2
 """How many replicas may die of one job."""
+UNHEARD = 0.5
+"""What a death counts before the first word of the job: most likely the replica was dead already."""
 ELSEWHERE = (QueueFull, Draining, LoraNotFound)
 """Refusals with which another replica may take the job."""
 
@@ -62,6 +64,7 @@ class Job:
     seen: set[Hashable] = field(default_factory=set)
     follower: JobObserver = UNOBSERVED
     is_followed: bool = False
+    was_answered: bool = False
 
     @property
     def has_begun(self) -> bool:
@@ -88,7 +91,7 @@ class Runs:
 
         """
         refused: dict[str, SdgrpcError] = {}
-        deaths, error = 0, None
+        deaths, error = 0.0, None
         try:
             while True:
                 name = await self.place(job.wanted, refused)
@@ -100,7 +103,7 @@ class Runs:
                 except Moved:
                     continue
                 except ReplicaDied:
-                    deaths += 1
+                    deaths += 1.0 if job.was_answered else UNHEARD
                     self._died(name, deaths)
                 except ELSEWHERE as refusal:
                     if job.seen or isinstance(refusal, TokenQueueFull):
@@ -114,10 +117,10 @@ class Runs:
             if job.is_followed:
                 job.follower.ended(error, 0)
 
-    def _died(self, name: str, deaths: int) -> None:
+    def _died(self, name: str, deaths: float) -> None:
         logger.warning("%s died with a job, which is run again", name)
         self._keeper.lost(name)
-        if deaths == DEATHS:
+        if deaths >= DEATHS:
             raise EngineFailed(f"{DEATHS} replicas died while they drew this job; send it again")
 
     async def place(self, wanted: Wanted, refused: dict[str, SdgrpcError]) -> str:
@@ -133,11 +136,12 @@ class Runs:
         number, told = uuid.uuid4().hex, job.previews()
         left = None if job.deadline is None else job.deadline - time.monotonic()
         leaving = self._keeper.enter(name, job.wanted)
-        stream, ended, finished = None, False, None
+        stream, ended, finished, job.was_answered = None, False, None, False
         try:
             stream = self._fleet.stream(name, job.method, number, job.task, left, told)
             async with aclosing(self._messages(stream, name, job, leaving)) as messages:
                 async for message in messages:
+                    job.was_answered = True
                     for item in message:
                         if isinstance(item, Observation):
                             self._observed(item, job)
