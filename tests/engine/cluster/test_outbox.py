@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from sdgrpc.domain import EncodedImage, ImageReady, Preview, Progress
+from sdgrpc.engine.cluster.observations import Stepped
 from sdgrpc.engine.cluster.outbox import Outbox
 
 PICTURE = EncodedImage.__new__(EncodedImage)
@@ -20,6 +21,17 @@ async def test_what_waited_travels_together() -> None:
     events = await box.take()
     assert [event.step for event in events] == [1, 2, 3]
     assert [bool(event.previews) for event in events] == [False, False, True]
+
+
+async def test_what_is_observed_comes_after_the_events() -> None:
+    """Else a job's first stages would be told before anybody follows it, where its acceptance waits too."""
+    box = Outbox()
+    box.note(Stepped(1))
+    await box.put(STEP)
+    assert await box.take() == [STEP, Stepped(1)]
+    box.note(Stepped(2))
+    box.end()
+    assert await box.take() == [Stepped(2)]
 
 
 async def test_a_picture_holds_back_what_follows() -> None:

@@ -51,7 +51,7 @@ class Outbox:
             self._changed.clear()
             await self._changed.wait()
         noted = [self._noted.popleft() for _ in range(len(self._noted))]
-        items: list[Item] = [*noted, *self._events]
+        items: list[Item] = [*self._events, *noted]  # nobody follows a job before it is accepted
         self._events.clear()
         self._taken.set()
         return items
