@@ -18,8 +18,6 @@ import psutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
-pytest.importorskip("ray")
-
 from sdgrpc.client import Client, Lora
 from sdgrpc.engine.cluster import head
 from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc

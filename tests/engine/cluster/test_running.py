@@ -9,10 +9,23 @@ from typing import Any
 
 import pytest
 
-from sdgrpc.domain import Accepted, Event, Finished, ImageReady, LoraRef, Prepared, Progress, Task
+from sdgrpc.domain import (
+    Accepted,
+    Event,
+    Finished,
+    ImageReady,
+    LoraRef,
+    Output,
+    Prepared,
+    PreviewKind,
+    PreviewOptions,
+    Progress,
+    Task,
+)
 from sdgrpc.engine.cluster.engine import RayEngine
 from sdgrpc.engine.cluster.running import DEATHS
 from sdgrpc.errors import (
+    Draining,
     EngineFailed,
     InvalidRequest,
     LoraNotFound,
@@ -22,7 +35,7 @@ from sdgrpc.errors import (
     Unexpected,
 )
 from tests.support.engine import FakeEngine
-from tests.support.fake_fleet import FakeFleet, opened
+from tests.support.fake_fleet import FakeFleet, LibraryEngine, opened
 from tests.support.tasks import task as small_task
 
 INKS = LoraRef(0.5, name="inks")
@@ -204,17 +217,51 @@ async def test_who_leaves_ends_the_work(fleet: FakeFleet, engine: RayEngine) -> 
     await until(lambda: drawing.cancelled)
 
 
+@pytest.mark.parametrize("refusal", [QueueFull("full"), TokenQueueFull("yours are many"), Draining("ends")])
+async def test_full_queues_do_not_end_an_accepted_job(
+    fleet: FakeFleet, engine: RayEngine, refusal: Exception
+) -> None:
+    """Where the job's replica died and no other has room: it waits until one has."""
+    for one in fleet.engines.values():
+        one.gate.clear()
+    running = engine.submit(task_of())
+    events = [await anext(running), await anext(running)]
+    drawing = one_drawing(fleet)
+    other = next(one for name, one in fleet.engines.items() if name != drawing)
+    other.failures["submit"] = refusal
+    fleet._engine = lambda: LibraryEngine(failures={"submit": refusal})
+    waiting = asyncio.ensure_future(anext(running))
+    fleet.kill(drawing)
+    await until(lambda: fleet.starts[drawing] == 2 and len(engine.keeper.ready) == 2)
+    for name in engine.keeper.ready:
+        engine.keeper.note(name, await fleet.report(name))
+    assert not waiting.done()
+    for one in fleet.engines.values():
+        one.failures.clear()
+        one.gate.set()
+    for name in engine.keeper.ready:
+        engine.keeper.note(name, await fleet.report(name))
+    events += [await waiting, *[event async for event in running]]
+    assert kinds_of(events) == GRAMMAR
+
+
 async def test_previews_are_made_while_they_are_wanted(fleet: FakeFleet, engine: RayEngine) -> None:
     """A replica is told when the reader of a job's previews comes and goes."""
     wants = [False]
+    every = Output(preview=PreviewOptions(PreviewKind.PICTURE))
     for one in fleet.engines.values():
         one.gate.clear()
-    running = engine.submit(task_of(), previews_wanted=lambda: wants[0])
+    running = engine.submit(task_of(output=every), previews_wanted=lambda: wants[0])
     await anext(running)
     await anext(running)
-    drawing = fleet.engines[one_drawing(fleet)]
-    drawing.gate.set()
-    assert not (await anext(running)).previews
+    number = next(iter(fleet._replicas[one_drawing(fleet)]._jobs))
+    drawing = fleet._replicas[one_drawing(fleet)]._jobs[number]
+    assert not drawing.previews
+    wants[0] = True
+    for one in fleet.engines.values():
+        one.gate.set()
+    await anext(running)
+    await until(lambda: drawing.previews)
     await running.aclose()
 
 

@@ -94,7 +94,7 @@ class Runs:
         deaths, error = 0.0, None
         try:
             while True:
-                name = await self.place(job.wanted, refused)
+                name = await self.place(job.wanted, refused, patient=bool(job.seen))
                 try:
                     async with aclosing(self._on(name, job)) as events:
                         async for event in events:
@@ -106,7 +106,7 @@ class Runs:
                     deaths += 1.0 if job.was_answered else UNHEARD
                     self._died(name, deaths)
                 except ELSEWHERE as refusal:
-                    if job.seen or isinstance(refusal, TokenQueueFull):
+                    if job.was_answered or (isinstance(refusal, TokenQueueFull) and not job.seen):
                         raise
                     if not isinstance(refusal, LoraNotFound) or not await self._fetched(job.loras, name):
                         refused[name] = refusal
@@ -123,11 +123,17 @@ class Runs:
         if deaths >= DEATHS:
             raise EngineFailed(f"{DEATHS} replicas died while they drew this job; send it again")
 
-    async def place(self, wanted: Wanted, refused: dict[str, SdgrpcError]) -> str:
-        """Choose a replica, waiting until there is one; raises what all of them refused it with."""
+    async def place(self, wanted: Wanted, refused: dict[str, SdgrpcError], *, patient: bool = False) -> str:
+        """Choose a replica, waiting until there is one; raises what all of them refused it with.
+
+        A `patient` job was accepted once, so that full queues are not its client's to see: it waits for room.
+        """
         while (choice := self._router.choose(wanted, without=refused)) is None:
             if self._keeper.ready:
-                raise next(iter(refused.values()))
+                refusal = next(iter(refused.values()))
+                if not patient or isinstance(refusal, LoraNotFound):
+                    raise refusal
+                refused.clear()
             await self._keeper.changed()
         return choice.name
 
