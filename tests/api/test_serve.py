@@ -8,8 +8,10 @@ import signal
 import threading
 from collections.abc import Callable
 
+import grpc
 import pytest
 from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sdgrpc.api.server import serve
 from sdgrpc.errors import ModelError
@@ -71,6 +73,35 @@ async def test_a_second_signal_cuts_jobs_off() -> None:
         await run.end()
         await failure_of(call)
     assert (engine.finished, engine.closed) == (0, 1)
+
+
+def test_calls_that_are_cut_leave_no_traceback(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """However many run when the server ends; the event loop ends with it."""
+
+    def follow(target: str, told: threading.Event) -> None:
+        with grpc.insecure_channel(target) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch  # type: ignore[attr-defined]
+            calls = [watch(health_pb2.HealthCheckRequest()) for _ in range(40)]
+            for call in calls:
+                next(call)
+            told.set()
+            for call in calls:
+                with pytest.raises(grpc.RpcError):
+                    list(call)
+
+    async def main() -> None:
+        run, told = Run(FakeEngine), threading.Event()
+        asyncio.get_running_loop().run_in_executor(None, follow, await run.target(), told)
+        assert await asyncio.to_thread(told.wait, 10)
+        interrupt()
+        interrupt()
+        await run.end()
+
+    asyncio.run(main())
+    assert "not handled" not in caplog.text
+    assert "Traceback" not in capfd.readouterr().err
 
 
 async def test_a_signal_while_loading_announces_nothing() -> None:

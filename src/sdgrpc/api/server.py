@@ -35,6 +35,8 @@ READY_POLL_SECONDS = 0.05
 FLUSH_SECONDS = 0.5  # what is left after draining are the last bytes of streams
 TOLD_SECONDS = 0.4  # in which a failed server still answers, so that whoever asks for its health learns of it
 LATE_SECONDS = 5.0  # from the end of draining
+UNWIND_SECONDS = 1.0  # calls that were cut end within milliseconds
+CALL = "_schedule_rpc_coro"  # grpc's task of a call
 
 
 class Server:
@@ -182,7 +184,18 @@ async def serve(
         finally:
             logger.info("stopping")
             await server.stop(stop.second)
+            await _calls_unwound()
         server.check()
+
+
+async def _calls_unwound() -> None:
+    """Return once the tasks of grpc's calls have ended, a moment after the server has stopped.
+
+    An event loop that ends before cuts them, and grpc prints a traceback for each.
+    """
+    calls = [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == CALL]
+    if calls:
+        await asyncio.wait(calls, timeout=UNWIND_SECONDS)
 
 
 def in_daemon_thread(function: OpenEngine) -> asyncio.Future[Engine]:
