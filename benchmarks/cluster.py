@@ -75,9 +75,16 @@ def cost(rounds: int, steps: int, side: int) -> dict[str, float]:
             rounds,
         )
     middle = {name: statistics.median(each) for name, each in times.items()}
-    added = middle["replica"] - middle["alone"]
-    events = steps + 4
-    return {**middle, "added_share": added / middle["alone"], "added_per_event": added / events}
+    differences = [replica - one for one, replica in zip(times["alone"], times["replica"], strict=True)]
+    added, events = statistics.median(differences), steps + 4
+    quarters = dict(
+        zip(
+            ("added_lower_quarter", "added", "added_upper_quarter"),
+            statistics.quantiles(differences),
+            strict=True,
+        )
+    )
+    return {**middle, **quarters, "added_share": added / middle["alone"], "added_per_event": added / events}
 
 
 def throughput(client: Client, pictures: int, steps: int, side: int) -> float:
@@ -97,6 +104,11 @@ def memory(client: Client) -> float:
     """What a replica's process holds alone, in MiB; the mean."""
     processes = [one.process_id for one in next(client.watch_status()).replicas]
     return statistics.mean(psutil.Process(one).memory_full_info().uss for one in processes) / 2**20
+
+
+def set_bytes(client: Client) -> int:
+    """What a fused set takes; the sets that are there are alike."""
+    return max(one.size_bytes for one in next(client.watch_status()).lora_sets)
 
 
 def failover(client: Client, rounds: int, steps: int, side: int) -> dict[str, float]:
@@ -149,9 +161,9 @@ class Random(Router):
         return Choice(self.dice.choice(names), Why.LOAD) if names else None
 
 
-def hits(router: Router, calls: int, held: int) -> float:
-    """Return which share of calls finds its set fused, with two replicas that hold so many sets each."""
-    settings = Settings(cluster="local", replicas="2", replica_cpus=1, lora_cache_bytes=held * SET_BYTES)
+def hits(router: Router, calls: int, held_bytes: int) -> float:
+    """Return which share of calls finds its set fused, with two replicas that hold so many bytes each."""
+    settings = Settings(cluster="local", replicas="2", replica_cpus=1, lora_cache_bytes=held_bytes)
     fleet = Fleet(settings, "local")
     sets = SetNames()
     keeper = Keeper(fleet, router, sets, 60.0)
@@ -159,10 +171,6 @@ def hits(router: Router, calls: int, held: int) -> float:
     served = asyncio.run(keeper.opened())
     engine = RayEngine(fleet, router, keeper, Scaling(keeper, Scaler(2, 2)), sets, served, Observer())
     return asyncio.run(_hits(engine, calls))
-
-
-SET_BYTES = 5 << 20
-"""A fused set of the embedded model, as WatchStatus reports it, rounded up."""
 
 
 async def _hits(engine: RayEngine, calls: int) -> float:
@@ -183,7 +191,7 @@ async def _hits(engine: RayEngine, calls: int) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table and write it to a JSON file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="pictures of each kind; medians are told")
+    parser.add_argument("--rounds", type=int, default=15, help="pictures of each kind; medians are told")
     parser.add_argument("--steps", type=int, default=20, help="of a picture")
     parser.add_argument("--side", type=int, default=256, help="of a picture, in pixels")
     parser.add_argument("--calls", type=int, default=120, help="of the trace with twelve sets")
@@ -198,9 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rates = [throughput(client, pictures, options.steps, options.side) for client in (one, two, one, two)]
         found["pictures_a_minute"] = {"one": max(rates[::2]), "two": max(rates[1::2])}
         found["replica_mib"] = memory(two)
+        half = SETS // 2 * set_bytes(two)
         found["failover_seconds"] = failover(two, options.rounds, options.steps, options.side)
     routers = {"affinity": Router(), "random": Random(), "round robin": RoundRobin()}
-    found["hits"] = {name: hits(router, options.calls, SETS // 2) for name, router in routers.items()}
+    found["hits"] = {name: hits(router, options.calls, half) for name, router in routers.items()}
     for name, value in found.items():
         print(f"{name}: {value}")
     write_json(options.json, found)
