@@ -24,6 +24,7 @@ const (
 	JobCancelled         Reason = "JOB_CANCELLED"           // Canceled: by CancelJob
 	KeepingOff           Reason = "KEEPING_OFF"             // FailedPrecondition: the server keeps no jobs
 	KeepingFull          Reason = "KEEPING_FULL"            // ResourceExhausted: no memory to keep the job in
+	KeepingLost          Reason = "KEEPING_LOST"            // Unavailable: the job is another server's, which cannot be asked now
 	LoraUnusable         Reason = "LORA_UNUSABLE"           // FailedPrecondition
 	LoraIncompatible     Reason = "LORA_INCOMPATIBLE"       // FailedPrecondition: for another base
 	LoraMalformed        Reason = "LORA_MALFORMED"          // FailedPrecondition: broken

@@ -114,6 +114,7 @@ class FakeEngine:
     time_limits: list[float | None] = field(default_factory=list)
     ready: bool = True
     replicas: Any = None
+    shared_jobs: Any = None
     steps: int = 0
     cancelled: int = 0
     finished: int = 0

@@ -24,6 +24,7 @@ from sdgrpc.domain import (
     UpscalerInfo,
     UpscaleTask,
 )
+from sdgrpc.engine.keeping.sharing import SharedJobs
 
 
 def always() -> bool:
@@ -179,6 +180,11 @@ class Engine(Protocol):
     @property
     def replicas(self) -> Replicas | None:
         """The engines that this one is made of, if it is."""
+        ...
+
+    @property
+    def shared_jobs(self) -> SharedJobs | None:
+        """Where kept jobs are told to other servers of the same cluster, if there may be any."""
         ...
 
     async def plan(self, task: Task) -> JobPlan:

@@ -111,7 +111,7 @@ class LocalEngine:
         self.list_loras, self.get_lora = self._catalog.list_loras, self._catalog.get_lora
         self.prepare_loras, self.begin_upload = self._catalog.prepare_loras, self._catalog.begin_upload
         self.list_embeddings = self._catalog.list_embeddings
-        self.replicas = None
+        self.replicas = self.shared_jobs = None
         self._supervisor.start()
 
     @property

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class SdgrpcError(Exception):
@@ -17,6 +17,18 @@ class SdgrpcError(Exception):
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Callable[..., SdgrpcError], tuple[Any, ...]]:
+        """Cross processes by class and content: what it was raised from, and where, stays here."""
+        return _remade, (type(self), self.args, dict(vars(self)))
+
+
+def _remade(kind: type[SdgrpcError], args: tuple[Any, ...], content: dict[str, Any]) -> SdgrpcError:
+    """Put a failure together again without its constructor, whose arguments are not those of `args`."""
+    made = kind.__new__(kind, *args)
+    made.args = args
+    vars(made).update(content)
+    return made
 
 
 @dataclass(frozen=True, slots=True)

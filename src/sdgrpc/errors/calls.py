@@ -102,6 +102,13 @@ class KeepingFull(SdgrpcError):
     reason = "KEEPING_FULL"
 
 
+class KeepingLost(SdgrpcError):
+    """The job is another server's, and what the servers keep together cannot be asked for it now."""
+
+    code = "UNAVAILABLE"
+    reason = "KEEPING_LOST"
+
+
 class Draining(SdgrpcError):
     """The server is stopping and takes no new jobs."""
 

@@ -13,6 +13,7 @@ from sdgrpc.api.interceptor import named
 from sdgrpc.api.jobs.content import Content
 from sdgrpc.api.jobs.log import EventLog, too_large
 from sdgrpc.domain import TaskKind
+from sdgrpc.engine.keeping.records import KeptRequest
 from sdgrpc.errors import Draining, JobCancelled, KeepingFull, SdgrpcError
 from sdgrpc.v1 import diffusion_pb2 as pb
 
@@ -27,6 +28,7 @@ class KeptJob:
     `expires`, a time of the wall clock, is set once it ended.
 
     It has `overflowed` once its events had no room: it then lives for its readers alone.
+    `shared` is told to other front doors, where there are any.
     """
 
     caller: str
@@ -44,11 +46,22 @@ class KeptJob:
     overflowed: bool = False
     running: asyncio.Task[None] | None = None
     on_end: Callable[[], None] = lambda: None
+    on_change: Callable[[], None] = lambda: None
+    shared: KeptRequest | None = None
 
     @property
     def drawn_seed(self) -> int | None:
         """The seed that it draws from; None until it is accepted."""
         return None if self.accepted is None else self.accepted.sampling.seed
+
+    @property
+    def readers(self) -> int:
+        """How many read it."""
+        return self.log.readers
+
+    def read(self, after: int) -> AsyncGenerator[pb.JobEvent, None]:
+        """See `EventLog.read`."""
+        return self.log.read(after)
 
     @property
     def failed(self) -> bool:
@@ -65,7 +78,7 @@ class KeptJob:
         try:
             async with aclosing(draw(lambda: self.log.is_awaited)) as events:
                 async for event in events:
-                    self._take(event)
+                    self.take(event)
                     await self._fit(make_room)
                     await self.log.awaited()  # or it would miss the previews that the engine has for it
             self._end()
@@ -84,6 +97,7 @@ class KeptJob:
         if not self.log.ended:
             self.log.end(error)
             self.on_end()
+            self.on_change()
 
     def cancel(self) -> None:
         """End the job before its next step; one that has ended stays as it is."""
@@ -91,7 +105,8 @@ class KeptJob:
             self.cancelled = True
             self.running.cancel()
 
-    def _take(self, event: pb.JobEvent) -> None:
+    def take(self, event: pb.JobEvent) -> None:
+        """Keep an event."""
         match event.WhichOneof("event"):
             case "accepted":
                 self.accepted = event.accepted
@@ -100,6 +115,7 @@ class KeptJob:
             case "image":
                 self.images_finished += 1
         self.log.add(event)
+        self.on_change()
 
     async def _fit(self, make_room: Callable[[], bool]) -> None:
         """Where the events have no room any more, hold no more of them than its readers have yet to take.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from sdgrpc.errors import KeepingFull, SdgrpcError
@@ -52,6 +52,15 @@ class EventLog:
     def is_awaited(self) -> bool:
         """Whether somebody has read all there is, and waits for what comes."""
         return any(reader.place == len(self._events) for reader in self._readers)
+
+    def since(self, place: int) -> Sequence[pb.JobEvent]:
+        """Return the events that are kept from that sequence on, up to one that was let go."""
+        kept = []
+        for event in self._events[place:]:
+            if event is None:
+                break
+            kept.append(event)
+        return kept
 
     def add(self, event: pb.JobEvent) -> None:
         """Append an event."""

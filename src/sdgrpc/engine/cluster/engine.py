@@ -40,6 +40,7 @@ from sdgrpc.engine.cluster.scaling import Scaling
 from sdgrpc.engine.cluster.set_names import SetNames, wanted_by
 from sdgrpc.engine.cluster.uploads import ClusterUpload
 from sdgrpc.engine.grids.merging import merged
+from sdgrpc.engine.keeping.sharing import SharedJobs
 from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.errors import Draining, EngineFailed, QueueFull
 from sdgrpc.machine.stop_signals import take_signals_again
@@ -60,8 +61,9 @@ class RayEngine:
         sets: SetNames,
         served: Served,
         observer: Observer,
+        shared_jobs: SharedJobs | None = None,
     ) -> None:
-        self._fleet, self.keeper = fleet, keeper
+        self._fleet, self.keeper, self.shared_jobs = fleet, keeper, shared_jobs
         self._scaling, self._sets, self._served = scaling, sets, served
         self._runs = Runs(fleet, router, keeper, sets, observer)
         self._draining, self._inside, self._left = False, 0, asyncio.Event()
