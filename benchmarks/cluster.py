@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from safetensors.numpy import load_file, save_file
 
 from benchmarks.tables import alternate, results_path, write_json
 from sdgrpc.client import Client, ImageReady, Lora, Progress
@@ -35,12 +36,13 @@ from sdgrpc.engine.cluster.scaling import Scaler, Scaling
 from sdgrpc.engine.cluster.set_names import SetNames
 from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.settings import Settings
+from tests.support.assets import LORAS
 from tests.support.server import running_server
 from tests.support.tasks import task
 
 PROMPT = "a red star on a blue background"
 SEPIA = Lora("sepia", strength=0.5)
-SETS, ALPHA = 12, 1.0
+SETS, ALPHA, AT_ONCE = 12, 1.0, 4
 ONE_REPLICA = ("--cluster", "local", "--replicas", "1", "--replica-cpus", "1")
 TWO_REPLICAS = ("--cluster", "local", "--replicas", "2", "--replica-cpus", "1")
 
@@ -163,29 +165,45 @@ class Random(Router):
 
 def hits(router: Router, calls: int, held_bytes: int) -> float:
     """Return which share of calls finds its set fused, with two replicas that hold so many bytes each."""
-    settings = Settings(cluster="local", replicas="2", replica_cpus=1, lora_cache_bytes=held_bytes)
-    fleet = Fleet(settings, "local")
-    sets = SetNames()
-    keeper = Keeper(fleet, router, sets, 60.0)
-    keeper.begin(2)
-    served = asyncio.run(keeper.opened())
-    engine = RayEngine(fleet, router, keeper, Scaling(keeper, Scaler(2, 2)), sets, served, Observer())
-    return asyncio.run(_hits(engine, calls))
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(SETS):
+            tensors = {
+                key: value * (1 - number / 100)
+                for key, value in load_file(LORAS / "sepia.safetensors").items()
+            }
+            save_file(tensors, Path(folder) / f"{number}.safetensors")
+        settings = Settings(
+            cluster="local",
+            replicas="2",
+            replica_cpus=1,
+            lora_cache_bytes=held_bytes,
+            lora_dir=(Path(folder),),
+        )
+        fleet, sets = Fleet(settings, "local"), SetNames()
+        keeper = Keeper(fleet, router, sets, 60.0)
+        keeper.begin(2)
+        served = asyncio.run(keeper.opened())
+        engine = RayEngine(fleet, router, keeper, Scaling(keeper, Scaler(2, 2)), sets, served, Observer())
+        return asyncio.run(_hits(engine, calls))
 
 
 async def _hits(engine: RayEngine, calls: int) -> float:
+    """Draw, some at a time, and count the sets that were there."""
     following = asyncio.ensure_future(engine.failed())
-    dice, found = random.Random(2), 0
+    places, dice, found = asyncio.Semaphore(AT_ONCE), random.Random(2), list[bool]()
     weights = [1 / (rank + 1) ** ALPHA for rank in range(SETS)]
-    for _ in range(calls):
-        number = dice.choices(range(SETS), weights)[0]
-        lora = LoraRef(0.1 + number / 20, name="sepia")
-        async for event in engine.submit(task(model="embedded", steps=1, loras=(lora,), width=64, height=64)):
-            if isinstance(event, Prepared):
-                found += event.lora_set_cached
+
+    async def draw(name: str) -> None:
+        async with places:
+            job = task(model="embedded", steps=1, loras=(LoraRef(0.5, name=name),), width=64, height=64)
+            async for event in engine.submit(job):
+                if isinstance(event, Prepared):
+                    found.append(event.lora_set_cached)
+
+    await asyncio.gather(*(draw(str(number)) for number in dice.choices(range(SETS), weights, k=calls)))
     following.cancel()
     await engine.close()
-    return found / calls
+    return sum(found) / len(found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -194,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15, help="pictures of each kind; medians are told")
     parser.add_argument("--steps", type=int, default=20, help="of a picture")
     parser.add_argument("--side", type=int, default=256, help="of a picture, in pixels")
-    parser.add_argument("--calls", type=int, default=120, help="of the trace with twelve sets")
+    parser.add_argument("--calls", type=int, default=240, help="of the trace with twelve sets")
     parser.add_argument(
         "--json", type=Path, default=results_path("cluster"), help="where to write the numbers"
     )

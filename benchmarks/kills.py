@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
+import psutil
 
 from sdgrpc.client import Client
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -53,7 +54,7 @@ def replicas(client: Client) -> list[int]:
     end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         ready = [one.process_id for one in next(client.watch_status()).replicas if one.state == "ready"]
-        if len(ready) == 2:
+        if len(ready) == 2 and all(map(psutil.pid_exists, ready)):  # a death is told a moment later
             return ready
         time.sleep(0.05)
     raise RuntimeError("a killed replica did not come back")
