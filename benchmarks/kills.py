@@ -14,11 +14,10 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 import grpc
-import psutil
 
 from sdgrpc.client import Client
 from sdgrpc.v1 import diffusion_pb2 as pb
@@ -49,13 +48,13 @@ def told(events: Sequence[pb.JobEvent]) -> list[tuple[int, str, bytes]]:
     ]
 
 
-def replicas(client: Client) -> list[int]:
-    """The processes of both replicas, once both take jobs."""
+def replicas(client: Client, killed: Set[int]) -> list[int]:
+    """The processes of both replicas, the older first, once both take jobs."""
     end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         ready = [one.process_id for one in next(client.watch_status()).replicas if one.state == "ready"]
-        if len(ready) == 2 and all(map(psutil.pid_exists, ready)):  # a death is told a moment later
-            return ready
+        if len(ready) == 2 and killed.isdisjoint(ready):  # a death is told a moment later
+            return sorted(ready)
         time.sleep(0.05)
     raise RuntimeError("a killed replica did not come back")
 
@@ -85,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--times", type=int, default=100, help="how many replicas are killed")
     parser.add_argument("--steps", type=int, default=6, help="of the picture")
     options = parser.parse_args(arguments)
-    request, seen, seconds = request_of(options.steps), Counter[str](), list[float]()
+    request, seen = request_of(options.steps), Counter[str]()
+    killed, seconds = set[int](), list[float]()
     flags = ("--cluster", "local", "--replicas", "2", "--no-batching")
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -97,7 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for turn in range(options.times):
             at, which = turn % len(right), turn // len(right) % 2
             began = time.monotonic()
-            seen[outcome(channel, request, at, sorted(replicas(client))[which], right)] += 1
+            victim = replicas(client, killed)[which]
+            seen[outcome(channel, request, at, victim, right)] += 1
+            killed.add(victim)
             seconds.append(time.monotonic() - began)
     each = statistics.median(seconds)
     print(f"{options.times} kills at {len(right)} events in turn, {each:.2f} s each: {dict(seen)}")

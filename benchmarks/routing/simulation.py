@@ -38,7 +38,7 @@ class Replica:
 
     def held(self) -> Held:
         """Say what it holds."""
-        return Held(frozenset(self.sets), frozenset(self.files), frozenset({"sd15"}))
+        return Held(frozenset(self.sets), frozenset(self.files), frozenset({"sd15"}), len(self.sets) >= SETS)
 
 
 def keep(cache: OrderedDict[str, None], things: Sequence[str], capacity: int) -> None:

@@ -101,7 +101,7 @@ class Keeper:
         """Keep a report, and have the router know what the replica holds."""
         self._reports.note(name, report)
         held = self._sets.held(name, report.status.resident_sets, report.states)
-        self._router.report(name, held)
+        self._router.report(name, replace(held, is_full=report.is_full))
         self._tell_change()
 
     def _tell_change(self) -> None:

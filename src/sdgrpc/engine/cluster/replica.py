@@ -59,6 +59,12 @@ class Report:
     status: EngineStatus
     states: tuple[ModelState, ...]
 
+    @property
+    def is_full(self) -> bool:
+        """Whether another set as large as the largest would drive one out."""
+        largest = max((one.size_bytes for one in self.status.resident_sets), default=0)
+        return self.status.lora_set_bytes + largest > self.status.lora_set_budget_bytes
+
 
 @dataclass(slots=True)
 class Drawing:

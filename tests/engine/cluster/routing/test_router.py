@@ -78,6 +78,22 @@ def test_files_come_before_models_and_models_before_the_ring() -> None:
     assert router.choose(A) == ("r2", Why.FILES)
 
 
+def test_a_new_set_drives_out_none_while_another_has_room() -> None:
+    """Though it has none of its files; one that is full keeps what it holds."""
+    router, files = router_of(3), frozenset({"one", "two"})
+    router.report("r0", Held(frozenset({"set b"}), files, frozenset({"sd15"}), is_full=True))
+    router.report("r1", Held(is_full=True))
+    assert router.choose(A) == ("r2", Why.RING)
+    assert router.choose(Wanted("sd15", "set b", files)) == ("r0", Why.SET)
+    assert router.choose(A, without=["r2"]) == ("r0", Why.FILES)
+    router.report("r2", Held(), load=9)
+    assert router.choose(A) == ("r0", Why.FILES)
+    router.report("r2", Held(is_full=True), load=0)
+    assert router.choose(A) == ("r0", Why.FILES)
+    router.report("r1", Held())
+    assert router.choose(A) == ("r1", Why.RING)
+
+
 def test_two_front_doors_agree_on_unknown_sets() -> None:
     """Without a word between them, whatever chance each has."""
     one, other = router_of(10, seed=1), router_of(10, seed=2)

@@ -24,11 +24,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The sets, files and models that a replica holds."""
+    """The sets, files and models that a replica holds; `is_full` once another set drives one of them out."""
 
     sets: frozenset[str] = NONE
     files: frozenset[str] = NONE
     models: frozenset[str] = NONE
+    is_full: bool = False
 
 
 class Holders:

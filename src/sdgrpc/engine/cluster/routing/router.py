@@ -38,6 +38,7 @@ class Router:
     bounded loads (Mirrokni, Thorup, Zadimoghaddam, SODA 2018), while another is below it. Of the replicas
     within the bound, one that holds the job's set takes it; else one with the most of its files, else one
     with its model, and of several the first on the ring of the set's key, on which every front door agrees.
+    A set that nobody holds drives out none, while a replica within the bound keeps sets that it has room for.
     A set whose holders are all full goes to the less loaded of two random replicas, which fuses it as well
     (Mitzenmacher, 2001).
 
@@ -54,6 +55,7 @@ class Router:
         self._names: list[str] = []
         self._total = 0
         self._sets, self._files, self._models = Holders(), Holders(), Holders()
+        self._full: set[str] = set()
 
     @property
     def loads(self) -> Mapping[str, int]:
@@ -74,6 +76,7 @@ class Router:
         self._total -= self._loads.pop(name)
         self._names.remove(name)
         self._ring.remove(name)
+        self._full.discard(name)
         for holders in (self._sets, self._files, self._models):
             holders.remove(name)
 
@@ -84,6 +87,7 @@ class Router:
         self._sets.replace(name, held.sets)
         self._files.replace(name, held.files)
         self._models.replace(name, held.models)
+        (self._full.add if held.is_full else self._full.discard)(name)
         if load is not None:
             self._total += load - self._loads[name]
             self._loads[name] = load
@@ -135,6 +139,8 @@ class Router:
 
     def _unknown(self, wanted: Wanted, names: list[str], without: Collection[str]) -> Choice:
         """Place a set that nobody is known to hold."""
+        if any(name not in self._full and self._has_room(name) for name in names):
+            without = {*without, *self._full}
         counts = self._files.count(wanted.files)
         roomy = {name: n for name, n in counts.items() if name not in without and self._has_room(name)}
         if roomy:
