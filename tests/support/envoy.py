@@ -64,9 +64,9 @@ def address_of(host: Mapping[str, Any]) -> str:
     return f"{address['address']}:{address['port_value']}"
 
 
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for what Envoy finds out by itself."""
-    deadline = time.monotonic() + START_SECONDS
+def until(holds: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    """Wait for what another program finds out by itself."""
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(LOOK_SECONDS)
