@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Convolution = TypeVar("Convolution", bound=nn.Conv2d)
+Module = TypeVar("Module", bound=nn.Module)
 
 CONVOLVE = torch.ops.mkldnn._convolution_pointwise
 """Sample, packed weight, bias, padding, stride, dilation, groups, and no operation after it."""
@@ -64,7 +64,7 @@ def pack_convolutions(network: nn.Module) -> None:
     """
     for module in network.modules():
         if type(module) is nn.Conv2d and can_be_packed(module):
-            packed = _turned(module, PackedConv2d)
+            packed = turned(module, PackedConv2d)
             _put(packed, packed.packed(packed.weight.detach()))
 
 
@@ -72,7 +72,7 @@ def unpack_convolutions(network: nn.Module) -> None:
     """Undo `pack_convolutions`: the weights are what they were, to the bit, and lie channels last."""
     for _, module in packed_convolutions(network):
         weight = dense(module.weight.detach())
-        _put(_turned(module, nn.Conv2d), weight.contiguous(memory_format=torch.channels_last))
+        _put(turned(module, nn.Conv2d), weight.contiguous(memory_format=torch.channels_last))
 
 
 def is_channels_last(network: nn.Module) -> bool:
@@ -89,7 +89,7 @@ def drop_packed(network: nn.Module) -> None:
     """Free packed weights; only their shapes stay. The `mkldnn` layout knows no other device to go to."""
     for _, module in packed_convolutions(network):
         shape = torch.empty(module.weight.shape, dtype=module.weight.dtype, device="meta")
-        _put(_turned(module, nn.Conv2d), shape)
+        _put(turned(module, nn.Conv2d), shape)
 
 
 def packed_convolutions(network: nn.Module) -> Iterator[tuple[str, PackedConv2d]]:
@@ -133,7 +133,7 @@ def _is_equal(dtype: torch.dtype) -> bool:
             return False
 
 
-def _turned(module: nn.Module, kind: type[Convolution]) -> Convolution:
+def turned(module: nn.Module, kind: type[Module]) -> Module:
     """Make a module one of another class, with the same state; its owner and its hooks stay what they are."""
     object.__setattr__(module, "__class__", kind)
     assert isinstance(module, kind)  # noqa: S101 - for mypy

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sdgrpc.diffusion.compiling.calls import example_inputs
+from sdgrpc.diffusion.compiling.direct import make_direct, make_usual
 from sdgrpc.diffusion.compiling.evaluator import Evaluator
 from sdgrpc.diffusion.model import Model
 from sdgrpc.engine.models.device_options import DeviceOptions
@@ -18,6 +19,7 @@ from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
 from sdgrpc.lora.fusing.overlay import Overlay
 from sdgrpc.lora.resident.files import ResidentFiles
 from sdgrpc.lora.resident.switching import LiveSwitch
+from sdgrpc.machine.linear import use_onednn, use_torch
 from sdgrpc.machine.packing import drop_packed, is_channels_last, pack_convolutions, unpack_convolutions
 from sdgrpc.machine.streams import finish_device
 
@@ -59,6 +61,9 @@ class ServedModel:
             resident = ResidentFiles(components, capacity_bytes=chosen.factor_bytes)
         elif chosen.compiling.mode == "off" and is_channels_last(model.unet):
             pack_convolutions(model.unet)
+            if model.device.type == "cpu":
+                make_direct(model.unet)
+                use_onednn(model.unet)
         evaluator = Evaluator(model.unet, chosen.compiling)
         sets = FusedSets(components, base=model.info.base, capacity_bytes=lora_cache_bytes, resident=resident)
         factor = model.info.vae_scale_factor
@@ -76,6 +81,8 @@ class ServedModel:
         """Give the model its pristine weights back, once no thread uses it."""
         self._stop()
         unpack_convolutions(self.model.unet)
+        make_usual(self.model.unet)
+        use_torch(self.model.unet)
 
     def _stop(self) -> None:
         self.evaluator.close()
