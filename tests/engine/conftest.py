@@ -13,6 +13,7 @@ from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.model import Model
 from sdgrpc.engine.local import LocalEngine
 from sdgrpc.engine.options import EngineOptions, LoopOptions
+from sdgrpc.lora.dialects.adapt import read_adapter
 from sdgrpc.lora.store.library import LoraLibrary
 from tests.support.models import save_model
 
@@ -71,3 +72,16 @@ def open_tiny(tiny_model, lora_dir):
             await engine.close()
 
     return opened
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[str]:
+    """The names of the files that are read, one after the other."""
+    names: list[str] = []
+
+    def counted(source, name, *rest, **options):
+        names.append(name)
+        return read_adapter(source, name, *rest, **options)
+
+    monkeypatch.setattr("sdgrpc.lora.store.contents.read_adapter", counted)
+    return names

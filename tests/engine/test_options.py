@@ -20,7 +20,8 @@ def test_each_bound_is_its_setting(tmp_path: Path) -> None:
     known = [
         name
         for name in names
-        if name in Settings.model_fields and name not in ("batching", "cache_dir", "next_call", "device")
+        if name in Settings.model_fields
+        and name not in ("batching", "prefetch", "cache_dir", "next_call", "device")
     ]
     numbers = {name: 70 + i for i, name in enumerate(known)}
     tokens, cache = tmp_path / "tokens", tmp_path / "cache"
@@ -30,12 +31,13 @@ def test_each_bound_is_its_setting(tmp_path: Path) -> None:
         "token_file": tokens,  # without tokens there is nothing to bound by token
         "cache_dir": cache,
         "batching": False,
+        "prefetch": False,
         "next_call": "oldest",
         "max_rows_per_call": [str(numbers["max_rows_per_call"]), "embedded=3"],
     }
     options = EngineOptions.of(Settings.load(None, **given))
     assert options.loop.rows_by_model == {"embedded": 3}
-    assert options.loop.batching is False
+    assert (options.loop.batching, options.prefetch) == (False, False)
     assert options.cache_dir == cache
     for name in numbers:
         holder = options if hasattr(options, name) else options.loop

@@ -16,7 +16,7 @@ NAMES = (
     *("step_seconds_count", "steps_total", "images_total", "image_pixels_total", "rows_per_call_count"),
     *("lora_sets_resident", "lora_sets_bytes", "lora_sets_hits_total", "lora_sets_misses_total"),
     *("lora_sets_evictions_total", "previews_dropped_total", "out_of_memory_total", "upload_bytes_total"),
-    "engine_heartbeat_seconds",
+    *("engine_heartbeat_seconds", "prefetched_lora_files_total"),
 )
 
 
@@ -59,6 +59,17 @@ def test_series_do_not_grow_with_what_clients_send() -> None:
     seen = Scrape(generate_latest(metrics.registry).decode())
     assert len(seen.labels("lora_jobs_total")) == 1001
     assert seen.value("lora_jobs_total", lora="other") == 1001
+
+
+def test_files_read_ahead_are_counted() -> None:
+    """By model, the files of every job."""
+    metrics = Metrics(["m"])
+    for files in (2, 1):
+        metrics.jobs.begin(make_task()).read_ahead(files)
+    assert (
+        Scrape(generate_latest(metrics.registry).decode()).value("prefetched_lora_files_total", model="m")
+        == 3
+    )
 
 
 def test_a_metrics_port_answers(capfd) -> None:

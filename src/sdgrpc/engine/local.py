@@ -21,7 +21,6 @@ from sdgrpc.domain import (
     JobPlan,
     ModelInfo,
     ModelState,
-    Progress,
     Task,
 )
 from sdgrpc.engine.base import always
@@ -35,18 +34,20 @@ from sdgrpc.engine.models.served_models import Loadable, ServedModels, weight_fi
 from sdgrpc.engine.models.warm_up import warm_up
 from sdgrpc.engine.observing.observer import Observer
 from sdgrpc.engine.options import DEFAULT_OPTIONS, EngineOptions, LoopOptions
+from sdgrpc.engine.pictures.rendering import Renderers
 from sdgrpc.engine.queueing.turns import Turns
 from sdgrpc.engine.runner import LocalRunner
 from sdgrpc.engine.sets.finding import Finding
+from sdgrpc.engine.sets.prefetching import Prefetching
 from sdgrpc.engine.status import engine_status
-from sdgrpc.engine.stream import EventStream, Item, Undelivered
+from sdgrpc.engine.stream import EventStream, Undelivered
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.runner import SupervisedRunner
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.planning import Planner
 from sdgrpc.engine.upscaling import Upscaling
-from sdgrpc.engine.work import LocalWork, first_set
+from sdgrpc.engine.work import first_set
 from sdgrpc.lora.embeddings.library import EmbeddingLibrary
 from sdgrpc.lora.store.library import LoraLibrary
 
@@ -84,7 +85,7 @@ class LocalEngine:
         self._prompts = PromptCache(options.prompt_cache_bytes)
         self._job_ids = itertools.count()
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-read")
-        self._renderers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sdgrpc-preview")
+        self._renderers = Renderers(self._supervisor)
         self._hashes = ModelHashes(weight_files(models), FileHashes(options.cache_dir))
         estimates = Estimates()
         self.upscaling = Upscaling(upscalers or {}, options.loop.queue_size, self._supervisor)
@@ -97,6 +98,8 @@ class LocalEngine:
             estimates=estimates,
             observer=self._observer,
         )
+        parsed, jobs, resident = library.parsed, self._loop.queue.jobs, self._models.pool.resident
+        self._prefetching = Prefetching(parsed, jobs, resident, self._supervisor, on=options.prefetch)
         self._planner = Planner(self._loop, self._models, library, embeddings, estimates)
         self._catalog = EngineCatalog(
             self._models,
@@ -174,7 +177,7 @@ class LocalEngine:
             stream = EventStream(asyncio.get_running_loop(), self._undelivered)
             job = Job(job_id, task, stream, counted=counted, deadline=deadline)
             # Held by the job alone, which lets the model go at its end, however late its events are read.
-            job.work = work = LocalWork(partial(self._models.pool.of, job_id), finding=finding.files)
+            job.work = work = self._prefetching.work(partial(self._models.pool.of, job_id), finding.files)
             if is_late:
                 self._loop.next_sets.expect(job, finding.files)
             else:
@@ -182,22 +185,16 @@ class LocalEngine:
                 work.finding, job.set_id = None, first_set(task, work.files).set_id
             job.observer = self._observer.begin(task) if counted else job.observer
             position = self._loop.queue.submit(job)
+            self._prefetching.look()
             try:
                 yield Accepted(position, task, task.warnings)
                 async for item in job.stream:
-                    yield await self._rendered(item) if wanted() else item.event
+                    yield await self._renderers.rendered(item) if wanted() else item.event
             finally:
                 self._loop.cancel(job)
                 job.stream.leave()
         finally:
             finding.close()
-
-    async def _rendered(self, item: Item) -> Event:
-        """Make the previews now that somebody reads them, away from the threads that draw."""
-        event, render = item.event, item.render
-        if isinstance(event, Progress) and render is not None:
-            return replace(event, previews=await self._in(self._renderers, "preview", render))
-        return event
 
     async def _in(self, threads: ThreadPoolExecutor, verb: str, work: Callable[[], T]) -> T:
         """Run `work` in a thread, watched over."""
@@ -236,6 +233,7 @@ class LocalEngine:
     async def close(self) -> None:
         """See `Engine.close`."""
         self._ready = False
+        await asyncio.to_thread(self._prefetching.close)
         await asyncio.to_thread(self._loop.close)
         await asyncio.to_thread(self._models.pool.close, wait=not self._supervisor.failed)
         await asyncio.to_thread(self._catalog.close)
@@ -243,6 +241,6 @@ class LocalEngine:
         await asyncio.to_thread(self._hashes.close)
         self._supervisor.close()
         self._readers.shutdown(wait=not self._supervisor.failed)
-        self._renderers.shutdown(wait=not self._supervisor.failed)
+        self._renderers.close()
         if not self._supervisor.failed:  # what hangs may still use one
             self._models.release()

@@ -47,12 +47,14 @@ class EngineOptions:
     `resident_models` is how many of the models that were not given loaded may be in memory at a time. A call
     of the device that has not returned after `hang_factor` times the longest of its shape, and not before
     `hang_timeout` seconds, hangs, which ends the engine; with a timeout of 0 nothing counts as that. Models'
-    hashes are kept in `cache_dir`. `device` is how models use it.
+    hashes are kept in `cache_dir`. `device` is how models use it. With `prefetch` the LoRA files of jobs that
+    wait are read before their turn.
     """
 
     loop: LoopOptions = field(default_factory=LoopOptions)
     lora_cache_bytes: int = default("lora_cache_bytes")
     prompt_cache_bytes: int = default("prompt_cache_bytes")
+    prefetch: bool = default("prefetch")
     max_upload_bytes: int = default("max_upload_bytes")
     undelivered_budget_bytes: int = default("undelivered_budget_bytes")
     resident_models: int = default("resident_models")

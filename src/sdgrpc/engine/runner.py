@@ -116,7 +116,8 @@ class LocalRunner:
 
     def _make_ready(self, job: Job, *, reports: bool) -> None:
         """Fuse the set of a job's next phase and encode its prompt; nothing where that is done already."""
-        work, reading = work_of(job), Reading()
+        work = work_of(job)
+        reading = Reading(work.was_read_ahead)
         sets, served = work.sets, work.served
         assert sets is not None, "prepare makes them"  # noqa: S101
         if (phase := sets.next_phase) is None or (phase.loras and work.still_finds):
@@ -136,6 +137,8 @@ class LocalRunner:
             lease.release()
             raise
         sets.put(ReadySet(lease, told))
+        if sets.is_complete:
+            work.settle()
 
     def _encode(self, served: ServedModel, lease: Lease, job: Job, phase: Phase) -> Telling:
         def activate() -> None:

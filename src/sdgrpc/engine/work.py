@@ -32,6 +32,7 @@ class LocalWork:
     wants the UNet to evaluate (`wanted`; None while it waits for a set), until the `latents` are there.
     `region` is what an inpainting job redraws, `embeddings` the textual inversions that its prompts use, with
     their files' SHA-256. `next_pass` makes of the latents the denoising that follows, where one does.
+    Once it is `settled` it needs its files no more; `was_read_ahead` tells which were read while it waited.
     Implements `engine.job.JobWork`.
     """
 
@@ -46,6 +47,9 @@ class LocalWork:
     wanted: ModelInput | None = field(default=None)
     latents: torch.Tensor | None = field(default=None)
     next_pass: Callable[..., Denoising] | None = field(default=None)
+    settled: bool = False
+    when_settled: Callable[[], None] = lambda: None
+    was_read_ahead: Callable[[FoundLora], bool] = lambda _file: False
     _mark: Mark | None = field(default=None)
 
     @property
@@ -99,6 +103,11 @@ class LocalWork:
             return True
         return False
 
+    def settle(self) -> None:
+        """Note that no set is to be made of its files any more."""
+        self.settled = True
+        self.when_settled()
+
     def mark(self) -> None:
         """Note that what is queued now on the current stream reads what this job holds."""
         if self._mark is None:
@@ -124,6 +133,7 @@ class LocalWork:
             self.sets.close()
         self.steps = self.sets = self.wanted = self.latents = self.region = self.opened = None
         self.next_pass = None
+        self.settle()
 
 
 def first_set(task: Task, files: Sequence[FoundLora]) -> LoraSet:

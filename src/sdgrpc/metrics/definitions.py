@@ -65,6 +65,9 @@ class Definitions:
         self.lora_jobs = counter(
             "lora_jobs_total", "Jobs that named a LoRA file; 1,000 names, then `other`.", "lora"
         )
+        self.prefetched_files = counter(
+            "prefetched_lora_files_total", "LoRA files of sets, read while their jobs waited.", "model"
+        )
         self._set_to_zero(tuple(models))
 
     def _set_to_zero(self, models: tuple[str, ...]) -> None:
@@ -75,7 +78,10 @@ class Definitions:
             self.request_seconds.labels(method)
         for stage in Stage:
             self.stage_seconds.labels(stage)
-        by_model = (self.steps, self.images, self.pixels, self.previews_dropped, self.out_of_memory)
+        by_model = (
+            *(self.steps, self.images, self.pixels),
+            *(self.previews_dropped, self.out_of_memory, self.prefetched_files),
+        )
         for model in models:
             for one in by_model:
                 one.labels(model)

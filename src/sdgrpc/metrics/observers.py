@@ -43,6 +43,10 @@ class JobMetrics(JobObserver):
         """See `JobObserver.took`."""
         self._definitions.stage_seconds.labels(stage).observe(max(seconds, 0.0))
 
+    def read_ahead(self, files: int) -> None:
+        """See `JobObserver.read_ahead`."""
+        self._definitions.prefetched_files.labels(self._model).inc(files)
+
     def stepped(self, step: int) -> None:
         """See `JobObserver.stepped`."""
         del step

@@ -121,6 +121,11 @@ class LoraSettings(BaseModel):
         "hub's cache do; without it such files and folders are left out, and logged.",
     )
     lora_cache_bytes: BytesOrNone = Field(2 * GIB, description="Memory for fused LoRA sets, for each model.")
+    prefetch: bool = Field(
+        True,
+        description="Read the LoRA files of jobs that wait beside the steps of others, at most 256 MiB of "
+        "them, so that a job's turn begins with fusing.",
+    )
     resident_factors: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Keep LoRA files' factors on the device and multiply sets from them, instead of fused "

@@ -60,6 +60,10 @@ class JobTraces(JobObserver):
             self._write(NAMES[stage], began, now)
             self._denoising_since = now if stage is Stage.ENCODED else self._denoising_since
 
+    def read_ahead(self, files: int) -> None:
+        """See `JobObserver.read_ahead`."""
+        self._event("files read ahead", {"sdgrpc.files": files})
+
     def stepped(self, step: int) -> None:
         """See `JobObserver.stepped`."""
         self._steps.append((step, time.time_ns()))

@@ -22,6 +22,9 @@ class Seeing(JobObserver):
     def took(self, stage: Stage, seconds: float) -> None:
         self.seen.append((stage, seconds))
 
+    def read_ahead(self, files: int) -> None:
+        self.seen.append(f"{files} ahead")
+
     def stepped(self, step: int) -> None:
         self.seen.append(step)
 
@@ -58,6 +61,7 @@ async def test_all_that_is_told_arrives() -> None:
     one = await asyncio.create_task(begun("1", notes))
     two = await asyncio.create_task(begun("2", others))
     one.took(Stage.FUSED, 0.25)
+    one.read_ahead(2)
     one.stepped(3)
     one.drew(64, 32)
     one.out_of_memory()
@@ -67,7 +71,7 @@ async def test_all_that_is_told_arrives() -> None:
     job, other, every = Seeing(seen), Seeing([]), SeeingAll()
     for note in notes:
         tell(pickled(note), job, every, {"1": job, "2": other})
-    assert seen == [(Stage.FUSED, 0.25), 3, (64, 32), "memory", (OutOfMemory, 2)]
+    assert seen == [(Stage.FUSED, 0.25), "2 ahead", 3, (64, 32), "memory", (OutOfMemory, 2)]
     assert every.calls == [(CALL, [job, other])]
     assert not others
 

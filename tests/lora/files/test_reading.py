@@ -56,6 +56,22 @@ def test_reads_what_safetensors_reads() -> None:
     assert file.sha256 == hashlib.sha256(GOOD).hexdigest()
 
 
+def test_reading_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks before each piece, and what that raises is raised."""
+    monkeypatch.setattr(reading, "CHUNK", 100)
+    path, pieces = to_file(tmp_path / "a.safetensors", {"a": torch.zeros(1000)}), list[int]()
+
+    def alive() -> None:
+        pieces.append(len(pieces))
+        if len(pieces) > 40:
+            raise InterruptedError
+
+    assert read(path, "a", alive=lambda: pieces.append(-1)).tensors["a"].shape == (1000,)
+    assert pieces == [-1] * 40
+    with pytest.raises(InterruptedError):
+        read(path, "a", alive=alive)
+
+
 def test_reads_the_same_from_a_file(tmp_path: Path) -> None:
     """A path gives what its bytes give, and its header alone the shapes."""
     path = to_file(tmp_path / "a.safetensors", TENSORS)

@@ -86,6 +86,21 @@ def test_parsed_files_are_bounded_in_bytes(folder: Path) -> None:
     assert ink.adapter() is not first
 
 
+def test_what_is_kept_is_not_dropped(folder: Path) -> None:
+    """However often others are parsed, until it is not named any more."""
+    library = LoraLibrary([folder], cache_bytes=1)
+    ink = library.find(named("ink"))
+    library.parsed.keep({ink.identity})
+    first = ink.adapter()
+    oil = library.find(named("styles/oil"))
+    assert oil.adapter() is oil.adapter()
+    assert ink.adapter() is first
+    oil.adapter()
+    library.parsed.keep(())
+    assert not library.parsed.holds(ink.identity)
+    assert library.parsed.holds(oil.identity)
+
+
 def forgetful(folder: Path) -> tuple[LoraLibrary, FoundLora]:
     """A library that keeps one file, which is not the one that was found first."""
     library = LoraLibrary([folder], cache_bytes=1)
@@ -170,7 +185,8 @@ def test_a_file_that_is_overwritten_while_it_is_read(folder: Path, monkeypatch: 
     new = to_bytes(kohya_file(LINEAR, seed=3))
     assert len(new) == before.st_size
 
-    def overwritten(file: io.FileIO, data: torch.Tensor) -> None:
+    def overwritten(file: io.FileIO, data: torch.Tensor, alive: object) -> None:
+        del alive
         file.readinto(memoryview(data.numpy())[:100])
         path.open("r+b").write(new)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -210,7 +226,7 @@ def test_a_content_that_is_expected_is_known_by_its_hash(
     library, file = forgetful(folder)
     del library
     fill = reading._fill
-    monkeypatch.setattr(reading, "_fill", lambda source, data: (os.utime(file.path), fill(source, data)))
+    monkeypatch.setattr(reading, "_fill", lambda *arguments: (os.utime(file.path), fill(*arguments)))
     assert file.adapter().sha256 == file.sha256
 
 

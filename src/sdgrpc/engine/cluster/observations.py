@@ -20,6 +20,13 @@ class Took:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadAhead:
+    """See `JobObserver.read_ahead`."""
+
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped:
     """See `JobObserver.stepped`."""
 
@@ -55,7 +62,7 @@ class Called:
     jobs: tuple[str, ...]
 
 
-Observation = Took | Stepped | Drew | RanOut | Ended | Called
+Observation = Took | ReadAhead | Stepped | Drew | RanOut | Ended | Called
 Note = Callable[[Observation], None]
 
 FOLLOWED: ContextVar[tuple[str, Note] | None] = ContextVar("followed", default=None)
@@ -71,6 +78,10 @@ class Recorded(JobObserver):
     def took(self, stage: Stage, seconds: float) -> None:
         """See `JobObserver.took`."""
         self.note(Took(stage, seconds))
+
+    def read_ahead(self, files: int) -> None:
+        """See `JobObserver.read_ahead`."""
+        self.note(ReadAhead(files))
 
     def stepped(self, step: int) -> None:
         """See `JobObserver.stepped`."""
@@ -120,6 +131,8 @@ def tell(
     match observation:
         case Took():
             job.took(observation.stage, observation.seconds)
+        case ReadAhead():
+            job.read_ahead(observation.files)
         case Stepped():
             job.stepped(observation.step)
         case Drew():

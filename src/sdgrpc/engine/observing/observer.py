@@ -42,6 +42,9 @@ class JobObserver:
     def took(self, stage: Stage, seconds: float) -> None:
         """Take note that a stage ended just now, `seconds` after it began."""
 
+    def read_ahead(self, files: int) -> None:
+        """Take note that so many files of a set that is being made had been read while the job waited."""
+
     def stepped(self, step: int) -> None:
         """Take note that a step, from 1, is done."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
@@ -13,16 +13,21 @@ from sdgrpc.lora.store.contents import FoundLora
 
 
 class Reading:
-    """Measures reading within one fuse; files that are parsed already take next to no time."""
+    """Measures reading within one fuse; files that are parsed already take next to no time.
 
-    def __init__(self) -> None:
-        self._seconds = 0.0
+    Of these `was_ahead` tells which were read while the job waited.
+    """
+
+    def __init__(self, was_ahead: Callable[[FoundLora], bool]) -> None:
+        self._was_ahead = was_ahead
+        self._seconds, self._ahead = 0.0, 0
 
     def measured(self, file: FoundLora) -> FoundLora:
         """Return the file with its reading measured."""
 
         def load() -> Adapter:
             began = monotonic()
+            self._ahead += self._was_ahead(file)
             try:
                 return file.load()
             finally:
@@ -37,6 +42,8 @@ class Reading:
         try:
             yield
         finally:
+            if self._ahead:
+                observer.read_ahead(self._ahead)
             if of:
                 observer.took(Stage.READ, self._seconds)
                 observer.took(Stage.FUSED, monotonic() - began - self._seconds)

@@ -23,6 +23,11 @@ class JobObservers(JobObserver):
         for one in self.parts:
             guarded(partial(one.took, stage, seconds))
 
+    def read_ahead(self, files: int) -> None:
+        """See `JobObserver.read_ahead`."""
+        for one in self.parts:
+            guarded(partial(one.read_ahead, files))
+
     def stepped(self, step: int) -> None:
         """See `JobObserver.stepped`."""
         for one in self.parts:

@@ -77,6 +77,11 @@ class JobQueue:
             jobs = [*self.phases.preparing.values(), *self.phases.queued]
         return tuple(dict.fromkeys(job.set_id for job in jobs if job.set_id))
 
+    def jobs(self) -> tuple[Job, ...]:
+        """Return every job that has not ended."""
+        with self.changed:
+            return tuple(self.phases.all)
+
     def estimated_wait(self) -> float:
         """Return the seconds until a job sent now would begin, as far as recent jobs tell."""
         with self.changed:

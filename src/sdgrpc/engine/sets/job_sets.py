@@ -54,6 +54,12 @@ class JobSets:
             made = len(self._ready)
             return self.phases[made] if made < len(self.phases) and made <= self._current + 1 else None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the sets of all phases were made ready."""
+        with self._lock:
+            return len(self._ready) == len(self.phases)
+
     def end_of(self, phase: Phase) -> int | None:
         """The step, from 0, before which a phase ends at the latest; None for the last."""
         following = self.phases.index(phase) + 1

@@ -6,7 +6,7 @@ What is no LoRA for Stable Diffusion is refused by its keys, before any of its d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def read_adapter(
     *,
     config: str | None = None,
     expected: str = "",
+    alive: Callable[[], None] = lambda: None,
 ) -> Adapter:
     """Read, hash and check a whole file.
 
@@ -55,6 +56,7 @@ def read_adapter(
         limits: what it may claim at most.
         config: the text of a PEFT configuration; None takes what is beside the file.
         expected: the hash of the content that is wanted, where it is known.
+        alive: called before each piece that is read; what it raises ends the reading.
 
     Raises:
         LoraIncompatible: it is for another architecture, or no LoRA; no data was read.
@@ -64,7 +66,7 @@ def read_adapter(
     """
     if config is None:
         config = read_config(source) if isinstance(source, Path) else ""
-    file = reading.read(source, name, limits, reject_foreign, expected=expected)
+    file = reading.read(source, name, limits, reject_foreign, expected=expected, alive=alive)
     return _adapt_own(file, PeftConfig.from_json(config))
 
 

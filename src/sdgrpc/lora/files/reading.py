@@ -47,6 +47,9 @@ ADVICE: Mapping[type[FileFault], str] = {
 
 CHANGED = "was changed while it was read; send the request again once it is whole"
 
+CHUNK = 8 << 20
+"""Bytes read between two looks at whether the rest is still wanted."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorFile:
@@ -85,6 +88,7 @@ def read(
     check_keys: Callable[[str, Iterable[str]], None] = lambda _name, _keys: None,
     *,
     expected: str = "",
+    alive: Callable[[], None] = lambda: None,
 ) -> TensorFile:
     """Read, hash and check a whole file.
 
@@ -94,6 +98,7 @@ def read(
         limits: what it may claim at most.
         check_keys: called with the name and the keys before any data is read; raises to refuse the file.
         expected: the hash of what is wanted, where it is known. It tells a change better than times do.
+        alive: called before each piece that is read; what it raises ends the reading.
 
     Raises:
         LoraMalformed: truncated, lying header, duplicate keys, NaN or infinity; names the key.
@@ -107,7 +112,7 @@ def read(
         header = read_header(file, limits)
         check_keys(name, [claim.key for claim in header.claims])
         data = torch.empty(header.data_bytes, dtype=torch.uint8)
-        _fill(file, data)
+        _fill(file, data, alive)
         is_same = _stamp(file) == before
     digest, model_digest = (
         hashing(header.raw, _bytes_of(data)),
@@ -205,11 +210,12 @@ def _bytes_of(data: Tensor) -> memoryview:
     return memoryview(view)
 
 
-def _fill(file: RawFile, data: Tensor) -> None:
+def _fill(file: RawFile, data: Tensor, alive: Callable[[], None] = lambda: None) -> None:
     view = _bytes_of(data)
     done = 0
     while done < len(view):
-        count = file.readinto(view[done:])
+        alive()
+        count = file.readinto(view[done : done + CHUNK])
         if not count:
             raise TruncatedFile(f"it shrank to {done:,} bytes of data while it was read")
         done += count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from sdgrpc.errors import LoraChanged, LoraError, LoraMalformed, LoraNotFound
@@ -17,12 +18,20 @@ from sdgrpc.lora.store.folders import IndexedFile
 from sdgrpc.lora.store.parsed import ParsedFiles
 from sdgrpc.machine.keyed_locks import KeyedLocks
 
+Alive = Callable[[], None]
+"""Called while a file is read; what it raises ends the reading."""
+
+
+def _nothing(_: object = None) -> None:
+    """Read nothing ahead, or let the reading go on."""
+
 
 @dataclass(frozen=True, slots=True)
 class FoundLora:
     """A file that a request named. `sha256` is that of the content that `adapter` will return.
 
     `config` is the hash of a PEFT configuration beside it, which holds the alpha; empty where there is none.
+    `nbytes` is the size of what `read_ahead` reads, which does as `load` and tells how it goes on.
     """
 
     name: str
@@ -30,6 +39,8 @@ class FoundLora:
     load: Callable[[], Adapter] = field(repr=False, compare=False)
     path: Path | None = None
     config: str = ""
+    nbytes: int = field(default=0, compare=False)
+    read_ahead: Callable[[Alive], object] = field(default=_nothing, repr=False, compare=False)
 
     @property
     def identity(self) -> str:
@@ -54,7 +65,7 @@ class Contents:
 
     def __init__(self, limits: ReadLimits, cache_bytes: int) -> None:
         self._limits = limits
-        self._parsed = ParsedFiles(cache_bytes)
+        self.parsed = ParsedFiles(cache_bytes)
         self._hashes: dict[Path, tuple[IndexedFile, Hashes]] = {}
         self._uploads: dict[Path, Hashes] = {}
         self._reading = KeyedLocks()
@@ -115,7 +126,7 @@ class Contents:
             return self._hash(file)  # what is wrong will be said when it is used
         found = Hashes(adapter.sha256, adapter.autov3)
         self._hashes[file.path] = file, found
-        self._parsed.put(adapter.sha256 + hash_of(config), adapter)
+        self.parsed.put(adapter.sha256 + hash_of(config), adapter)
         return found
 
     def _known(self, file: IndexedFile) -> Hashes | None:
@@ -135,19 +146,29 @@ class Contents:
         """Return a file, or content, that has this hash; whether it still has is checked when it is read."""
         config_hash = hash_of(config)
 
-        def load() -> Adapter:
-            return self._parsed.get(sha256 + config_hash, lambda: self._read(name, sha256, source, config))
+        def load(alive: Alive = _nothing) -> Adapter:
+            read = partial(self._read, name, sha256, source, config, alive)
+            return self.parsed.get(sha256 + config_hash, read)
 
-        return FoundLora(name, sha256, load, source if isinstance(source, Path) else None, config_hash)
+        path = source if isinstance(source, Path) else None
+        return FoundLora(name, sha256, load, path, config_hash, _size_of(source), load)
 
-    def _read(self, name: str, sha256: str, source: Path | bytes, config: str) -> Adapter:
+    def _read(self, name: str, sha256: str, source: Path | bytes, config: str, alive: Alive) -> Adapter:
         try:
-            adapter = read_adapter(source, name, self._limits, config=config, expected=sha256)
+            adapter = read_adapter(source, name, self._limits, config=config, expected=sha256, alive=alive)
         except OSError as error:
             raise LoraMalformed(name, f"cannot be read: {error.strerror}") from error
         if adapter.sha256 != sha256:
             raise LoraChanged(name, "the file was changed after the request named it; send the request again")
         return adapter
+
+
+def _size_of(source: Path | bytes) -> int:
+    """The bytes of a file or content; 0 where the file is gone."""
+    try:
+        return source.stat().st_size if isinstance(source, Path) else len(source)
+    except OSError:
+        return 0
 
 
 def hash_of(config: str) -> str:

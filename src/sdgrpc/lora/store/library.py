@@ -18,6 +18,7 @@ from sdgrpc.lora.store.by_air import by_air
 from sdgrpc.lora.store.contents import Contents, FoundLora
 from sdgrpc.lora.store.folders import FolderIndex, IndexedFile
 from sdgrpc.lora.store.near_names import suggestion
+from sdgrpc.lora.store.parsed import ParsedFiles
 from sdgrpc.lora.store.upload import IncomingFile, wrong
 from sdgrpc.lora.store.upload_store import UploadStore
 
@@ -61,6 +62,11 @@ class LoraLibrary:
         self._beside = BesideFiles(follow_links=follow_links)
         self._allow_inline = allow_inline
         self._contents = Contents(limits, cache_bytes)
+
+    @property
+    def parsed(self) -> ParsedFiles:
+        """The files that are parsed now."""
+        return self._contents.parsed
 
     def entries(self) -> list[LoraEntry]:
         """Return the safetensors files of the folders and the uploads, by name."""
