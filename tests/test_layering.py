@@ -80,6 +80,7 @@ ROOMS: Mapping[str, set[str]] = {
         "diffusion.pictures",
     },
     "engine.cluster.routing": set(),
+    "engine.cluster.messages": {"domain", "errors", "engine.observing"},
     "engine.cluster": {*GROUND, "settings", "logs", "engine"},
     "engine": {*GROUND, "settings", "images", "parameters", "prompting", "lora", "diffusion"},
     "api.access": {"errors", "settings"},

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from sdgrpc.domain import Event, LoraInfo, LoraRef, Task
-from sdgrpc.engine.cluster.carrying import Carried
 from sdgrpc.engine.cluster.engine import RayEngine
 from sdgrpc.engine.cluster.fleet import ReplicaDied
 from sdgrpc.engine.cluster.keeper import Keeper
+from sdgrpc.engine.cluster.messages.carrying import Carried
 from sdgrpc.engine.cluster.replica import Replica
 from sdgrpc.engine.cluster.routing.router import Router
 from sdgrpc.engine.cluster.running import before

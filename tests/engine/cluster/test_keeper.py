@@ -11,8 +11,8 @@ import pytest
 
 from sdgrpc.domain import Event, ReplicaState, Task
 from sdgrpc.engine.cluster import keeper as keeping
-from sdgrpc.engine.cluster.carrying import Carried
 from sdgrpc.engine.cluster.engine import RayEngine
+from sdgrpc.engine.cluster.messages.carrying import Carried
 from sdgrpc.errors import EngineFailed, ModelError, ReplicaNotFound
 from tests.support.fake_fleet import FakeFleet, LibraryEngine, opened
 from tests.support.tasks import task

@@ -29,9 +29,9 @@ from sdgrpc.domain import (
     UpscaleTask,
 )
 from sdgrpc.engine.base import Upload, always
-from sdgrpc.engine.cluster.carrying import Carried
 from sdgrpc.engine.cluster.fleet import Fleet, ReplicaDied
 from sdgrpc.engine.cluster.keeper import Keeper
+from sdgrpc.engine.cluster.messages.carrying import Carried
 from sdgrpc.engine.cluster.replica import Served
 from sdgrpc.engine.cluster.routing.holdings import Wanted
 from sdgrpc.engine.cluster.routing.router import Router

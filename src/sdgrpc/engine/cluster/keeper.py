@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from sdgrpc.domain import EngineStatus, ModelState
-from sdgrpc.engine.cluster.carrying import Carried
 from sdgrpc.engine.cluster.fleet import Fleet, ReplicaDied
+from sdgrpc.engine.cluster.messages.carrying import Carried
 from sdgrpc.engine.cluster.replica import Report, Served
 from sdgrpc.engine.cluster.reports import Reports
 from sdgrpc.engine.cluster.routing.holdings import Wanted

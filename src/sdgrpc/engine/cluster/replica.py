@@ -25,9 +25,9 @@ from sdgrpc.domain import (
     UpscalerInfo,
     UpscaleTask,
 )
-from sdgrpc.engine.cluster.carrying import Carried
-from sdgrpc.engine.cluster.observations import FOLLOWED, Recorder
-from sdgrpc.engine.cluster.outbox import Item, Outbox
+from sdgrpc.engine.cluster.messages.carrying import Carried
+from sdgrpc.engine.cluster.messages.observations import FOLLOWED, Recorder
+from sdgrpc.engine.cluster.messages.outbox import Item, Outbox
 from sdgrpc.engine.cluster.receiving import Receiving
 from sdgrpc.errors import SdgrpcError
 from sdgrpc.machine.ending import STUCK

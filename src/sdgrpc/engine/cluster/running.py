@@ -24,10 +24,10 @@ from sdgrpc.domain import (
     UpscaleProgress,
     UpscaleTask,
 )
-from sdgrpc.engine.cluster.carrying import Carried
 from sdgrpc.engine.cluster.fleet import Fleet, ReplicaDied
 from sdgrpc.engine.cluster.keeper import Keeper
-from sdgrpc.engine.cluster.observations import Ended, Observation, tell
+from sdgrpc.engine.cluster.messages.carrying import Carried
+from sdgrpc.engine.cluster.messages.observations import Ended, Observation, tell
 from sdgrpc.engine.cluster.routing.holdings import Wanted
 from sdgrpc.engine.cluster.routing.router import Router
 from sdgrpc.engine.cluster.set_names import SetNames

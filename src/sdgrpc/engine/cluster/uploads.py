@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sdgrpc.domain import LoraInfo, UploadHeader
-from sdgrpc.engine.cluster.carrying import Carried
 from sdgrpc.engine.cluster.fleet import Fleet, ReplicaDied
+from sdgrpc.engine.cluster.messages.carrying import Carried
 from sdgrpc.errors import EngineFailed
 
 

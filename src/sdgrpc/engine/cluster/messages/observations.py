@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from sdgrpc.domain import Task
-from sdgrpc.engine.cluster.carrying import Carried
+from sdgrpc.engine.cluster.messages.carrying import Carried
 from sdgrpc.engine.observing.observer import UNOBSERVED, JobObserver, Observer, SharedCall, Stage
 
 

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import replace
 
 from sdgrpc.domain import EncodedImage, Event, ImageReady, Progress, UpscaleEvent
-from sdgrpc.engine.cluster.observations import Observation
+from sdgrpc.engine.cluster.messages.observations import Observation
 
 Item = Event | UpscaleEvent | Observation
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sdgrpc.engine.cluster.observations import FOLLOWED, Observation, Recorder, tell
+from sdgrpc.engine.cluster.messages.observations import FOLLOWED, Observation, Recorder, tell
 from sdgrpc.engine.observing.observer import UNOBSERVED, JobObserver, Observer, SharedCall, Stage
 from sdgrpc.errors import OutOfMemory
 from tests.support.fake_fleet import pickled

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from sdgrpc.engine.cluster.carrying import Carried
+from sdgrpc.engine.cluster.messages.carrying import Carried
 from sdgrpc.errors import (
     FieldViolation,
     InvalidRequest,

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import replace
 
 from sdgrpc.domain import EncodedImage, ImageReady, Preview, Progress
-from sdgrpc.engine.cluster.observations import Stepped
-from sdgrpc.engine.cluster.outbox import Outbox
+from sdgrpc.engine.cluster.messages.observations import Stepped
+from sdgrpc.engine.cluster.messages.outbox import Outbox
 
 PICTURE = EncodedImage.__new__(EncodedImage)
 STEP = Progress(1, 9, 0.0, 0.0, 0.0, (Preview(0, PICTURE),))
