@@ -29,6 +29,7 @@ from sdgrpc.client import Client, ImageReady, Lora, Progress
 from sdgrpc.domain import LoraRef, Prepared
 from sdgrpc.engine.cluster.engine import RayEngine
 from sdgrpc.engine.cluster.fleet import Fleet
+from sdgrpc.engine.cluster.jobs import Inside
 from sdgrpc.engine.cluster.keeper import Keeper
 from sdgrpc.engine.cluster.routing.holdings import Wanted
 from sdgrpc.engine.cluster.routing.router import Choice, Router, Why
@@ -183,7 +184,8 @@ def hits(router: Router, calls: int, held_bytes: int) -> float:
         keeper = Keeper(fleet, router, sets, 60.0)
         keeper.begin(2)
         served = asyncio.run(keeper.opened())
-        engine = RayEngine(fleet, router, keeper, Scaling(keeper, Scaler(2, 2)), sets, served, Observer())
+        scaling = Scaling(keeper, Scaler(2, 2))
+        engine = RayEngine(fleet, router, keeper, scaling, sets, served, Observer(), Inside())
         return asyncio.run(_hits(engine, calls))
 
 

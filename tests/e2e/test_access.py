@@ -16,9 +16,11 @@ from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1 import diffusion_pb2_grpc as pb_grpc
 from tests.support.api import details_of
 from tests.support.certificates import authority, signed
-from tests.support.server import ServerProcess, environment, of_one_engine, running_server
+from tests.support.server import REPLICAS, ServerProcess, environment, running_server
 
 ANN, BOB = "s3cret-of-ann", "s3cret-of-bob"
+ENGINES = int(REPLICAS or 1)
+"""Each draws as many jobs of a token as it may; what waits is counted over all of them."""
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +71,14 @@ def test_the_client_and_the_command_line_show_a_token(guarded: ServerProcess, tm
     assert subprocess.run(health, env=environment(), capture_output=True, check=False).returncode == 0
 
 
-@of_one_engine
 def test_each_token_has_its_bounds(guarded: ServerProcess) -> None:
-    """Ann's second job waits for her first, her third is refused; Bob's goes past. The log names them."""
+    """Ann's job waits for her running ones, her next is refused; Bob's goes past. The log names them."""
     with grpc.insecure_channel(guarded.target) as channel:
         stub = pb_grpc.DiffusionServiceStub(channel)
-        running = stub.Generate(long_job(), metadata=as_(ANN))
-        assert [next(running).WhichOneof("event") for _ in range(2)] == ["accepted", "prepared"]
+        running = []
+        for _ in range(ENGINES):
+            running.append(stub.Generate(long_job(), metadata=as_(ANN)))
+            assert [next(running[-1]).WhichOneof("event") for _ in range(2)] == ["accepted", "prepared"]
         waiting = stub.Generate(long_job(), metadata=as_(ANN))
         assert next(waiting).WhichOneof("event") == "accepted"
         with pytest.raises(grpc.RpcError) as caught:
@@ -88,8 +91,9 @@ def test_each_token_has_its_bounds(guarded: ServerProcess) -> None:
         bobs = list(stub.Generate(long_job(steps=2), metadata=as_(BOB)))
         assert bobs[-1].HasField("finished")
         assert bobs[0].accepted.queue_position == 0, "his turn comes before the one that waits"
-        running.cancel()
-        assert next(waiting).WhichOneof("event") == "prepared", "the first has ended"
+        for one in running:
+            one.cancel()
+        assert next(waiting).WhichOneof("event") == "prepared", "those before it have ended"
         waiting.cancel()
     log = guarded.log_text()
     assert "token='bob'" in log

@@ -15,6 +15,7 @@ from typing import Any
 from sdgrpc.domain import Event, LoraInfo, LoraRef, Task
 from sdgrpc.engine.cluster.engine import RayEngine
 from sdgrpc.engine.cluster.fleet import ReplicaDied
+from sdgrpc.engine.cluster.jobs import Inside
 from sdgrpc.engine.cluster.keeper import Keeper
 from sdgrpc.engine.cluster.messages.carrying import Carried
 from sdgrpc.engine.cluster.replica import Replica
@@ -152,12 +153,17 @@ def pickled(value: Any) -> Any:
 
 
 async def opened(
-    fleet: FakeFleet, count: int = 2, observer: Observer | None = None, patience: float = 60.0
+    fleet: FakeFleet,
+    count: int = 2,
+    observer: Observer | None = None,
+    patience: float = 60.0,
+    most_queued: int | None = None,
 ) -> RayEngine:
-    """An engine over so many replicas, whose state is followed."""
+    """An engine over so many replicas, where so many jobs of each caller may wait."""
     router, sets = Router(), SetNames()
     keeper = Keeper(fleet, router, sets, patience)
     scaling = Scaling(keeper, Scaler(count, 2 * count))
     keeper.begin(count)
     served = await keeper.opened()
-    return RayEngine(fleet, router, keeper, scaling, sets, served, observer or Observer())
+    inside = Inside(most_queued)
+    return RayEngine(fleet, router, keeper, scaling, sets, served, observer or Observer(), inside)

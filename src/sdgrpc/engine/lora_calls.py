@@ -26,10 +26,11 @@ from sdgrpc.domain import (
 from sdgrpc.engine.loop import EngineLoop
 from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.engine.models.served_models import ServedModels
+from sdgrpc.engine.queueing.turns import check_sets
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.thumbnails import Thumbnails
-from sdgrpc.errors import Draining, QueueFull, TokenQueueFull
+from sdgrpc.errors import Draining, QueueFull
 from sdgrpc.lora.bases.target import Target
 from sdgrpc.lora.describing.listing import LoraCatalog
 from sdgrpc.lora.embeddings.library import EmbeddingLibrary
@@ -148,12 +149,7 @@ class EngineCatalog:
         options, preparing = self._loop.queue.options, self._preparing.total()
         if preparing >= options.queue_size:
             raise QueueFull(f"{preparing} sets wait to be prepared already", retry_after=1.0)
-        most, theirs = options.max_queued_jobs_per_token, self._preparing[caller]
-        if caller and most is not None and theirs >= most:
-            raise TokenQueueFull(
-                f"{theirs} sets of {caller!r} wait to be prepared already (max_queued_jobs_per_token)",
-                retry_after=1.0,
-            )
+        check_sets(self._preparing[caller], caller, options.max_queued_jobs_per_token)
 
     def _prepare(self, served: ServedModel, loras: Sequence[LoraRef]) -> Prepared:
         files = [self._library.find(ref) for ref in loras]

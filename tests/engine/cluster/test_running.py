@@ -31,7 +31,6 @@ from sdgrpc.errors import (
     LoraNotFound,
     OutOfMemory,
     QueueFull,
-    TokenQueueFull,
     Unexpected,
 )
 from tests.support.engine import FakeEngine
@@ -177,7 +176,7 @@ async def test_another_replica_takes_what_one_refuses(
 
 @pytest.mark.parametrize(
     "refusal",
-    [QueueFull("full", retry_after=3.0), TokenQueueFull("yours are too many"), OutOfMemory("large")],
+    [QueueFull("full", retry_after=3.0), OutOfMemory("large")],
 )
 async def test_what_all_refuse_is_refused(fleet: FakeFleet, engine: RayEngine, refusal: Exception) -> None:
     """By its own name and words."""
@@ -217,7 +216,7 @@ async def test_who_leaves_ends_the_work(fleet: FakeFleet, engine: RayEngine) -> 
     await until(lambda: drawing.cancelled)
 
 
-@pytest.mark.parametrize("refusal", [QueueFull("full"), TokenQueueFull("yours are many"), Draining("ends")])
+@pytest.mark.parametrize("refusal", [QueueFull("full"), Draining("ends")])
 async def test_full_queues_do_not_end_an_accepted_job(
     fleet: FakeFleet, engine: RayEngine, refusal: Exception
 ) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sdgrpc.engine.job import Job
 from sdgrpc.engine.models.residency import ModelPool
 from sdgrpc.engine.queueing.policy import FirstCome
-from sdgrpc.engine.queueing.turns import Turns, Waiting, check_share
+from sdgrpc.engine.queueing.turns import Turns, Waiting, check_sets, check_share
 from sdgrpc.errors import TokenQueueFull
 from tests.support.jobs import make_task
 
@@ -79,12 +79,19 @@ def test_running_jobs_of_a_caller_are_bounded():
 
 def test_waiting_jobs_of_a_caller_are_bounded():
     """The failure names the bound and when to come again; others, and who has no name, are let in."""
-    queue = [job(0, "ann"), job(1, "ann"), job(2, ""), job(3, "")]
-    with pytest.raises(TokenQueueFull, match="max_queued_jobs_per_token") as caught:
-        check_share(queue, "ann", 2, 4.0)
+    with pytest.raises(TokenQueueFull, match=r"2 jobs of 'ann'.*max_queued_jobs_per_token") as caught:
+        check_share(2, "ann", 2, 4.0)
     assert caught.value.retry_after == 4.0
-    for caller, most in (("ann", 3), ("ann", None), ("bob", 2), ("", 1)):
-        check_share(queue, caller, most, 4.0)
+    for waiting, caller, most in ((2, "ann", 3), (2, "ann", None), (0, "bob", 2), (2, "", 1)):
+        check_share(waiting, caller, most, 4.0)
+
+
+def test_sets_of_a_caller_are_bounded():
+    """As many as jobs may wait, in words of their own."""
+    with pytest.raises(TokenQueueFull, match=r"2 sets of 'ann' wait to be prepared"):
+        check_sets(2, "ann", 2)
+    for preparing, caller, most in ((1, "ann", 2), (2, "ann", None), (2, "", 1)):
+        check_sets(preparing, caller, most)
 
 
 def test_a_lease_takes_its_turn_and_counts():

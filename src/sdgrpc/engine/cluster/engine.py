@@ -30,12 +30,14 @@ from sdgrpc.domain import (
 )
 from sdgrpc.engine.base import Upload, always
 from sdgrpc.engine.cluster.fleet import Fleet, ReplicaDied
+from sdgrpc.engine.cluster.jobs import Inside, Job
 from sdgrpc.engine.cluster.keeper import Keeper
 from sdgrpc.engine.cluster.messages.carrying import Carried
+from sdgrpc.engine.cluster.placing import Placing
 from sdgrpc.engine.cluster.replica import Served
 from sdgrpc.engine.cluster.routing.holdings import Wanted
 from sdgrpc.engine.cluster.routing.router import Router
-from sdgrpc.engine.cluster.running import DEATHS, Job, Runs
+from sdgrpc.engine.cluster.running import DEATHS, Runs
 from sdgrpc.engine.cluster.scaling import Scaling
 from sdgrpc.engine.cluster.set_names import SetNames, wanted_by
 from sdgrpc.engine.cluster.uploads import ClusterUpload
@@ -61,12 +63,15 @@ class RayEngine:
         sets: SetNames,
         served: Served,
         observer: Observer,
+        inside: Inside,
         shared_jobs: SharedJobs | None = None,
     ) -> None:
-        self._fleet, self.keeper, self.shared_jobs = fleet, keeper, shared_jobs
+        self._fleet, self.keeper, self._inside = fleet, keeper, inside
+        self.shared_jobs = shared_jobs
         self._scaling, self._sets, self._served = scaling, sets, served
-        self._runs = Runs(fleet, router, keeper, sets, observer)
-        self._draining, self._inside, self._left = False, 0, asyncio.Event()
+        self._placing = Placing(fleet, router, keeper)
+        self._runs = Runs(fleet, self._placing, keeper, sets, inside, observer)
+        self._draining, self._left = False, asyncio.Event()
 
     @property
     def models(self) -> Sequence[ModelInfo]:
@@ -82,13 +87,13 @@ class RayEngine:
         return self.keeper.status()
 
     def check_room(self, caller: str = "", *, ahead: int = 0, ahead_of_caller: int = 0) -> None:
-        """See `Engine.check_room`; a caller's own bound is each replica's to keep."""
-        del caller, ahead_of_caller
+        """See `Engine.check_room`; the bounds are those of all replicas together."""
         if self._draining:
             raise Draining("the server is stopping")
         status = self.keeper.status()
         if status.queue_size and status.queued + ahead >= status.queue_size:
             raise QueueFull(f"{status.queued} jobs wait already on all replicas", retry_after=RETRY_SECONDS)
+        self._inside.check(caller, ahead_of_caller)
 
     def submit(
         self,
@@ -105,7 +110,6 @@ class RayEngine:
         self, task: Task, *, time_limit: float | None, wanted: Callable[[], bool]
     ) -> AsyncGenerator[Event, None]:
         deadline = None if time_limit is None else time.monotonic() + time_limit
-        self.check_room(task.caller)
         holding = await self._wanted(task.model, task.loras)
         job = Job("draw", task, holding, tuple(task.loras), deadline, wanted)
         async with aclosing(self._run(job)) as events:
@@ -113,17 +117,17 @@ class RayEngine:
                 yield cast("Event", event)
 
     async def _run(self, job: Job) -> AsyncGenerator[Event | UpscaleEvent, None]:
-        self._inside += 1
+        self.check_room(job.caller)
         try:
-            async with aclosing(self._runs.events(job)) as events:
-                async for event in events:
-                    yield event
+            with self._inside.holding(job):
+                async with aclosing(self._runs.events(job)) as events:
+                    async for event in events:
+                        yield event
         except (ReplicaDied, EngineFailed):
             if self._draining:
                 raise Draining("the server stopped before this job ended; send it to another") from None
             raise
         finally:
-            self._inside -= 1
             if not self._inside:
                 self._left.set()
 
@@ -144,7 +148,6 @@ class RayEngine:
 
     async def upscale(self, task: UpscaleTask) -> AsyncGenerator[UpscaleEvent, None]:
         """See `Upscales.upscale`."""
-        self.check_room()
         job = Job("upscale", task, ANY, (), None, always)
         async with aclosing(self._run(job)) as events:
             async for event in events:
@@ -153,7 +156,7 @@ class RayEngine:
     async def _ask(self, wanted: Wanted, name: str, *args: object, **keywords: object) -> Any:  # noqa: ANN401
         """Ask a replica that fits; another one where it dies."""
         for _ in range(DEATHS):
-            replica = await self._runs.place(wanted, {})
+            replica = await self._placing.place(wanted, {})
             self.keeper.enter(replica, wanted)
             try:
                 answer = await self._fleet.ask(replica, "call", name, args, keywords)
@@ -182,9 +185,11 @@ class RayEngine:
 
     async def prepare_loras(self, model: str, loras: Sequence[LoraRef], *, caller: str = "") -> Prepared:
         """See `Engine.prepare_loras`: on the replica that jobs with the set will go to."""
-        self.check_room(caller)
         wanted = await self._wanted(model, loras)
-        made = cast("Prepared", await self._ask(wanted, "prepare_loras", model, list(loras), caller=caller))
+        self.check_room(caller)
+        with self._inside.preparing(caller):
+            answer = await self._ask(wanted, "prepare_loras", model, list(loras), caller=caller)
+        made = cast("Prepared", answer)
         self._sets.learn(wanted, made.lora_set_id)
         for name in self.keeper.ready:  # so that whoever looks now sees the set
             with suppress(ReplicaDied):

@@ -6,6 +6,7 @@ import asyncio
 
 from sdgrpc.engine.cluster.engine import RayEngine
 from sdgrpc.engine.cluster.fleet import Fleet
+from sdgrpc.engine.cluster.jobs import Inside
 from sdgrpc.engine.cluster.keeper import Keeper
 from sdgrpc.engine.cluster.routing.router import Router
 from sdgrpc.engine.cluster.scaling import Scaler, Scaling
@@ -33,4 +34,5 @@ def open_cluster(settings: Settings, address: str, observer: Observer) -> RayEng
         fleet.close()
         raise
     scaling = Scaling(keeper, Scaler(*settings.replica_range))
-    return RayEngine(fleet, router, keeper, scaling, sets, served, observer)
+    inside = Inside(settings.max_queued_jobs_per_token)
+    return RayEngine(fleet, router, keeper, scaling, sets, served, observer, inside)

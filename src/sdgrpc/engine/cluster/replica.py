@@ -116,7 +116,7 @@ class Replica:
         """Yield a job's events, those that waited together; at last its failure, if it failed."""
         wanted = partial(self._wants_previews, job)
         events = self._engine.submit(task, time_limit=time_limit, previews_wanted=wanted)
-        async with aclosing(self._told(job, events, previews=previews)) as told:
+        async with aclosing(self._told(job, events, task.caller, previews=previews)) as told:
             async for message in told:
                 yield message
 
@@ -125,7 +125,8 @@ class Replica:
     ) -> AsyncGenerator[list[Item] | Carried, None]:
         """Yield the events of a picture that is enlarged, as `draw` does."""
         del time_limit
-        async with aclosing(self._told(job, self._engine.upscaling.upscale(task), previews=previews)) as told:
+        events = self._engine.upscaling.upscale(task)
+        async with aclosing(self._told(job, events, "", previews=previews)) as told:
             async for message in told:
                 yield message
 
@@ -133,10 +134,11 @@ class Replica:
         self,
         job: str,
         events: AsyncGenerator[Event, None] | AsyncGenerator[UpscaleEvent, None],
+        caller: str,
         *,
         previews: bool,
     ) -> AsyncGenerator[list[Item] | Carried, None]:
-        box, failure = Outbox(), list[Carried]()
+        box, failure = Outbox(tells_begin=bool(caller)), list[Carried]()
 
         async def work() -> None:
             FOLLOWED.set((job, box.note))
@@ -223,6 +225,7 @@ def opened(settings: Settings, name: str) -> LocalEngine | Carried:
     keep_freed_memory()
     gc.collect()
     gc.freeze()  # the libraries' objects, as `serve` does
+    settings = settings.model_copy(update={"max_queued_jobs_per_token": None})  # the front door keeps it
     if settings.upload_dir is not None:
         settings = settings.model_copy(update={"upload_dir": settings.upload_dir / name})
     try:

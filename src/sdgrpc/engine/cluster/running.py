@@ -6,9 +6,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Hashable
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any
 
 from sdgrpc.domain import (
@@ -16,23 +15,20 @@ from sdgrpc.domain import (
     Event,
     Finished,
     ImageReady,
-    LoraRef,
     Prepared,
     Progress,
-    Task,
     UpscaleEvent,
     UpscaleProgress,
-    UpscaleTask,
 )
 from sdgrpc.engine.cluster.fleet import Fleet, ReplicaDied
+from sdgrpc.engine.cluster.jobs import Inside, Job
 from sdgrpc.engine.cluster.keeper import Keeper
 from sdgrpc.engine.cluster.messages.carrying import Carried
 from sdgrpc.engine.cluster.messages.observations import Ended, Observation, tell
-from sdgrpc.engine.cluster.routing.holdings import Wanted
-from sdgrpc.engine.cluster.routing.router import Router
+from sdgrpc.engine.cluster.placing import Placing
 from sdgrpc.engine.cluster.set_names import SetNames
-from sdgrpc.engine.observing.observer import UNOBSERVED, JobObserver, Observer
-from sdgrpc.errors import Draining, EngineFailed, LoraNotFound, QueueFull, SdgrpcError, TokenQueueFull
+from sdgrpc.engine.observing.observer import JobObserver, Observer
+from sdgrpc.errors import Draining, EngineFailed, LoraNotFound, QueueFull, SdgrpcError
 
 logger = logging.getLogger(__name__)
 
@@ -48,38 +44,20 @@ class Moved(Exception):
     """The replica leaves, and the job has not begun there."""
 
 
-@dataclass(eq=False)
-class Job:
-    """A job on its way through replicas: `method` of a replica runs it.
-
-    `seen` says what its client was told, so that it is not told twice.
-    """
-
-    method: str
-    task: Task | UpscaleTask
-    wanted: Wanted
-    loras: tuple[LoraRef, ...]
-    deadline: float | None
-    previews: Callable[[], bool]
-    seen: set[Hashable] = field(default_factory=set)
-    follower: JobObserver = UNOBSERVED
-    is_followed: bool = False
-    was_answered: bool = False
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether it left a queue."""
-        return Prepared.__name__ in self.seen
-
-
 class Runs:
     """Runs jobs on replicas. On one event loop."""
 
     def __init__(
-        self, fleet: Fleet, router: Router, keeper: Keeper, sets: SetNames, observer: Observer
+        self,
+        fleet: Fleet,
+        placing: Placing,
+        keeper: Keeper,
+        sets: SetNames,
+        inside: Inside,
+        observer: Observer,
     ) -> None:
-        self._fleet, self._router, self._keeper, self._sets = fleet, router, keeper, sets
-        self._observer = observer
+        self._fleet, self._placing, self._keeper, self._sets = fleet, placing, keeper, sets
+        self._inside, self._observer = inside, observer
         self._followers: dict[str, JobObserver] = {}
 
     async def events(self, job: Job) -> AsyncGenerator[Event | UpscaleEvent, None]:
@@ -94,7 +72,7 @@ class Runs:
         deaths, error = 0.0, None
         try:
             while True:
-                name = await self.place(job.wanted, refused, patient=bool(job.seen))
+                name = await self._placing.place(job.wanted, refused, patient=bool(job.seen))
                 try:
                     async with aclosing(self._on(name, job)) as events:
                         async for event in events:
@@ -106,9 +84,11 @@ class Runs:
                     deaths += 1.0 if job.was_answered else UNHEARD
                     self._died(name, deaths)
                 except ELSEWHERE as refusal:
-                    if job.was_answered or (isinstance(refusal, TokenQueueFull) and not job.seen):
+                    if job.was_answered:
                         raise
-                    if not isinstance(refusal, LoraNotFound) or not await self._fetched(job.loras, name):
+                    if not isinstance(refusal, LoraNotFound) or not await self._placing.fetched(
+                        job.loras, name
+                    ):
                         refused[name] = refusal
         except Exception as failure:
             error = failure
@@ -123,20 +103,6 @@ class Runs:
         if deaths >= DEATHS:
             raise EngineFailed(f"{DEATHS} replicas died while they drew this job; send it again")
 
-    async def place(self, wanted: Wanted, refused: dict[str, SdgrpcError], *, patient: bool = False) -> str:
-        """Choose a replica, waiting until there is one; raises what all of them refused it with.
-
-        A `patient` job was accepted once, so that full queues are not its client's to see: it waits for room.
-        """
-        while (choice := self._router.choose(wanted, without=refused)) is None:
-            if self._keeper.ready:
-                refusal = next(iter(refused.values()))
-                if not patient or isinstance(refusal, LoraNotFound):
-                    raise refusal
-                refused.clear()
-            await self._keeper.changed()
-        return choice.name
-
     async def _on(self, name: str, job: Job) -> AsyncGenerator[Event | UpscaleEvent, None]:
         """Yield what is new of a job from one replica; raises ReplicaDied, Moved."""
         number, told = uuid.uuid4().hex, job.previews()
@@ -147,7 +113,6 @@ class Runs:
             stream = self._fleet.stream(name, job.method, number, job.task, left, told)
             async with aclosing(self._messages(stream, name, job, leaving)) as messages:
                 async for message in messages:
-                    job.was_answered = True
                     for item in message:
                         if isinstance(item, Observation):
                             self._observed(item, job)
@@ -162,11 +127,13 @@ class Runs:
                         self._fleet.tell(name, "previews", number, told)
             ended = True
             if finished is not None:
+                self._inside.note_finished(job)
                 yield finished
         except (ReplicaDied, SdgrpcError):
             ended = True
             raise
         finally:
+            job.began = None
             self._followers.pop(number, None)
             self._keeper.leave(name, job.wanted)
             if stream is not None and not ended:
@@ -183,7 +150,7 @@ class Runs:
         while True:
             coming = asyncio.ensure_future(self._fleet.next_of(stream, name))
             try:
-                if not job.has_begun and not await before(coming, leaving):
+                if job.began is None and not await before(coming, leaving):
                     raise Moved
                 message = await coming
             finally:
@@ -192,6 +159,7 @@ class Runs:
                 return
             if isinstance(message, Carried):
                 raise message.error()
+            job.hear(message)
             yield message
 
     def _note(self, event: Event | UpscaleEvent, job: Job, number: str) -> None:
@@ -206,23 +174,6 @@ class Runs:
         if isinstance(observation, Ended):
             job.is_followed = False
         tell(observation, job.follower, self._observer, self._followers)
-
-    async def _fetched(self, loras: tuple[LoraRef, ...], name: str) -> bool:
-        """Give a replica the files of a job that others have and it has not; tell whether any came."""
-        refs = [ref for ref in loras if not ref.content]
-        try:
-            copied = [await self._copied(ref, name) for ref in refs]
-        except ReplicaDied:
-            return False
-        return any(copied)
-
-    async def _copied(self, ref: LoraRef, name: str) -> bool:
-        if await self._fleet.ask(name, "has", ref):
-            return False
-        for other in self._keeper.ready:
-            if other != name and await self._fleet.ask(other, "has", ref):
-                return await self._fleet.copy("content_of", other, "keep", name, ref)
-        return False
 
 
 async def before(work: asyncio.Future[Any], event: asyncio.Event) -> bool:

@@ -76,13 +76,19 @@ class Turns:
         return next(place for place, each in enumerate(order) if each.waiting_id == job.job_id)
 
 
-def check_share(
-    queued: Iterable[Job], caller: str, most: int | None, retry_after: float, ahead: int = 0
-) -> None:
-    """Raise TokenQueueFull if as many jobs of a named caller wait as may; `ahead` are not queued yet."""
-    waiting = sum(job.task.caller == caller for job in queued) + ahead
+def check_share(waiting: int, caller: str, most: int | None, retry_after: float) -> None:
+    """Raise TokenQueueFull if as many jobs of a named caller wait as may."""
     if caller and most is not None and waiting >= most:
         raise TokenQueueFull(
             f"{waiting} jobs of {caller!r} wait already (max_queued_jobs_per_token); try again later",
             retry_after=retry_after,
+        )
+
+
+def check_sets(preparing: int, caller: str, most: int | None) -> None:
+    """Raise TokenQueueFull if as many sets are prepared for a named caller as jobs of it may wait."""
+    if caller and most is not None and preparing >= most:
+        raise TokenQueueFull(
+            f"{preparing} sets of {caller!r} wait to be prepared already (max_queued_jobs_per_token)",
+            retry_after=1.0,
         )

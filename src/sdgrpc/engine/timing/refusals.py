@@ -33,8 +33,8 @@ class Door:
                 f"{queued} jobs wait already (queue_size); try again later or on another server",
                 retry_after=max(1.0, seconds * queued / 2),
             )
-        most = self._options.max_queued_jobs_per_token
-        check_share(jobs.queued, caller, most, retry_after=max(1.0, seconds), ahead=ahead_of_caller)
+        theirs = sum(job.task.caller == caller for job in jobs.queued) + ahead_of_caller
+        check_share(theirs, caller, self._options.max_queued_jobs_per_token, max(1.0, seconds))
 
     def check_deadline(self, job: Job, jobs: Phases, place: int) -> None:
         """Raise DeadlineTooSoon if a job that has that place in the queue cannot be drawn in time.

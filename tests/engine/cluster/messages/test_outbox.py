@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import replace
 
 from sdgrpc.domain import EncodedImage, ImageReady, Preview, Progress
-from sdgrpc.engine.cluster.messages.observations import Stepped
+from sdgrpc.engine.cluster.messages.observations import Stepped, Took
 from sdgrpc.engine.cluster.messages.outbox import Outbox
+from sdgrpc.engine.observing.observer import Stage
 
 PICTURE = EncodedImage.__new__(EncodedImage)
 STEP = Progress(1, 9, 0.0, 0.0, 0.0, (Preview(0, PICTURE),))
@@ -54,3 +55,45 @@ async def test_the_end_is_nothing_more() -> None:
     await box.put(STEP)
     assert await box.take() == [STEP]
     assert await box.take() == []
+
+
+async def test_that_a_job_begins_is_told_at_once() -> None:
+    """Where it counts for somebody, from any thread; not before the job is accepted."""
+    box, began = Outbox(tells_begin=True), Took(Stage.QUEUED, 0.5)
+    await asyncio.to_thread(box.note, began)
+    taking = asyncio.create_task(box.take())
+    await asyncio.sleep(0)
+    assert not taking.done()
+    await box.put(STEP)
+    assert await taking == [STEP, began]
+    await asyncio.to_thread(box.note, Took(Stage.FUSED, 0.5))
+    await asyncio.to_thread(box.note, began)
+    assert await box.take() == [Took(Stage.FUSED, 0.5), began]
+
+
+async def test_what_has_travelled_is_not_told_again() -> None:
+    """A beginning that went with an event makes no message of nothing, which would be the end."""
+    box, began = Outbox(tells_begin=True), Took(Stage.QUEUED, 0.5)
+    box.note(began)
+    await box.put(STEP)
+    assert await box.take() == [STEP, began]
+    taking = asyncio.create_task(box.take())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not taking.done()
+    box.end()
+    assert await taking == []
+
+
+async def test_that_a_job_of_nobody_begins_waits() -> None:
+    """A message costs as much as a step of a small model: what nobody counts goes with the next event."""
+    box, began = Outbox(), Took(Stage.QUEUED, 0.5)
+    await box.put(STEP)
+    await box.take()
+    box.note(began)
+    taking = asyncio.create_task(box.take())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not taking.done()
+    await box.put(STEP)
+    assert await taking == [STEP, began]
