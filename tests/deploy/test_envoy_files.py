@@ -55,6 +55,57 @@ def test_routes_hash_what_clients_send() -> None:
     assert host["routes"][0]["match"]["headers"][0]["name"] == JOB
 
 
+def test_no_time_but_the_callers_ends_a_job() -> None:
+    """Not on either route, nor where a job waits for its turn and says nothing for an hour."""
+    for name in BOOTSTRAPS:
+        (listener,) = read(name)["static_resources"]["listeners"]
+        (manager,) = listener["filter_chains"][0]["filters"]
+        assert manager["typed_config"]["stream_idle_timeout"] == "0s"
+        assert "common_http_protocol_options" not in manager["typed_config"]
+    (configuration,) = read("routes.yaml")["resources"]
+    for route in configuration["virtual_hosts"][0]["routes"]:
+        assert route["route"]["timeout"] == "0s"
+        assert route["route"]["max_stream_duration"] == {"grpc_timeout_header_max": "0s"}
+        assert "idle_timeout" not in route["route"]
+
+
+def test_only_broken_connections_put_a_server_out() -> None:
+    """Each of Envoy's other reasons is off, those too that two servers are not enough to try."""
+    outliers = read("servers.yaml")["resources"][0]["outlier_detection"]
+    enforced = {name: part for name, part in outliers.items() if name.startswith("enforcing_")}
+    assert enforced.pop("enforcing_consecutive_local_origin_failure") == 100
+    others = ("consecutive_5xx", "consecutive_gateway_failure", "success_rate", "local_origin_success_rate")
+    assert enforced == {f"enforcing_{name}": 0 for name in others}
+
+
+def test_the_readme_has_the_values() -> None:
+    """What it says of bounds and windows is what the files have."""
+    text = (FOLDER / "README.md").read_text("utf-8")
+    cluster = read("servers.yaml")["resources"][0]
+    (bounds,) = cluster["circuit_breakers"]["thresholds"]
+    (options,) = cluster["typed_extension_protocol_options"].values()
+    bootstrap = read("envoy.yaml")
+    (monitor,) = bootstrap["overload_manager"]["resource_monitors"]
+    (listener,) = bootstrap["static_resources"]["listeners"]
+    (manager,) = listener["filter_chains"][0]["filters"]
+    for spoken in (
+        options["explicit_http_config"]["http2_protocol_options"],
+        manager["typed_config"]["http2_protocol_options"],
+    ):
+        assert f"windows of {spoken['initial_stream_window_size'] >> 10} KiB" in text
+    named = {
+        "max_requests": bounds["max_requests"],
+        "max_active_downstream_connections": monitor["typed_config"]["max_active_downstream_connections"],
+        "hash_balance_factor": cluster["common_lb_config"]["consistent_hashing_lb_config"][
+            "hash_balance_factor"
+        ],
+        "healthy_panic_threshold": cluster["common_lb_config"]["healthy_panic_threshold"]["value"],
+        "no_traffic_interval": cluster["health_checks"][0]["no_traffic_interval"],
+    }
+    for name, value in named.items():
+        assert f"`{name}: {value}`" in text
+
+
 def test_compose_names_what_there_is() -> None:
     """Settings, files, the servers that servers.yaml lists, and the port that Envoy listens on."""
     services = read("compose.yaml")["services"]

@@ -78,6 +78,27 @@ def test_what_a_server_refuses_goes_to_the_other(fronted: Fronted) -> None:
         assert drawn == len(SETS)
 
 
+def test_a_kept_job_begins_where_there_is_room_for_it(fronted: Fronted) -> None:
+    """A draining server's new ids go to the other; a full queue is told, since the id's place stays there."""
+    info = error_details_pb2.ErrorInfo(reason="DRAINING", domain="sdgrpc")
+    front = fronted(fail_script(code_pb2.UNAVAILABLE, "not here", [info]), draw_script(1))
+    for number in range(24):
+        assert front.client.generate("a", request_id=f"id {number}", on_disconnect="keep").images()
+    refused, drawn = front.counts()
+    assert refused > 0
+    assert drawn == 24
+    full = [error_details_pb2.ErrorInfo(reason="QUEUE_FULL", domain="sdgrpc")]
+    front = fronted(fail_script(code_pb2.RESOURCE_EXHAUSTED, "full", full), draw_script(1))
+    told = 0
+    for number in range(24):
+        try:
+            front.client.generate("a", request_id=f"id {number}", on_disconnect="keep").images()
+        except QueueFullError:
+            told += 1
+    assert front.counts() == [told, 24 - told]
+    assert 0 < told < 24
+
+
 def test_a_refusal_of_all_servers_is_told_whole(fronted: Fronted) -> None:
     """With its reason and when to try again."""
     info = error_details_pb2.ErrorInfo(reason="QUEUE_FULL", domain="sdgrpc")

@@ -8,7 +8,7 @@ import time
 import grpc
 import pytest
 
-from sdgrpc.client import DeadlineExceededError, InvalidRequestError, Progress, UnavailableError
+from sdgrpc.client import Client, DeadlineExceededError, InvalidRequestError, Progress, UnavailableError
 from sdgrpc.testing import draw_script, hang_script, invalid_script
 from sdgrpc.v1 import diffusion_pb2 as pb
 from tests.deploy.conftest import Fronted
@@ -42,12 +42,16 @@ def test_a_reader_that_takes_nothing_is_felt(fronted: Fronted) -> None:
             yield pb.JobEvent(progress=pb.Progress(step=made, step_count=64, previews=[preview]))
 
     front = fronted(flood)
-    call = front.client.generate("a")
-    ahead = []
-    for event in call:
-        ahead.append(made - event.step)
-        time.sleep(0.002)  # a reader slower than the server; were there no flow control, all would be made
-    assert max(ahead) <= 16
+    few = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16)]  # the client's own buffers
+    with Client(front.envoy.target, options=few) as client:
+        call = iter(client.generate("a"))
+        assert next(call).step == 1
+        before = 0
+        while made > before:  # until it has stopped, with all that lies between
+            before = made
+            time.sleep(0.5)
+        assert made <= 8
+        assert [event.step for event in call] == list(range(2, 65))
 
 
 def test_details_of_errors_pass(fronted: Fronted) -> None:
@@ -84,7 +88,8 @@ def test_a_deadline_is_the_servers_too(fronted: Fronted) -> None:
     assert front.servers[0].cancelled.wait(30)
 
 
-def test_without_a_deadline_there_is_none(fronted: Fronted) -> None:
+@pytest.mark.parametrize("kept", [{}, {"request_id": "mine", "on_disconnect": "keep"}], ids=["any", "kept"])
+def test_without_a_deadline_there_is_none(fronted: Fronted, kept: dict[str, str]) -> None:
     """Neither Envoy's usual 15 seconds for an answer nor any other; a day is a day."""
     told: list[tuple[float, set[str]]] = []
 
@@ -94,9 +99,10 @@ def test_without_a_deadline_there_is_none(fronted: Fronted) -> None:
         yield from draw_script(1)(request, context)
 
     front = fronted(script)
-    front.client.generate("a").images()
-    front.client.generate("a", timeout=86_400).images()
+    front.client.generate("a", **kept).images()
+    front.client.generate("a", timeout=86_400, **kept).images()
     (none, names), (day, _) = told
+    assert "x-forwarded-for" in names  # with the caller's address, which Envoy alone knows
     assert none > 1e9  # of seconds: there is none
     assert "x-envoy-expected-rq-timeout-ms" not in names
     assert 86_000 < day < 87_000  # gRPC rounds it

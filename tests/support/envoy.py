@@ -143,16 +143,24 @@ def running_envoy(
         change_bootstrap: what else is to be changed in the bootstrap.
 
     """
-    binary = program()
     bootstrap = read(name)
-    (listener,) = bootstrap["static_resources"]["listeners"]
-    listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": 0}
-    bootstrap["admin"]["address"]["socket_address"]["port_value"] = 0
     change_bootstrap(bootstrap)
-    write(folder, "bootstrap.yaml", bootstrap)
     for each in ("routes.yaml", "certificate.yaml"):
         shutil.copy(FOLDER / each, folder)
     write_servers(folder, servers, change)
+    with started_envoy(folder, bootstrap) as envoy:
+        envoy.until_healthy(servers if healthy is None else healthy)
+        yield envoy
+
+
+@contextmanager
+def started_envoy(folder: Path, bootstrap: dict[str, Any]) -> Iterator[Envoy]:
+    """Run Envoy for the block, in a folder, with free ports instead of the bootstrap's."""
+    binary = program()
+    (listener,) = bootstrap["static_resources"]["listeners"]
+    listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": 0}
+    bootstrap["admin"]["address"]["socket_address"]["port_value"] = 0
+    write(folder, "bootstrap.yaml", bootstrap)
     command = [binary, "-c", "bootstrap.yaml", "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"]
     command += ["--admin-address-path", "admin.txt"]
     with (folder / "log").open("w") as log, subprocess.Popen(command, cwd=folder, stderr=log) as process:
@@ -164,9 +172,7 @@ def running_envoy(
             until(lambda: get(admin, "/ready").strip() == b"LIVE")
             (listening,) = json.loads(get(admin, "/listeners?format=json"))["listener_statuses"]
             port = listening["local_address"]["socket_address"]["port_value"]
-            envoy = Envoy(f"127.0.0.1:{port}", admin, folder)
-            envoy.until_healthy(servers if healthy is None else healthy)
-            yield envoy
+            yield Envoy(f"127.0.0.1:{port}", admin, folder)
         finally:
             process.terminate()
             process.wait(30)
