@@ -28,6 +28,11 @@ class Gate:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def is_welcoming(self) -> bool:
+        """Whether new jobs are welcome."""
+        return self._engine is not None and not self.leaving
+
     def open(self, engine: Engine) -> None:
         """Let calls in from now on."""
         self._engine = engine

@@ -16,6 +16,7 @@ from sdgrpc.api.catalog import CatalogServicer
 from sdgrpc.api.gate import Gate
 from sdgrpc.api.jobs.registry import KeptJobs
 from sdgrpc.api.jobs.servicer import JobServicer
+from sdgrpc.api.jobs.sharing import Sharing
 from sdgrpc.api.listener import DIFFUSION, Listener
 from sdgrpc.api.servicer import DiffusionServicer
 from sdgrpc.api.traffic.holding import Holding
@@ -47,14 +48,15 @@ class Server:
         self._gate = Gate()
         holding = Holding(settings.body_budget_bytes)
         self._kept = KeptJobs(settings)
-        self._servicer = DiffusionServicer(settings, self._gate, holding, self._kept)
+        self._sharing = Sharing(settings, self._kept)
+        self._servicer = DiffusionServicer(settings, self._gate, holding, self._kept, self._sharing)
         self._listener = Listener(
             settings,
             self._servicer,
             CatalogServicer(settings, self._gate, self._servicer.task_of),
-            JobServicer(settings, self._gate, self._kept),
+            JobServicer(settings, self._gate, self._kept, self._sharing),
             self._gate,
-            [ReceivingInterceptor(DIFFUSION, settings, self._gate, holding, self._kept.has_any)],
+            [ReceivingInterceptor(DIFFUSION, settings, self._gate, holding, self._sharing.may_have)],
             observers,
         )
         self._loading: asyncio.Future[Engine] | None = None
@@ -89,6 +91,10 @@ class Server:
         while not engine.status().ready:  # an engine's readiness is a number, not an event
             self.check()
             await asyncio.sleep(READY_POLL_SECONDS)
+        if engine.shared_jobs is not None:
+            await self._sharing.join(
+                engine.shared_jobs, self._servicer.drawing, lambda: self._gate.is_welcoming
+            )
         self._gate.open(engine)
         await self._listener.serving()
 
@@ -116,6 +122,7 @@ class Server:
         timeout = self._settings.drain_timeout
         if not await first_of(self._drain(), self._cut_short(hurry), seconds=timeout):
             logger.warning("stopping with jobs that have not ended")
+        await self._sharing.leave(tells=not hurry.is_set())
         if hurry.is_set():
             await self._listener.stop(0)
         elif self._failed.is_set():

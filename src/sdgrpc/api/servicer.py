@@ -20,10 +20,13 @@ from sdgrpc.api.access.callers import caller
 from sdgrpc.api.calls.call import current
 from sdgrpc.api.codec import Request
 from sdgrpc.api.gate import Gate
+from sdgrpc.api.jobs.again import kept_request
 from sdgrpc.api.jobs.content import Content
-from sdgrpc.api.jobs.kept import KeptJob
+from sdgrpc.api.jobs.elsewhere import Elsewhere
+from sdgrpc.api.jobs.kept import Draw, KeptJob
 from sdgrpc.api.jobs.registry import KeptJobs
 from sdgrpc.api.jobs.servicer import follow
+from sdgrpc.api.jobs.sharing import Sharing
 from sdgrpc.api.pictures import upscaling
 from sdgrpc.api.prompts.changing import changes_much
 from sdgrpc.api.traffic.holding import Holding
@@ -50,8 +53,11 @@ Events = AsyncGenerator[pb.JobEvent, None]
 class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
     """Serves an engine once there is one. It owns the threads and processes that read requests."""
 
-    def __init__(self, settings: Settings, gate: Gate, holding: Holding, kept: KeptJobs) -> None:
-        self._settings, self._gate, self._holding, self._kept = settings, gate, holding, kept
+    def __init__(
+        self, settings: Settings, gate: Gate, holding: Holding, kept: KeptJobs, sharing: Sharing
+    ) -> None:
+        self._settings, self._gate, self._holding = settings, gate, holding
+        self._kept, self._sharing = kept, sharing
         self._writer = Writer(settings.write_timeout, gate.closing)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="sdgrpc-request")
         limits, seconds = image_limits(settings), settings.image_read_timeout
@@ -111,38 +117,66 @@ class DiffusionServicer(pb_grpc.DiffusionServiceServicer):
 
     async def _run(self, request: Request, context: Context) -> None:
         with self._gate.enter() as engine:
-            draw = partial(self._draw, request, engine, deadline_of(context))
-            job = await self._kept_job(request, engine, draw)
+            deadline = deadline_of(context)
+            job = await self._kept_job(request, engine, deadline)
             if job is not None:
                 await follow(job, -1, context, self._writer)
                 return
-            async with aclosing(draw()) as events:
+            async with aclosing(self._draw(request, engine, deadline)) as events:
                 async for event in events:
                     await self._writer.write(context, event)
 
     async def _kept_job(
-        self, request: Request, engine: Engine, draw: Callable[..., Events]
-    ) -> KeptJob | None:
+        self, request: Request, engine: Engine, deadline: float | None
+    ) -> KeptJob | Elsewhere | None:
         """Return the job that is kept for the request, one that begins now included; None if none is."""
-        keeps = request.on_disconnect == pb.ON_DISCONNECT_KEEP
+        keeps, other = request.on_disconnect == pb.ON_DISCONNECT_KEEP, None
+        if request.request_id and not self._kept.has(caller(), request.request_id):
+            other = await self._sharing.find_if_there(caller(), request.request_id)
         if keeps and not request.request_id:
             request.request_id = uuid.uuid4().hex
-        if not keeps and not self._kept.has(caller(), request.request_id):
+        if not keeps and other is None and not self._kept.has(caller(), request.request_id):
             return None
+        is_answered = other is not None and not other.known.is_void
         with ExitStack() as held:
-            if not self._kept.answers(caller(), request.request_id):
+            if not is_answered and not self._kept.answers(caller(), request.request_id):
                 held.enter_context(self._holding.place(engine, caller()))
             held.enter_context(self._holding.holding(request.ByteSize()))
             content = await self._in_thread(request, partial(Content.of, request))
-        job = self._kept.find(caller(), request.request_id, content)
-        if job is None and keeps:
-            job = self._kept.start(caller(), request, content, partial(self._draw_apart, draw))
-        return job
+        if (job := self._kept.find(caller(), request.request_id, content)) is not None:
+            return job
+        if other is not None and (answering := other.answering(content)) is not None:
+            return answering
+        return await self._begin(request, content, deadline) if keeps else None
 
-    async def _draw_apart(self, draw: Callable[..., Events], previews_wanted: Callable[[], bool]) -> Events:
-        """Draw in a task that is no call's; it counts as one, so that draining waits for it."""
-        with self._gate.enter():
-            async with aclosing(draw(previews_wanted)) as events:
+    async def _begin(self, request: Request, content: Content, deadline: float | None) -> KeptJob | Elsewhere:
+        """Draw a request that is kept; or return the job of another server, or call, that was quicker."""
+        who, draw = caller(), self.drawing(request, deadline)
+        if not self._sharing.is_on:
+            return self._kept.start(who, request, content, draw)
+        shared = kept_request(request, content, who, deadline)
+        try:
+            other = await self._sharing.claim(shared)
+            job = self._kept.find(who, request.request_id, content)
+            if job is None and other is None:
+                return self._kept.start(who, request, content, draw, shared)
+        except BaseException:
+            self._sharing.release(shared)
+            raise
+        self._sharing.release(shared)
+        answering = job or (other and other.answering(content))
+        return answering or await self._begin(request, content, deadline)
+
+    def drawing(self, request: Request, deadline: float | None) -> Draw:
+        """Return what draws a request by a time of the monotonic clock, in a task that is no call's."""
+        return partial(self._draw_apart, request, deadline)
+
+    async def _draw_apart(
+        self, request: Request, deadline: float | None, previews_wanted: Callable[[], bool]
+    ) -> Events:
+        """Draw as a call that draining waits for."""
+        with self._gate.enter() as engine:
+            async with aclosing(self._draw(request, engine, deadline, previews_wanted)) as events:
                 async for event in events:
                     yield event
 

@@ -9,6 +9,7 @@ from typing import Self
 from google.protobuf.message import Message
 
 from sdgrpc.api.codec import KINDS, Request
+from sdgrpc.errors import JobExists
 from sdgrpc.v1 import diffusion_pb2 as pb
 
 NOT_CONTENT = ("request_id", "on_disconnect")
@@ -53,3 +54,11 @@ def _written(value: object) -> bytes:
         bare.ClearField("seed")
         value = bare
     return value.SerializeToString(deterministic=True) if isinstance(value, Message) else repr(value).encode()
+
+
+def other_content(request_id: str) -> JobExists:
+    """The failure of a request whose id another one has."""
+    return JobExists(
+        f"a job {request_id!r} with other content is kept here; give this one another "
+        "request_id, or attach to that one"
+    )

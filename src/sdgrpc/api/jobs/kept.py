@@ -23,12 +23,13 @@ Draw = Callable[[Callable[[], bool]], AsyncGenerator[pb.JobEvent, None]]
 
 @dataclass(eq=False)
 class KeptJob:
-    """A job and what happened to it. `number` grows from job to job.
+    """A job and what happened to it. `created` and `expires` are times of the wall clock.
 
-    `expires`, a time of the wall clock, is set once it ended.
+    `expires` is set once it ended.
 
     It has `overflowed` once its events had no room: it then lives for its readers alone.
-    `shared` is told to other front doors, where there are any.
+    `shared` is told to other servers, where there are any. It `was_begun` by one of them,
+    where that one died.
     """
 
     caller: str
@@ -36,7 +37,6 @@ class KeptJob:
     kind: TaskKind
     content: Content
     log: EventLog
-    number: int = 0
     created: float = field(default_factory=time.time)
     expires: float | None = None
     accepted: pb.Accepted | None = None
@@ -48,6 +48,7 @@ class KeptJob:
     on_end: Callable[[], None] = lambda: None
     on_change: Callable[[], None] = lambda: None
     shared: KeptRequest | None = None
+    was_begun: bool = False
 
     @property
     def drawn_seed(self) -> int | None:
@@ -62,6 +63,11 @@ class KeptJob:
     def read(self, after: int) -> AsyncGenerator[pb.JobEvent, None]:
         """See `EventLog.read`."""
         return self.log.read(after)
+
+    @property
+    def ended_with(self) -> int | None:
+        """The sequence of its last event, once it has ended."""
+        return self.log.last_sequence if self.log.ended else None
 
     @property
     def failed(self) -> bool:

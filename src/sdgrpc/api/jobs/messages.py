@@ -6,6 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sdgrpc.api.jobs.kept import KeptJob
 from sdgrpc.api.status import cut
+from sdgrpc.engine.keeping.records import Known
 from sdgrpc.v1 import jobs_pb2 as pb
 
 
@@ -29,6 +30,26 @@ def job_message(job: KeptJob) -> pb.Job:
         failure_reason=error.reason if error else "",
         failure_message=cut(error.message) if error else "",
     )
+
+
+def known_message(known: Known, readers: int) -> pb.Job:
+    """A job of another server, as that one told it last; its end may be the registry's word alone.
+
+    `readers` are those at this server.
+    """
+    request = known.request
+    job = pb.Job.FromString(known.job)
+    job.readers = readers
+    if not known.job:
+        job.request_id, job.method = request.key[1], request.kind.capitalize()
+        job.state, job.last_sequence = pb.JOB_STATE_QUEUED, -1
+        job.created.CopyFrom(_timestamp(request.created))
+    if known.has_ended and job.state in (pb.JOB_STATE_QUEUED, pb.JOB_STATE_RUNNING):
+        error = known.error
+        job.state = pb.JOB_STATE_CANCELLED if known.is_cancelled else pb.JOB_STATE_FAILED
+        job.failure_reason, job.failure_message = (error.reason, cut(error.message)) if error else ("", "")
+        job.expires.CopyFrom(_timestamp(known.expires))
+    return job
 
 
 def state_of(job: KeptJob) -> pb.JobState.ValueType:

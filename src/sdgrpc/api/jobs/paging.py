@@ -4,46 +4,49 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
-from uuid import uuid4
 
-from sdgrpc.api.jobs.kept import KeptJob
 from sdgrpc.errors import FieldViolation, InvalidRequest
+from sdgrpc.v1 import jobs_pb2 as pb
 
 MAX_PAGE = 1000
 
-RUN = uuid4().hex[:8]
-"""Tells tokens of this process, whose jobs they count, from another's."""
+Place = tuple[float, str]
+"""When a job was created, and its id: the oldest are first, whichever server is asked for the next page."""
+
+START: Place = (0.0, "")
+"""Before the first job."""
 
 
-def page_of(jobs: Sequence[KeptJob], size: int, token: str) -> tuple[Sequence[KeptJob], str]:
+def page_of(jobs: dict[Place, pb.Job], size: int) -> tuple[list[pb.Job], str]:
     """Return the jobs of one page, and the token of the next; empty after the last.
 
     Args:
-        jobs: all, in the order of their `number`.
+        jobs: those after the page before, more than one page of them if there are more.
         size: how many there are on a page.
-        token: as the page before told it; empty for the first.
-
-    Raises:
-        InvalidRequest: the token is none of this server's.
 
     """
-    after = _number(token) if token else -1
-    rest = [job for job in jobs if job.number > after]
-    page = rest[:size]
-    return page, _token(page[-1].number) if len(rest) > size else ""
+    places = sorted(jobs)
+    page = places[:size]
+    return [jobs[place] for place in page], _token(page[-1]) if len(places) > size else ""
 
 
-def _token(number: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([RUN, number]).encode()).decode()
+def place_of(token: str) -> Place:
+    """Return the place after which a page begins.
 
+    Raises:
+        InvalidRequest: the token is none of ListJobs.
 
-def _number(token: str) -> int:
+    """
+    if not token:
+        return START
     try:
-        run, number = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
+        created, request_id = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
     except (ValueError, TypeError, RecursionError):
-        run, number = "", -1
-    if run != RUN or not isinstance(number, int):
-        text = "is not a `next_page_token` of this server since its start"
-        raise InvalidRequest([FieldViolation("page_token", text)])
-    return number
+        created, request_id = None, None
+    if not isinstance(created, float) or not isinstance(request_id, str):
+        raise InvalidRequest([FieldViolation("page_token", "is not a `next_page_token` of ListJobs")])
+    return created, request_id
+
+
+def _token(place: Place) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place, ensure_ascii=False).encode()).decode()

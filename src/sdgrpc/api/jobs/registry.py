@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections import OrderedDict
@@ -11,11 +10,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from sdgrpc.api.codec import KINDS, Request
-from sdgrpc.api.jobs.content import Content
+from sdgrpc.api.jobs.content import Content, other_content
 from sdgrpc.api.jobs.kept import Draw, KeptJob
 from sdgrpc.api.jobs.log import EventLog
-from sdgrpc.errors import JobExists, JobNotFound, KeepingFull, KeepingOff
+from sdgrpc.engine.keeping.records import KeptRequest
+from sdgrpc.errors import JobNotFound, KeepingFull, KeepingOff
 from sdgrpc.settings import Settings
+from sdgrpc.v1 import diffusion_pb2 as pb
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +38,16 @@ class KeptJobs:
         self._jobs: dict[Key, KeptJob] = {}
         self._ended: OrderedDict[KeptJob, asyncio.TimerHandle] = OrderedDict()
         self._bytes = 0
-        self._numbers = itertools.count()
+        self.on_begin: Callable[[KeptJob], None] = lambda _: None
 
     @property
     def held_bytes(self) -> int:
         """What the events of all jobs take."""
         return self._bytes
+
+    def all(self) -> Sequence[KeptJob]:
+        """Return every caller's jobs, the oldest first."""
+        return list(self._jobs.values())
 
     def of(self, caller: str) -> Sequence[KeptJob]:
         """Return the caller's jobs, the oldest first."""
@@ -88,17 +93,21 @@ class KeptJobs:
         if job is None:
             return None
         if not content.is_same(job.content, job.drawn_seed):
-            raise JobExists(
-                f"a job {request_id!r} with other content is kept here; give this one another "
-                "request_id, or attach to that one"
-            )
+            raise other_content(request_id)
         if job.is_void:
             self._forget(job)
             return None
         return job
 
-    def start(self, caller: str, request: Request, content: Content, draw: Draw) -> KeptJob:
-        """Draw a request whose id is not taken, whoever reads.
+    def start(
+        self,
+        caller: str,
+        request: Request,
+        content: Content,
+        draw: Draw,
+        shared: KeptRequest | None = None,
+    ) -> KeptJob:
+        """Draw a request whose id is not taken, whoever reads. Other servers are told of it as `shared`.
 
         Raises:
             KeepingOff: the operator keeps no jobs.
@@ -109,20 +118,40 @@ class KeptJobs:
             raise KeepingOff(
                 "this server keeps no jobs (keep_bytes is 0); leave out on_disconnect, or use another"
             )
-        log = EventLog(self._count)
-        job = KeptJob(caller, request.request_id, KINDS[type(request)], content, log)
         if not self._make_room() or len(self._jobs) >= MOST_JOBS:
             raise KeepingFull(
                 f"{len(self._jobs)} jobs that are kept hold {self._bytes} bytes (keep_bytes is "
                 f"{self._budget}); try again later or on another server",
                 retry_after=RETRY_SECONDS,
             )
-        job.number = next(self._numbers)
+        job = self._made(caller, request, content, shared)
+        self._run(job, request, draw)
+        return job
+
+    def resume(
+        self, shared: KeptRequest, request: Request, events: Sequence[pb.JobEvent], draw: Draw
+    ) -> KeptJob:
+        """Draw what follows the events of a job that another server had begun."""
+        job = self._made(shared.key[0], request, Content(shared.digest, shared.seed), shared)
+        job.was_begun = True
+        for event in events:
+            job.take(event)
+        self._run(job, request, draw)
+        return job
+
+    def _made(self, caller: str, request: Request, content: Content, shared: KeptRequest | None) -> KeptJob:
+        kind, log = KINDS[type(request)], EventLog(self._count)
+        job = KeptJob(caller, request.request_id, kind, content, log, shared=shared)
+        if shared is not None:
+            job.created = shared.created  # every server tells the same
         self._jobs[caller, job.request_id] = job
+        return job
+
+    def _run(self, job: KeptJob, request: Request, draw: Draw) -> None:
+        self.on_begin(job)
         job.log.on_left, job.on_end = self._left(job), partial(self._on_end, job)
         job.running = asyncio.create_task(job.run(request, draw, self._make_room))
         job.running.add_done_callback(lambda _: job.stop())  # it may be cancelled before it begins
-        return job
 
     def close(self) -> None:
         """End every job and forget it. May be called twice."""

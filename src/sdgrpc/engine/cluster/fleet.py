@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 
 from sdgrpc.engine.cluster import head
+from sdgrpc.engine.cluster.kept.joined import RayJobs
 from sdgrpc.engine.cluster.replica import Replica, Report, Served
 from sdgrpc.errors import SettingsError
 from sdgrpc.settings import Settings
@@ -92,6 +93,13 @@ class Fleet:
             "max_concurrency": MANY,
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
         }
+
+    def shared_jobs(self) -> RayJobs | None:
+        """Return what keeps jobs for all front doors of a Ray that was joined.
+
+        One that was started here has no other front door, and ends with this one.
+        """
+        return None if self.is_local else RayJobs(self._ray, self._settings)
 
     def start(self, name: str) -> None:
         """Start a replica, in place of one of that name."""

@@ -25,9 +25,12 @@ def open_cluster(settings: Settings, address: str, observer: Observer) -> RayEng
 
     """
     fleet = Fleet(settings, address)
+    shared_jobs = fleet.shared_jobs()
     router, sets = Router(settings.affinity_factor), SetNames()
     keeper = Keeper(fleet, router, sets, settings.hang_timeout)
     try:
+        if shared_jobs is not None:
+            shared_jobs.open_ahead()
         keeper.begin(settings.replica_range[0])
         served = asyncio.run(keeper.opened())
     except BaseException:
@@ -35,4 +38,4 @@ def open_cluster(settings: Settings, address: str, observer: Observer) -> RayEng
         raise
     scaling = Scaling(keeper, Scaler(*settings.replica_range))
     inside = Inside(settings.max_queued_jobs_per_token)
-    return RayEngine(fleet, router, keeper, scaling, sets, served, observer, inside)
+    return RayEngine(fleet, router, keeper, scaling, sets, served, observer, inside, shared_jobs)

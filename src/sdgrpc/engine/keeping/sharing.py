@@ -54,8 +54,11 @@ class SharedJobs(Protocol):
         """Return the caller's first jobs whose time and id come after those, the oldest first."""
         ...
 
-    async def cancel(self, key: Key) -> Known | None:
-        """End a job, whoever draws it; return what was known of it before, if anything was."""
+    async def cancel(self, key: Key, run: str = "") -> Known | None:
+        """End a job, whoever draws it; return what was known of it before, if anything was.
+
+        With a `run` that one alone.
+        """
         ...
 
     async def leave(self) -> None:

@@ -60,7 +60,7 @@ class Asked:
         return pickle.loads(pickle.dumps(answer))  # noqa: S301
 
     async def listen(self, door: str, *, takes: bool = True) -> Any:
-        return await self("listen", door, *self.bounds, takes=takes)
+        return await self("listen", door, *self.bounds, takes)
 
     async def tell(self, *tellings: Telling, door: str = "a") -> list[int]:
         return await self("tell", door, tellings)
@@ -184,6 +184,21 @@ async def test_a_dead_doors_job_is_taken_by_one(asked: Asked) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
+async def test_an_answer_that_gives_a_job_may_be_lost(asked: Asked) -> None:
+    """Until it tells of the job whoever got it is given it again, and nobody else."""
+    await asked("claim", "a", request_of(), "")
+    await asked("leave", "a")
+    for _ in range(MOST_DOORS):
+        assert (await asked.listen("b")).orphans == (KEY,)
+        assert await asked("take", "b", KEY) == Taken(request_of(), ())
+        assert (await asked.listen("c")).orphans == ()
+        assert await asked("take", "c", KEY) is None
+    await asked.tell(telling(0), door="b")
+    assert (await asked.listen("b")).orphans == ()
+    assert await asked("take", "b", KEY) is None
+
+
+@pytest.mark.usefixtures("at_once")
 async def test_who_can_draw_nothing_is_told_of_no_orphan(asked: Asked) -> None:
     """Such as a front door that drains."""
     await asked("claim", "a", request_of(), "")
@@ -207,6 +222,7 @@ async def test_a_door_that_leaves_is_not_waited_for(asked: Asked, monkeypatch: p
     """Whoever listens is told at once."""
     monkeypatch.setattr(module, "WAIT_SECONDS", 60)
     await asked("claim", "a", request_of(), "")
+    await asked.listen("b", takes=False)
     listening = asyncio.ensure_future(asked.listen("b"))
     await asyncio.sleep(0)
     await asked("leave", "a")
@@ -327,12 +343,12 @@ async def test_a_job_without_room_ends_here_alone() -> None:
 @pytest.mark.usefixtures("at_once")
 async def test_the_largest_bounds_of_the_living_count(asked: Asked) -> None:
     """A front door that is started with more memory has it; one that has gone counts no more."""
-    await asked("listen", "a", 10.0, 100, takes=False)
-    await asked("listen", "b", 20.0, 50, takes=False)
+    await asked("listen", "a", 10.0, 100, False)
+    await asked("listen", "b", 20.0, 50, False)
     doors = asked.registry._doors
     assert (doors.keep_seconds, doors.keep_bytes) == (20.0, 100)
     asked.clock.now += DEAD_SECONDS
-    await asked("listen", "b", 20.0, 50, takes=False)
+    await asked("listen", "b", 20.0, 50, False)
     assert (doors.keep_seconds, doors.keep_bytes) == (20.0, 50)
 
 

@@ -37,6 +37,10 @@ class Doors:
         self._now, self._began = now, now()
         self._doors: dict[str, Door] = {}
 
+    def knows(self, name: str) -> bool:
+        """Tell whether anything was ever heard of a front door."""
+        return name in self._doors
+
     def hear(self, name: str) -> Door:
         """Note that a front door lives."""
         door = self._doors.setdefault(name, Door(0.0, self.keep_seconds, self.keep_bytes))

@@ -19,13 +19,15 @@ PAGE_BYTES = 4 << 20
 class Entry:
     """A job: its request, its events, and who draws it. Used by one event loop.
 
-    `doors` counts the front doors that have begun to. `count` is told of bytes that are kept more, or fewer.
+    `doors` counts the front doors that have begun to. It `is_confirmed` once the last of them told of it:
+    the answer that gave it the job may have been lost. `count` is told of bytes that are kept more, or fewer.
     """
 
     request: KeptRequest
     door: str
     count: Callable[[int], None]
     doors: int = 1
+    is_confirmed: bool = True
     events: list[bytes] = field(default_factory=list)
     job: bytes = b""
     is_cancelled: bool = False

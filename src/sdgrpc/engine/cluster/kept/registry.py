@@ -77,6 +77,7 @@ class JobRegistry:
             return UNKNOWN
         if (entry.request.run, entry.door) != (telling.run, door):
             return REFUSED
+        entry.is_confirmed = True
         if telling.is_refused:
             self._forget(entry)
         elif not entry.has_ended:
@@ -98,12 +99,16 @@ class JobRegistry:
         self._forget(entry)
         return None
 
-    async def listen(self, door: str, keep_seconds: float, keep_bytes: int, *, takes: bool) -> Orders:
-        """See `SharedJobs.listen`; the numbers are those of this front door's settings."""
+    async def listen(self, door: str, keep_seconds: float, keep_bytes: int, takes: bool) -> Orders:
+        """See `SharedJobs.listen`; the numbers are those of this front door's settings.
+
+        The first answer comes at once.
+        """
+        is_first = not self._doors.knows(door)
         self._doors.note(door, keep_seconds, keep_bytes)
         self._sweep()
         orders = self._orders(door, takes=takes)
-        if not (orders.cancels or orders.orphans) and await self._doors.woken(door, WAIT_SECONDS):
+        if not (is_first or orders.cancels or orders.orphans) and await self._doors.woken(door, WAIT_SECONDS):
             orders = self._orders(door, takes=takes)
         return orders
 
@@ -112,23 +117,29 @@ class JobRegistry:
         cancels = [
             (entry.key, entry.request.run) for entry in entries if entry.is_cancelled and entry.door == door
         ]
-        orphans = [entry.key for entry in entries if takes and self._is_orphan(entry)]
+        orphans = [entry.key for entry in entries if takes and self._may_take(door, entry)]
         return Orders(self._life, tuple(cancels), tuple(orphans))
 
     def _is_orphan(self, entry: Entry) -> bool:
         return not entry.has_ended and not self._doors.lives(entry.door)
 
+    def _may_take(self, door: str, entry: Entry) -> bool:
+        is_given = entry.door == door and not entry.is_confirmed
+        return self._is_orphan(entry) or (is_given and not entry.has_ended)
+
     async def take(self, door: str, key: Key) -> Taken | None:
         """See `SharedJobs.take`."""
         entry = self._entries.get(key)
-        if entry is None or not self._is_orphan(entry) or entry.is_cancelled:
+        if entry is None or not self._may_take(door, entry) or entry.is_cancelled:
             return None
+        if entry.door == door and not entry.is_confirmed:
+            return Taken(entry.request, tuple(entry.events))
         if entry.doors == MOST_DOORS:
             self._end(
                 entry, EngineFailed(f"{MOST_DOORS} servers ended while they drew this job; send it again")
             )
             return None
-        entry.door, entry.doors = door, entry.doors + 1
+        entry.door, entry.doors, entry.is_confirmed = door, entry.doors + 1, False
         return Taken(entry.request, tuple(entry.events))
 
     async def find(self, key: Key) -> Known | None:
@@ -156,10 +167,10 @@ class JobRegistry:
         ]
         return [entry.known() for _, entry in sorted(those, key=lambda one: one[0])[:count]]
 
-    async def cancel(self, key: Key) -> Known | None:
+    async def cancel(self, key: Key, run: str = "") -> Known | None:
         """See `SharedJobs.cancel`."""
         entry = self._entries.get(key)
-        if entry is None or self._has_expired(entry):
+        if entry is None or self._has_expired(entry) or run not in ("", entry.request.run):
             return None
         before = entry.known()
         if not entry.has_ended:
