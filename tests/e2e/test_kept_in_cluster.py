@@ -7,8 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 import grpc
+import psutil
 import pytest
 
 from sdgrpc.engine.cluster import head
@@ -30,23 +33,30 @@ sys.stdin.read()
 """
 
 
+class Ray(NamedTuple):
+    """A Ray, and the process that started it."""
+
+    address: str
+    process_id: int
+
+
 @pytest.fixture(scope="module")
-def ray() -> Iterator[str]:
-    """The address of a Ray that no server started."""
+def ray() -> Iterator[Ray]:
+    """One that no server started."""
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in head.own_environment().items():
             patch.setenv(variable, value)
         command = [sys.executable, "-c", PROGRAM]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            yield process.stdout.readline().strip()
+            yield Ray(process.stdout.readline().strip(), process.pid)
             process.stdin.close()
 
 
 @pytest.fixture(scope="module")
-def servers(ray: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, ...]]:
+def servers(ray: Ray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, ...]]:
     """Two of one replica each, that draw each job by itself."""
     folder = tmp_path_factory.mktemp("doors")
-    arguments = ("--cluster", ray, "--replicas", "1", "--replica-cpus", "1", "--no-batching")
+    arguments = ("--cluster", ray.address, "--replicas", "1", "--replica-cpus", "1", "--no-batching")
     with (
         running_server(folder / "first.log", *arguments) as first,
         running_server(folder / "second.log", *arguments) as second,
@@ -138,6 +148,34 @@ def test_a_job_is_cancelled_at_the_other_door(channels: list[grpc.Channel]) -> N
         assert caught.value.details() == "the job was cancelled by CancelJob"
     for channel in channels:
         until_state(channel, "unwanted", jobs_pb2.JOB_STATE_CANCELLED)
+
+
+def found(channel: grpc.Channel, request_id: str) -> bool:
+    """Whether a door knows that a job has ended; what it does not know has one of two names."""
+    try:
+        return len(list(attach(channel, request_id))) == len(KINDS)
+    except grpc.RpcError as error:
+        if error.code() not in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE):
+            raise
+        return False
+
+
+def test_a_killed_registry_is_told_again(
+    ray: Ray, servers: tuple[ServerProcess, ...], channels: list[grpc.Channel]
+) -> None:
+    """Kill -9 of it in the middle of a job disturbs none, and all is found once Ray has started another."""
+    first = draw(channels[0], "told again")
+    seen = [next(first) for _ in range(8)]
+    family = psutil.Process(ray.process_id).children(recursive=True)
+    (registry,) = (one for one in family if "ray::JobRegistry" in str(one.cmdline()))
+    registry.kill()
+    events = seen + list(first)
+    assert kinds_of(events) == KINDS
+    assert [event.sequence for event in events] == list(range(len(KINDS)))
+    for request_id in ("told again", "shared"):
+        until(partial(found, channels[1], request_id))
+    assert written(attach(channels[1], "told again")) == written(events)
+    assert "Traceback" not in "".join(server.log_text() for server in servers)
 
 
 def test_a_job_of_a_killed_door_is_drawn_on(
