@@ -1,23 +1,30 @@
 """Schemas of what others add to Kubernetes, and of compose files, from the Go modules that publish them.
 
-Go's own client fetches a module once (5 MB together) into its cache, and proves its content.
+Go's own client fetches a module once (20 MB together) into its cache, and proves its content.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
 import jsonschema  # type: ignore[import-untyped]
 import yaml
 
+from tools import go_programs
+
 COMPOSE = ("github.com/compose-spec/compose-go/v2@v2.16.2", "schema/compose-spec.json")
 KINDS: Mapping[str, tuple[str, str]] = {
+    "HTTPRoute": (
+        "sigs.k8s.io/gateway-api@v1.6.3",
+        "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+    ),
+    "InferencePool": (
+        f"{go_programs.PICKER_MODULE}@{go_programs.PICKER_VERSION}",
+        "config/crd/bases/inference.networking.k8s.io_inferencepools.yaml",
+    ),
     "RayCluster": (
         "github.com/ray-project/kuberay/ray-operator@v1.5.0",
         "config/crd/bases/ray.io_rayclusters.yaml",
@@ -32,18 +39,10 @@ def published(module: str, name: str) -> str:
     """Return a file of a module.
 
     Raises:
-        FileNotFoundError: there is no Go toolchain, or the module cannot be had; says why.
+        FileNotFoundError: as `go_programs.module`.
 
     """
-    go = shutil.which("go")
-    if go is None:
-        raise FileNotFoundError("schemas come from Go modules, and there is no `go` on the PATH")
-    command = [go, "mod", "download", "-json", module]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")  # noqa: S603
-    found = json.loads(done.stdout or "{}")
-    if "Dir" not in found:
-        raise FileNotFoundError(f"{module}: {found.get('Error', done.stderr)}")
-    return (Path(found["Dir"]) / name).read_text("utf-8")
+    return (go_programs.module(module) / name).read_text("utf-8")
 
 
 def strict(schema: object) -> object:

@@ -7,8 +7,6 @@ embedded model, and prints what ghz says of 100 calls of Generate.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sdgrpc.demo.server import running_server
+from tools import go_programs
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = ROOT / ".tools/ghz"
@@ -31,20 +30,8 @@ REQUEST: Mapping[str, Any] = {
 
 
 def install() -> Path:
-    """Return the path of ghz, built with Go if it is not there yet.
-
-    Raises:
-        FileNotFoundError: there is no Go toolchain.
-        CalledProcessError: it does not build; Go has said why.
-
-    """
-    if not BINARY.exists():
-        go = shutil.which("go")
-        if go is None:
-            raise FileNotFoundError("ghz is built with Go, and there is no `go` on the PATH")
-        environment = {**os.environ, "GOBIN": str(BINARY.parent)}
-        subprocess.run([go, "install", PACKAGE], check=True, env=environment)  # noqa: S603
-    return BINARY
+    """Return the path of ghz; raises as `go_programs.install`."""
+    return go_programs.install(BINARY, PACKAGE)
 
 
 def load(ghz: Path, target: str, *, calls: int, at_once: int, style: str = "json") -> str:

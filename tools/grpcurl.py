@@ -6,10 +6,8 @@ the embedded model, and prints each command with its answer.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdgrpc.demo.server import running_server
+from tools import go_programs
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = ROOT / ".tools/grpcurl"
@@ -36,20 +35,8 @@ class Answer:
 
 
 def install() -> Path:
-    """Return the path of grpcurl, built with Go if it is not there yet.
-
-    Raises:
-        FileNotFoundError: there is no Go toolchain.
-        CalledProcessError: it does not build; Go has said why.
-
-    """
-    if not BINARY.exists():
-        go = shutil.which("go")
-        if go is None:
-            raise FileNotFoundError("grpcurl is built with Go, and there is no `go` on the PATH")
-        environment = {**os.environ, "GOBIN": str(BINARY.parent)}
-        subprocess.run([go, "install", PACKAGE], check=True, env=environment)  # noqa: S603
-    return BINARY
+    """Return the path of grpcurl; raises as `go_programs.install`."""
+    return go_programs.install(BINARY, PACKAGE)
 
 
 def documented(readme: str) -> list[str]:

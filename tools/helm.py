@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tools import go_programs
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = ROOT / ".tools/helm"
@@ -35,7 +34,7 @@ CHOICES: Mapping[str, list[str]] = {
     "service.type": ["ClusterIP", "NodePort", "LoadBalancer"],
     "image.pullPolicy": ["Always", "IfNotPresent", "Never"],
 }
-FREE = ("resources", "envoy.resources")
+FREE = ("resources", "envoy.resources", "inferenceGateway.resources")
 """Mappings that Kubernetes defines, whatever their default has."""
 
 HEAD = """\
@@ -53,6 +52,12 @@ until Envoy has noticed (`drainDelay`), lets the running ones end (`drainTimeout
 disruption budget and network policies are on, autoscaling by the jobs that wait, a ServiceMonitor and alerts
 can be turned on. `image.repository` must be where your cluster finds the image of the Dockerfile.
 
+With `inferenceGateway.enabled` an inference gateway of the cluster takes Envoy's place: an InferencePool,
+whose picker goes by the servers' queues and the gauge of their adapters, and an HTTPRoute. It reads no
+gRPC messages: it knows a call's LoRA set by the header `x-gateway-model-name-rewrite` alone, and holds events
+back until a job's end. [docs/scaling.md](../../../docs/scaling.md#an-inference-gateway) says when that is
+worth it.
+
 Unknown names of values are refused (`values.schema.json`), unknown settings by the server at its start.
 
 | value | default | |
@@ -61,20 +66,8 @@ Unknown names of values are refused (`values.schema.json`), unknown settings by 
 
 
 def install() -> Path:
-    """Return the path of Helm, built with Go if it is not there yet.
-
-    Raises:
-        FileNotFoundError: there is no Go toolchain.
-        CalledProcessError: it does not build; Go has said why.
-
-    """
-    if not BINARY.exists():
-        go = shutil.which("go")
-        if go is None:
-            raise FileNotFoundError("helm is built with Go, and there is no `go` on the PATH")
-        environment = {**os.environ, "GOBIN": str(BINARY.parent)}
-        subprocess.run([go, "install", PACKAGE], check=True, env=environment)  # noqa: S603
-    return BINARY
+    """Return the path of Helm; raises as `go_programs.install`."""
+    return go_programs.install(BINARY, PACKAGE)
 
 
 def documented(text: str) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from tools import helm
 
 KUBERNETES = ("1.35.0", "1.37.0")
 VERSION = ("--kube-version", KUBERNETES[0])
-OTHERS = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
+OTHERS = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "InferencePool", "HTTPRoute"}
 """Kinds of other projects, of which Kubernetes has no schema."""
 
 VARIANTS: Mapping[str, Sequence[str]] = {
@@ -52,6 +52,7 @@ VARIANTS: Mapping[str, Sequence[str]] = {
         "networkPolicy.hub=true",
         "podLabels.team=art",
     ],
+    "inference": ["envoy.enabled=false", "inferenceGateway.enabled=true"],
 }
 
 pytestmark = pytest.mark.timeout(1200)  # the first run builds Helm
@@ -127,9 +128,9 @@ def test_every_variable_is_a_setting(variant: Objects) -> None:
 
 
 def test_pods_have_no_rights(variant: Objects) -> None:
-    """No root, no root to write to, no capability, no token of the cluster's."""
+    """No root, no root to write to, no capability; a token of the cluster's has the picker alone."""
     for pod in pods(variant):
-        assert pod["automountServiceAccountToken"] is False
+        assert pod["automountServiceAccountToken"] is (pod["containers"][0]["name"] == "picker")
         assert pod["securityContext"]["runAsNonRoot"] is True
         for container in pod["containers"]:
             context = container["securityContext"]

@@ -24,6 +24,11 @@ app.kubernetes.io/component: server
 app.kubernetes.io/component: envoy
 {{- end -}}
 
+{{- define "sdgrpc.picker" -}}
+{{ include "sdgrpc.selector" . }}
+app.kubernetes.io/component: picker
+{{- end -}}
+
 {{- define "sdgrpc.serviceAccount" -}}
 {{- .Values.serviceAccount.name | default (include "sdgrpc.name" .) -}}
 {{- end -}}
