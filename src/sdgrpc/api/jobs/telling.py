@@ -22,6 +22,8 @@ MESSAGE_BYTES = 4 << 20
 PAUSE_SECONDS = 0.05
 """Between messages, so that events travel together."""
 RETRY_SECONDS = 1.0
+MOST_REFUSED = 1000
+"""Of requests that were claimed in vain, while nobody can be told."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class Teller:
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:  # other jobs are to be told all the same
                 logger.exception("kept jobs could not be told")
+                self._changed.set()
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def tell_some(self) -> bool:
@@ -95,6 +98,7 @@ class Teller:
             Unreachable: nothing counts as told.
 
         """
+        await self._end_others()
         told: list[tuple[KeptJob, Place, Telling]] = []
         room = MESSAGE_BYTES
         for job, place in self._places.items():
@@ -103,8 +107,7 @@ class Teller:
                 room -= sum(map(len, telling.events))
                 told.append((job, place, telling))
                 place.is_due = False
-        await self._end_others()
-        refused = tuple(self._refused)
+        refused, self._refused = self._refused, []
         if not told and not refused:
             return False
         try:
@@ -112,8 +115,8 @@ class Teller:
         except BaseException:
             for _, place, _ in told:
                 place.is_due = True
+            self._refused = [*refused, *self._refused][-MOST_REFUSED:]
             raise
-        del self._refused[: len(refused)]
         for (job, place, telling), answer in zip(told, answers[len(refused) :], strict=True):
             self._answered(job, place, telling, answer)
         return True

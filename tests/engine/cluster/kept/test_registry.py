@@ -230,12 +230,17 @@ async def test_a_door_that_leaves_is_not_waited_for(asked: Asked, monkeypatch: p
 
 
 async def test_a_job_that_doors_die_of_ends(asked: Asked) -> None:
-    """After so many it is given to nobody, and says why."""
+    """After so many it is given to nobody, and says why; those that left did not die of it."""
     await asked("claim", "0", request_of(), "")
-    for number in range(1, MOST_DOORS):
+    for number in range(1, 2 * MOST_DOORS):
         await asked("leave", str(number - 1))
         assert await asked("take", str(number), KEY) is not None
-    await asked("leave", str(MOST_DOORS - 1))
+        await asked.tell(telling(0), door=str(number))
+    for name in range(MOST_DOORS - 1):
+        asked.clock.now += DEAD_SECONDS
+        assert await asked("take", f"of {name}", KEY) is not None
+        await asked.tell(telling(0), door=f"of {name}")
+    asked.clock.now += DEAD_SECONDS
     assert await asked("take", "last", KEY) is None
     known = await asked("find", KEY)
     assert known.has_ended

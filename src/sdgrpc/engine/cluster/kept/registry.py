@@ -183,6 +183,8 @@ class JobRegistry:
         """See `SharedJobs.leave`."""
         self._doors.leave(door)
         for entry in list(self._entries.values()):
+            if entry.door == door:
+                entry.doors -= 1  # it did not die of the job
             self._end_where_orphaned(entry)
 
     def _sweep(self) -> None:
