@@ -36,6 +36,7 @@ var kinds = map[string]func(*runner, *testing.T, testCase){
 	"upscale":     (*runner).upscale,
 	"embeddings":  (*runner).embeddings,
 	"plan":        (*runner).plan,
+	"cluster":     (*runner).cluster,
 }
 
 // runner runs the cases of the table against one server.

@@ -5,11 +5,12 @@ import (
 	"encoding/hex"
 	"slices"
 	"testing"
+	"time"
 
 	pb "example.com/sdgrpc/v1"
 )
 
-// The kinds of the table that make no job: pictures that are enlarged, words that were learned, plans.
+// The kinds of the table that make no job: pictures that are enlarged, words that were learned, plans, replicas.
 
 func (r *runner) upscale(t *testing.T, c testCase) {
 	var events []*pb.UpscaleEvent
@@ -121,4 +122,44 @@ func (r *runner) plan(t *testing.T, c testCase) {
 	if !slices.EqualFunc(planned, c.Expect.Loras, sameLora) {
 		t.Errorf("the LoRAs are %v instead of %v", planned, c.Expect.Loras)
 	}
+}
+
+func (r *runner) cluster(t *testing.T, c testCase) {
+	expect := c.Expect
+	if c.WithReplicas != nil && r.hasReplicas(t) {
+		expect = *c.WithReplicas
+	}
+	var count int32
+	var err error
+	switch request := c.request(t).(type) {
+	case *pb.DrainReplicasRequest:
+		var names []string
+		names, err = r.client.DrainReplicas(testContext(t), request.GetName())
+		count = int32(len(names))
+	case *pb.ScaleReplicasRequest:
+		count, err = r.client.ScaleReplicas(testContext(t), request.GetLeast(), request.GetMost())
+	}
+	if expect.Outcome != "OK" {
+		checkFailure(t, err, expect)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if count != expect.Replicas {
+		t.Errorf("there are %d replicas instead of %d", count, expect.Replicas)
+	}
+}
+
+// hasReplicas tells whether several draw behind the server.
+func (r *runner) hasReplicas(t *testing.T) bool {
+	t.Helper()
+	for state, err := range r.client.WatchStatus(testContext(t), 100*time.Millisecond) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(state.GetReplicas()) > 0
+	}
+	t.Fatal("WatchStatus ended")
+	return false
 }

@@ -28,6 +28,7 @@ type testCase struct {
 	Files          map[string]string
 	TimeoutSeconds float64 `json:"timeout_seconds"`
 	Expect         expectation
+	WithReplicas   *expectation `json:"with_replicas"`
 }
 
 type expectation struct {
@@ -42,6 +43,7 @@ type expectation struct {
 	Embeddings  []expectedEmbedding
 	UnetSteps   int32 `json:"unet_steps"`
 	GuidedSteps int32 `json:"guided_steps"`
+	Replicas    int32
 	Width       int32
 	Height      int32
 	Seeds       []int64
@@ -138,6 +140,10 @@ func (c testCase) request(t *testing.T) proto.Message {
 		message = &pb.UpscaleRequest{}
 	case "ListEmbeddings":
 		message = &pb.ListEmbeddingsRequest{}
+	case "DrainReplicas":
+		message = &pb.DrainReplicasRequest{}
+	case "ScaleReplicas":
+		message = &pb.ScaleReplicasRequest{}
 	default:
 		t.Fatalf("unknown method %q", c.Method)
 	}

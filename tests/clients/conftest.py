@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.server import REPLICAS
+
 ROOT = Path(__file__).resolve().parents[2]
 CARGO_TARGET = str(Path.home() / ".cache/sdgrpc/rust-target")  # shared by every checkout: compiled once
 RUN_SECONDS = 1500  # a fresh machine downloads and compiles the libraries first
@@ -87,10 +89,11 @@ def require_client(language: str) -> None:
 
 def run_in(language: str, command: Sequence[str], **variables: str) -> ClientRun:
     """Run a command in the language's folder; whatever it started ends with it."""
+    own = {"CARGO_TARGET_DIR": CARGO_TARGET, **os.environ, "SDGRPC_PYTHON": sys.executable}
     process = subprocess.Popen(
         command,
         cwd=ROOT / "clients" / language,
-        env={"CARGO_TARGET_DIR": CARGO_TARGET, **os.environ, "SDGRPC_PYTHON": sys.executable, **variables},
+        env={**own, **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -106,6 +109,18 @@ def run_in(language: str, command: Sequence[str], **variables: str) -> ClientRun
     return ClientRun(process.returncode, output)
 
 
+def with_replicas(path: Path) -> Path:
+    """A program in Python's place: whatever server a client starts by it has replicas on Ray."""
+    lines = (
+        "#!/bin/sh",
+        f'case " $* " in *" serve "*) set -- "$@" --cluster local --replicas {REPLICAS};; esac',
+        f'exec "{sys.executable}" "$@"',
+    )
+    path.write_text("".join(f"{line}\n" for line in lines))
+    path.chmod(0o755)
+    return path
+
+
 @pytest.fixture(scope="session")
 def run_client(tmp_path_factory: pytest.TempPathFactory) -> RunClient:
     """Run a language's tests, the first time that it is asked for."""
@@ -115,8 +130,12 @@ def run_client(tmp_path_factory: pytest.TempPathFactory) -> RunClient:
         require_client(language)
         if language not in runs:
             CLIENTS[language].before()
-            path = tmp_path_factory.mktemp(language) / "hashes.json"
-            done = run_in(language, CLIENTS[language].command, SDGRPC_CONTRACT_HASHES=str(path))
+            folder = tmp_path_factory.mktemp(language)
+            path = folder / "hashes.json"
+            variables = {"SDGRPC_CONTRACT_HASHES": str(path)}
+            if REPLICAS:
+                variables["SDGRPC_PYTHON"] = str(with_replicas(folder / "python"))
+            done = run_in(language, CLIENTS[language].command, **variables)
             hashes = json.loads(path.read_text("utf-8")) if path.is_file() else {}
             runs[language] = ClientRun(done.returncode, done.output, hashes)
         return runs[language]

@@ -30,7 +30,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Changes how many replicas draw behind one door, see `WatchStatusResponse.replicas`. Served where the operator allows
-// it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED.
+// it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED. FAILED_PRECONDITION with
+// the reason NO_CLUSTER where the server draws by itself.
 type ClusterServiceClient interface {
 	// Lets replicas go, and that many fewer be kept: they take no new jobs and end once those that have begun there have
 	// ended; jobs that wait there move to others. The last one has another put in its place first. Returns at once. NOT_FOUND with the
@@ -73,7 +74,8 @@ func (c *clusterServiceClient) ScaleReplicas(ctx context.Context, in *ScaleRepli
 // for forward compatibility.
 //
 // Changes how many replicas draw behind one door, see `WatchStatusResponse.replicas`. Served where the operator allows
-// it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED.
+// it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED. FAILED_PRECONDITION with
+// the reason NO_CLUSTER where the server draws by itself.
 type ClusterServiceServer interface {
 	// Lets replicas go, and that many fewer be kept: they take no new jobs and end once those that have begun there have
 	// ended; jobs that wait there move to others. The last one has another put in its place first. Returns at once. NOT_FOUND with the

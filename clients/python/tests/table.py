@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from sdgrpc.v1 import catalog_pb2
+from sdgrpc.v1 import catalog_pb2, cluster_pb2
 from sdgrpc.v1 import diffusion_pb2 as pb
 from server import CONTRACT, skip
 
@@ -20,12 +20,14 @@ REQUESTS: dict[str, type[Message]] = {
     "Inpaint": pb.InpaintRequest,
     "Upscale": pb.UpscaleRequest,
     "ListEmbeddings": catalog_pb2.ListEmbeddingsRequest,
+    "DrainReplicas": cluster_pb2.DrainReplicasRequest,
+    "ScaleReplicas": cluster_pb2.ScaleReplicasRequest,
 }
-CASE_KEYS = {"name", "kind", "method", "request", "files", "timeout_seconds", "expect"}
+CASE_KEYS = {"name", "kind", "method", "request", "files", "timeout_seconds", "expect", "with_replicas"}
 EXPECT_KEYS = {
     *("outcome", "request_id", "model", "step_count", "width", "height", "seeds", "media_type", "loras"),
     *("second_pass", "lora_strengths", "upscaler", "tile_count", "embeddings"),
-    *("unet_steps", "guided_steps"),
+    *("unet_steps", "guided_steps", "replicas"),
     *("previews", "warnings", "reason", "metadata", "violations", "resource", "retry"),
 }
 
@@ -39,7 +41,8 @@ def read_table() -> dict[str, Any]:
     table = json.loads(path.read_text("utf-8"))
     for case in table["cases"]:
         assert set(case) <= CASE_KEYS, case["name"]
-        assert set(case["expect"]) <= EXPECT_KEYS, case["name"]
+        for expect in (case["expect"], case.get("with_replicas", {})):
+            assert set(expect) <= EXPECT_KEYS, case["name"]
     assert table["cases"]
     return table
 

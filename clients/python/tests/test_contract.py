@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from checks import check_embeddings, check_events, check_failure, check_plan, check_upscaled, details_of
-from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc, jobs_pb2
+from sdgrpc.v1 import catalog_pb2, catalog_pb2_grpc, cluster_pb2_grpc, jobs_pb2
 from sdgrpc.v1 import diffusion_pb2 as pb
 from sdgrpc.v1.diffusion_pb2_grpc import DiffusionServiceStub
 from sdgrpc.v1.jobs_pb2_grpc import JobServiceStub
@@ -32,6 +32,7 @@ class Runner:
         self.stub = DiffusionServiceStub(channel)
         self.catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
         self.jobs = JobServiceStub(channel)
+        self.replicas = cluster_pb2_grpc.ClusterServiceStub(channel)
         self.server = server
         self.hashes: dict[str, list[str]] = {}
 
@@ -73,6 +74,26 @@ class Runner:
             check_failure(error, case["expect"])
             return
         check_plan(answer, case["expect"])
+
+    def cluster(self, case: Case) -> None:
+        expect = case["expect"]
+        if "with_replicas" in case and self.has_replicas():
+            expect = case["with_replicas"]
+        try:
+            answer = getattr(self.replicas, case["method"])(request_of(case)).replicas
+        except grpc.RpcError as error:
+            check_failure(error, expect)
+            return
+        assert expect["outcome"] == "OK"
+        assert (answer if case["method"] == "ScaleReplicas" else len(answer)) == expect["replicas"]
+
+    def has_replicas(self) -> bool:
+        """Whether several draw behind the server."""
+        watch = self.catalog.WatchStatus(catalog_pb2.WatchStatusRequest())
+        try:
+            return bool(next(watch).replicas)
+        finally:
+            watch.cancel()
 
     def keep(self, case: Case) -> None:
         pictures, cut = None, 1
@@ -187,6 +208,7 @@ KINDS: dict[str, Callable[[Runner, Case], None]] = {
     "upscale": Runner.upscale,
     "embeddings": Runner.embeddings,
     "plan": Runner.plan,
+    "cluster": Runner.cluster,
     "exists": Runner.exists,
     "attach": Runner.attach,
 }

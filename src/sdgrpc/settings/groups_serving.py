@@ -139,6 +139,6 @@ class ClusterSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_cluster(self) -> Self:
-        if self.cluster is None and (self.replicas != "1" or self.cluster_control):
-            raise ValueError("replicas and cluster_control need cluster: `local`, or the HOST:PORT of a Ray")
+        if self.cluster is None and self.replicas != "1":
+            raise ValueError("replicas needs cluster: `local`, or the HOST:PORT of a Ray")
         return self

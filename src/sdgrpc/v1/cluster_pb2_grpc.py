@@ -7,7 +7,8 @@ from sdgrpc.v1 import cluster_pb2 as sdgrpc_dot_v1_dot_cluster__pb2
 
 class ClusterServiceStub(object):
     """Changes how many replicas draw behind one door, see `WatchStatusResponse.replicas`. Served where the operator allows
-    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED.
+    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED. FAILED_PRECONDITION with
+    the reason NO_CLUSTER where the server draws by itself.
     """
 
     def __init__(self, channel):
@@ -30,7 +31,8 @@ class ClusterServiceStub(object):
 
 class ClusterServiceServicer(object):
     """Changes how many replicas draw behind one door, see `WatchStatusResponse.replicas`. Served where the operator allows
-    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED.
+    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED. FAILED_PRECONDITION with
+    the reason NO_CLUSTER where the server draws by itself.
     """
 
     def DrainReplicas(self, request, context):
@@ -71,7 +73,8 @@ def add_ClusterServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ClusterService(object):
     """Changes how many replicas draw behind one door, see `WatchStatusResponse.replicas`. Served where the operator allows
-    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED.
+    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED. FAILED_PRECONDITION with
+    the reason NO_CLUSTER where the server draws by itself.
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class ClusterServiceStub:
     """Changes how many replicas draw behind one door, see `WatchStatusResponse.replicas`. Served where the operator allows
-    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED.
+    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED. FAILED_PRECONDITION with
+    the reason NO_CLUSTER where the server draws by itself.
     """
 
     @_typing.overload
@@ -46,7 +47,8 @@ class ClusterServiceStub:
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
     """Changes how many replicas draw behind one door, see `WatchStatusResponse.replicas`. Served where the operator allows
-    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED.
+    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED. FAILED_PRECONDITION with
+    the reason NO_CLUSTER where the server draws by itself.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -60,7 +62,8 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Changes how many replicas draw behind one door, see `WatchStatusResponse.replicas`. Served where the operator allows
-    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED.
+    it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED. FAILED_PRECONDITION with
+    the reason NO_CLUSTER where the server draws by itself.
     """
 
     @_abc_1.abstractmethod

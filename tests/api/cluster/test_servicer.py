@@ -82,11 +82,12 @@ async def test_ordinary_code_has_the_same_calls(api: Api) -> None:
 async def test_an_engine_alone_has_none() -> None:
     """It says what is missing."""
     async with (
-        running_api(FakeEngine(), cluster="local", cluster_control=True) as api,
+        running_api(FakeEngine(), cluster_control=True) as api,
         AsyncClient(api.server.address) as client,
     ):
-        with pytest.raises(FailedPreconditionError, match="--cluster"):
+        with pytest.raises(FailedPreconditionError, match="--cluster") as caught:
             await client.scale_replicas(1)
+        assert caught.value.reason == "NO_CLUSTER"
 
 
 async def test_nobody_else_may() -> None:

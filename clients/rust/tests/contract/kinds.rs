@@ -16,7 +16,7 @@ use crate::server::Server;
 use crate::table::{Case, Kind};
 use crate::{Hashes, repository};
 
-const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+pub const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 const MOST_CALLS: usize = 64;
 const MOST_REFUSALS: usize = 60;
 
@@ -50,6 +50,7 @@ impl Runner {
                 return Ok(());
             }
             Kind::Embeddings => return others::embeddings(&self.client, case).await,
+            Kind::Cluster => return others::cluster(&self.client, case).await,
             _ => {}
         }
         let request = Request::read(case, &folder)?;
@@ -68,7 +69,7 @@ impl Runner {
             Kind::Exists => kept::exists(&self.client, case, &request).await,
             Kind::Attach => kept::attach(&self.client, case, &request).await,
             Kind::Plan => others::plan(&self.client, case, &request).await,
-            Kind::Upscale | Kind::Embeddings => unreachable!("they have no request of a job"),
+            Kind::Upscale | Kind::Embeddings | Kind::Cluster => unreachable!("they have no request of a job"),
         }
     }
 

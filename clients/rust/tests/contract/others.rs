@@ -1,4 +1,4 @@
-//! The kinds that make no job: pictures that are enlarged, words that were learned, plans.
+//! The kinds that make no job: pictures that are enlarged, words that were learned, plans, replicas.
 
 use std::fs;
 use std::path::Path;
@@ -7,13 +7,16 @@ use anyhow::{Context, Result, bail, ensure};
 use futures_util::TryStreamExt;
 use sdgrpc::v1::plan_job_request::Request as Planned;
 use sdgrpc::v1::upscale_event::Event as Told;
-use sdgrpc::v1::{Image, ListEmbeddingsRequest, PlanJobRequest, UpscaleEvent, UpscaleRequest};
+use sdgrpc::v1::{
+    DrainReplicasRequest, Image, ListEmbeddingsRequest, PlanJobRequest, ScaleReplicasRequest, UpscaleEvent,
+    UpscaleRequest,
+};
 use sdgrpc::{Client, Error};
 
 use crate::check;
-use crate::kinds::sha256;
+use crate::kinds::{STATUS_INTERVAL, sha256};
 use crate::request::{Request, decode};
-use crate::table::{Case, Expect, ExpectedEmbedding};
+use crate::table::{Case, Expect, ExpectedEmbedding, Method};
 
 /// Enlarge a picture; the hash of what came, where it is expected to.
 pub async fn upscale(client: &Client, case: &Case, folder: &Path) -> Result<Option<String>> {
@@ -103,4 +106,38 @@ pub async fn plan(client: &Client, case: &Case, request: &Request) -> Result<()>
         return check::failure(&case.expect, &error);
     }
     check::plan(&case.expect, &answer?)
+}
+
+/// Change how many replicas draw.
+pub async fn cluster(client: &Client, case: &Case) -> Result<()> {
+    let expect = match &case.with_replicas {
+        Some(other) if has_replicas(client).await? => other,
+        _ => &case.expect,
+    };
+    let answer = match case.method {
+        Method::DrainReplicas => {
+            let DrainReplicasRequest { name } = decode(case)?;
+            client.drain_replicas(name).await.map(|names| names.len())
+        }
+        Method::ScaleReplicas => {
+            let ScaleReplicasRequest { least, most } = decode(case)?;
+            client.scale_replicas(least, most).await.map(|count| count.try_into().unwrap_or_default())
+        }
+        other => bail!("{other:?} changes no replicas"),
+    };
+    if expect.outcome != "OK" {
+        let error = answer.err().with_context(|| format!("no {}", expect.outcome))?;
+        return check::failure(expect, &error);
+    }
+    let count = answer?;
+    let expected: usize = expect.replicas.context("replicas")?.try_into()?;
+    ensure!(count == expected, "{count} replicas instead of {expected}");
+    Ok(())
+}
+
+/// Whether several draw behind the server.
+async fn has_replicas(client: &Client) -> Result<bool> {
+    let mut reports = client.watch_status(STATUS_INTERVAL).await?;
+    let first = reports.try_next().await?.context("WatchStatus ended")?;
+    Ok(!first.replicas.is_empty())
 }

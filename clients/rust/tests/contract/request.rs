@@ -37,7 +37,9 @@ impl Request {
                 mask: files.remove("mask"),
                 ..decode(case)?
             }),
-            Method::Upscale | Method::ListEmbeddings => bail!("{:?} makes no job", case.method),
+            Method::Upscale | Method::ListEmbeddings | Method::DrainReplicas | Method::ScaleReplicas => {
+                bail!("{:?} makes no job", case.method)
+            }
         };
         if let Some(field) = files.keys().next() {
             bail!("a {:?} request has no file `{field}`", case.method);

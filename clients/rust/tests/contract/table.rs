@@ -31,6 +31,7 @@ pub struct Case {
     pub files: BTreeMap<String, String>,
     pub timeout_seconds: Option<f64>,
     pub expect: Expect,
+    pub with_replicas: Option<Expect>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -48,6 +49,7 @@ pub enum Kind {
     Upscale,
     Embeddings,
     Plan,
+    Cluster,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -57,6 +59,8 @@ pub enum Method {
     Inpaint,
     Upscale,
     ListEmbeddings,
+    DrainReplicas,
+    ScaleReplicas,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +84,7 @@ pub struct Expect {
     pub embeddings: Option<Vec<ExpectedEmbedding>>,
     pub unet_steps: Option<i32>,
     pub guided_steps: Option<i32>,
+    pub replicas: Option<i32>,
     #[serde(default)]
     pub loras: Vec<ExpectedLora>,
     pub previews: Option<ExpectedPreviews>,

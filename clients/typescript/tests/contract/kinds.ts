@@ -13,7 +13,7 @@ import type { GenerateRequest, UpscaleEvent } from "../../src/v1.js";
 import { checkEvents, checkFailure, checkPlan, hashesOf } from "./check.js";
 import type { Door } from "./server.js";
 import { checkEmbeddings, checkUpscaled } from "./others.js";
-import { embeddingsOf, requestOf, upscaleOf } from "./table.js";
+import { drainOf, embeddingsOf, requestOf, scaleOf, upscaleOf } from "./table.js";
 import type { Case, CaseRequest, Expect } from "./table.js";
 
 const MOST_CALLS = 64;
@@ -37,6 +37,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
   upscale,
   embeddings,
   plan,
+  cluster,
   unreachable,
   cancel,
   deadline,
@@ -170,6 +171,34 @@ async function plannedOf(each: Case) {
     case "Inpaint":
       return { case: "inpaint" as const, value: message };
   }
+}
+
+async function cluster({ client }: Runner, each: Case): Promise<void> {
+  const { with_replicas: other } = each;
+  const expect = other !== undefined && (await hasReplicas(client)) ? other : each.expect;
+  const asked = changeReplicas(client, each);
+  if (expect.outcome === "OK") {
+    assert.equal(await asked, expect.replicas);
+  } else {
+    checkFailure(await asked.catch((failure: unknown) => failure), expect);
+  }
+}
+
+/** Returns how many replicas the server told of. */
+async function changeReplicas(client: Client, each: Case): Promise<number> {
+  if (each.method === "DrainReplicas") {
+    return (await client.drainReplicas(drainOf(each).name)).length;
+  }
+  const { least, most } = scaleOf(each);
+  return client.scaleReplicas(least, most);
+}
+
+/** Whether several draw behind the server. */
+async function hasReplicas(client: Client): Promise<boolean> {
+  for await (const { replicas } of client.watchStatus()) {
+    return replicas.length > 0;
+  }
+  return assert.fail("WatchStatus ended");
 }
 
 async function unreachable(_: Runner, each: Case): Promise<void> {

@@ -7,18 +7,22 @@ import { create, fromJson } from "@bufbuild/protobuf";
 import type { JsonValue } from "@bufbuild/protobuf";
 
 import {
+  DrainReplicasRequestSchema,
   GenerateRequestSchema,
   ImageSchema,
   InpaintRequestSchema,
   ListEmbeddingsRequestSchema,
+  ScaleReplicasRequestSchema,
   TransformRequestSchema,
   UpscaleRequestSchema,
 } from "../../src/v1.js";
 import type {
+  DrainReplicasRequest,
   GenerateRequest,
   Image,
   InpaintRequest,
   ListEmbeddingsRequest,
+  ScaleReplicasRequest,
   TransformRequest,
   UpscaleRequest,
 } from "../../src/v1.js";
@@ -26,11 +30,11 @@ import type {
 /** The root of the repository, seen from dist/tests/contract. */
 export const ROOT = fileURLToPath(new URL("../../../../..", import.meta.url));
 
-const KEYS = ["name", "kind", "method", "request", "files", "timeout_seconds", "expect"];
+const KEYS = ["name", "kind", "method", "request", "files", "timeout_seconds", "expect", "with_replicas"];
 const EXPECTED = [
   ...["outcome", "request_id", "model", "step_count", "width", "height", "seeds", "media_type", "warnings"],
   ...["second_pass", "loras", "previews", "reason", "metadata", "violations", "resource", "retry"],
-  ...["lora_strengths", "upscaler", "tile_count", "embeddings", "unet_steps", "guided_steps"],
+  ...["lora_strengths", "upscaler", "tile_count", "embeddings", "unet_steps", "guided_steps", "replicas"],
 ];
 
 export interface ExpectedLora {
@@ -71,6 +75,7 @@ export interface Expect {
   readonly embeddings?: readonly ExpectedEmbedding[];
   readonly unet_steps?: number;
   readonly guided_steps?: number;
+  readonly replicas?: number;
   readonly loras?: readonly ExpectedLora[];
   readonly previews?: { readonly content: "picture" | "latent"; readonly steps: readonly number[] };
   readonly reason?: string;
@@ -80,14 +85,17 @@ export interface Expect {
   readonly retry?: boolean;
 }
 
+type ClusterMethod = "DrainReplicas" | "ScaleReplicas";
+
 export interface Case {
   readonly name: string;
   readonly kind: string;
-  readonly method: "Generate" | "Transform" | "Inpaint" | "Upscale" | "ListEmbeddings";
+  readonly method: "Generate" | "Transform" | "Inpaint" | "Upscale" | "ListEmbeddings" | ClusterMethod;
   readonly request: JsonValue;
   readonly files?: Readonly<Record<string, string>>;
   readonly timeout_seconds?: number;
   readonly expect: Expect;
+  readonly with_replicas?: Expect;
 }
 
 export interface Table {
@@ -110,7 +118,7 @@ export async function readTable(): Promise<Table> {
   for (const each of table.cases) {
     const unknown = [
       ...Object.keys(each).filter((key) => !KEYS.includes(key)),
-      ...Object.keys(each.expect).filter((key) => !EXPECTED.includes(key)),
+      ...Object.keys({ ...each.expect, ...each.with_replicas }).filter((key) => !EXPECTED.includes(key)),
     ];
     if (unknown.length > 0) {
       throw new Error(`${each.name}: unknown keys ${unknown.join(", ")}`);
@@ -149,6 +157,16 @@ export async function upscaleOf(each: Case): Promise<UpscaleRequest> {
 /** Which words are asked for. */
 export function embeddingsOf({ request }: Case): ListEmbeddingsRequest {
   return fromJson(ListEmbeddingsRequestSchema, request);
+}
+
+/** Which replicas are to leave. */
+export function drainOf({ request }: Case): DrainReplicasRequest {
+  return fromJson(DrainReplicasRequestSchema, request);
+}
+
+/** How many replicas are to be kept. */
+export function scaleOf({ request }: Case): ScaleReplicasRequest {
+  return fromJson(ScaleReplicasRequestSchema, request);
 }
 
 async function fileOf({ files = {} }: Case, field: string): Promise<Image | undefined> {

@@ -99,7 +99,8 @@ export const ScaleReplicasResponseSchema: GenMessage<ScaleReplicasResponse> = /*
 
 /**
  * Changes how many replicas draw behind one door, see `WatchStatusResponse.replicas`. Served where the operator allows
- * it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED.
+ * it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED. FAILED_PRECONDITION with
+ * the reason NO_CLUSTER where the server draws by itself.
  *
  * @generated from service sdgrpc.v1.ClusterService
  */
