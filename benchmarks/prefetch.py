@@ -123,11 +123,12 @@ def main(argv: list[str] | None = None) -> None:
     """Measure in turn, print the medians and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--folder", type=Path, help="where the model is written, or lies from another time")
     parser.add_argument("--tiny", action="store_true", help="a model of a few thousand weights")
     options = parser.parse_args(argv)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
-        model, folder = prepared(Path(scratch), tiny=options.tiny)
+        model, folder = prepared(options.folder or Path(scratch), tiny=options.tiny)
         runs: dict[str, list[dict[str, float]]] = {}
         for number in range(-1, options.rounds):
             for cold, prefetch in itertools.product((False, True), (False, True)):
@@ -155,10 +156,11 @@ def medians(each: list[dict[str, float]]) -> dict[str, float]:
 
 def prepared(scratch: Path, *, tiny: bool) -> tuple[Model, Path]:
     """A model, and a folder with three files for it."""
-    saved = save_model(scratch / "model") if tiny else save_full_size(scratch / "model", torch.bfloat16)
+    saved, folder = scratch / "model", scratch / "loras"
+    if not saved.exists():
+        _ = save_model(saved) if tiny else save_full_size(saved, torch.bfloat16)
     model = load("full", saved, device=torch.device("cpu"), dtype=torch.float32 if tiny else torch.bfloat16)
-    folder = scratch / "loras"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for number, (name, kind) in enumerate(zip((*NAMES, OTHER), (*STACK, SINGLE), strict=True)):
         write(kind, model.lora_components(), folder / f"{name}.safetensors", number)
     return model, folder
