@@ -50,6 +50,19 @@ def use_torch(network: nn.Module) -> None:
 
 
 @lru_cache
+def multiplies_float32() -> bool:
+    """Whether oneDNN multiplies float32 matrices with AVX-512 here; with AVX2 MKL's way is the faster one."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch._C._has_mkldnn:
+        return False
+    with torch.inference_mode(False), torch.no_grad():
+        sample, weight = torch.linspace(-1, 1, 7 * 5).view(7, 5), torch.linspace(-2, 1, 3 * 5).view(3, 5)
+        try:
+            return torch.allclose(MULTIPLY(sample, weight, None, "none", [], ""), sample @ weight.T)
+        except (RuntimeError, AttributeError):  # a private operator: another torch may have another
+            return False
+
+
+@lru_cache
 def is_equal(dtype: torch.dtype) -> bool:
     """Whether this machine multiplies a dtype by oneDNN, and answers with torch's bits then."""
     if dtype != torch.bfloat16 or not torch._C._has_mkldnn:

@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from sdgrpc.lora.fusing import products
-from sdgrpc.lora.fusing.products import BFLOAT16_PIECE, FEWEST_ROWS, PIECE, LowRank, Products, pieces
+from sdgrpc.lora.fusing.products import (
+    BFLOAT16_PIECE,
+    FEWEST_ROWS,
+    PIECE,
+    LowRank,
+    Products,
+    add_by_onednn,
+    pieces,
+)
+from sdgrpc.machine.linear import multiplies_float32
 
 RANKS = (16, 32, 8)
 
@@ -60,11 +69,12 @@ def fused(matrix: Tensor, product: LowRank) -> tuple[Tensor, Tensor]:
     return out, exact
 
 
-@pytest.fixture(params=[True, False], ids=["multiplies bfloat16", "does not"])
+@pytest.fixture(params=["bfloat16", "float32", "float32 by torch"])
 def multiplies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """A processor of either kind; torch computes the same on both, only slower."""
-    monkeypatch.setattr(products, "has_bfloat16", lambda _: request.param)
-    return bool(request.param)
+    """A processor of each kind: whether it multiplies bfloat16; the last has no oneDNN."""
+    monkeypatch.setattr(products, "has_bfloat16", lambda _: request.param == "bfloat16")
+    monkeypatch.setattr(products, "multiplies_float32", lambda: request.param == "float32")
+    return bool(request.param == "bfloat16")
 
 
 @pytest.mark.parametrize("ratio", [0.02, 0.12, 0.13, 1.0])
@@ -93,11 +103,30 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch, multiplies: bool
     matrix = weight(300, 200)
     whole, _ = fused(matrix, change(matrix, 0.1))
     monkeypatch.setattr(products, "PIECE", 200 * 64)
+    monkeypatch.setattr(products, "ONEDNN_PIECE", 200 * 64)
     monkeypatch.setattr(products, "BFLOAT16_PIECE", 1)
     cut, _ = fused(matrix, change(matrix, 0.1))
     unit = 2.0**-7 * torch.maximum(whole.abs(), cut.abs()).float()
     assert ((whole.float() - cut.float()).abs() <= unit).all()  # sums in another order: a last place at most
     assert (whole != cut).double().mean() < 1e-3
+
+
+@pytest.mark.skipif(not torch._C._has_mkldnn, reason="there is no oneDNN in this torch")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("rows", "columns"), [(320, 2880), (1, 768), (1280, 320)])
+def test_onednn_gives_the_same(dtype: torch.dtype, rows: int, columns: int) -> None:
+    """By oneDNN, a weight is what float64 makes of it, but for float32's rounding."""
+    matrix, change_ = weight(rows, columns).to(dtype), change(weight(rows, columns), 0.5)
+    out, exact = torch.empty_like(matrix), fused(matrix, change_)[1]
+    add_by_onednn(matrix, change_.joined(), None, out)
+    unit = torch.finfo(dtype).eps * exact.abs() + 2**-22 * sum(RANKS) * exact.abs().max()
+    assert ((out.double() - exact).abs() <= 0.51 * unit).all()
+
+
+def test_this_torch_can() -> None:
+    """Its operator is private: one that has another would be slower, and nothing else would say so."""
+    has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    assert multiplies_float32() == (has_avx512 and torch._C._has_mkldnn)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
