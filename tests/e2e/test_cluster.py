@@ -181,6 +181,19 @@ def test_nobody_sees_a_death(channel: grpc.Channel, kind: str, which: int) -> No
     assert picture_of(events) == picture_of(undisturbed)
 
 
+def test_a_set_is_one_by_name_and_by_hash(channel: grpc.Channel) -> None:
+    """A job that names the files by their hashes goes where the set was fused for one that named them."""
+    stub = pb_grpc.DiffusionServiceStub(channel)
+    for strength in (0.125, 0.25, 0.375, 0.625, 0.75, 0.875):
+        request = request_of(steps=1)
+        request.loras[0].strength = strength
+        named = list(stub.Generate(request, timeout=SECONDS))[1].prepared
+        request.loras[0].sha256 = named.loras[0].sha256
+        hashed = list(stub.Generate(request, timeout=SECONDS))[1].prepared
+        assert hashed.lora_set_id == named.lora_set_id
+        assert [named.lora_set_cached, hashed.lora_set_cached] == [False, True]
+
+
 @pytest.mark.slow
 def test_uploads_reach_every_replica(cluster: ServerProcess, tmp_path: Path) -> None:
     """Each replica draws with the file; content that is there already is not sent again."""

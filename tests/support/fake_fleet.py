@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from sdgrpc.domain import Event, LoraInfo, LoraRef, Task
+from sdgrpc.domain import EngineStatus, Event, LoraInfo, LoraRef, ResidentSet, Task
 from sdgrpc.engine.cluster.engine import RayEngine
 from sdgrpc.engine.cluster.fleet import ReplicaDied
 from sdgrpc.engine.cluster.jobs import Inside
@@ -32,7 +32,7 @@ from tests.support.engine import FakeEngine
 class FakeLibrary:
     """The files of a scripted engine's catalog; each has the bytes of its name."""
 
-    def __init__(self, engine: FakeEngine) -> None:
+    def __init__(self, engine: LibraryEngine) -> None:
         self._engine = engine
 
     def find(self, ref: LoraRef) -> LoraInfo:
@@ -41,16 +41,28 @@ class FakeLibrary:
                 return replace(info, name=name, sha256=hashlib.sha256(name.encode()).hexdigest())
         raise LoraNotFound(ref.label, f"no LoRA {ref.label!r} here")
 
+    def is_known(self, ref: LoraRef) -> bool:
+        return ref.name not in self._engine.unread
+
     def entry_of(self, file: LoraInfo) -> Any:
         return SimpleNamespace(name=file.name, path=SimpleNamespace(read_bytes=file.name.encode))
 
 
 class LibraryEngine(FakeEngine):
-    """A scripted engine that draws with the files of its catalog."""
+    """A scripted engine that draws with the files of its catalog, of which some were never read.
+
+    `fused` are its sets.
+    """
+
+    unread: tuple[str, ...] = ()
+    fused: tuple[ResidentSet, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.library = FakeLibrary(self)
+
+    def status(self) -> EngineStatus:
+        return replace(super().status(), resident_sets=self.fused)
 
     async def submit(self, task: Task, **keywords: Any) -> AsyncGenerator[Event, None]:
         self.loras = tuple(self.catalog.files)

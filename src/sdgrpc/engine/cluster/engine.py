@@ -69,7 +69,7 @@ class RayEngine:
         self._fleet, self.keeper, self._inside = fleet, keeper, inside
         self.shared_jobs = shared_jobs
         self._scaling, self._sets, self._served = scaling, sets, served
-        self._placing = Placing(fleet, router, keeper)
+        self._placing = Placing(fleet, router, keeper, sets)
         self._runs = Runs(fleet, self._placing, keeper, sets, inside, observer)
         self._draining, self._left = False, asyncio.Event()
 
@@ -153,10 +153,17 @@ class RayEngine:
             async for event in events:
                 yield cast("UpscaleEvent", event)
 
-    async def _ask(self, wanted: Wanted, name: str, *args: object, **keywords: object) -> Any:  # noqa: ANN401
-        """Ask a replica that fits; another one where it dies."""
+    async def _ask(
+        self,
+        wanted: Wanted,
+        name: str,
+        *args: object,
+        loras: Sequence[LoraRef] = (),
+        **keywords: object,
+    ) -> Any:  # noqa: ANN401
+        """Ask a replica that fits, by the set of these LoRAs; another one where it dies."""
         for _ in range(DEATHS):
-            replica = await self._placing.place(wanted, {})
+            replica = await self._placing.place(wanted, {}, loras=loras)
             self.keeper.enter(replica, wanted)
             try:
                 answer = await self._fleet.ask(replica, "call", name, args, keywords)
@@ -188,7 +195,7 @@ class RayEngine:
         wanted = await self._wanted(model, loras)
         self.check_room(caller)
         with self._inside.preparing(caller):
-            answer = await self._ask(wanted, "prepare_loras", model, list(loras), caller=caller)
+            answer = await self._ask(wanted, "prepare_loras", model, list(loras), loras=loras, caller=caller)
         made = cast("Prepared", answer)
         self._sets.learn(wanted, made.lora_set_id)
         for name in self.keeper.ready:  # so that whoever looks now sees the set
@@ -216,7 +223,7 @@ class RayEngine:
         """See `Engine.plan`: by the replica that would draw it."""
         self.check_room(task.caller)
         wanted = await self._wanted(task.model, task.loras)
-        return cast("JobPlan", await self._ask(wanted, "plan", task))
+        return cast("JobPlan", await self._ask(wanted, "plan", task, loras=task.loras))
 
     async def failed(self) -> None:
         """See `Engine.failed`: dead replicas are replaced, so it takes that none can be started.

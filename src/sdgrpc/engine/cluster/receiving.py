@@ -1,13 +1,15 @@
-"""A replica's side of uploads: files from clients, and from other replicas."""
+"""A replica's files: which it has, those from clients, and those from other replicas."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sdgrpc.domain import LoraInfo, LoraRef, UploadHeader
+from sdgrpc.domain import LoraInfo, LoraRef, ResidentLora, UploadHeader
 from sdgrpc.engine.base import Upload
-from sdgrpc.errors import SdgrpcError
+from sdgrpc.errors import LoraNotFound, SdgrpcError
 
 if TYPE_CHECKING:
     from sdgrpc.engine.local import LocalEngine
@@ -50,6 +52,30 @@ class Receiving:
         except SdgrpcError:
             return False
         return True
+
+    async def fused(self, model: str, loras: Sequence[LoraRef]) -> str:
+        """Return the id of a set that is fused here; empty where it is not. No file is read for it."""
+        return await asyncio.to_thread(self._fused, model, loras)
+
+    def _fused(self, model: str, loras: Sequence[LoraRef]) -> str:
+        try:
+            wanted = Counter(self._member(ref) for ref in loras if ref.strength or ref.text_encoder_strength)
+        except SdgrpcError:
+            return ""
+        for one in self._engine.status().resident_sets:
+            if one.model == model and Counter(one.loras) == wanted:
+                return one.set_id
+        return ""
+
+    def _member(self, ref: LoraRef) -> ResidentLora:
+        """Name a member as the engine's status does; LoraNotFound also where its file was never read."""
+        sha256 = ref.sha256.lower()
+        if not sha256:
+            library = self._engine.library
+            if not library.is_known(ref):
+                raise LoraNotFound(ref.label, "it was never read here")
+            sha256 = library.find(ref).sha256
+        return ResidentLora(sha256, ref.strength, ref.text_encoder_strength, ref.block_weights)
 
     async def content_of(self, ref: LoraRef) -> tuple[UploadHeader, bytes] | None:
         """Return a file that is here, with its name and hash; None if there is none."""

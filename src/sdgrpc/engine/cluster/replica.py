@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -198,6 +198,10 @@ class Replica:
     async def has(self, ref: LoraRef) -> bool:
         """Tell whether a file is here."""
         return await self._receiving.has(ref)
+
+    async def fused(self, model: str, loras: Sequence[LoraRef]) -> str:
+        """Return the id of a set that is fused here, empty where it is not."""
+        return await self._receiving.fused(model, loras)
 
     async def content_of(self, ref: LoraRef) -> tuple[UploadHeader, bytes] | None:
         """Return a file that this replica has, None if it has none of that name or hash."""

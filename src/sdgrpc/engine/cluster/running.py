@@ -72,7 +72,7 @@ class Runs:
         deaths, error = 0.0, None
         try:
             while True:
-                name = await self._placing.place(job.wanted, refused, patient=bool(job.seen))
+                name = await self._placing.place(job.wanted, refused, loras=job.loras, patient=bool(job.seen))
                 try:
                     async with aclosing(self._on(name, job)) as events:
                         async for event in events:

@@ -92,6 +92,11 @@ class Router:
             self._total += load - self._loads[name]
             self._loads[name] = load
 
+    def learn(self, name: str, wanted: Wanted) -> None:
+        """Note that a replica holds a set, though it was not asked for by these names there."""
+        if name in self._loads and wanted.set_key:
+            self._sets.add(name, (wanted.set_key,))
+
     def begin(self, name: str, wanted: Wanted) -> None:
         """Count a job on a replica, which will hold what the job wants."""
         if name not in self._loads:
