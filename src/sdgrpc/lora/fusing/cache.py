@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import astuple, dataclass, replace
 from functools import partial
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from sdgrpc.lora.fusing.lora_set import LoraSet
 from sdgrpc.lora.fusing.maker import FusedSet, Resident, SetMaker
 from sdgrpc.lora.fusing.overlay import Overlay, OverlaySwitch
 from sdgrpc.lora.fusing.placed_file import Parameter
-from sdgrpc.lora.fusing.spare import Buffers
+from sdgrpc.lora.fusing.spare import Buffers, in_background, touched
 from sdgrpc.lora.store.contents import FoundLora
 
 __all__ = ["FusedSets", "Lease", "Overlay", "OverlaySwitch", "SetStats"]
@@ -60,7 +61,8 @@ class FusedSets:
 
     Two that ask for the same missing set cause one fuse. The least recently used sets make room for a new one
     before it is made, and their memory is used again; one in use is never evicted, so the cache may hold more
-    than `capacity_bytes` meanwhile.
+    than `capacity_bytes` meanwhile. Once a set was made, memory for another like it is made ready beside,
+    within the same bound: its page faults take longer than the arithmetic.
 
     Args:
         components: `unet`, `text_encoder`, `text_encoder_2` -> the module. Their parameters are read, never
@@ -83,6 +85,7 @@ class FusedSets:
         self._maker = SetMaker(components, base=base, resident=resident)
         self._sets: OrderedDict[str, CachedSet] = OrderedDict()  # the least recently used first
         self._spare = Buffers()
+        self._making_ready: threading.Thread | None = None
         self._lock = threading.Lock()
         self._past = SetStats()
 
@@ -174,10 +177,12 @@ class FusedSets:
     def _make(self, wanted: LoraSet, cached: CachedSet) -> None:
         """Fuse a set and settle its future; a failure reaches all who wait and leaves nothing behind."""
         try:
-            fused = self._maker.make(wanted, partial(self._make_room, cached))
+            weights: list[Tensor] = []
+            fused = self._maker.make(wanted, partial(self._make_room, cached, weights))
             with self._lock:
                 cached.nbytes = fused.overlay.nbytes
             cached.future.set_result(fused)
+            self._look_ahead(weights)
         except BaseException as error:
             with self._lock:
                 del self._sets[wanted.set_id]
@@ -185,7 +190,7 @@ class FusedSets:
             raise
 
     def _make_room(
-        self, cached: CachedSet, weights: Mapping[Parameter, Tensor]
+        self, cached: CachedSet, asked: list[Tensor], weights: Mapping[Parameter, Tensor]
     ) -> dict[Parameter, Tensor | None]:
         """Count a new set's bytes, evict others for them, and return what of their memory it can use."""
         # Views made in inference mode could not be written outside of it.
@@ -195,7 +200,28 @@ class FusedSets:
             self._evict()
             spare = {parameter: self._spare.take(weight) for parameter, weight in weights.items()}
             self._trim()
+        asked.extend(weights.values())
         return spare
+
+    def _look_ahead(self, weights: Sequence[Tensor]) -> None:
+        """Have memory made ready for another set that changes these."""
+        with self._lock:
+            if self._making_ready is None or not self._making_ready.is_alive():
+                missing, ready = self._spare.missing(weights), WeakMethod(self._make_ready)
+                # A model that is unloaded keeps no sets: the thread does not hold on to them.
+                self._making_ready = in_background(lambda one: bool((made := ready()) and made(one)), missing)
+
+    def _make_ready(self, like: Tensor) -> bool:
+        """Make memory for one tensor ready; False if there is no room for it beside the sets."""
+        with self._lock:
+            held = sum(cached.nbytes for cached in self._sets.values())
+            if held + self._spare.nbytes + like.nbytes > self._capacity:
+                return False
+        memory = touched(like)
+        with self._lock:
+            self._spare.add(memory)
+            self._trim()
+        return True
 
     def _evict(self) -> None:
         """Drop unused sets, the least recently used first, until the rest has room. Needs the lock.
