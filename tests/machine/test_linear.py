@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sdgrpc.machine.linear import OneDnnLinear, is_equal, use_onednn, use_torch
+from sdgrpc.machine.linear import OneDnnLinear, OnePixelConv2d, is_equal, use_onednn, use_torch
 
 pytestmark = pytest.mark.skipif(
     not torch._C._has_mkldnn or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
@@ -64,3 +64,40 @@ def test_other_dtypes_stay_with_torch() -> None:
     assert torch.equal(made(sample), layer(sample))
     use_torch(network)
     assert type(made) is nn.Linear
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_one_pixel_is_a_linear_layer(bias: bool) -> None:
+    """It answers channels last, as near to the exact sums as torch; another weight can take its place."""
+    torch.manual_seed(0)
+    made = nn.Conv2d(64, 96, 1, bias=bias, dtype=torch.bfloat16).requires_grad_(False)
+    other = torch.randn(96, 64, 1, 1).bfloat16().to(memory_format=torch.channels_last)
+    sample = torch.randn(2, 64, 6, 4).bfloat16().contiguous(memory_format=torch.channels_last)
+    use_onednn(made)
+    assert type(made) is OnePixelConv2d
+    for weight in (made.weight, nn.Parameter(other, requires_grad=False)):
+        made.weight = weight
+        exact = nn.functional.conv2d(
+            sample.double(), weight.double(), made.bias.double() if made.bias is not None else None
+        )
+        with torch.inference_mode():
+            answer = made(sample)
+        torch.testing.assert_close(answer.double(), exact, rtol=2**-8, atol=1e-6)
+        assert answer.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_samples_by_rows_are_convolved() -> None:
+    """And convolutions of one pixel that skip, pad, or are in groups stay torch's, as all do afterwards."""
+    made = nn.Conv2d(8, 4, 1, dtype=torch.bfloat16).requires_grad_(False)
+    sample = torch.randn(1, 8, 3, 3).bfloat16()
+    with torch.inference_mode():
+        expected = made(sample)
+        use_onednn(made)
+        assert torch.equal(made(sample), expected)
+        use_torch(made)
+    assert type(made) is nn.Conv2d
+    settings = ({"stride": 2}, {"padding": 1}, {"groups": 4})
+    others = [nn.Conv2d(8, 4, 1, **one, dtype=torch.bfloat16) for one in settings]
+    for other in (*others, nn.Conv2d(8, 4, 3, dtype=torch.bfloat16), nn.Conv2d(8, 4, 1)):
+        use_onednn(other)
+        assert type(other) is nn.Conv2d
