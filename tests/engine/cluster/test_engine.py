@@ -131,6 +131,14 @@ async def test_observers_hear_of_a_job_once(fleet: FakeFleet) -> None:
     await engine.close()
 
 
+async def test_a_job_counts_once_its_client_knows_that_it_is_drawn(engine: RayEngine) -> None:
+    """Not only with the next report: who compares counts before and after a call sees its own job."""
+    for number in (1, 2):
+        async for _ in engine.submit(task(model="fake", steps=1)):
+            pass
+        assert engine.status().jobs_finished == number
+
+
 async def test_a_full_queue_is_refused_at_the_door(fleet: FakeFleet, engine: RayEngine) -> None:
     """Where all replicas together have no room."""
     for name, queued in (("replica-0", 2), ("replica-1", 0)):

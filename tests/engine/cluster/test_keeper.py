@@ -68,12 +68,31 @@ async def test_one_that_hangs_is_ended(fleet: FakeFleet) -> None:
     await engine.close()
 
 
+async def test_a_job_on_one_that_hangs_is_drawn_elsewhere(fleet: FakeFleet) -> None:
+    """Its client sees the events that are left, each once."""
+    engine = await opened(fleet, patience=0.01)
+    following = asyncio.ensure_future(engine.failed())
+    for one in fleet.engines.values():
+        one.gate.clear()
+    running = engine.submit(task(model="fake", steps=2))
+    assert [type(await anext(running)).__name__ for _ in range(2)] == ["Accepted", "Prepared"]
+    name = next(name for name, one in fleet.engines.items() if one.status().running)
+    other = next(one for one in fleet.engines if one != name)
+    fleet.engines[other].gate.set()
+    fleet.deaf.add(name)
+    names = [type(event).__name__ async for event in running]
+    assert names == ["Progress", "Progress", "ImageReady", "Finished"]
+    assert fleet.starts[name] == 2
+    following.cancel()
+    await engine.close()
+
+
 async def test_counts_never_fall(fleet: FakeFleet, engine: RayEngine) -> None:
     """What a replica had drawn before it died stays counted."""
     for _ in range(3):
         async for _ in engine.submit(task(model="fake")):
             pass
-    while engine.status().jobs_finished < 3:
+    while sum(one.jobs_finished for one in engine.status().replicas) < 3:
         await engine.keeper.changed()
     for name in ("replica-0", "replica-1"):
         fleet.kill(name)
@@ -117,7 +136,8 @@ async def test_one_that_leaves_finishes_first(fleet: FakeFleet, engine: RayEngin
     while name in fleet.engines:
         await engine.keeper.changed()
     assert drawing.finished == 1
-    assert [one.name for one in engine.status().replicas] != [name]
+    (left,) = engine.status().replicas
+    assert left.name != name
     assert engine.status().jobs_finished == 1
 
 

@@ -34,6 +34,20 @@ def test_an_idle_replica_leaves() -> None:
     assert played(Scaler(2, 3), 3, quiet) == 2
 
 
+def test_a_quiet_while_that_is_broken_begins_anew() -> None:
+    """One job that waits in between keeps the replica for another whole while."""
+    load = [(0.0, 0, 0), (FEWER_SECONDS - 1, 0, 1), (FEWER_SECONDS, 0, 0), (2 * FEWER_SECONDS - 1, 0, 0)]
+    assert played(Scaler(1, 3), 2, load) == 2
+    assert played(Scaler(1, 3), 2, [*load, (2 * FEWER_SECONDS, 0, 0)]) == 1
+
+
+def test_one_more_than_needed_may_be_kept() -> None:
+    """At half of the others' load, and not above it: no number lies where one comes and goes in turns."""
+    quiet = [(float(second), 2, 0) for second in range(int(2 * FEWER_SECONDS))]
+    assert played(Scaler(1, 9), 5, quiet[: int(FEWER_SECONDS) + 1]) == 4
+    assert played(Scaler(1, 9), 4, quiet) == 4
+
+
 def test_a_load_that_needs_all_keeps_all() -> None:
     """Two of two are busy: neither leaves, and without a queue none comes."""
     assert played(Scaler(1, 4), 2, [(float(second), 2, 0) for second in range(1000)]) == 2

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -84,7 +85,8 @@ class RayEngine:
 
     def status(self) -> EngineStatus:
         """See `Engine.status`: the sum over the replicas, as they last reported."""
-        return self.keeper.status()
+        now = self.keeper.status()
+        return replace(now, jobs_finished=max(now.jobs_finished, self._inside.finished))
 
     def check_room(self, caller: str = "", *, ahead: int = 0, ahead_of_caller: int = 0) -> None:
         """See `Engine.check_room`; the bounds are those of all replicas together."""

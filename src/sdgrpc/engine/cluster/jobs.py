@@ -76,6 +76,11 @@ class Inside:
     def __bool__(self) -> bool:
         return bool(self._jobs)
 
+    @property
+    def finished(self) -> int:
+        """How many jobs were drawn, known before the replicas' next reports say so."""
+        return self._turnover.jobs
+
     def check(self, caller: str, ahead: int = 0) -> None:
         """Raise TokenQueueFull if as many jobs of a named caller wait as may.
 
