@@ -24,11 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options.only.split(",")
     if unknown := [name for name in chosen if name not in SECTIONS]:
         sys.exit(f"--only: there is no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
-    path = options.json or results_path("serving", tiny=options.tiny)
+    path = options.json or results_path(
+        "serving-embedded" if options.embedded else "serving", tiny=options.tiny
+    )
     dtype = fastest_dtype(torch.device("cpu")) if options.dtype == "auto" else getattr(torch, options.dtype)
     found: dict[str, Record] = {}
     with tempfile.TemporaryDirectory() as folder:
-        subject = make_subject(Path(folder), dtype, tiny=options.tiny, loras=options.loras)
+        kind = {"tiny": options.tiny, "embedded": options.embedded}
+        subject = make_subject(Path(folder), dtype, **kind, loras=options.loras)
         bench = Bench(
             subject,
             options.rounds,
@@ -59,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--loras", type=int, default=12)
     made.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     made.add_argument("--tiny", action="store_true", help="a tiny model: to try the benchmark itself")
+    made.add_argument(
+        "--embedded", action="store_true", help="the embedded model, where the real size would take hours"
+    )
     made.add_argument("--json", type=Path, help=f"default: {results_path('serving')}; another with --tiny")
     return made
 

@@ -15,6 +15,7 @@ from sdgrpc.diffusion.checkpoints.card import model_info
 from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.checkpoints.precision import memory_format, vae_dtype
 from sdgrpc.diffusion.model import Model
+from sdgrpc.embedded import embedded_folder
 from tests.support.full_size import full_size_networks
 from tests.support.lora_sets import save_kohya_lora
 from tests.support.models import SD15_SCHEDULER, save_model, tiny_tokenizer
@@ -50,9 +51,14 @@ class Subject:
         return pipe
 
 
-def make_subject(folder: Path, dtype: torch.dtype, *, tiny: bool, loras: int = 12) -> Subject:
-    """Build the model with random weights and write `loras` different files for it."""
-    model = _tiny(folder, dtype) if tiny else _real(dtype)
+def make_subject(
+    folder: Path, dtype: torch.dtype, *, tiny: bool, embedded: bool = False, loras: int = 12
+) -> Subject:
+    """Build the model, with random weights unless it is the embedded one, and write files for it."""
+    if embedded:
+        model = load("subject", embedded_folder(), device=torch.device("cpu"), dtype=dtype)
+    else:
+        model = _tiny(folder, dtype) if tiny else _real(dtype)
     lora_dir = folder / "loras"
     lora_dir.mkdir()
     names = tuple(f"lora{number}" for number in range(loras))
