@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_uppercase
 
 from grafana_foundation_sdk.builders.dashboard import (
     Dashboard,
@@ -58,7 +59,7 @@ def lines(title: str, unit: str, text: str, queries: Sequence[Query]) -> Lines:
     """A panel of lines over time."""
     panel = Lines().title(title).description(text).unit(unit).datasource(SOURCE).min(0).span(8).height(8)
     panel = panel.fill_opacity(12).gradient_mode(GraphGradientMode.OPACITY)
-    for name, (expression, legend) in zip("ABC", queries, strict=False):
+    for name, (expression, legend) in zip(ascii_uppercase, queries, strict=False):
         panel = panel.with_target(Dataquery().ref_id(name).expr(expression).legend_format(legend))
     return panel
 
@@ -192,11 +193,12 @@ ROWS: Sequence[tuple[str, Sequence[Lines]]] = (
             lines(
                 "Sets found and fused",
                 "cps",
-                "Uses of sets that were in memory, that had to be fused, and sets that made room.",
+                "Sets that were in memory, had to be fused, or made room, and files read ahead.",
                 [
                     (rate("sdgrpc_lora_sets_hits_total", "instance"), "found {{instance}}"),
                     (rate("sdgrpc_lora_sets_misses_total", "instance"), "fused {{instance}}"),
                     (rate("sdgrpc_lora_sets_evictions_total", "instance"), "put out {{instance}}"),
+                    (rate("sdgrpc_prefetched_lora_files_total", "model"), "read ahead {{model}}"),
                 ],
             ),
             lines(
