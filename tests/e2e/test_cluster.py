@@ -195,8 +195,9 @@ def test_a_set_is_one_by_name_and_by_hash(channel: grpc.Channel) -> None:
 
 
 @pytest.mark.slow
-def test_uploads_reach_every_replica(cluster: ServerProcess, tmp_path: Path) -> None:
+def test_uploads_reach_every_replica(cluster: ServerProcess, channel: grpc.Channel, tmp_path: Path) -> None:
     """Each replica draws with the file; content that is there already is not sent again."""
+    until(lambda: len(replicas_of(channel)) == 2)  # a later one gets it when a job wants it
     path = tmp_path / "mine.safetensors"
     tensors = load_file(LORAS / "sepia.safetensors")
     save_file(tensors, path, {"ss_output_name": "mine"})

@@ -17,7 +17,7 @@ ENDS = {
     "cancel": {"CANCELLED", "OUT_OF_MEMORY", "INTERNAL", "QUEUE_FULL"},
     "reset": {"CANCELLED"},
     "hurry": {"OK", "DEADLINE_EXCEEDED", "DEADLINE_TOO_SOON", "OUT_OF_MEMORY", "INTERNAL", "QUEUE_FULL"},
-    "nonsense": {"INVALID_REQUEST"},
+    "nonsense": {"INVALID_REQUEST", "QUEUE_FULL"},  # whether there is room is asked before a request is read
     "unknown": {"LORA_NOT_FOUND", "QUEUE_FULL"},
     "linger": {"OK", "OUT_OF_MEMORY", "INTERNAL", "QUEUE_FULL"},
 }

@@ -3159,7 +3159,8 @@ pub mod cluster_service_client {
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
     /// Changes how many replicas draw behind one door, see `WatchStatusResponse.replicas`. Served where the operator allows
-    /// it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED.
+    /// it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED. FAILED_PRECONDITION with
+    /// the reason NO_CLUSTER where the server draws by itself.
     #[derive(Debug, Clone)]
     pub struct ClusterServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -3327,7 +3328,8 @@ pub mod cluster_service_server {
         >;
     }
     /// Changes how many replicas draw behind one door, see `WatchStatusResponse.replicas`. Served where the operator allows
-    /// it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED.
+    /// it (`cluster_control`), since whoever reaches it can take replicas away: elsewhere it is UNIMPLEMENTED. FAILED_PRECONDITION with
+    /// the reason NO_CLUSTER where the server draws by itself.
     #[derive(Debug)]
     pub struct ClusterServiceServer<T> {
         inner: Arc<T>,
