@@ -161,10 +161,12 @@ async def test_draining_waits_for_the_last_job(fleet: FakeFleet, engine: RayEngi
     with pytest.raises(Draining):
         engine.check_room()
     assert not draining.done()
-    waiting = asyncio.ensure_future(anext(running))
+    waiting, then = asyncio.ensure_future(anext(running)), list[int]()
+    waiting.add_done_callback(lambda _: then.append(fleet.closed))
     await asyncio.sleep(0)
     await engine.close()
     with pytest.raises(Draining, match="another"):
         await waiting
     await draining
+    assert then == [0]  # while there is a Ray that tells of deaths
     assert fleet.closed == 1

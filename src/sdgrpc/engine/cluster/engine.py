@@ -49,6 +49,7 @@ from sdgrpc.errors import Draining, EngineFailed, QueueFull
 from sdgrpc.machine.stop_signals import take_signals_again
 
 RETRY_SECONDS = 2.0
+END_SECONDS = 1.0  # in which jobs that are left hear that their replicas ended
 ANY = Wanted("")
 
 
@@ -69,7 +70,7 @@ class RayEngine:
     ) -> None:
         self._fleet, self.keeper, self._inside = fleet, keeper, inside
         self.shared_jobs = shared_jobs
-        self._scaling, self._sets, self._served = scaling, sets, served
+        self.replicas, self._sets, self._served = scaling, sets, served
         self._placing = Placing(fleet, router, keeper, sets)
         self._runs = Runs(fleet, self._placing, keeper, sets, inside, observer)
         self._draining, self._left = False, asyncio.Event()
@@ -216,11 +217,6 @@ class RayEngine:
             upload.abort()
             raise
 
-    @property
-    def replicas(self) -> Scaling:
-        """See `Engine.replicas`."""
-        return self._scaling
-
     async def plan(self, task: Task) -> JobPlan:
         """See `Engine.plan`: by the replica that would draw it."""
         self.check_room(task.caller)
@@ -233,7 +229,7 @@ class RayEngine:
         Replicas are watched while somebody waits for this.
         """
         take_signals_again()  # Ray's handler writes a crash's report at each
-        await self.keeper.follow(self._scaling.fit)
+        await self.keeper.follow(self.replicas.fit)
 
     async def drain(self) -> None:
         """See `Engine.drain`."""
@@ -246,4 +242,9 @@ class RayEngine:
         """See `Engine.close`."""
         self._draining = True
         self.keeper.close()
+        for name in list(self.keeper.names):
+            self._fleet.stop(name)
+        ended = asyncio.ensure_future(self.drain())  # once Ray is gone nobody hears of a death
+        await asyncio.wait([ended], timeout=END_SECONDS)
+        ended.cancel()
         await asyncio.to_thread(self._fleet.close)

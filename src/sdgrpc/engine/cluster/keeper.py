@@ -49,7 +49,7 @@ class Keeper:
         self._work: set[asyncio.Task[None]] = set()
         self._inside: Counter[str] = Counter()
         self._number = 0
-        self._closed = False
+        self.is_closed = False
 
     @property
     def names(self) -> Sequence[str]:
@@ -154,7 +154,7 @@ class Keeper:
 
     async def _follow(self, name: str) -> None:
         """Ask one until it has left."""
-        while name in self._leaving and not self._closed:
+        while name in self._leaving and not self.is_closed:
             await asyncio.sleep(REPORT_SECONDS)
             if name in self._reports:
                 try:
@@ -172,7 +172,7 @@ class Keeper:
 
     def lost(self, name: str) -> None:
         """Choose a dead replica no more, and start another in its place; once for each death."""
-        if name not in self._reports or self._closed:
+        if name not in self._reports or self.is_closed:
             return
         self._reports.forget(name)
         if self._leaving[name].is_set():
@@ -185,7 +185,7 @@ class Keeper:
 
     async def _return(self, name: str) -> None:
         """Choose a replica again once it is ready."""
-        while name in self._leaving and not self._closed:
+        while name in self._leaving and not self.is_closed:
             try:
                 await self._opened(name)
             except Exception as error:  # of whatever it died: it may be another next time
@@ -244,6 +244,6 @@ class Keeper:
 
     def close(self) -> None:
         """Start and ask none any more."""
-        self._closed = True
+        self.is_closed = True
         for task in list(self._work):
             task.cancel()

@@ -98,6 +98,8 @@ class Runs:
                 job.follower.ended(error, 0)
 
     def _died(self, name: str, deaths: float) -> None:
+        if self._keeper.is_closed:
+            raise EngineFailed("the replicas were ended with the server; send the job to another")
         logger.warning("%s died with a job, which is run again", name)
         self._keeper.lost(name)
         if deaths >= DEATHS:
