@@ -1,7 +1,8 @@
-"""The C library keeps freed memory."""
+"""The C library keeps freed memory, and the collector leaves libraries' objects alone."""
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
@@ -50,3 +51,27 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     """Other C libraries have no such settings."""
     monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("", ""))  # type: ignore[attr-defined]
     assert allocator.keep_freed_memory() is False
+
+
+def test_what_is_imported_is_left_out_of_collections() -> None:
+    """Nothing is collected within, what was made there is not looked through, and collecting goes on."""
+    try:
+        with allocator.libraries_kept():
+            assert not gc.isenabled()
+            made: list[object] = [[]]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+        assert not any(one is made for one in gc.get_objects())
+    finally:
+        gc.unfreeze()
+    assert any(one is made for one in gc.get_objects())
+
+
+def test_collecting_goes_on_after_an_import_that_failed() -> None:
+    """Also where an import raises."""
+    try:
+        with pytest.raises(ImportError, match="nobody"), allocator.libraries_kept():
+            raise ImportError("nobody has it")
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()

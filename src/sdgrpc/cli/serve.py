@@ -92,13 +92,11 @@ def _open_engine(settings: Settings, end: ProcessEnd, watch: Watch) -> Engine:
         cluster = open_cluster(settings, settings.cluster, watch.jobs)
         watch.read_from(cluster)
         return cluster
-    from sdgrpc.engine.opening import open_engine
+    from sdgrpc.machine.allocator import libraries_kept
     from sdgrpc.machine.ending import STUCK
 
-    # The libraries' half a million objects live as long as the process. Unless they are left out, each full
-    # collection takes some 40 ms, which a LoRA file's thousands of keys can set off. Models come later.
-    gc.collect()
-    gc.freeze()
+    with libraries_kept():
+        from sdgrpc.engine.opening import open_engine
     failed = partial(end.by, FAILED_SECONDS, STUCK)
     engine = open_engine(settings, on_failure=failed, observer=watch.jobs)
     watch.read_from(engine)

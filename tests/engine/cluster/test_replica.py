@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +27,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its log and its memory are the tests' own."""
     monkeypatch.setattr(configured, "configure_logging", lambda *_: None)
     monkeypatch.setattr(allocator, "keep_freed_memory", lambda: None)
-    monkeypatch.setattr("sdgrpc.engine.cluster.replica.gc", SimpleNamespace(collect=int, freeze=int))
+    monkeypatch.setattr(allocator, "libraries_kept", nullcontext)
 
 
 def test_it_refuses_nothing_that_the_door_let_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

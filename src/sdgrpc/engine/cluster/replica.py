@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -221,14 +220,13 @@ def node_address() -> str:
 
 def opened(settings: Settings, name: str) -> LocalEngine | Carried:
     """Open a replica's engine, whose uploads are in a folder of its own; or say why it cannot be opened."""
-    from sdgrpc.engine.opening import open_engine
     from sdgrpc.logs.configured import configure_logging
-    from sdgrpc.machine.allocator import keep_freed_memory
+    from sdgrpc.machine.allocator import keep_freed_memory, libraries_kept
 
     configure_logging(settings.log_level, settings.log_format)
     keep_freed_memory()
-    gc.collect()
-    gc.freeze()  # the libraries' objects, as `serve` does
+    with libraries_kept():
+        from sdgrpc.engine.opening import open_engine
     settings = settings.model_copy(update={"max_queued_jobs_per_token": None})  # the front door keeps it
     if settings.upload_dir is not None:
         settings = settings.model_copy(update={"upload_dir": settings.upload_dir / name})
