@@ -1,8 +1,8 @@
 """What packed convolutions save of a UNet call of SD1.5's real size: `python -m benchmarks.packing`.
 
 Two networks with the same weights, one with its convolutions channels last and one with them packed
-(`machine.packing`), in turn: medians, the smallest and the ratio. `--threads 1` measures what other work on
-the machine changes least.
+(`machine.onednn.packing`), in turn: medians, the smallest and the ratio. `--threads 1` measures what other
+work on the machine changes least.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.lora_sets.models import REAL, components
 from benchmarks.lora_sets.sides import step
 from benchmarks.tables import machine, results_path, seconds, write_json
 from sdgrpc.machine.allocator import keep_freed_memory
-from sdgrpc.machine.packing import pack_convolutions
+from sdgrpc.machine.onednn.packing import pack_convolutions
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 Record = dict[str, float]

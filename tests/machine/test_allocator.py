@@ -18,10 +18,10 @@ if sys.argv[1] == "keep":
 torch.set_num_threads(1)
 counted = []
 def work():
-    for number in range(6):
-        if number == 2:
+    for number in range(12):
+        if number == 8:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        pieces = [torch.ones(6 << 20, dtype=torch.uint8) for _ in range(20)]
+        pieces = [torch.ones(40 << 20, dtype=torch.uint8) for _ in range(3)]
         del pieces
     counted.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 thread = threading.Thread(target=work)
@@ -32,7 +32,10 @@ print(counted[0])
 
 
 def faults(how: str) -> int:
-    """Page faults of a thread that makes and drops 120 MiB four times, once it has done so twice."""
+    """Page faults of a thread that makes and drops 120 MiB four times, once its heap has grown for that.
+
+    The pieces are larger than those that glibc learns to keep by itself.
+    """
     done = subprocess.run(
         [sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True, timeout=120
     )

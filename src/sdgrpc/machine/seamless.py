@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from sdgrpc.domain import Tiling
-from sdgrpc.machine.packing import CONVOLVE
+from sdgrpc.machine.onednn.packing import CONVOLVE
 
 
 def seamless(tiling: Tiling) -> AbstractContextManager[object]:

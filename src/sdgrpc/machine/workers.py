@@ -79,6 +79,12 @@ def workers() -> Workers:
     return Workers(torch.get_num_threads())
 
 
+@lru_cache(maxsize=1)
+def step_workers() -> Workers:
+    """Return those that steps are shared among; a step never waits for weights that the others fuse."""
+    return Workers(torch.get_num_threads(), "sdgrpc-rows")
+
+
 def one_thread() -> None:
     """Let this process compute on one core: for thousands of small products waiting costs more."""
     torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from benchmarks.layout import lay_out
 from benchmarks.lora_sets.files import STACK, write
 from sdgrpc.diffusion.checkpoints.loading import load
-from sdgrpc.diffusion.compiling.calls import example_inputs
+from sdgrpc.diffusion.compiling import rows
+from sdgrpc.diffusion.compiling.calls import call_unet, example_inputs
 from sdgrpc.diffusion.compiling.direct import DIRECT
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import LoraRef
@@ -20,7 +22,8 @@ from sdgrpc.engine.models import served_model
 from sdgrpc.engine.models.device_options import DeviceOptions
 from sdgrpc.engine.models.served_model import ServedModel
 from sdgrpc.lora.store.library import LoraLibrary
-from sdgrpc.machine.packing import packed_convolutions
+from sdgrpc.machine.onednn.packing import packed_convolutions
+from sdgrpc.machine.workers import Workers
 from tests.support.models import save_model
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -127,3 +130,30 @@ def test_compiled_networks_and_live_weights_stay_by_rows(folder: Path, options: 
     made = served(folder, torch.float32, options)
     assert not list(packed_convolutions(made.model.unet))
     made.restore()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_each_core_computes_rows_of_its_own_in_bfloat16(
+    folder: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a set in place as without one; in float32, whose weights are large, a call is what it was."""
+    pool = Workers(2, "test-rows")
+    monkeypatch.setattr(rows, "step_workers", lambda: pool)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    made, library = served(folder, dtype), LoraLibrary([folder])
+    callers: list[str] = []
+    made.model.unet.register_forward_pre_hook(lambda *_: callers.append(threading.current_thread().name[:9]))
+    example = example_inputs(made.model.unet, 4, 8, 8)
+    drawn = torch.Generator().manual_seed(0)
+    asked = example.each(lambda one: torch.randn(one.shape, generator=drawn).abs().to(one.dtype))
+    for names in ((), ("lora0", "lora2")):
+        refs = [LoraRef(0.7, 0.7, name=name) for name in names]
+        with made.sets.acquire(list(zip(library.find_all(refs), refs, strict=True))) as lease:
+            made.use("unet", lease)
+            with torch.inference_mode():
+                expected = call_unet(made.model.unet, asked)
+                callers.clear()
+                found = made.evaluator(asked)
+        assert callers == (["test-rows"] * 2 if dtype == torch.bfloat16 else ["MainThrea"])
+        near = 2e-2 if dtype == torch.bfloat16 else 0.0
+        torch.testing.assert_close(found, expected, rtol=near, atol=near)

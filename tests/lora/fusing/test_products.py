@@ -16,7 +16,7 @@ from sdgrpc.lora.fusing.products import (
     add_by_onednn,
     pieces,
 )
-from sdgrpc.machine.linear import multiplies_float32
+from sdgrpc.machine.onednn.linear import multiplies_float32
 
 RANKS = (16, 32, 8)
 

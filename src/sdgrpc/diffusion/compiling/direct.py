@@ -18,7 +18,8 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sdgrpc.machine.packing import turned
+from sdgrpc.machine.onednn.attention import attend
+from sdgrpc.machine.onednn.packing import turned
 
 
 class DirectResnetBlock(ResnetBlock2D):  # type: ignore[misc]
@@ -61,12 +62,8 @@ class DirectAttention(Attention):  # type: ignore[misc]
             answer: Tensor = super().forward(hidden_states, encoder_hidden_states, attention_mask, **others)
             return answer
         told = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (
-            layer(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer, states in ((self.to_q, hidden_states), (self.to_k, told), (self.to_v, told))
-        )
-        found = F.scaled_dot_product_attention(query, key, value)
-        projected: Tensor = self.to_out[0](found.transpose(1, 2).flatten(2))
+        query, key, value = self.to_q(hidden_states), self.to_k(told), self.to_v(told)
+        projected: Tensor = self.to_out[0](attend(query, key, value, self.heads))
         return projected
 
     @staticmethod

@@ -22,6 +22,7 @@ from sdgrpc.diffusion.compiling.blocks import compiled_twin, compiled_whole
 from sdgrpc.diffusion.compiling.calls import Shape, UNetCall, UNetInputs, call_unet, padded_rows
 from sdgrpc.diffusion.compiling.graphs import Graph
 from sdgrpc.diffusion.compiling.options import CompileOptions
+from sdgrpc.diffusion.compiling.rows import share_rows
 from sdgrpc.machine.streams import finish_device, own_stream
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Evaluator:
         options: how it is called.
         backend: of torch.compile.
         record: makes a graph of a call.
+        by_core: whether what is not compiled gives each core of the CPU rows of its own.
 
     """
 
@@ -47,8 +49,10 @@ class Evaluator:
         *,
         backend: str | Callable[..., Any] = "inductor",
         record: Record = Graph,
+        by_core: bool = False,
     ) -> None:
-        self._eager: UNetCall = partial(call_unet, unet)
+        plain: UNetCall = partial(call_unet, unet)
+        self._eager = share_rows(plain) if by_core else plain
         self._options, self._record = options, record
         self._ready: OrderedDict[Shape, UNetCall] = OrderedDict()  # the least recently used first
         self._begun: dict[Shape, Future[None]] = {}

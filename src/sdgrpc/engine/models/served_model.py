@@ -19,8 +19,13 @@ from sdgrpc.lora.fusing.cache import FusedSets, Lease, OverlaySwitch
 from sdgrpc.lora.fusing.overlay import Overlay
 from sdgrpc.lora.resident.files import ResidentFiles
 from sdgrpc.lora.resident.switching import LiveSwitch
-from sdgrpc.machine.linear import use_onednn, use_torch
-from sdgrpc.machine.packing import drop_packed, is_channels_last, pack_convolutions, unpack_convolutions
+from sdgrpc.machine.onednn.linear import use_onednn, use_torch
+from sdgrpc.machine.onednn.packing import (
+    drop_packed,
+    is_channels_last,
+    pack_convolutions,
+    unpack_convolutions,
+)
 from sdgrpc.machine.streams import finish_device
 
 BASE = Overlay({})
@@ -56,7 +61,7 @@ class ServedModel:
                 f"--compile graphs needs a CUDA device, and the model {model.info.name!r} is on "
                 f"{model.device.type}; use --compile blocks or off"
             )
-        resident = None
+        resident, by_core = None, False
         if chosen.resident_factors:
             resident = ResidentFiles(components, capacity_bytes=chosen.factor_bytes)
         elif chosen.compiling.mode == "off" and is_channels_last(model.unet):
@@ -64,7 +69,8 @@ class ServedModel:
             if model.device.type == "cpu":
                 make_direct(model.unet)
                 use_onednn(model.unet)
-        evaluator = Evaluator(model.unet, chosen.compiling)
+                by_core = model.dtype == torch.bfloat16
+        evaluator = Evaluator(model.unet, chosen.compiling, by_core=by_core)
         sets = FusedSets(components, base=model.info.base, capacity_bytes=lora_cache_bytes, resident=resident)
         factor = model.info.vae_scale_factor
         for width, height in chosen.sizes or ((model.info.width, model.info.height),):

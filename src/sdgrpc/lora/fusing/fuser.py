@@ -25,7 +25,7 @@ from sdgrpc.lora.fusing.changes import bias_change, change_norm, factors, weight
 from sdgrpc.lora.fusing.placed_file import Parameter, PlacedFile
 from sdgrpc.lora.fusing.products import LowRank, Products
 from sdgrpc.machine.matrices import as_matrix, in_order_of
-from sdgrpc.machine.packing import dense
+from sdgrpc.machine.onednn.packing import dense
 from sdgrpc.machine.workers import workers
 
 Weights = Mapping[str, Mapping[str, Tensor]]

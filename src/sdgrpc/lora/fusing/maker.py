@@ -27,7 +27,7 @@ from sdgrpc.lora.fusing.prompt_part import PromptPart, prompt_part
 from sdgrpc.lora.fusing.reports import report, unmatched_refused
 from sdgrpc.lora.headers.made_for import made_for
 from sdgrpc.lora.store.contents import FoundLora
-from sdgrpc.machine.packing import packed_convolutions
+from sdgrpc.machine.onednn.packing import packed_convolutions
 from sdgrpc.machine.streams import finish_queue
 
 

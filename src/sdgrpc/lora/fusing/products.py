@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdgrpc.machine.linear import MULTIPLY, multiplies_float32
+from sdgrpc.machine.onednn.linear import MULTIPLY, multiplies_float32
 from sdgrpc.machine.processor import has_bfloat16
 
 PIECE = 1 << 19

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sdgrpc.machine.packing import turned
+from sdgrpc.machine.onednn.packing import turned
 
 MULTIPLY = torch.ops.mkldnn._linear_pointwise
 """Sample, weight, bias, and no operation after it."""

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from sdgrpc.machine.linear import OneDnnLinear, OnePixelConv2d, is_equal, multiplied, use_onednn, use_torch
+from sdgrpc.machine.onednn.linear import (
+    OneDnnLinear,
+    OnePixelConv2d,
+    is_equal,
+    multiplied,
+    use_onednn,
+    use_torch,
+)
 
 supported = pytest.mark.skipif(
     not torch._C._has_mkldnn or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from sdgrpc.domain import Tiling
-from sdgrpc.machine import packing
-from sdgrpc.machine.packing import (
+from sdgrpc.machine.onednn import packing
+from sdgrpc.machine.onednn.packing import (
     PackedConv2d,
     can_be_packed,
     dense,

@@ -1,0 +1,1 @@
+"""What oneDNN computes on CPUs: convolutions, linear layers, attention."""
