@@ -17,10 +17,17 @@ from torch import Tensor, nn
 from benchmarks.layout import lay_out
 from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.compiling.calls import call_unet, example_inputs
-from sdgrpc.diffusion.compiling.direct import DIRECT, make_direct, make_usual
+from sdgrpc.diffusion.compiling.direct import (
+    DIRECT,
+    DirectPictureAttention,
+    DirectResnetBlock,
+    make_direct,
+    make_usual,
+)
 from tests.support.models import save_model, save_sdxl_model
 
 TOKENS, CHANNELS = 24, 32
+EVERY = {direct for kinds in DIRECT.values() for direct in kinds}
 
 
 def filled(block: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -40,7 +47,7 @@ def both(block: nn.Module, *given: Tensor | None, **named: Tensor) -> tuple[Tens
     with torch.inference_mode():
         before = block(*given, **named)
         make_direct(block)
-        assert type(block) in DIRECT.values()
+        assert type(block) in EVERY
         after = block(*given, **named)
     assert all(one is None or torch.equal(one, copy) for one, copy in zip(given, copies, strict=True))
     return (before, after) if isinstance(before, Tensor) else (before.sample, after.sample)
@@ -115,7 +122,7 @@ def test_a_whole_network_predicts_the_same(save: Callable[[Path], Path], tmp_pat
     with torch.inference_mode():
         expected = call_unet(unet, inputs)
         make_direct(unet)
-        assert {type(module) for module in unet.modules()} >= set(DIRECT.values())
+        assert {type(module) for module in unet.modules()} >= EVERY - {DirectPictureAttention}
         torch.testing.assert_close(call_unet(unet, inputs), expected, rtol=1e-4, atol=1e-4)
         make_usual(unet)
         assert torch.equal(call_unet(unet, inputs), expected)
@@ -141,3 +148,33 @@ def test_what_is_set_up_otherwise_keeps_its_class() -> None:
         kind = type(block)
         make_direct(block)
         assert type(block) is kind
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pixels_attend_to_each_other(dtype: torch.dtype) -> None:
+    """After a group norm, and added to the picture, as in the middle of a VAE."""
+    torch.manual_seed(0)
+    block = Attention(
+        CHANNELS, heads=1, dim_head=CHANNELS, norm_num_groups=8, bias=True, residual_connection=True
+    )
+    before, after = both(filled(block, dtype), picture().to(dtype))
+    assert type(block) is DirectPictureAttention
+    near = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(after, before, rtol=near, atol=near)
+
+
+def test_a_vae_decodes_and_encodes_the_same(tmp_path: Path) -> None:
+    """Its middle attends to all pixels; afterwards its blocks are diffusers' again, with equal bits."""
+    vae = load("tiny", save_model(tmp_path), device=torch.device("cpu"), dtype=torch.float32).vae
+    lay_out(vae, torch.channels_last)
+    torch.manual_seed(0)
+    latents, pixels = torch.randn(1, 4, 6, 4), torch.randn(1, 3, 48, 32)
+    with torch.inference_mode():
+        decoded, encoded = vae.decode(latents).sample, vae.encode(pixels).latent_dist.mean
+        make_direct(vae)
+        kinds = {type(module) for module in vae.modules()}
+        assert kinds >= {DirectResnetBlock, DirectPictureAttention}
+        torch.testing.assert_close(vae.decode(latents).sample, decoded, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(vae.encode(pixels).latent_dist.mean, encoded, rtol=1e-4, atol=1e-4)
+        make_usual(vae)
+        assert torch.equal(vae.decode(latents).sample, decoded)

@@ -15,7 +15,7 @@ from benchmarks.lora_sets.files import STACK, write
 from sdgrpc.diffusion.checkpoints.loading import load
 from sdgrpc.diffusion.compiling import rows
 from sdgrpc.diffusion.compiling.calls import call_unet, example_inputs
-from sdgrpc.diffusion.compiling.direct import DIRECT
+from sdgrpc.diffusion.compiling.direct import DirectPictureAttention, DirectTransformer
 from sdgrpc.diffusion.model import Model
 from sdgrpc.domain import LoraRef
 from sdgrpc.engine.models import served_model
@@ -105,15 +105,16 @@ def test_a_model_gets_its_weights_back(folder: Path) -> None:
     """To the bit, laid out as before."""
     model = loaded(folder / "model", torch.float32)
     before = {name: weight.clone() for name, weight in model.unet.state_dict().items()}
-    kinds = [type(one) for one in model.unet.modules()]
+    kinds = [type(one) for network in (model.unet, model.vae) for one in network.modules()]
     made = ServedModel.of(model, lora_cache_bytes=1 << 30)
-    assert {type(one) for one in model.unet.modules()} >= set(DIRECT.values())
+    assert DirectTransformer in {type(one) for one in model.unet.modules()}
+    assert DirectPictureAttention in {type(one) for one in model.vae.modules()}
     list(answers(made, folder))
     made.restore()
     for name, weight in model.unet.state_dict().items():
         assert torch.equal(weight, before[name])
         assert weight.stride() == before[name].stride()
-    assert [type(one) for one in model.unet.modules()] == kinds
+    assert [type(one) for network in (model.unet, model.vae) for one in network.modules()] == kinds
     assert all(type(one) is not nn.Conv2d or not one.weight.is_mkldnn for one in model.unet.modules())
 
 

@@ -117,6 +117,19 @@ def test_threads_of_one_core_share_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("few")
+@pytest.mark.skipif(not multiplies(torch.bfloat16), reason="oneDNN's products are quicker on some only")
+def test_one_head_never_waits_for_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A VAE has one; its products are made in the thread that decodes, on all cores."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(attention, "step_workers", None)
+    given = tokens(torch.bfloat16, 1, 200, 200)
+    query, key, value = given
+    found = attend(query, key, value, 1)
+    shares = (query.double() @ key.double().transpose(1, 2) / query.shape[-1] ** 0.5).softmax(-1)
+    assert error(found, shares @ value.double()) < TOLERANCES[torch.bfloat16]
+
+
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_elsewhere_it_is_torchs(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the bit, on processors where oneDNN is not quicker, and in other dtypes."""

@@ -79,6 +79,30 @@ class DirectAttention(Attention):  # type: ignore[misc]
         )
 
 
+class DirectPictureAttention(Attention):  # type: ignore[misc]
+    """Attention among a picture's pixels after a group norm, added to the picture, as VAEs have it."""
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401
+        """Return `(rows, channels, height, width)` of the same."""
+        pixels = self.group_norm(hidden_states.flatten(2)).transpose(1, 2).contiguous()
+        query, key, value = self.to_q(pixels), self.to_k(pixels), self.to_v(pixels)
+        projected: Tensor = self.to_out[0](attend(query, key, value, self.heads))
+        return projected.transpose(1, 2).reshape(hidden_states.shape).add_(hidden_states)
+
+    @staticmethod
+    def fits(attention: Attention) -> bool:
+        """Whether a layer is such a one."""
+        norms = (attention.spatial_norm, attention.norm_q, attention.norm_k)
+        return (
+            type(attention.processor) is AttnProcessor2_0
+            and attention.group_norm is not None
+            and all(norm is None for norm in norms)
+            and not attention.norm_cross
+            and attention.residual_connection
+            and attention.rescale_output_factor == 1.0
+        )
+
+
 class DirectTransformerBlock(BasicTransformerBlock):  # type: ignore[misc]
     """Attention among tokens, to the prompt, and a feed forward, each after a layer norm and added."""
 
@@ -150,26 +174,27 @@ class DirectGEGLU(GEGLU):  # type: ignore[misc]
         return True
 
 
-DIRECT: dict[type[nn.Module], Any] = {
-    ResnetBlock2D: DirectResnetBlock,
-    Attention: DirectAttention,
-    BasicTransformerBlock: DirectTransformerBlock,
-    Transformer2DModel: DirectTransformer,
-    GEGLU: DirectGEGLU,
+DIRECT: dict[type[nn.Module], tuple[Any, ...]] = {
+    ResnetBlock2D: (DirectResnetBlock,),
+    Attention: (DirectAttention, DirectPictureAttention),
+    BasicTransformerBlock: (DirectTransformerBlock,),
+    Transformer2DModel: (DirectTransformer,),
+    GEGLU: (DirectGEGLU,),
 }
 
 
 def make_direct(network: nn.Module) -> None:
     """Give the blocks of a network in `eval()` mode their direct classes, where they fit."""
     for module in network.modules():
-        direct = DIRECT.get(type(module))
-        if direct is not None and direct.fits(module):
-            turned(module, direct)
+        for direct in DIRECT.get(type(module), ()):
+            if direct.fits(module):
+                turned(module, direct)
+                break
 
 
 def make_usual(network: nn.Module) -> None:
     """Undo `make_direct`."""
-    usual = {direct: kind for kind, direct in DIRECT.items()}
+    usual = {direct: kind for kind, every in DIRECT.items() for direct in every}
     for module in network.modules():
         if type(module) in usual:
             turned(module, usual[type(module)])

@@ -68,6 +68,7 @@ class ServedModel:
             pack_convolutions(model.unet)
             if model.device.type == "cpu":
                 make_direct(model.unet)
+                make_direct(model.vae)
                 use_onednn(model.unet)
                 by_core = model.dtype == torch.bfloat16
         evaluator = Evaluator(model.unet, chosen.compiling, by_core=by_core)
@@ -88,6 +89,7 @@ class ServedModel:
         self._stop()
         unpack_convolutions(self.model.unet)
         make_usual(self.model.unet)
+        make_usual(self.model.vae)
         use_torch(self.model.unet)
 
     def _stop(self) -> None:

@@ -60,7 +60,7 @@ def _by_heads(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
         targets[divmod(head, heads)][part] = MULTIPLY(shares, values[head], None, "none", [], "")
 
     parts = [(head, begin) for head in range(rows * heads) for begin in range(0, tokens, height)]
-    if torch.get_num_threads() == 1:
+    if heads == 1 or torch.get_num_threads() == 1:  # one head's products are large enough for all cores
         for part in parts:
             work(part)
     else:
