@@ -39,7 +39,13 @@ def open_engine(
 
     """
     device, dtype = choose_device(settings.device), choose_dtype(settings.dtype)
-    models = [loadable(opened(settings, name, source), device, dtype) for name, source in settings.models]
+    options = EngineOptions.of(settings)
+    chosen = options.device.on(device.type)
+    packed = chosen is not None and chosen.packs
+    models = [
+        loadable(opened(settings, name, source), device, dtype, packed=packed)
+        for name, source in settings.models
+    ]
     uploads = None
     if settings.upload_dir is not None:
         uploads = UploadStore(settings.upload_dir, settings.upload_budget_bytes, check)
@@ -51,7 +57,7 @@ def open_engine(
     )
     embeddings = EmbeddingLibrary(settings.embedding_dir or (), follow_links=settings.follow_links)
     upscalers = load_all(settings.upscalers, device)
-    engine = LocalEngine(models, library, EngineOptions.of(settings), observer, embeddings, upscalers)
+    engine = LocalEngine(models, library, options, observer, embeddings, upscalers)
     engine.on_failure(on_failure)
     asyncio.run(warmed_up(engine))
     return engine
@@ -73,8 +79,10 @@ async def warmed_up(engine: LocalEngine) -> None:
         raise
 
 
-def loadable(opened: OpenModel, device: torch.device, dtype: torch.dtype | None) -> Loadable:
-    """A model to be loaded onto a device; without a `dtype` in the device's own."""
+def loadable(
+    opened: OpenModel, device: torch.device, dtype: torch.dtype | None, *, packed: bool = False
+) -> Loadable:
+    """A model to be loaded onto a device; without a `dtype` in the device's own, `packed` as `load` says."""
     chosen = dtype or opened.dtype(device)
     shapes = {
         component: {name: tuple(weight.shape) for name, weight in network.module.named_parameters()}
@@ -85,7 +93,7 @@ def loadable(opened: OpenModel, device: torch.device, dtype: torch.dtype | None)
         opened.info,
         str(chosen).removeprefix("torch."),
         shapes,
-        partial(opened.load, device, chosen),
+        partial(opened.load, device, chosen, packed=packed),
         WeightFiles(opened.place, opened.files),
     )
 

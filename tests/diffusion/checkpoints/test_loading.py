@@ -130,7 +130,7 @@ def test_other_failures_are_not_called_a_lack_of_memory(
 ) -> None:
     """A fault of ours keeps its own name."""
     opened = open_model("odd", folder)
-    monkeypatch.setattr(Unfilled, "fill", lambda *_: (_ for _ in ()).throw(RuntimeError("a fault")))
+    monkeypatch.setattr(Unfilled, "fill", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a fault")))
     with pytest.raises(RuntimeError, match="a fault"):
         opened.load(CPU, None)
 

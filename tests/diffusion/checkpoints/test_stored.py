@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from sdgrpc.diffusion.checkpoints.stored import PIECE, Stored, Unfilled, read_all, stored_tensors
 from sdgrpc.errors import ModelError
+from sdgrpc.machine.onednn.packing import dense, pack_convolutions
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn]
@@ -105,3 +107,28 @@ def test_convolutions_are_laid_out_as_they_are_read(tmp_path: Path) -> None:
                 memory_format=torch.channels_last if one.ndim == 4 else torch.contiguous_format
             )
         assert len({one.data_ptr() for one in read}) == len(read)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_convolutions_are_packed_as_they_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    """With the bits that packing afterwards gives, by several readers; the rest lies as it would."""
+    network = nn.Sequential(
+        *(nn.Conv2d(8, 8 * (at % 3 + 1), at % 2 * 2 + 1) for at in range(20)), nn.Linear(9, 5)
+    )
+    save_file(network.half().state_dict(), tmp_path / "a.safetensors")
+    found, _ = stored_tensors(tmp_path / "a.safetensors")
+    filled, later = (
+        Unfilled("it", copy.deepcopy(network).to("meta"), found).fill(
+            CPU, dtype, torch.channels_last, packed=packed
+        )
+        for packed in (True, False)
+    )
+    pack_convolutions(later)
+    assert [type(one) for one in filled.modules()] == [type(one) for one in later.modules()]
+    expected = later.state_dict()
+    for name, weight in filled.state_dict().items():
+        assert weight.is_mkldnn == expected[name].is_mkldnn
+        assert torch.equal(dense(weight), network.state_dict()[name].to(dtype))
+        if not weight.is_mkldnn:
+            assert weight.stride() == expected[name].stride()
+    assert not any(weight.requires_grad for weight in filled.parameters())

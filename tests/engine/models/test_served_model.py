@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.layout import lay_out
 from benchmarks.lora_sets.files import STACK, write
-from sdgrpc.diffusion.checkpoints.loading import load
+from sdgrpc.diffusion.checkpoints import precision
+from sdgrpc.diffusion.checkpoints.loading import load, open_model
 from sdgrpc.diffusion.compiling import rows
 from sdgrpc.diffusion.compiling.calls import call_unet, example_inputs
 from sdgrpc.diffusion.compiling.direct import DirectPictureAttention, DirectTransformer
@@ -116,6 +117,26 @@ def test_a_model_gets_its_weights_back(folder: Path) -> None:
         assert weight.stride() == before[name].stride()
     assert [type(one) for network in (model.unet, model.vae) for one in network.modules()] == kinds
     assert all(type(one) is not nn.Conv2d or not one.weight.is_mkldnn for one in model.unet.modules())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_was_packed_as_it_was_read_is_served_alike(
+    folder: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Predictions and weights that are given back equal, to the bit, those of a model packed afterwards."""
+    monkeypatch.setattr(precision, "SMALLEST_HALVED", 1)  # a large model
+    opened, cpu = open_model("tiny", folder / "model"), torch.device("cpu")
+    models = [opened.load(cpu, dtype, packed=packed) for packed in (True, False)]
+    assert [bool(list(packed_convolutions(model.unet))) for model in models] == [True, False]
+    made = [ServedModel.of(model, lora_cache_bytes=1 << 30) for model in models]
+    (read, afterwards) = ([answer for answer, _ in answers(one, folder)] for one in made)
+    assert all(torch.equal(one, other) for one, other in zip(read, afterwards, strict=True))
+    for one in made:
+        one.restore()
+    for name, weight in models[0].unet.state_dict().items():
+        other = models[1].unet.state_dict()[name]
+        assert torch.equal(weight, other)
+        assert weight.stride() == other.stride()
 
 
 def test_an_unloaded_model_holds_nothing(folder: Path) -> None:

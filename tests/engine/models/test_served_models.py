@@ -245,7 +245,7 @@ def test_a_first_model_that_cannot_be_loaded_stops_the_start(folders, monkeypatc
     """The failure is the loader's own, and no thread is left behind."""
     monkeypatch.setattr(
         "sdgrpc.diffusion.checkpoints.loading.OpenModel.load",
-        lambda *_: (_ for _ in ()).throw(ModelError("no memory")),
+        lambda *_, **__: (_ for _ in ()).throw(ModelError("no memory")),
     )
     before = set(threading.enumerate())
     with pytest.raises(ModelError, match="no memory"):

@@ -18,6 +18,7 @@ from sdgrpc.machine.onednn.packing import (
     is_channels_last,
     pack_convolutions,
     packed_convolutions,
+    packed_when_read,
     unpack_convolutions,
 )
 from sdgrpc.machine.seamless import seamless
@@ -69,6 +70,36 @@ def test_answers_are_equal_to_the_bit(kind: str, dtype: torch.dtype) -> None:
             answer = made(sample)
             assert torch.equal(answer, wanted)
             assert answer.stride() == wanted.stride()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_packed_by_rows_are_the_same(kind: str, dtype: torch.dtype) -> None:
+    """A weight that was just read is packed from its rows, to the bit as one whose channels are last."""
+    made, sample = (
+        convolution(kind, dtype),
+        torch.randn(2, 32, 9, 8).to(dtype)[:, : convolution(kind, dtype).in_channels],
+    )
+    weight, network = made.weight.detach().contiguous(), nn.Sequential(convolution(kind, dtype).to("meta"))
+    (name, taker), *others = packed_when_read(network, dtype).items()
+    assert (name, others, taker is network[0]) == ("0.weight", [], True)
+    packed = taker.packed(weight)
+    assert torch.equal(dense(packed), weight)
+    pack_convolutions(made)
+    expected = made(sample)
+    made.weight = nn.Parameter(packed, requires_grad=False)
+    assert torch.equal(made(sample), expected)
+
+
+def test_none_is_packed_when_read_that_would_not_be_later() -> None:
+    """Single pixels, other paddings, and any in a dtype that this machine does not pack."""
+    kinds = {"padding_mode": "reflect"}, {"padding": "same"}, {"kernel_size": 1}
+    network = nn.Sequential(
+        *(nn.Conv2d(4, 4, **({"kernel_size": 3} | kind)) for kind in kinds), nn.Linear(4, 4)
+    )
+    assert packed_when_read(network, torch.float32) == {}
+    assert packed_when_read(nn.Conv2d(4, 4, 3), torch.float64) == {}
+    assert {type(one) for one in network} == {nn.Conv2d, nn.Linear}
 
 
 def test_the_values_come_back() -> None:
@@ -124,7 +155,10 @@ def test_what_cannot_be_packed_is_left_alone() -> None:
 
 
 def test_large_networks_are_known_by_their_layout() -> None:
-    """Those of small models stay by rows."""
+    """Those of small models stay by rows; packed ones are large models'."""
+    packed = convolution("three by three", DTYPES[0])
+    pack_convolutions(packed)
+    assert is_channels_last(nn.Sequential(packed))
     assert is_channels_last(nn.Sequential(convolution("three by three", torch.float32)))
     assert not is_channels_last(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Linear(2, 2)))
     assert not is_channels_last(nn.Linear(2, 2))

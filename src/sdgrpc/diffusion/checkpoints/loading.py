@@ -61,8 +61,10 @@ class OpenModel:
     def _unet_parameters(self) -> int:
         return sum(one.numel() for one in self.networks["unet"].module.parameters())
 
-    def load(self, device: torch.device, dtype: torch.dtype | None) -> Model:
+    def load(self, device: torch.device, dtype: torch.dtype | None, *, packed: bool = False) -> Model:
         """Read the weights into a model of its own; what was opened stays as it is, for a later time.
+
+        With `packed` convolutions of a large UNet on a CPU are packed as they are read (`machine.onednn`).
 
         Raises:
             ModelError: a file was changed since it was opened, or the device has not enough memory.
@@ -71,6 +73,7 @@ class OpenModel:
         chosen = dtype or self.dtype(device)
         dtypes = dict.fromkeys(self.networks, chosen) | {"vae": precision.vae_dtype(chosen)}
         layout = precision.memory_format(self._unet_parameters, device)
+        packed = packed and device.type == "cpu" and layout == torch.channels_last
         needed = sum(network.size(dtypes[name]) for name, network in self.networks.items())
         filled: dict[str, Any] = {}
         with _memory_explained(self.info.name, self.place, device, needed):
@@ -78,7 +81,7 @@ class OpenModel:
                 raise MemoryError
             for name, network in self.networks.items():
                 unfilled = replace(network, module=copy.deepcopy(network.module))
-                filled[name] = unfilled.fill(device, dtypes[name], layout)
+                filled[name] = unfilled.fill(device, dtypes[name], layout, packed=packed and name == "unet")
         self._check_files()
         return Model(
             info=self.info,

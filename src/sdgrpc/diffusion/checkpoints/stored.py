@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
 from sdgrpc.errors import ModelError
+from sdgrpc.machine.onednn.packing import packed_when_read
 from sdgrpc.machine.workers import Workers
 from sdgrpc.regular_files import open_regular
 from sdgrpc.tensor_files.faults import FileFault
@@ -31,6 +33,7 @@ LIMITS = ReadLimits(
 
 PIECE = 131_072
 """Numbers read and converted at a time: they stay in the processor's cache."""
+NOWHERE: Mapping[int, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType({})
 READERS = 4
 """Reading is copying out of the system's cache and converting; more threads would only wait for memory."""
 
@@ -188,40 +191,54 @@ class Unfilled:
         device: torch.device,
         dtype: torch.dtype,
         memory_format: torch.memory_format = torch.contiguous_format,
+        *,
+        packed: bool = False,
     ) -> nn.Module:
         """Read every parameter and return the network, frozen and in evaluation mode.
 
-        Weights of convolutions come to lie in `memory_format`.
+        Weights of convolutions come to lie in `memory_format`, `packed` ones as oneDNN wants them.
         """
         known = self.module.state_dict()
         names = sorted(known, key=lambda name: (str(self.tensors[name].path), self.tensors[name].begin))
-        read = read_all([self.tensors[name] for name in names], device, dtype, memory_format)
+        takers = packed_when_read(self.module, dtype) if packed else {}
+        lay = {at: takers[name].packed for at, name in enumerate(names) if name in takers}
+        read = read_all([self.tensors[name] for name in names], device, dtype, memory_format, lay)
         self.module.load_state_dict(dict(zip(names, read, strict=True)), assign=True)
         return self.module.to(device).requires_grad_(False).eval()
 
 
 def read_all(
-    stored: Sequence[Stored], device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format
+    stored: Sequence[Stored],
+    device: torch.device,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format,
+    lay: Mapping[int, Callable[[torch.Tensor], torch.Tensor]] = NOWHERE,
 ) -> list[torch.Tensor]:
     """Read tensors side by side, in their order; those of four dimensions in a memory format.
 
-    These pass through memory that each reader uses again and again: pieces of many sizes that come and go
+    `lay` has by their places those that are brought into another order yet, in memory of its own. All these
+    pass through memory that each reader uses again and again: pieces of many sizes that come and go
     between those that stay would leave holes of a third of the model's size.
     """
-    laid = [one for one in stored if one.ndim == 4 and memory_format == torch.channels_last]
+    last = memory_format == torch.channels_last
+    laid = [one for at, one in enumerate(stored) if at in lay or (one.ndim == 4 and last)]
     largest = max((math.prod(one.shape) for one in laid), default=0)
     passing = threading.local()
     read: dict[int, torch.Tensor] = {}
 
     def work(at: int) -> None:
         one = stored[at]
-        if one.ndim != 4 or memory_format != torch.channels_last:
+        if at not in lay and (one.ndim != 4 or not last):
             read[at] = one.read(dtype, device)
             return
         if not hasattr(passing, "memory"):
             passing.memory = torch.empty(largest, dtype=dtype, device=device)
+        values = one.read(dtype, device, passing.memory)
+        if at in lay:
+            read[at] = lay[at](values)
+            return
         target = torch.empty(one.shape, dtype=dtype, device=device, memory_format=memory_format)
-        read[at] = target.copy_(one.read(dtype, device, passing.memory))
+        read[at] = target.copy_(values)
 
     readers().share(work, range(len(stored)))
     return [read[at] for at in range(len(stored))]

@@ -20,6 +20,11 @@ class ChosenOptions:
     factor_bytes: int
     sizes: Sequence[tuple[int, int]] = ()
 
+    @property
+    def packs(self) -> bool:
+        """Whether networks are called as they are, with weights that may lie as the processor wants them."""
+        return self.compiling.mode == "off" and not self.resident_factors
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:

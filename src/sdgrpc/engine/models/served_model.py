@@ -64,7 +64,7 @@ class ServedModel:
         resident, by_core = None, False
         if chosen.resident_factors:
             resident = ResidentFiles(components, capacity_bytes=chosen.factor_bytes)
-        elif chosen.compiling.mode == "off" and is_channels_last(model.unet):
+        elif chosen.packs and is_channels_last(model.unet):
             pack_convolutions(model.unet)
             if model.device.type == "cpu":
                 make_direct(model.unet)

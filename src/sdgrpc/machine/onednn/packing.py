@@ -68,6 +68,20 @@ def pack_convolutions(network: nn.Module) -> None:
             _put(packed, packed.packed(packed.weight.detach()))
 
 
+def packed_when_read(network: nn.Module, dtype: torch.dtype) -> dict[str, PackedConv2d]:
+    """Make those convolutions of a network without weights take packed ones that can be packed in `dtype`.
+
+    Returns them by their weights' names: `packed` of each gives the weight that `pack_convolutions` would.
+    """
+    if not _is_equal(dtype):
+        return {}
+    return {
+        f"{path}.weight": turned(module, PackedConv2d)
+        for path, module in network.named_modules()
+        if type(module) is nn.Conv2d and _is_plain(module)
+    }
+
+
 def unpack_convolutions(network: nn.Module) -> None:
     """Undo `pack_convolutions`: the weights are what they were, to the bit, and lie channels last."""
     for _, module in packed_convolutions(network):
@@ -76,12 +90,12 @@ def unpack_convolutions(network: nn.Module) -> None:
 
 
 def is_channels_last(network: nn.Module) -> bool:
-    """Whether a network's convolutions were laid out that way, as those of large models are."""
+    """Whether a network's convolutions were laid out that way or packed, as those of large models are."""
     weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
     return any(
-        weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+        weight.is_mkldnn
+        or (weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous())
         for weight in weights
-        if not weight.is_mkldnn
     )
 
 
@@ -107,10 +121,14 @@ def dense(tensor: Tensor) -> Tensor:
 def can_be_packed(convolution: nn.Conv2d) -> bool:
     """Whether a convolution is of a kind, and its weight of a dtype on a device, that may be packed."""
     weight = convolution.weight
+    on_cpu = weight.device.type == "cpu" and not weight.is_mkldnn
+    return _is_plain(convolution) and on_cpu and _is_equal(weight.dtype)
+
+
+def _is_plain(convolution: nn.Conv2d) -> bool:
     plain = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
     # Of one pixel it is a product of matrices, whose best order depends on the sample's size.
-    plain = plain and math.prod(convolution.kernel_size) > 1
-    return plain and weight.device.type == "cpu" and not weight.is_mkldnn and _is_equal(weight.dtype)
+    return plain and math.prod(convolution.kernel_size) > 1
 
 
 @lru_cache
