@@ -54,6 +54,7 @@ class Job:
     `deadline` is a time of the clock, after which nobody waits for the pictures; None waits for ever.
 
     `call_bytes` is the memory that its last UNet call took beside the weights; 0 where that is not measured.
+    It `shares_cores` where its steps are computed by the processor, as decoding is.
 
     Once it has `begun` it steps. With `has_next_set` its steps come to another LoRA set, which can be made
     now, and with `waits_for_set` it cannot go on without; `failure` is what went wrong with one. A job that
@@ -92,6 +93,7 @@ class Job:
     largest_batch: int = 0
     unet_calls: int = 0
     call_bytes: int = 0
+    shares_cores: bool = False
     report: Prepared = field(default_factory=Prepared)
     times: Times = field(init=False)
 

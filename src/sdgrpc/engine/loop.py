@@ -26,6 +26,7 @@ from sdgrpc.engine.timing.estimates import Estimates
 from sdgrpc.engine.timing.meter import Meter
 from sdgrpc.engine.unet_calls import Calls, Runner
 from sdgrpc.errors import DeadlineTooSoon, Draining, OutOfMemory
+from sdgrpc.machine.standing_back import stand_back
 
 LOCK_SECONDS = 0.2  # a failed engine's jobs are ended after that, whoever holds the lock
 
@@ -101,6 +102,7 @@ class EngineLoop:
     # The preparing thread.
 
     def _prepare_jobs(self) -> None:
+        stand_back()
         while (job := self.queue.next_job()) is not None:
             if not job.begun:
                 self._guarded(job, self._prepare)

@@ -163,6 +163,7 @@ def describe(job: Job) -> None:
     """Say what of a job's next evaluation its scheduling needs: rows, and who can share the call."""
     work = work_of(job)
     wanted, sets = work.wanted, work.sets
+    job.shares_cores = work.served.model.device.type == "cpu"
     job.has_next_set = sets is not None and sets.next_phase is not None and not work.still_finds
     job.waits_for_set = wanted is None and work.latents is None
     if wanted is None:

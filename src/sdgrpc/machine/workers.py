@@ -15,19 +15,21 @@ from typing import TypeVar
 
 import torch
 
+from sdgrpc.machine.standing_back import BEHIND_STEPS, stand_back
+
 Item = TypeVar("Item")
 
 
 class Workers:
-    """`count` threads whose torch operations use one core each. Thread safe.
+    """`count` threads whose torch operations use one core each, and stand back by `behind`. Thread safe.
 
     Make it before the threads that draw: for a moment torch's default, which new threads take, is one core.
     """
 
-    def __init__(self, count: int, name: str = "sdgrpc-fuse") -> None:
+    def __init__(self, count: int, name: str = "sdgrpc-fuse", *, behind: int = 0) -> None:
         self.count = count
         all_set = threading.Barrier(count + 1)
-        self._pool = ThreadPoolExecutor(count, name, initializer=_use_one_core, initargs=(all_set,))
+        self._pool = ThreadPoolExecutor(count, name, initializer=_use_one_core, initargs=(all_set, behind))
         usual = torch.get_num_threads()
         for _ in range(count):
             self._pool.submit(int)
@@ -67,7 +69,8 @@ class Workers:
             each.result()
 
 
-def _use_one_core(all_set: threading.Barrier) -> None:
+def _use_one_core(all_set: threading.Barrier, behind: int) -> None:
+    stand_back(behind)
     torch.set_num_threads(1)
     torch.get_num_threads()  # otherwise the thread's first operation would take the default again
     all_set.wait()
@@ -75,8 +78,8 @@ def _use_one_core(all_set: threading.Barrier) -> None:
 
 @lru_cache(maxsize=1)
 def workers() -> Workers:
-    """Return the process's workers, as many as torch would use cores."""
-    return Workers(torch.get_num_threads())
+    """Return the process's workers, as many as torch would use cores; steps go before them."""
+    return Workers(torch.get_num_threads(), behind=BEHIND_STEPS)
 
 
 @lru_cache(maxsize=1)

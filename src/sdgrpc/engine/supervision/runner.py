@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from sdgrpc.engine.job import Job
+from sdgrpc.engine.queueing.decodes_first import DecodesFirst
 from sdgrpc.engine.supervision.call_times import CallShape
 from sdgrpc.engine.supervision.supervisor import Supervisor
 from sdgrpc.engine.timing.estimates import Estimates
@@ -19,11 +21,15 @@ logger = logging.getLogger(__name__)
 
 
 class SupervisedRunner:
-    """Does what `runner` does; a model whose first step fails is named. Implements Runner."""
+    """Does what `runner` does; a model whose first step fails is named. Implements Runner.
+
+    Where steps and decoding share the processor's cores, decoding goes first.
+    """
 
     def __init__(self, runner: Runner, supervisor: Supervisor, estimates: Estimates) -> None:
         self._runner, self._supervisor, self._estimates = runner, supervisor, estimates
         self._stepped: set[str] = set()  # the models that did; the step thread's alone
+        self._decodes = DecodesFirst()
 
     def prepare(self, job: Job) -> bool:
         """See `Runner.prepare`."""
@@ -37,6 +43,8 @@ class SupervisedRunner:
 
     def predict(self, jobs: Sequence[Job], max_rows: int) -> Sequence[object]:
         """See `Predictor.predict`."""
+        if jobs[0].shares_cores:
+            self._decodes.wait()  # which is no part of the call: neither watched nor measured
         size = jobs[0].size
         rows = sum(job.rows for job in jobs)
         began = time.monotonic()
@@ -58,7 +66,10 @@ class SupervisedRunner:
     def advance(self, job: Job, prediction: object) -> bool:
         """See `Runner.advance`."""
         with self._supervisor.call(_shape("advance", job, job.task.sampling.image_count)):
-            return self._runner.advance(job, prediction)
+            done = self._runner.advance(job, prediction)
+        if done and job.shares_cores and not job.follows:
+            self._decodes.expect()
+        return done
 
     def follow(self, job: Job, beat: Callable[[], None] = lambda: None) -> bool:
         """See `Runner.follow`."""
@@ -72,11 +83,13 @@ class SupervisedRunner:
 
     def finish(self, job: Job) -> None:
         """See `Runner.finish`."""
-        began = time.monotonic()
-        with self._supervisor.call(_shape("finish", job, job.task.sampling.image_count)):
-            self._runner.finish(job)
+        with self._decodes.decoding() if job.shares_cores else nullcontext():
+            began = time.monotonic()
+            with self._supervisor.call(_shape("finish", job, job.task.sampling.image_count)):
+                self._runner.finish(job)
+            spent = time.monotonic() - began
         if not job.unwanted:
-            self._estimates.finished(job.task, time.monotonic() - began)
+            self._estimates.finished(job.task, spent)
 
 
 def first_step_failed(model: str) -> ModelError:

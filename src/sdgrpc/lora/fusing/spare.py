@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import sys
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sdgrpc.lora.fusing.overlay import Overlay
+from sdgrpc.machine.standing_back import stand_back
 
 LEAST = 16 << 20
 """Bytes of a set from which on a thread for its memory is worth while."""
@@ -98,8 +97,7 @@ def in_background(make_ready: Callable[[Tensor], bool], weights: Sequence[Tensor
         return None
 
     def work() -> None:
-        if sys.platform == "linux":  # elsewhere priorities are not a thread's
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        stand_back(NICE)
         main = threading.main_thread()
         for weight in of_use:
             if not main.is_alive() or not make_ready(weight):
