@@ -94,3 +94,21 @@ def test_one_that_fails_has_ended() -> None:
     with turns.decoding():
         assert turns._one.locked()
     turns.wait()
+
+
+def test_one_that_hangs_costs_no_other_its_picture(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are decoded beside it, each for itself, and steps go on."""
+    monkeypatch.setattr(decodes_first, "LONGEST", 0.01)
+    turns = DecodesFirst()
+    hangs = Decoding(turns, pool)
+    assert hangs.begun.wait(PATIENCE)
+    for _ in range(2):
+        other = Decoding(turns, pool)
+        assert other.begun.wait(PATIENCE)
+        other.finish()
+    turns.wait()
+    assert not hangs.done.done()
+    hangs.finish()
+    assert not turns._one.locked()

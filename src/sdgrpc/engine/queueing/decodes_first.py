@@ -14,7 +14,8 @@ from contextlib import contextmanager
 SOON = 0.05
 """Seconds that a step waits for a decoding that was expected; of a cancelled job there is none."""
 LONGEST = 5.0
-"""Seconds that a step waits for those that are going on: jobs with many pictures hold nobody up for long."""
+"""Seconds that anybody waits for those that are going on: one with many pictures, or one that hangs, holds up
+nobody for long."""
 
 
 class DecodesFirst:
@@ -45,14 +46,16 @@ class DecodesFirst:
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
-        """Decode, once no other does."""
+        """Decode, once no other does or has for long."""
         with self._changed:
             self._asked += 1
             self._changed.notify_all()
+        alone = self._one.acquire(timeout=LONGEST)
         try:
-            with self._one:
-                yield
+            yield
         finally:
+            if alone:
+                self._one.release()
             with self._changed:
                 self._ended += 1
                 self._changed.notify_all()
